@@ -1,4 +1,6 @@
 """What is special about a family of models: one module for each family."""
 
 if __name__ != "embshare.adapters":
-    raise ImportError(f"this folder is the package embshare.adapters; it was imported as {__name__!r}")
+    raise ImportError(
+        f"this folder is the package embshare.adapters; it was imported as {__name__!r}"
+    )

@@ -1,0 +1,55 @@
+"""The Python in the documentation runs, block after block, as a reader would run it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+import embshare
+
+ROOT = Path(__file__).resolve().parents[2]
+FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: str) -> list[str]:
+    """The fenced blocks of Python, each moved to its own line so that a traceback names it."""
+    text = (ROOT / page).read_text()
+    return ["\n" * text.count("\n", 0, hit.start(1)) + hit[1] for hit in FENCE.finditer(text)]
+
+
+def run(page: str, names: dict[str, object]) -> None:
+    """Run all blocks of a page in order, in one namespace."""
+    found = blocks(page)
+    assert found, f"{page} has no Python to run"
+    for block in found:
+        exec(compile(block, ROOT / page, "exec"), names)
+
+
+def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("docs/tutorial.md", {"__name__": "tutorial"})
+    assert {path.name for path in (tmp_path / "tagger").iterdir()} == {
+        "model.safetensors",
+        "embshare.json",
+    }
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_the_first_three_lines(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = nn.Sequential(nn.Embedding(1000, 32), nn.Linear(32, 256), nn.Linear(256, 32))
+    names: dict[str, object] = {"model": model}
+    before = sum(parameter.numel() for parameter in model.parameters())
+
+    run(page, names)
+
+    assert names["model"] is model
+    assert embshare.summarize(model).stored < before
+    assert (tmp_path / "small" / "model.safetensors").is_file()
+
+
+def test_a_loop_inside_cached(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Embedding(100, 8), nn.Linear(8, 8))
+    shared = embshare.share_from_embedding(model)
+    run("docs/limits.md", {"model": shared, "embshare": embshare})
