@@ -1,0 +1,1 @@
+"""Systems built on the core. Nothing here is imported by ``import embshare``."""

@@ -1,0 +1,70 @@
+"""A classifier, or a regression, of the matched family."""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict, final
+
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from embshare.models.matched.backbone import Backbone
+from embshare.models.matched.config import MatchedConfig
+from embshare.models.matched.embedding import embed, initialise_
+
+__all__ = ["ClassifierOutput", "MatchedClassifier"]
+
+
+class ClassifierOutput(TypedDict):
+    """What a forward returns; the transformers ``Trainer`` takes any mapping with these names."""
+
+    logits: Tensor
+    """``[B, labels]``, unnormalised."""
+    loss: NotRequired[Tensor]
+    """Mean cross-entropy in nats, or mean squared error where ``labels == 1``."""
+
+
+@final
+class MatchedClassifier(nn.Module):
+    """Encodes a sequence in both directions, averages its positions, and classifies that."""
+
+    def __init__(self, config: MatchedConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.backbone = Backbone(config, causal=False)
+        self.classifier = nn.Linear(config.width, config.labels)
+        initialise_(self)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> ClassifierOutput:
+        """Classify each row.
+
+        Args:
+            input_ids: ``[B, T]``; two sentences stand behind each other, with a symbol between.
+            attention_mask: ``[B, T]``, true at real symbols, which stand on the left; ``None``
+                is wherever ``input_ids`` is not the padding symbol.
+            labels: ``[B]``, classes as integers, or numbers where ``config.labels == 1``.
+        """
+        mask = input_ids.ne(self.config.pad_token_id) if attention_mask is None else attention_mask
+        hidden, _ = self.backbone(self.dropout(embed(self.embedding, input_ids)), mask)
+        logits = self.classifier(self.dropout(mean_of_real(hidden, mask)))
+        output: ClassifierOutput = {"logits": logits}
+        if labels is not None:
+            output["loss"] = self._loss(logits, labels)
+        return output
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if self.config.labels == 1:
+            return F.mse_loss(logits.float().squeeze(-1), labels.float())
+        return F.cross_entropy(logits.float(), labels)
+
+
+def mean_of_real(hidden: Tensor, mask: Tensor) -> Tensor:
+    """The mean over the positions ``[B, T, D]`` where ``mask`` ``[B, T]`` is true: ``[B, D]``."""
+    weight = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)

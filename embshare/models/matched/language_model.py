@@ -1,0 +1,69 @@
+"""A causal language model of the matched family."""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict, final
+
+from torch import Tensor, nn
+
+from embshare.models.matched.backbone import Backbone, BackboneState
+from embshare.models.matched.config import MatchedConfig
+from embshare.models.matched.embedding import embed, initialise_, sequence_loss, tie_head_
+
+__all__ = ["LanguageModelOutput", "MatchedLanguageModel"]
+
+
+class LanguageModelOutput(TypedDict):
+    """What a forward returns; the transformers ``Trainer`` takes any mapping with these names."""
+
+    logits: Tensor
+    """``[B, T, V]``, unnormalised; position ``t`` predicts symbol ``t + 1``."""
+    loss: NotRequired[Tensor]
+    """Mean nats per predicted symbol; there only where labels were given."""
+    state: NotRequired[BackboneState]
+    """For the next piece of the sequence; there only where it was asked for."""
+
+
+@final
+class MatchedLanguageModel(nn.Module):
+    """Predicts every symbol from those before it; the head is the embedding table."""
+
+    def __init__(self, config: MatchedConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.backbone = Backbone(config, causal=True)
+        self.head = nn.Linear(config.width, config.vocab_size, bias=False)
+        tie_head_(self.head, self.embedding)
+        initialise_(self)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        state: BackboneState | None = None,
+        keep_state: bool = False,
+    ) -> LanguageModelOutput:
+        """Score the symbols that follow ``input_ids``.
+
+        Args:
+            input_ids: ``[B, T]``.
+            attention_mask: ``[B, T]``, true at real symbols, which stand on the left. Padding is
+                not scored; beyond that the mask changes nothing, since nothing real sees padding.
+            labels: ``[B, T]``, the same symbols as ``input_ids``: the model itself moves them by
+                one, as transformers does. Those of -100 are not scored.
+            state: What an earlier call returned with ``keep_state``, to read on from there.
+            keep_state: Return the state after the last position too.
+        """
+        x = self.dropout(embed(self.embedding, input_ids))
+        hidden, after = self.backbone(x, state=state)
+        output: LanguageModelOutput = {"logits": self.head(self.dropout(hidden))}
+        if labels is not None:
+            if attention_mask is not None:
+                labels = labels.masked_fill(~attention_mask.bool(), -100)
+            output["loss"] = sequence_loss(output["logits"][:, :-1], labels[:, 1:])
+        if keep_state:
+            output["state"] = after
+        return output
