@@ -1,0 +1,47 @@
+"""Frozen values that are checked once and travel as JSON."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from embshare.errors import InvalidValueError
+
+
+class Value(BaseModel):
+    """A frozen value without unknown keys, whose faults are raised as `InvalidValueError`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise _readable(type(self).__name__, error) from None
+
+    def to_json(self) -> str:
+        """This value as indented JSON; `from_json` reads it back equal."""
+        return self.model_dump_json(indent=2)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read back what `to_json` wrote.
+
+        Raises:
+            InvalidValueError: not JSON, an unknown key, or a value out of range.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise _readable(cls.__name__, error) from None
+
+
+def _readable(what: str, error: ValidationError) -> InvalidValueError:
+    faults = []
+    for fault in error.errors(include_url=False):
+        place = ".".join(str(part) for part in fault["loc"])
+        has = "" if fault["type"] == "missing" else f", but is {fault['input']!r:.80}"
+        message = fault["msg"].removeprefix("Value error, ")
+        faults.append(f"`{place}`: {message}{has}" if place else message)
+    return InvalidValueError(what=what, faults=faults)

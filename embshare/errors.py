@@ -1,0 +1,201 @@
+"""Every error that embshare raises on purpose.
+
+EmbshareError
+ ├─ InvalidValueError          a config, plan or file holds a value that cannot be
+ ├─ PlanError                  a plan cannot be made for, or does not fit, this model
+ │   ├─ NoSourceError          no embedding to read from, or not the one that was named
+ │   ├─ NothingMatchedError    a pattern selects no parameter
+ │   ├─ NothingToShareError    every candidate stayed dense
+ │   ├─ SourceTooSmallError    EPS, or a fixed width, has too few columns
+ │   ├─ UnsupportedSourceError integer, empty or otherwise unusable tables
+ │   ├─ AliasedWeightError     two parameters overlap in memory
+ │   ├─ AlreadySharedError     the model already reads its weights from a bank
+ │   └─ PlanMismatchError      the plan was made for another model
+ ├─ NotSharedError             the model has no bank
+ ├─ DerivedWeightError         a derived weight was assigned to, or read where it cannot be
+ ├─ MaterializeError           the plain model would not equal the shared one
+ ├─ CheckpointError            a folder cannot be read or written
+ └─ MissingPackageError        an optional package is needed
+
+Each message names the place, what was needed, what was found and the way out;
+the numbers are also fields of the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "AliasedWeightError",
+    "AlreadySharedError",
+    "CheckpointError",
+    "DerivedWeightError",
+    "EmbshareError",
+    "InvalidValueError",
+    "MaterializeError",
+    "MissingPackageError",
+    "NoSourceError",
+    "NotSharedError",
+    "NothingMatchedError",
+    "NothingToShareError",
+    "PlanError",
+    "PlanMismatchError",
+    "SourceTooSmallError",
+    "StaleCacheWarning",
+    "UnsupportedSourceError",
+]
+
+
+class EmbshareError(Exception):
+    """Base of every error that embshare raises on purpose."""
+
+
+class InvalidValueError(EmbshareError, ValueError):
+    """A config, plan or file holds a value that cannot be; all faults are listed at once."""
+
+    def __init__(self, *, what: str, faults: Sequence[str]) -> None:
+        super().__init__(f"{what} is not valid: {'; '.join(faults)}.")
+        self.what, self.faults = what, tuple(faults)
+
+
+class PlanError(EmbshareError):
+    """A plan cannot be made for this model, or does not fit it."""
+
+
+class NoSourceError(PlanError):
+    """No embedding to read weights from, or not the one that was named."""
+
+    def __init__(self, *, source: str, model: str, found: Sequence[str]) -> None:
+        have = ", ".join(f"`{name}`" for name in found) or "none"
+        super().__init__(
+            f"{model} has no table `{source}` to read weights from (its embeddings: {have}). "
+            f"Name an nn.Embedding or any 2-D parameter with source='name'."
+        )
+        self.source, self.found = source, tuple(found)
+
+
+class NothingMatchedError(PlanError):
+    """A pattern selects no parameter: a silent miss would be a compressed model that is not."""
+
+    def __init__(self, *, field: str, pattern: str, examples: Sequence[str]) -> None:
+        shown = ", ".join(f"`{name}`" for name in examples)
+        super().__init__(
+            f"`{field}` pattern {pattern!r} matches no parameter that can be shared. "
+            f"Patterns are globs over whole parameter names such as {shown}."
+        )
+        self.field, self.pattern = field, pattern
+
+
+class NothingToShareError(PlanError):
+    """Every weight stayed dense."""
+
+    def __init__(self, *, model: str, reasons: Sequence[str]) -> None:
+        why = "; ".join(reasons) or "it has no weight of a known layer kind"
+        super().__init__(
+            f"{model} has nothing to share: {why}. Name bare parameters in `include`, or pass "
+            f"rules={{**RULES, YourLayer: LayerRule(...)}} for a layer kind of your own."
+        )
+
+
+class SourceTooSmallError(PlanError):
+    """A source has fewer columns than the slots need."""
+
+    def __init__(self, *, source: str, needs: int, has: int, method: str) -> None:
+        way_out = (
+            "use method='veps' (its columns are as many as needed), tie more layers "
+            "(tie='all'), or exclude some"
+            if method == "eps"
+            else f"use width=None or a width of at least {needs:,}"
+        )
+        super().__init__(
+            f"`{source}` must have {needs:,} columns for these layers, but has {has:,}: {way_out}."
+        )
+        self.source, self.needs, self.has = source, needs, has
+
+
+class UnsupportedSourceError(PlanError):
+    """The table cannot be read from (integer, empty, not two-dimensional)."""
+
+    def __init__(self, *, source: str, need: str, finding: str) -> None:
+        super().__init__(
+            f"`{source}` must be {need} to be a source, but is {finding}. "
+            f"Name another table with source='name'."
+        )
+        self.source = source
+
+
+class AliasedWeightError(PlanError):
+    """Two parameters overlap in memory, so removing one would not free it."""
+
+    def __init__(self, *, first: str, second: str) -> None:
+        super().__init__(
+            f"`{first}` and `{second}` are different parameters that overlap in memory (one is a "
+            f"view of the other). Make them one nn.Parameter, or clones, or exclude both."
+        )
+        self.first, self.second = first, second
+
+
+class AlreadySharedError(PlanError):
+    """The model already reads its weights from a bank, by another plan."""
+
+    def __init__(self, *, model: str) -> None:
+        super().__init__(
+            f"{model} is already shared by another plan. Call embshare.materialize(model) first, "
+            f"or start from the dense model."
+        )
+
+
+class PlanMismatchError(PlanError):
+    """The plan was made for another model."""
+
+    def __init__(self, *, place: str, needs: str, finding: str) -> None:
+        super().__init__(
+            f"the plan does not fit this model: `{place}` must be {needs}, but is {finding}. "
+            f"Make the plan for this model with embshare.plan_sharing(model, config)."
+        )
+        self.place = place
+
+
+class NotSharedError(EmbshareError):
+    """The model has no bank."""
+
+    def __init__(self, *, model: str) -> None:
+        super().__init__(
+            f"{model} is not shared, or is a part of a shared model. "
+            f"Call this on the model that embshare.share_from_embedding returned."
+        )
+
+
+class DerivedWeightError(EmbshareError):
+    """A derived weight was assigned to, or read where it cannot be."""
+
+
+class MaterializeError(EmbshareError):
+    """The plain model's weight would not equal the shared one's."""
+
+    def __init__(self, *, weight: str, difference: float) -> None:
+        super().__init__(
+            f"`{weight}` differs by {difference:.3g} after materializing; the model was left shared. "
+            f"Something changed the source meanwhile: call materialize when nothing trains."
+        )
+        self.weight, self.difference = weight, difference
+
+
+class CheckpointError(EmbshareError):
+    """A checkpoint folder cannot be read or written."""
+
+    def __init__(self, *, path: object, finding: str, way_out: str) -> None:
+        super().__init__(f"`{path}`: {finding}. {way_out}")
+        self.path = str(path)
+
+
+class MissingPackageError(EmbshareError, ImportError):
+    """An optional package is needed and not installed."""
+
+    def __init__(self, *, package: str, extra: str) -> None:
+        super().__init__(f"`{package}` is not installed: pip install 'embshare[{extra}]'")
+        self.package, self.extra = package, extra
+
+
+class StaleCacheWarning(UserWarning):
+    """A source changed inside `embshare.cached`; the kept weights were derived again."""
