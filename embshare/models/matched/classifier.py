@@ -29,7 +29,7 @@ class MatchedClassifier(nn.Module):
 
     def __init__(self, config: MatchedConfig) -> None:
         super().__init__()
-        self.config = config
+        self.settings = config  # not `config`: the transformers Trainer writes to that
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.dropout = nn.Dropout(config.dropout)
         self.backbone = Backbone(config, causal=False)
@@ -50,7 +50,9 @@ class MatchedClassifier(nn.Module):
                 is wherever ``input_ids`` is not the padding symbol.
             labels: ``[B]``, classes as integers, or numbers where ``config.labels == 1``.
         """
-        mask = input_ids.ne(self.config.pad_token_id) if attention_mask is None else attention_mask
+        mask = (
+            input_ids.ne(self.settings.pad_token_id) if attention_mask is None else attention_mask
+        )
         hidden, _ = self.backbone(self.dropout(embed(self.embedding, input_ids)), mask)
         logits = self.classifier(self.dropout(mean_of_real(hidden, mask)))
         output: ClassifierOutput = {"logits": logits}
@@ -59,7 +61,7 @@ class MatchedClassifier(nn.Module):
         return output
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        if self.config.labels == 1:
+        if self.settings.labels == 1:
             return F.mse_loss(logits.float().squeeze(-1), labels.float())
         return F.cross_entropy(logits.float(), labels)
 

@@ -30,7 +30,7 @@ class MatchedLanguageModel(nn.Module):
 
     def __init__(self, config: MatchedConfig) -> None:
         super().__init__()
-        self.config = config
+        self.settings = config  # not `config`: the transformers Trainer writes to that
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.dropout = nn.Dropout(config.dropout)
         self.backbone = Backbone(config, causal=True)

@@ -51,7 +51,7 @@ class MatchedSeq2Seq(nn.Module):
 
     def __init__(self, config: MatchedConfig, *, feature_width: int | None = None) -> None:
         super().__init__()
-        self.config = config
+        self.settings = config  # not `config`: the transformers Trainer writes to that
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.bridge = None if feature_width is None else nn.Linear(feature_width, config.width)
         self.dropout = nn.Dropout(config.dropout)
@@ -104,7 +104,7 @@ class MatchedSeq2Seq(nn.Module):
                 raise ValueError("this model reads symbols: give `input_ids`, and no `features`.")
             x, mask = embed(self.embedding, input_ids), attention_mask
             if mask is None:
-                mask = input_ids.ne(self.config.pad_token_id)
+                mask = input_ids.ne(self.settings.pad_token_id)
         else:
             if features is None or input_ids is not None:
                 raise ValueError("this model reads features: give `features`, and no `input_ids`.")
@@ -131,6 +131,6 @@ class MatchedSeq2Seq(nn.Module):
 
     def shift(self, labels: Tensor) -> Tensor:
         """The decoder's inputs ``[B, T]`` for ``labels`` ``[B, T]``: its start symbol first."""
-        start = labels.new_full((labels.shape[0], 1), self.config.bos_token_id)
-        before = labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, self.config.pad_token_id)
+        start = labels.new_full((labels.shape[0], 1), self.settings.bos_token_id)
+        before = labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, self.settings.pad_token_id)
         return torch.cat((start, before), dim=1)

@@ -1,0 +1,63 @@
+"""Perplexity, counted exactly: sums of nats and of symbols, divided once at the end."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+__all__ = ["Perplexity", "nats_per_row"]
+
+IGNORED = -100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perplexity:
+    """How well a text was predicted."""
+
+    nats: float
+    """Sum of ``-log p`` over all predicted symbols."""
+    symbols: int
+    """How many were predicted: all symbols of the text."""
+    bytes: int | None
+    """Length of the text in UTF-8; ``None`` where symbols lose part of the text."""
+
+    @property
+    def perplexity(self) -> float:
+        """``exp`` of the mean nats per symbol; comparable between models with one vocabulary."""
+        try:
+            return math.exp(self.nats / self.symbols)
+        except OverflowError:
+            return math.inf
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """Comparable between vocabularies too; ``None`` where symbols lose part of the text."""
+        return None if self.bytes is None else self.nats / math.log(2) / self.bytes
+
+    def metrics(self) -> dict[str, float]:
+        """As numbers by name, for a report."""
+        found = {"perplexity": self.perplexity, "nats": self.nats, "symbols": float(self.symbols)}
+        if self.bits_per_byte is not None:
+            found["bits_per_byte"] = self.bits_per_byte
+        return found
+
+
+def nats_per_row(logits: Tensor, labels: Tensor) -> Tensor:
+    """Sum of ``-log p`` and number of predicted symbols of each row.
+
+    Args:
+        logits: ``[B, T, V]``; position ``t`` predicts symbol ``t + 1``.
+        labels: ``[B, T]``, -100 where nothing is predicted.
+    Returns:
+        ``[B, 2]`` of float64, so that sums over a long text stay exact.
+    """
+    targets = labels[:, 1:]
+    nats = F.cross_entropy(
+        logits[:, :-1].transpose(1, 2).float(), targets, ignore_index=IGNORED, reduction="none"
+    )
+    counts = targets.ne(IGNORED).sum(dim=1)
+    return torch.stack((nats.double().sum(dim=1), counts.double()), dim=1)

@@ -1,0 +1,94 @@
+"""Reading text: the layouts that are read, and what is said about those that cannot be."""
+
+from pathlib import Path
+
+import pytest
+
+from embshare.tasks.language_modelling.corpus import (
+    SPLITS,
+    builtin_corpus,
+    folder_corpus,
+    load_corpus,
+)
+from embshare.tasks.language_modelling.errors import (
+    CorpusError,
+    EmptySplitError,
+    SplitMissingError,
+    TextEncodingError,
+)
+
+
+def write(folder: Path, layout: str = "{}.txt") -> Path:
+    for split in SPLITS:
+        (folder / layout.format(split)).write_text(f"some {split} words\n", encoding="utf-8")
+    return folder
+
+
+def test_the_builtin_text_is_english_in_three_disjoint_splits() -> None:
+    corpus = builtin_corpus()
+    sizes = {split: len(corpus.split(split)) for split in SPLITS}
+    assert 300_000 < sum(sizes.values()) < 1_000_000
+    assert all(0.05 < sizes[split] / sum(sizes.values()) < 0.15 for split in ("valid", "test"))
+    assert corpus.fingerprint() == builtin_corpus().fingerprint() == load_corpus(None).fingerprint()
+    paragraphs = {
+        split: {" ".join(p.split()) for p in corpus.split(split).split("\n\n")} for split in SPLITS
+    }
+    assert not paragraphs["train"] & paragraphs["test"]
+    assert not paragraphs["train"] & paragraphs["valid"]
+
+
+@pytest.mark.parametrize("layout", ["{}.txt", "wiki.{}.tokens", "wiki.{}.raw"])
+def test_the_published_layouts_are_read(tmp_path: Path, layout: str) -> None:
+    corpus = folder_corpus(write(tmp_path, layout))
+    assert corpus.valid == "some valid words\n"
+    assert corpus.name == str(tmp_path)
+
+
+def test_windows_line_ends_and_byte_order_marks_are_no_words(tmp_path: Path) -> None:
+    (write(tmp_path) / "train.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n")
+    assert folder_corpus(tmp_path).train == "one\ntwo\n"
+
+
+def test_texts_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    before = folder_corpus(write(tmp_path)).fingerprint()
+    (tmp_path / "test.txt").write_text("other words\n")
+    assert folder_corpus(tmp_path).fingerprint() != before
+
+
+def test_a_missing_split_names_folder_need_finding_and_way_out(tmp_path: Path) -> None:
+    (write(tmp_path) / "valid.txt").unlink()
+    with pytest.raises(SplitMissingError) as caught:
+        folder_corpus(tmp_path)
+    assert str(caught.value) == (
+        f"`{tmp_path}` must be a folder with the split `valid` as valid.txt or wiki.valid.tokens "
+        "or wiki.valid.raw, but the folder holds test.txt, train.txt. Name the folder of a text "
+        "in the WikiText layout, or leave `data` out to use the text that comes with Python."
+    )
+    assert (caught.value.folder, caught.value.split) == (tmp_path, "valid")
+
+
+def test_a_folder_that_is_not_there_is_said_to_be_none(tmp_path: Path) -> None:
+    with pytest.raises(SplitMissingError, match="but that is not a folder\\. Name the folder"):
+        load_corpus(tmp_path / "nowhere")
+
+
+def test_an_empty_split_is_refused(tmp_path: Path) -> None:
+    (write(tmp_path) / "test.txt").write_text("\n \n")
+    with pytest.raises(EmptySplitError) as caught:
+        folder_corpus(tmp_path)
+    assert str(caught.value) == (
+        f"`{tmp_path / 'test.txt'}` must hold the text of the split `test`, but has no words in "
+        "it. Fetch the file again, or name another folder."
+    )
+
+
+def test_another_encoding_is_refused_with_file_and_line(tmp_path: Path) -> None:
+    (write(tmp_path) / "train.txt").write_bytes(b"plain\nplain\ncaf\xe9 noir\n")
+    with pytest.raises(TextEncodingError) as caught:
+        folder_corpus(tmp_path)
+    assert str(caught.value) == (
+        f"`{tmp_path / 'train.txt'}`, line 3, must be UTF-8, but has the byte 0xe9 where no "
+        "character can have it. Convert the file, for example with `iconv -f latin1 -t utf-8`."
+    )
+    assert (caught.value.line, caught.value.byte) == (3, 0xE9)
+    assert isinstance(caught.value, CorpusError)
