@@ -54,6 +54,8 @@ class Slot(Value):
     """Shape of the weight as the layer sees it."""
     transposed: bool = False
     """The block is laid out ``[in, out]`` and the weight is its transpose (Linear)."""
+    channel: Annotated[int, Field(ge=0)] = 0
+    """The dimension of `shape` that counts output channels."""
     gain: Annotated[float, Field(gt=0, le=1e30)] = 1.0
     delta: Count = 0
     """Trailing elements ``G V - numel`` that nothing reads."""
@@ -72,6 +74,8 @@ class Slot(Value):
     def _consistent(self) -> Slot:
         if math.prod(self.shape) != self.numel:
             raise ValueError(f"`numel` must be the product of `shape` {self.shape}")
+        if self.channel >= len(self.shape):
+            raise ValueError(f"`channel` must be a dimension of {self.shape}")
         if self.transposed and len(self.shape) != 2:
             raise ValueError("only a two-dimensional weight can be `transposed`")
         return self
@@ -150,10 +154,6 @@ class SharePlan(Value):
     def unused_columns(self, index: int = 0) -> int:
         """Columns of a source that no slot reads."""
         return self.sources[index].width - sum(slot.columns for slot in self.of_source(index))
-
-    def freed(self) -> int:
-        """Stored parameters that go away (tied readers once each; the bank's cost not counted)."""
-        return sum(slot.numel * len(slot.weights) for slot in self.slots)
 
     def __str__(self) -> str:
         from embshare.tables import plan_table, render

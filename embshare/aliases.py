@@ -1,0 +1,44 @@
+"""A state dict that any writer accepts: a parameter that a model ties appears once.
+
+Tied parameters (a head that is the table, a bias held twice) are listed by torch under each of
+their names, all with the same memory, which safetensors refuses. A shared model lists the first
+name alone and, on loading, takes either.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+__all__ = ["hide_aliases"]
+
+
+def hide_aliases(model: nn.Module, bank: nn.Module) -> None:
+    """Make ``model.state_dict()`` free of aliases, and ``load_state_dict`` take it back strictly."""
+    model.register_state_dict_post_hook(_drop)
+    model.register_load_state_dict_pre_hook(_restore)
+
+
+def _aliases(model: nn.Module) -> dict[str, str]:
+    """Name -> the first name of the same parameter or buffer."""
+    first: dict[int, str] = {}
+    found: dict[str, str] = {}
+    everything = [*model.named_parameters(remove_duplicate=False)]
+    everything += [*model.named_buffers(remove_duplicate=False)]  # type: ignore[list-item]
+    for name, tensor in everything:
+        if first.setdefault(id(tensor), name) != name:
+            found[name] = first[id(tensor)]
+    return found
+
+
+def _drop(model: nn.Module, state: dict[str, Tensor], prefix: str, _: dict[str, Any]) -> None:
+    for name, kept in _aliases(model).items():
+        if prefix + kept in state:
+            state.pop(prefix + name, None)
+
+
+def _restore(model: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    for name, kept in _aliases(model).items():
+        if prefix + name not in state and prefix + kept in state:
+            state[prefix + name] = state[prefix + kept]

@@ -1,0 +1,345 @@
+"""The bank: the one object that owns the sources' projections and hands out weights.
+
+In plain words. Every module that holds shared layers calls `enter` before and `leave` after its
+forward. The outermost `enter` of a thread derives the weights that the module holds, in one
+projection per source, and puts them into the layers' own ``__dict__``, where Python finds them
+without asking anyone; the outermost `leave` takes them out again. Between calls there is nothing
+to be stale: a weight that is read then is derived on the spot (`embshare.layers.Derived`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from threading import get_ident
+from typing import Any
+from weakref import ReferenceType, ref
+
+import torch
+from torch import Tensor, nn
+
+from embshare.columns import Columns
+from embshare.config import ShareConfig
+from embshare.derive import Layout, derive, layout_of
+from embshare.layers import PACKED
+from embshare.plan import SharePlan
+from embshare.relax import Relaxation, needs_relaxation
+from embshare.stale import warn_if_changed
+
+__all__ = ["Bank", "Reader"]
+
+Dtype = torch.dtype | None
+"""Of derived weights: None is the table's own, else what autocast asks for."""
+
+
+@dataclass(eq=False)
+class Reader:
+    """One derived weight and the layers that hold it (several where it is tied by the model itself)."""
+
+    slot: int
+    places: list[tuple[nn.Module, str]]
+    requires_grad: bool
+
+
+@dataclass(eq=False)
+class Blocks:
+    """The slots of one derivation, without their graph; alive as long as its backward may come."""
+
+    weights: dict[int, Tensor]
+    versions: tuple[object, ...]
+    __slots__ = ("__weakref__", "versions", "weights")
+
+
+@dataclass(eq=False)
+class Scope:
+    """What one thread has derived since its outermost call began."""
+
+    kind: str
+    dtype: Dtype
+    depth: int = 0
+    slots: dict[tuple[int, Dtype], Tensor] = field(default_factory=dict)
+    weights: dict[tuple[int, Dtype], Tensor] = field(default_factory=dict)
+
+
+class Bank(nn.Module):
+    """Owns what sharing stores besides the table; registered once, at the model's root.
+
+    Attributes:
+        plan: what it was built from.
+        sources: one `Columns` for each source of the plan.
+        relaxations: one for each reader where the config asks for learned gains or residuals.
+    """
+
+    def __init__(self, plan: SharePlan, sources: Sequence[Columns], readers: Sequence[Reader]) -> None:
+        super().__init__()
+        self.plan = plan
+        self._columns: tuple[Columns, ...]
+        self.sources = nn.ModuleList(sources)
+        config: ShareConfig = plan.config
+        self.relaxations = nn.ModuleList(
+            Relaxation(plan.slots[r.slot], config, next(iter(r.places))[0]._parameters[r.places[0][1]])
+            for r in readers
+            if needs_relaxation(config)
+        )
+        self.readers = list(readers)
+        self.__dict__["_columns"] = tuple(sources)  # past nn.Module's slow look-up
+        self.evaluations = 0
+        """How many projections were computed; tests count them."""
+        self._fresh()
+
+    def reset(self, generator: torch.Generator | None) -> None:
+        """The random start: columns as spread as the table, relaxations that change nothing."""
+        for columns in self._columns:
+            columns.reset(generator)
+        for relaxation in self.relaxations:
+            assert isinstance(relaxation, Relaxation)
+            relaxation.reset(generator)
+
+    def _fresh(self) -> None:
+        self._scopes: dict[int, Scope] = {}
+        self._kept: Scope | None = None
+        self._kept_count = 0
+        self._kept_versions: tuple[object, ...] = ()
+        self._live: dict[int, ReferenceType[Blocks]] = {}
+        self._layouts: dict[tuple[int, ...], Layout] = {}
+        self._held: dict[int, frozenset[int]] = {}
+        self._traced: dict[int, Tensor] = {}
+        self._tracer: nn.Module | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        gone = {"_scopes", "_kept", "_kept_count", "_kept_versions", "_live", "_layouts"}
+        gone |= {"_held", "_traced", "_tracer"}
+        return {name: value for name, value in self.__dict__.items() if name not in gone}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._fresh()
+
+    def extra_repr(self) -> str:
+        """Shown by ``print(model)``."""
+        return f"{len(self.readers)} weights from {len(self.plan.slots)} slots"
+
+    # ------------------------------------------------------------------ calls
+
+    def enter(self, module: nn.Module, _: Any) -> None:
+        """Forward pre-hook of every module that holds shared layers."""
+        if torch.compiler.is_compiling():
+            self._enter_traced(module)
+            return
+        scope = self._scopes.get(get_ident())
+        if scope is None:
+            self._open(module)
+            return
+        scope.depth += 1
+        dtype = torch.get_autocast_dtype(scope.kind) if torch.is_autocast_enabled(scope.kind) else None
+        if dtype is not scope.dtype and self._casts():
+            scope.dtype = dtype
+            self._place(scope, self._held_by(module))
+
+    def leave(self, module: nn.Module, *_: Any) -> None:
+        """Forward hook, called after an exception too."""
+        if torch.compiler.is_compiling():
+            if self._tracer is module:
+                self._tracer, self._traced = None, {}
+            return
+        scope = self._scopes.get(get_ident())
+        if scope is None:  # another pre-hook failed before ours
+            return
+        scope.depth -= 1
+        if scope.depth <= 0:
+            del self._scopes[get_ident()]
+            self._evict()
+
+    def _open(self, module: nn.Module) -> None:
+        self._tracer, self._traced = None, {}  # left by a trace that failed
+        wanted = self._held_by(module)
+        if self._kept is not None:
+            self._refresh_kept()
+            scope = self._scope(slots=self._kept.slots, weights=self._kept.weights)
+        else:
+            scope = self._scope()
+        scope.depth = 1
+        self._scopes[get_ident()] = scope
+        self._place(scope, wanted)
+
+    def _held_by(self, module: nn.Module) -> Iterable[int]:
+        return self._held.get(id(module)) or self._hold(module)
+
+    def _hold(self, module: nn.Module) -> frozenset[int]:
+        """Which readers a module's layers hold; ids change with copies, so it is found on demand."""
+        inside = set(map(id, module.modules()))
+        held = frozenset(
+            index
+            for index, reader in enumerate(self.readers)
+            if any(id(layer) in inside for layer, _ in reader.places)
+        )
+        self._held[id(module)] = held
+        return held
+
+    def _place(self, scope: Scope, wanted: Iterable[int]) -> None:
+        """Put weights where attribute look-up finds them first. With a second thread, nowhere."""
+        self._weights(scope, wanted)
+        if len(self._scopes) > 1:
+            self._evict()
+            return
+        for (index, dtype), weight in scope.weights.items():
+            if dtype is scope.dtype:
+                for layer, name in self.readers[index].places:
+                    layer.__dict__[name] = weight
+
+    def _evict(self) -> None:
+        for reader in self.readers:
+            for layer, name in reader.places:
+                layer.__dict__.pop(name, None)
+                layer.__dict__.pop(PACKED, None)
+
+    # ------------------------------------------------------------------ reads
+
+    def read(self, index: int) -> Tensor:
+        """The current weight of a reader, wherever it is asked for."""
+        if torch.compiler.is_compiling():
+            found = self._traced.get(index)
+            return self._plain([index])[index] if found is None else found
+        scope = self._scopes.get(get_ident())
+        if scope is None:
+            scope = self._scope()
+            if self._kept is not None:
+                self._refresh_kept()
+                scope.slots, scope.weights = self._kept.slots, self._kept.weights
+        self._weights(scope, [index])
+        return scope.weights[index, scope.dtype]
+
+    def _weights(self, scope: Scope, wanted: Iterable[int]) -> None:
+        """Fill a scope with these readers' weights in its dtype."""
+        missing = [index for index in wanted if (index, scope.dtype) not in scope.weights]
+        if not missing:
+            return
+        slots = dict.fromkeys(self.readers[index].slot for index in missing)
+        self._slots(scope, [slot for slot in slots if (slot, scope.dtype) not in scope.slots])
+        for index in missing:
+            block = scope.slots[self.readers[index].slot, scope.dtype]
+            relaxed = self.relaxations[index](block) if self.relaxations else block
+            scope.weights[index, scope.dtype] = relaxed
+
+    def _slots(self, scope: Scope, missing: Sequence[int]) -> None:
+        cast = [slot for slot in missing if scope.dtype and (slot, None) in scope.slots]
+        for slot in cast:
+            with torch.enable_grad():
+                scope.slots[slot, scope.dtype] = scope.slots[slot, None].to(scope.dtype)
+        for group in self._by_source(slot for slot in missing if slot not in cast):
+            for slot, block in zip(group, self._derive(group, scope.dtype), strict=True):
+                scope.slots[slot, scope.dtype] = block
+
+    def _by_source(self, slots: Iterable[int]) -> Iterator[tuple[int, ...]]:
+        groups: dict[int, list[int]] = {}
+        for slot in slots:
+            groups.setdefault(self.plan.slots[slot].source, []).append(slot)
+        return map(tuple, groups.values())
+
+    def _layout(self, group: tuple[int, ...]) -> Layout:
+        layout = self._layouts.get(group)
+        if layout is None:
+            rows = self.plan.sources[self.plan.slots[group[0]].source].rows
+            slots = [self.plan.slots[slot] for slot in group]
+            layout = self._layouts[group] = layout_of(slots, rows, self.plan.config.order)
+        return layout
+
+    def _derive(self, group: tuple[int, ...], dtype: Dtype) -> tuple[Tensor, ...]:
+        """The weights of some slots of one source: one projection, or none inside a backward."""
+        number = self.plan.slots[group[0]].source
+        source = self._columns[number]
+        ready = self._ready(number, group, dtype)
+        if ready is None:
+            self.evaluations += 1
+
+        def keep(node: Any, weights: tuple[Tensor, ...]) -> None:
+            blocks = Blocks(dict(zip(group, weights, strict=True)), source.fingerprint())
+            node.blocks = blocks  # lives as long as the graph
+            if ready is None:
+                self._live[number] = ref(blocks)
+
+        return derive(self._layout(group), *source.inputs(), dtype=dtype, ready=ready, keep=keep)
+
+    def _ready(self, number: int, group: tuple[int, ...], dtype: Dtype) -> list[Tensor] | None:
+        """Inside a backward, activation checkpointing asks again for what its forward had."""
+        if torch._C._current_graph_task_id() == -1 or number not in self._live:  # type: ignore[attr-defined]
+            return None
+        blocks = self._live[number]()
+        source = self._columns[number]
+        if blocks is None or blocks.versions != source.fingerprint():
+            return None
+        if any(slot not in blocks.weights for slot in group):
+            return None
+        ready = [blocks.weights[slot] for slot in group]
+        return ready if all(w.dtype == (dtype or source.dtype()) for w in ready) else None
+
+    def _scope(
+        self,
+        slots: dict[tuple[int, Dtype], Tensor] | None = None,
+        weights: dict[tuple[int, Dtype], Tensor] | None = None,
+    ) -> Scope:
+        kind = self._columns[0].table().device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        scope = Scope(kind, dtype if self._casts() else None)
+        if slots is not None and weights is not None:
+            scope.slots, scope.weights = slots, weights
+        return scope
+
+    def _casts(self) -> bool:
+        """Autocast casts float32 alone."""
+        return bool(self._columns[0].dtype() is torch.float32)
+
+    # ------------------------------------------------------------------ tracing
+
+    def _enter_traced(self, module: nn.Module) -> None:
+        """Under a tracer nothing is placed: one derivation at the outermost module, in plain operations."""
+        if self._scopes:  # a compiled part of an eager call reads what the call has placed
+            return
+        if self._tracer is None or self._tracer is module:
+            self._tracer = module
+            self._traced = self._plain(self._held_by(module))
+
+    def _plain(self, wanted: Iterable[int]) -> dict[int, Tensor]:
+        wanted = sorted(wanted)
+        slots: dict[int, Tensor] = {}
+        for group in self._by_source(dict.fromkeys(self.readers[index].slot for index in wanted)):
+            source = self.sources[self.plan.slots[group[0]].source]
+            assert isinstance(source, Columns)
+            slots |= zip(group, derive(self._layout(group), *source.inputs()), strict=True)
+        return {
+            index: self.relaxations[index](slots[self.readers[index].slot])
+            if self.relaxations
+            else slots[self.readers[index].slot]
+            for index in wanted
+        }
+
+    # ------------------------------------------------------------------ keeping
+
+    def keep(self) -> None:
+        """Begin to keep derived weights across calls; calls nest."""
+        if self._kept is None:
+            self._kept = self._scope()
+            self._kept_versions = self._fingerprint()
+        self._kept_count += 1
+
+    def release(self) -> None:
+        """End what `keep` began."""
+        self._kept_count -= 1
+        if not self._kept_count:
+            self._kept = None
+
+    def _refresh_kept(self) -> None:
+        assert self._kept is not None
+        versions = self._fingerprint()
+        if versions != self._kept_versions:
+            warn_if_changed()
+            self._kept.slots.clear()
+            self._kept.weights.clear()
+            self._kept_versions = versions
+
+    def _fingerprint(self) -> tuple[object, ...]:
+        found: list[object] = []
+        for source in self._columns:
+            found += source.fingerprint()
+        found += (part for p in self.relaxations.parameters() for part in (id(p), p._version, p.data_ptr()))
+        return tuple(found)

@@ -1,0 +1,71 @@
+"""One source's columns: a table that the model owns, and the projection that the bank owns."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from embshare.plan import Source
+
+__all__ = ["Columns"]
+
+
+class Columns(nn.Module):
+    """``S = E P^T + b`` of one source; for EPS there is nothing to store.
+
+    The module of the table is held, not the tensor, by a plain attribute: whoever replaces the
+    tensor (FSDP, ``functional_call``, a loader, a resized vocabulary) is followed.
+    """
+
+    projection: nn.Parameter | None
+    """``[W, F]``."""
+    bias: nn.Parameter | None
+    """``[W]``."""
+
+    def __init__(
+        self, source: Source, owner: nn.Module, *, like: Tensor, projected: bool, column_bias: bool
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.__dict__["owner"] = owner
+        self.leaf = source.name.rpartition(".")[2]
+        like = like.detach()
+        width, factor = source.width, source.stored_dim
+        self.projection = nn.Parameter(like.new_empty(width, factor)) if projected else None
+        self.bias = nn.Parameter(like.new_zeros(width)) if column_bias else None
+
+    def reset(self, generator: torch.Generator | None) -> None:
+        """Variance ``1 / F``: columns as spread as the table."""
+        if self.projection is not None:
+            std = 1 / math.sqrt(self.source.stored_dim)
+            nn.init.normal_(self.projection, std=std, generator=generator)
+
+    def table(self) -> Tensor:
+        """``[V' >= V, F]``: the stored table as it is now."""
+        owner: nn.Module = self.__dict__["owner"]
+        table = owner._parameters.get(self.leaf)
+        return getattr(owner, self.leaf) if table is None else table  # type: ignore[no-any-return]
+
+    def dtype(self) -> torch.dtype:
+        """The table's."""
+        return self.table().dtype
+
+    def inputs(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Table, projection and bias."""
+        return self.table(), self.projection, self.bias
+
+    def fingerprint(self) -> tuple[object, ...]:
+        """Changes with every change of a source that torch lets one see."""
+        return tuple(
+            part
+            for tensor in self.inputs()
+            if tensor is not None
+            for part in (
+                id(tensor),
+                None if tensor.is_inference() else tensor._version,
+                tensor.data_ptr() if tensor.device.type != "meta" else 0,
+                tensor.dtype,
+            )
+        )

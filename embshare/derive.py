@@ -1,0 +1,286 @@
+"""Compute the weights of many slots from one table: one projection, one cut, one concatenation back.
+
+`derive` is a function of tensors. In eager mode it is an autograd function that keeps its inputs by
+reference and saves nothing: its backward can run again (two losses of one derivation), and
+activation checkpointing sees no saved tensors of it. Where a tracer or a functional transform
+must see through it, the same rule is written in plain operations.
+
+Axis letters: v rows of the table, f its stored width, w columns of one call, g columns of one slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from embshare.layout import read_block, rows_needed, write_block
+from embshare.plan import Slot
+
+__all__ = ["Cut", "Layout", "derive", "layout_of"]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One slot among the columns of one call."""
+
+    first: int
+    columns: int
+    rows: int
+    numel: int
+    block_shape: tuple[int, ...]
+    transposed: bool
+    gain: float
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns one call computes, and how they are cut."""
+
+    order: str
+    rows: int
+    columns: slice | tuple[int, ...]
+    width: int
+    cuts: tuple[Cut, ...]
+
+
+def layout_of(slots: Sequence[Slot], rows: int, order: str) -> Layout:
+    """The layout that reads ``slots`` of one source of ``rows`` rows, in the order given."""
+    wanted = sorted(slots, key=lambda slot: slot.start)
+    first: dict[int, int] = {}
+    index: list[int] = []
+    for slot in wanted:
+        first[slot.start] = len(index)
+        index.extend(range(slot.start, slot.stop))
+    adjacent = index[-1] - index[0] + 1 == len(index)
+    cuts = tuple(
+        Cut(
+            first=first[slot.start],
+            columns=slot.columns,
+            rows=rows_needed(slot.numel, slot.columns, rows, order),
+            numel=slot.numel,
+            block_shape=slot.block_shape,
+            transposed=slot.transposed,
+            gain=slot.gain,
+        )
+        for slot in slots
+    )
+    return Layout(
+        order=order,
+        rows=max(cut.rows for cut in cuts),
+        columns=slice(index[0], index[-1] + 1) if adjacent else tuple(index),
+        width=len(index),
+        cuts=cuts,
+    )
+
+
+def derive(
+    layout: Layout,
+    table: Tensor,
+    projection: Tensor | None,
+    bias: Tensor | None,
+    *,
+    dtype: torch.dtype | None = None,
+    ready: Sequence[Tensor] | None = None,
+    keep: Callable[[Any, tuple[Tensor, ...]], None] | None = None,
+) -> tuple[Tensor, ...]:
+    """The weights of a layout's slots, each of its slot's shape.
+
+    Args:
+        layout: from `layout_of`.
+        table: ``[V' >= V, F]``; rows beyond those needed are not touched.
+        projection: ``[W, F]`` of ``S = E P^T + b``, or None for EPS.
+        bias: ``[W]`` or None.
+        dtype: of the result; None is the table's. The projection is computed in the table's.
+        ready: results of an earlier call with equal inputs, to be attached to a new graph node
+            instead of computed.
+        keep: called with the graph node and the results, without their graph.
+    Returns:
+        One tensor for each slot; gradients reach table, projection and bias.
+    """
+    with torch.enable_grad(), torch.autocast(table.device.type, enabled=False):
+        if must_be_plain():
+            return _plain(layout, table, projection, bias, dtype)
+        return _Derive.apply(layout, dtype, ready, keep, table, projection, bias)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def must_be_plain() -> bool:
+    """Whether a tracer or a functional transform has to see plain operations."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+        or forward_ad._current_level >= 0
+    )
+
+
+def _project(layout: Layout, table: Tensor, projection: Tensor | None, bias: Tensor | None) -> Tensor:
+    """``[rows, width]``: the columns of one call."""
+    head = table[: layout.rows]
+    if projection is None:
+        return head[:, _index(layout, table)]
+    used = projection[_index(layout, table)]
+    if bias is None:
+        return head @ used.t()
+    return torch.addmm(bias[_index(layout, table)], head, used.t())
+
+
+def _index(layout: Layout, like: Tensor) -> slice | Tensor:
+    if isinstance(layout.columns, slice):
+        return layout.columns
+    return torch.tensor(layout.columns, device=like.device)
+
+
+def _plain(
+    layout: Layout,
+    table: Tensor,
+    projection: Tensor | None,
+    bias: Tensor | None,
+    dtype: torch.dtype | None,
+) -> tuple[Tensor, ...]:
+    columns = _project(layout, table, projection, bias).to(dtype or table.dtype)
+    weights = []
+    for cut in layout.cuts:
+        piece = columns[: cut.rows, cut.first : cut.first + cut.columns]
+        block = read_block(piece if cut.gain == 1.0 else piece * cut.gain, cut.block_shape, layout.order)
+        weights.append(block.t() if cut.transposed else block)
+    return tuple(weights)
+
+
+def _filled(columns: Tensor, cut: Cut, order: str, dtype: torch.dtype) -> Tensor:
+    """One weight in memory of its own: gather, gain and cast in one pass."""
+    piece = columns[: cut.rows, cut.first : cut.first + cut.columns]
+    piece = piece if order == "row" else piece.t()
+    buffer = torch.empty(piece.shape, dtype=dtype, device=columns.device)
+    if cut.gain == 1.0:
+        buffer.copy_(piece)
+    else:
+        torch.mul(piece, cut.gain, out=buffer)
+    block = buffer.view(-1)[: cut.numel].view(cut.block_shape)
+    return block.t() if cut.transposed else block
+
+
+class _Derive(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        layout: Layout,
+        dtype: torch.dtype | None,
+        ready: Sequence[Tensor] | None,
+        keep: Callable[[Any, tuple[Tensor, ...]], None] | None,
+        table: Tensor,
+        projection: Tensor | None,
+        bias: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        ctx.layout = layout
+        ctx.inputs = (table, projection, bias)  # by reference: nothing is saved, see the module's text
+        ctx.versions = _versions(ctx.inputs)
+        ctx.set_materialize_grads(False)
+        if ready is None:
+            columns = _project(layout, table, projection, bias)
+            wanted = dtype or table.dtype
+            weights = tuple(_filled(columns, cut, layout.order, wanted) for cut in layout.cuts)
+        else:
+            weights = tuple(weight.detach() for weight in ready)
+        if keep is not None:
+            keep(ctx, tuple(weight.detach() for weight in weights))
+        return weights
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        if _versions(ctx.inputs) != ctx.versions:
+            raise RuntimeError(
+                "a source of derived weights was modified in place between forward and backward; "
+                "call backward before optimizer.step(), or run the forward again."
+            )
+        table, projection, bias = ctx.inputs
+        needs = ctx.needs_input_grad[4:]
+        function = _plain_backward if torch.is_grad_enabled() else _fast_backward
+        return (None, None, None, None, *function(ctx.layout, table, projection, bias, grads, needs))
+
+
+def _versions(inputs: Sequence[Tensor | None]) -> tuple[int, ...]:
+    return tuple(t._version for t in inputs if t is not None and not t.is_inference())
+
+
+Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
+
+
+def _fast_backward(
+    layout: Layout,
+    table: Tensor,
+    projection: Tensor | None,
+    bias: Tensor | None,
+    grads: Sequence[Tensor | None],
+    needs: Sequence[bool],
+) -> Gradients:
+    index = _index(layout, table)
+    if projection is None:
+        whole = torch.zeros_like(table)
+        if isinstance(index, slice):
+            _write_all(whole[: layout.rows, index], layout, grads)  # straight into the table's gradient
+        else:
+            columns = table.new_empty(layout.rows, layout.width)
+            _write_all(columns, layout, grads)
+            whole[: layout.rows].index_copy_(1, index, columns)
+        return whole, None, None
+    columns = table.new_empty(layout.rows, layout.width)
+    _write_all(columns, layout, grads)
+    d_table = d_projection = d_bias = None
+    if needs[0]:
+        full = layout.rows == table.shape[0]
+        d_table = torch.empty_like(table) if full else torch.zeros_like(table)
+        torch.mm(columns, projection[index], out=d_table[: layout.rows])
+    if needs[1]:
+        d_projection = _spread(columns.t() @ table[: layout.rows], projection, index)
+    if bias is not None and needs[2]:
+        d_bias = _spread(columns.sum(0), bias, index)
+    return d_table, d_projection, d_bias
+
+
+def _write_all(columns: Tensor, layout: Layout, grads: Sequence[Tensor | None]) -> None:
+    for cut, grad in zip(layout.cuts, grads, strict=True):
+        piece = columns[:, cut.first : cut.first + cut.columns]
+        if grad is None:
+            piece.zero_()
+            continue
+        write_block(grad.t() if cut.transposed else grad, piece[: cut.rows], layout.order)
+        piece[cut.rows :].zero_()
+        if cut.gain != 1.0:
+            piece[: cut.rows].mul_(cut.gain)
+
+
+def _spread(gradient: Tensor, like: Tensor, index: slice | Tensor) -> Tensor:
+    """A gradient of the used rows as one of all rows."""
+    if gradient.shape == like.shape:
+        return gradient
+    whole = torch.zeros_like(like)
+    whole[index] = gradient
+    return whole
+
+
+def _plain_backward(
+    layout: Layout,
+    table: Tensor,
+    projection: Tensor | None,
+    bias: Tensor | None,
+    grads: Sequence[Tensor | None],
+    needs: Sequence[bool],
+) -> Gradients:
+    """The same in differentiable operations, for gradients of gradients."""
+    inputs = [t for t, need in zip((table, projection, bias), needs, strict=True) if need and t is not None]
+    weights = _plain(layout, table, projection, bias, None)
+    pairs = [(w, g.to(w.dtype)) for w, g in zip(weights, grads, strict=True) if g is not None]
+    found = torch.autograd.grad(
+        [w for w, _ in pairs], inputs, [g for _, g in pairs], create_graph=True, allow_unused=True
+    )
+    rest = iter(found)
+    first, second, third = (
+        next(rest) if need and t is not None else None
+        for t, need in zip((table, projection, bias), needs, strict=True)
+    )
+    return first, second, third
