@@ -4,8 +4,11 @@ import os
 import re
 import tomllib
 from importlib.metadata import entry_points
+from importlib.metadata import version as metadata_version
 from pathlib import Path
 from typing import Any
+
+import embshare
 
 ROOT = Path(__file__).resolve().parent.parent
 HOMES = {"embshare": "embshare", "adapters": "embshare.adapters", "tasks": "embshare.tasks"}
@@ -86,8 +89,13 @@ def test_the_console_script_is_there() -> None:
 
 
 def test_the_changelog_tells_of_this_version() -> None:
-    version = PYPROJECT["project"]["version"]
-    assert re.search(rf"^## {re.escape(version)}\b", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    version = re.escape(embshare.__version__)
+    assert re.search(rf"^## {version}\b", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+
+def test_the_version_stands_in_one_place() -> None:
+    assert PYPROJECT["project"]["dynamic"] == ["version"]
+    assert metadata_version("embshare") == embshare.__version__
 
 
 def test_the_readme_gives_two_commands_that_a_new_machine_can_run() -> None:
