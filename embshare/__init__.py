@@ -3,9 +3,12 @@
 from embshare.caching import cached
 from embshare.config import ShareConfig
 from embshare.errors import EmbshareError
+from embshare.groups import parameter_groups
+from embshare.materialize import materialize
 from embshare.plan import SharePlan, Slot, Source
 from embshare.planning import plan_sharing
 from embshare.sharing import share_from_embedding
+from embshare.summary import Summary, summarize
 
 __all__ = [
     "EmbshareError",
@@ -13,9 +16,13 @@ __all__ = [
     "SharePlan",
     "Slot",
     "Source",
+    "Summary",
     "cached",
+    "materialize",
+    "parameter_groups",
     "plan_sharing",
     "share_from_embedding",
+    "summarize",
 ]
 
 __version__ = "0.1.0"

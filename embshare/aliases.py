@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["hide_aliases"]
+__all__ = ["hide_aliases", "show_aliases"]
 
 
-def hide_aliases(model: nn.Module, bank: nn.Module) -> None:
+def hide_aliases(model: nn.Module) -> None:
     """Make ``model.state_dict()`` free of aliases, and ``load_state_dict`` take it back strictly."""
     model.register_state_dict_post_hook(_drop)
     model.register_load_state_dict_pre_hook(_restore)
@@ -42,3 +42,16 @@ def _restore(model: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -
     for name, kept in _aliases(model).items():
         if prefix + name not in state and prefix + kept in state:
             state[prefix + name] = state[prefix + kept]
+
+
+def show_aliases(model: nn.Module) -> None:
+    """Undo `hide_aliases`."""
+    for hooks in (model._state_dict_hooks, model._load_state_dict_pre_hooks):
+        for number, hook in list(hooks.items()):
+            if _plain(hook) in (_drop, _restore):
+                del hooks[number]
+
+
+def _plain(hook: Any) -> Any:
+    """The function in torch's wrapper of a load hook."""
+    return getattr(hook, "hook", hook)

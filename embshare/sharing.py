@@ -139,7 +139,7 @@ def _apply(
         share_layer(layer, names, bank)
     _host(model, plan, modules).add_module(BANK, bank)
     _hook(model, by_layer, bank)
-    hide_aliases(model, bank)
+    hide_aliases(model)
     keep_while_generating(model)
 
 
