@@ -70,14 +70,18 @@ class Bank(nn.Module):
         relaxations: one for each reader where the config asks for learned gains or residuals.
     """
 
-    def __init__(self, plan: SharePlan, sources: Sequence[Columns], readers: Sequence[Reader]) -> None:
+    def __init__(
+        self, plan: SharePlan, sources: Sequence[Columns], readers: Sequence[Reader]
+    ) -> None:
         super().__init__()
         self.plan = plan
         self._columns: tuple[Columns, ...]
         self.sources = nn.ModuleList(sources)
         config: ShareConfig = plan.config
         self.relaxations = nn.ModuleList(
-            Relaxation(plan.slots[r.slot], config, next(iter(r.places))[0]._parameters[r.places[0][1]])
+            Relaxation(
+                plan.slots[r.slot], config, next(iter(r.places))[0]._parameters[r.places[0][1]]
+            )
             for r in readers
             if needs_relaxation(config)
         )
@@ -86,6 +90,11 @@ class Bank(nn.Module):
         self.evaluations = 0
         """How many projections were computed; tests count them."""
         self._fresh()
+
+    @property
+    def columns(self) -> tuple[Columns, ...]:
+        """The sources, typed."""
+        return self._columns
 
     def reset(self, generator: torch.Generator | None) -> None:
         """The random start: columns as spread as the table, relaxations that change nothing."""
@@ -131,7 +140,9 @@ class Bank(nn.Module):
             self._open(module)
             return
         scope.depth += 1
-        dtype = torch.get_autocast_dtype(scope.kind) if torch.is_autocast_enabled(scope.kind) else None
+        dtype = (
+            torch.get_autocast_dtype(scope.kind) if torch.is_autocast_enabled(scope.kind) else None
+        )
         if dtype is not scope.dtype and self._casts():
             scope.dtype = dtype
             self._place(scope, self._held_by(module))
@@ -341,5 +352,9 @@ class Bank(nn.Module):
         found: list[object] = []
         for source in self._columns:
             found += source.fingerprint()
-        found += (part for p in self.relaxations.parameters() for part in (id(p), p._version, p.data_ptr()))
+        found += (
+            part
+            for p in self.relaxations.parameters()
+            for part in (id(p), p._version, p.data_ptr())
+        )
         return tuple(found)

@@ -102,7 +102,9 @@ def _is_normed_linear(layer: nn.Module, owner: str, modules: Mapping[str, nn.Mod
     """Whether this is the parametrization list of a Linear's weight (``linear.parametrizations.weight``)."""
     if not isinstance(layer, ParametrizationList):
         return False
-    return isinstance(modules[owner.removesuffix(".weight").removesuffix(".parametrizations")], nn.Linear)
+    return isinstance(
+        modules[owner.removesuffix(".weight").removesuffix(".parametrizations")], nn.Linear
+    )
 
 
 def _refuse_overlaps(names: Mapping[nn.Parameter, str]) -> None:
@@ -111,7 +113,9 @@ def _refuse_overlaps(names: Mapping[nn.Parameter, str]) -> None:
         if parameter.device.type == "meta" or not parameter.numel():
             continue
         start = parameter.data_ptr()
-        reach = 1 + sum((n - 1) * s for n, s in zip(parameter.shape, parameter.stride(), strict=True))
+        reach = 1 + sum(
+            (n - 1) * s for n, s in zip(parameter.shape, parameter.stride(), strict=True)
+        )
         spans.append((parameter.device.type, start, start + reach * parameter.element_size(), name))
     spans.sort()
     for left, right in zip(spans, spans[1:], strict=False):
@@ -134,7 +138,9 @@ def find_table(model: nn.Module, inventory: Inventory, source: str) -> str:
     if name is None and tables:
         name = max(tables, key=lambda n: math.prod(inventory.modules[n].weight.shape))  # type: ignore[arg-type]
     found = {n: p for p, group in inventory.names.items() for n in group}
-    full = next((n for n in (name, f"{name}.weight", "weight") if n in found and name is not None), None)
+    full = next(
+        (n for n in (name, f"{name}.weight", "weight") if n in found and name is not None), None
+    )
     if name is None or full is None or (full == "weight" and name not in ("", "weight")):
         raise NoSourceError(source=source, model=type(model).__name__, found=tables)
     _check_table(full, found[full])

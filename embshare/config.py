@@ -70,7 +70,9 @@ class ShareConfig(Value):
                 "`width` and `column_bias` belong to method='veps': EPS reads the table's own columns"
             )
         if self.factor_norm and self.factor is None:
-            raise ValueError("`factor_norm` needs a `factor`: it normalises the factor's projection")
+            raise ValueError(
+                "`factor_norm` needs a `factor`: it normalises the factor's projection"
+            )
         if self.factor_norm and self.init == "svd":
             raise ValueError("`init='svd'` fits linear maps; it cannot start a `factor_norm` table")
         if self.source == {} or self.source == "":

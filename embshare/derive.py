@@ -118,7 +118,9 @@ def must_be_plain() -> bool:
     )
 
 
-def _project(layout: Layout, table: Tensor, projection: Tensor | None, bias: Tensor | None) -> Tensor:
+def _project(
+    layout: Layout, table: Tensor, projection: Tensor | None, bias: Tensor | None
+) -> Tensor:
     """``[rows, width]``: the columns of one call."""
     head = table[: layout.rows]
     if projection is None:
@@ -146,7 +148,9 @@ def _plain(
     weights = []
     for cut in layout.cuts:
         piece = columns[: cut.rows, cut.first : cut.first + cut.columns]
-        block = read_block(piece if cut.gain == 1.0 else piece * cut.gain, cut.block_shape, layout.order)
+        block = read_block(
+            piece if cut.gain == 1.0 else piece * cut.gain, cut.block_shape, layout.order
+        )
         weights.append(block.t() if cut.transposed else block)
     return tuple(weights)
 
@@ -177,7 +181,11 @@ class _Derive(torch.autograd.Function):
         bias: Tensor | None,
     ) -> tuple[Tensor, ...]:
         ctx.layout = layout
-        ctx.inputs = (table, projection, bias)  # by reference: nothing is saved, see the module's text
+        ctx.inputs = (
+            table,
+            projection,
+            bias,
+        )  # by reference: nothing is saved, see the module's text
         ctx.versions = _versions(ctx.inputs)
         ctx.set_materialize_grads(False)
         if ready is None:
@@ -200,7 +208,13 @@ class _Derive(torch.autograd.Function):
         table, projection, bias = ctx.inputs
         needs = ctx.needs_input_grad[4:]
         function = _plain_backward if torch.is_grad_enabled() else _fast_backward
-        return (None, None, None, None, *function(ctx.layout, table, projection, bias, grads, needs))
+        return (
+            None,
+            None,
+            None,
+            None,
+            *function(ctx.layout, table, projection, bias, grads, needs),
+        )
 
 
 def _versions(inputs: Sequence[Tensor | None]) -> tuple[int, ...]:
@@ -222,7 +236,9 @@ def _fast_backward(
     if projection is None:
         whole = torch.zeros_like(table)
         if isinstance(index, slice):
-            _write_all(whole[: layout.rows, index], layout, grads)  # straight into the table's gradient
+            _write_all(
+                whole[: layout.rows, index], layout, grads
+            )  # straight into the table's gradient
         else:
             columns = table.new_empty(layout.rows, layout.width)
             _write_all(columns, layout, grads)
@@ -272,7 +288,11 @@ def _plain_backward(
     needs: Sequence[bool],
 ) -> Gradients:
     """The same in differentiable operations, for gradients of gradients."""
-    inputs = [t for t, need in zip((table, projection, bias), needs, strict=True) if need and t is not None]
+    inputs = [
+        t
+        for t, need in zip((table, projection, bias), needs, strict=True)
+        if need and t is not None
+    ]
     weights = _plain(layout, table, projection, bias, None)
     pairs = [(w, g.to(w.dtype)) for w, g in zip(weights, grads, strict=True) if g is not None]
     found = torch.autograd.grad(

@@ -81,8 +81,13 @@ class Factored(nn.Module):
             super().__setattr__(name, value)
         elif isinstance(value, Product):
             if value.table is not self._parameters["weight"]:
-                raise DerivedWeightError("`weight` is factorised and can only be tied to its own table.")
-        elif isinstance(value, nn.Parameter) and value.shape[1:] == self._parameters["weight"].shape[1:]:  # type: ignore[union-attr]
+                raise DerivedWeightError(
+                    "`weight` is factorised and can only be tied to its own table."
+                )
+        elif (
+            isinstance(value, nn.Parameter)
+            and value.shape[1:] == self._parameters["weight"].shape[1:]
+        ):  # type: ignore[union-attr]
             self._parameters["weight"] = value
         else:
             raise DerivedWeightError(
@@ -94,7 +99,7 @@ class Factored(nn.Module):
 class FactoredEmbedding(Factored, nn.Embedding):
     """Looks stored rows up and projects them."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor) -> Tensor:
         """``[...] -> [..., D]``."""
         table = self._parameters["weight"]
         assert table is not None
@@ -108,7 +113,7 @@ class FactoredEmbedding(Factored, nn.Embedding):
 class FactoredHead(Factored, nn.Linear):
     """``x -> F -> V``: never multiplies ``[V, D]`` out."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor) -> Tensor:
         """``[..., D] -> [..., V]``."""
         table = self._parameters["weight"]
         assert table is not None
@@ -154,7 +159,9 @@ class Factorization:
         for owner in owners:
             if getattr(owner, "max_norm", None) is not None:
                 raise UnsupportedSourceError(
-                    source=source.name, need="without `max_norm` to be factorised", finding="with it"
+                    source=source.name,
+                    need="without `max_norm` to be factorised",
+                    finding="with it",
                 )
         old = embedding._parameters["weight"]
         assert old is not None

@@ -56,7 +56,9 @@ def materialize(model: M, *, inplace: bool = False) -> M:
 def _read_all(model: nn.Module, bank: Bank) -> list[Tensor]:
     indices = range(len(bank.readers))
     with cached(model):
-        weights = [bank.read(index).clone(memory_format=torch.contiguous_format) for index in indices]
+        weights = [
+            bank.read(index).clone(memory_format=torch.contiguous_format) for index in indices
+        ]
     with cached(model):
         for index, weight in enumerate(weights):
             again = bank.read(index)

@@ -120,7 +120,9 @@ class SharePlan(Value):
             if slot.columns != columns_needed(slot.numel, source.rows):
                 raise ValueError(f"slot of `{slot.weights[0]}` must have ceil(numel / V) columns")
             if slot.delta != slot.columns * source.rows - slot.numel:
-                raise ValueError(f"slot of `{slot.weights[0]}` must have delta = columns * V - numel")
+                raise ValueError(
+                    f"slot of `{slot.weights[0]}` must have delta = columns * V - numel"
+                )
         self._no_overlap()
         self._each_weight_once()
         return self

@@ -106,7 +106,9 @@ def _choose(
         if not match.count:
             examples = [c.names[0] for c in inventory.candidates if c.kind and not c.obstacle][:3]
             if match.pattern == "*" and not examples:
-                raise NothingToShareError(model="the model", reasons=sorted({e.reason for e in left}))
+                raise NothingToShareError(
+                    model="the model", reasons=sorted({e.reason for e in left})
+                )
             raise NothingMatchedError(field=match.field, pattern=match.pattern, examples=examples)
     return chosen, left, matches
 
@@ -121,7 +123,11 @@ def _refusal(
         excluded[glob] += 1
     if not hits:
         matched = candidate.kind and not candidate.obstacle
-        return "no `include` pattern names it" if matched else candidate.obstacle or "not a known layer kind"
+        return (
+            "no `include` pattern names it"
+            if matched
+            else candidate.obstacle or "not a known layer kind"
+        )
     if candidate.obstacle:
         if not candidate.parameter.is_floating_point():
             raise PlanError(
@@ -139,7 +145,7 @@ def _names(glob: str, candidate: Candidate) -> bool:
     if not any(fnmatch.fnmatchcase(name, glob) for name in candidate.names):
         return False
     literal = not set(glob.rpartition(".")[2]) & set("*?[")
-    return candidate.kind and not candidate.obstacle or literal
+    return (candidate.kind and not candidate.obstacle) or literal
 
 
 def _assign(
@@ -157,7 +163,9 @@ def _assign(
                 break
         else:
             name, numel = candidate.names[0], candidate.parameter.numel()
-            left.append(LeftDense(weight=name, numel=numel, reason="`source` names no table for it"))
+            left.append(
+                LeftDense(weight=name, numel=numel, reason="`source` names no table for it")
+            )
     if isinstance(config.source, dict):
         for glob, count in counts.items():
             if not count:

@@ -102,7 +102,15 @@ def _plain(value: Any) -> Any:
 def _short_way(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Through the factor, where the operation allows; None where it does not."""
     if func is F.embedding:
-        names = ("input", "weight", "padding_idx", "max_norm", "norm_type", "scale_grad_by_freq", "sparse")
+        names = (
+            "input",
+            "weight",
+            "padding_idx",
+            "max_norm",
+            "norm_type",
+            "scale_grad_by_freq",
+            "sparse",
+        )
         given = dict(zip(names, args, strict=False)) | kwargs
         weight = given.pop("weight")
         if isinstance(weight, Product) and not weight.transposed and not given.get("max_norm"):
@@ -110,7 +118,11 @@ def _short_way(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
     if func is F.linear:
         given = dict(zip(("input", "weight", "bias"), args, strict=False)) | kwargs
         weight = given["weight"]
-        if isinstance(weight, Product) and not weight.transposed and not isinstance(given["input"], Product):
+        if (
+            isinstance(weight, Product)
+            and not weight.transposed
+            and not isinstance(given["input"], Product)
+        ):
             return F.linear(weight.map.back(given["input"]), weight.table, given.get("bias"))
     if func in _MATMULS and len(args) == 2 and not kwargs:
         hidden, weight = args

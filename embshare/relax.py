@@ -79,6 +79,13 @@ class Relaxation(nn.Module):
         if self.right is not None:
             nn.init.normal_(self.right, std=1 / math.sqrt(self.right.shape[1]), generator=generator)
 
+    def start_at(self, left: Tensor, right: Tensor) -> None:
+        """Start from a low-rank term ``left @ right`` instead of zero."""
+        assert self.left is not None and self.right is not None
+        with torch.no_grad():
+            self.left.copy_(left)
+            self.right.copy_(right)
+
     def forward(self, block: Tensor) -> Tensor:
         """The weight, from the block that it shares."""
         return relax(block, self.gain, self.left, self.right)

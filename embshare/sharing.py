@@ -66,7 +66,9 @@ def share_from_embedding(
         raise AlreadySharedError(model=type(model).__name__)
     plan = config if isinstance(config, SharePlan) else plan_sharing(model, config, rules=rules)
     if calibration is not None and plan.config.init != "svd":
-        raise InvalidValueError(what="share_from_embedding", faults=["calibration needs init='svd'"])
+        raise InvalidValueError(
+            what="share_from_embedding", faults=["calibration needs init='svd'"]
+        )
     _check(model, plan)
     start = fit(model, plan, calibration, generator) if plan.config.init == "svd" else None
     target = model if inplace else copy.deepcopy(model)
@@ -89,7 +91,9 @@ def _check_weight(found: dict[str, nn.Parameter], name: str, slot: Slot) -> None
         raise PlanMismatchError(place=name, needs="a parameter", finding="absent")
     if tuple(found[name].shape) != slot.shape:
         raise PlanMismatchError(
-            place=name, needs=f"of shape {slot.shape}", finding=f"of shape {tuple(found[name].shape)}"
+            place=name,
+            needs=f"of shape {slot.shape}",
+            finding=f"of shape {tuple(found[name].shape)}",
         )
 
 
@@ -118,7 +122,9 @@ def _apply(
         Columns(
             source,
             modules[source.name.rpartition(".")[0]],
-            like=modules[source.name.rpartition(".")[0]]._parameters[source.name.rpartition(".")[2]],
+            like=modules[source.name.rpartition(".")[0]]._parameters[
+                source.name.rpartition(".")[2]
+            ],
             projected=plan.config.method == "veps",
             column_bias=plan.config.column_bias,
         )

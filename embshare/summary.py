@@ -110,7 +110,9 @@ def _factored_widths(model: nn.Module) -> dict[int, int]:
     }
 
 
-def _places(model: nn.Module, extra: set[int], widths: dict[int, int]) -> Iterator[tuple[nn.Module, Tensor, int]]:
+def _places(
+    model: nn.Module, extra: set[int], widths: dict[int, int]
+) -> Iterator[tuple[nn.Module, Tensor, int]]:
     for module in model.modules():
         for parameter in module._parameters.values():
             if parameter is not None and id(parameter) not in extra:
