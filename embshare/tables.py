@@ -19,7 +19,15 @@ from embshare.plan import LeftDense, SharePlan, Slot
 if TYPE_CHECKING:
     from embshare.summary import Summary
 
-__all__ = ["WIDTH", "abbreviate", "pattern_of", "plan_table", "render", "summary_table"]
+__all__ = [
+    "WIDTH",
+    "abbreviate",
+    "pattern_of",
+    "plan_table",
+    "render",
+    "summary_table",
+    "totals_table",
+]
 
 WIDTH = 120
 """Characters of a rendered line, wherever it is shown: output is the same in a pipe and a test."""
@@ -55,13 +63,6 @@ def plan_table(plan: SharePlan) -> RenderableType:
 
 def summary_table(summary: Summary) -> RenderableType:
     """What is stored, read and computed, and what each slot gives."""
-    totals = _table("", "dense", "shared", "ratio", right=(1, 2, 3))
-    _compare(totals, "stored parameters", summary.stored_before, summary.stored)
-    _compare(totals, "of them for hidden weights", summary.hidden_before, summary.hidden_stored)
-    _compare(totals, "bytes", summary.bytes_before, summary.bytes)
-    totals.add_row("parameters read", "", f"{summary.read:,}", "")
-    totals.add_row("multiply-adds per position", *[f"{summary.macs_per_position:,}"] * 2, "1.00")
-    totals.add_row("multiply-adds to derive once", "", f"{summary.derive_macs:,}", "")
     slots = _table("columns", "G", "shape", "readers", "reuse", title="slots", right=(0, 1, 2, 4))
     counts = _count_patterns(name for row in summary.layers for name in row.weights)
     for row in summary.layers:
@@ -73,10 +74,26 @@ def summary_table(summary: Summary) -> RenderableType:
             f"×{row.reuse}",
         )
     unused = ", ".join(f"{columns:,}" for columns in summary.unused_columns)
-    parts: list[RenderableType] = [totals, slots, Text(f"unused columns: {unused}\n")]
+    parts: list[RenderableType] = [
+        totals_table(summary),
+        slots,
+        Text(f"unused columns: {unused}\n"),
+    ]
     if summary.left_dense:
         parts.append(_left_dense(summary.left_dense))
     return Group(*parts)
+
+
+def totals_table(summary: Summary) -> RenderableType:
+    """What is stored, read and computed: dense and shared beside each other."""
+    totals = _table("", "dense", "shared", "ratio", right=(1, 2, 3))
+    _compare(totals, "stored parameters", summary.stored_before, summary.stored)
+    _compare(totals, "of them for hidden weights", summary.hidden_before, summary.hidden_stored)
+    _compare(totals, "bytes", summary.bytes_before, summary.bytes)
+    totals.add_row("parameters read", "", f"{summary.read:,}", "")
+    totals.add_row("multiply-adds per position", *[f"{summary.macs_per_position:,}"] * 2, "1.00")
+    totals.add_row("multiply-adds to derive once", "", f"{summary.derive_macs:,}", "")
+    return totals
 
 
 def pattern_of(name: str) -> str:

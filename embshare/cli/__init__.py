@@ -1,0 +1,5 @@
+"""The command line: each command is one function of the library."""
+
+from embshare.cli.app import app, main
+
+__all__ = ["app", "main"]

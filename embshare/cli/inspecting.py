@@ -1,0 +1,59 @@
+"""``embshare inspect``: what would be shared, without touching anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from embshare.cli.models import FORMS, build_model
+from embshare.cli.options import with_config
+from embshare.cli.output import check_target, show, write
+from embshare.config import ShareConfig
+from embshare.plan import SharePlan
+from embshare.planning import plan_sharing
+from embshare.sharing import share_from_embedding
+from embshare.summary import Summary, summarize
+from embshare.tables import render, totals_table
+
+__all__ = ["inspect_model"]
+
+
+@with_config
+def inspect_model(
+    model: Annotated[str, typer.Argument(help=f"{FORMS}.", show_default=False)],
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the plan: plan.png, .svg or .pdf.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the plan as JSON.")] = None,
+    weights: Annotated[
+        bool,
+        typer.Option(help="Load the model's weights, from which gains are matched, or do not."),
+    ] = False,
+    *,
+    config: ShareConfig,
+) -> None:
+    """Show which weights would be read from which columns, and what that would save."""
+    for target in (plot, json):
+        if target is not None:
+            check_target(target)
+    built = build_model(model, weights=weights, meta=not weights)
+    plan = plan_sharing(built.model, config)
+    show(built.origin)
+    show(plan)
+    show(render(totals_table(count(built.model, plan))))
+    if json is not None:
+        write(json, plan.to_json() + "\n")
+    if plot is not None:
+        from embshare.drawing import draw_plan
+
+        draw_plan(plan, plot)
+
+
+def count(model: torch.nn.Module, plan: SharePlan) -> Summary:
+    """The numbers of the shared model, counted on meta: a start from weights changes none."""
+    random = plan.config.model_copy(update={"init": "random"})
+    shell = model.to("meta")
+    return summarize(share_from_embedding(shell, plan.model_copy(update={"config": random})))

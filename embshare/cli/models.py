@@ -1,0 +1,224 @@
+"""``MODEL`` on the command line: a name becomes a model."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from embshare.adapters.errors import ModelNotBuiltError, suggestion
+
+__all__ = ["FORMS", "Built", "build_model"]
+
+FORMS = (
+    "a folder with a config.json, a name on the Hugging Face hub, torchvision:NAME, timm:NAME, "
+    "embshare:lstm|conv|attention, or package.module:factory"
+)
+"""What MODEL can be."""
+
+MATCHED_VOCABULARY = 2_000
+"""Symbols of a model of the matched family; its other settings are `MatchedConfig`'s own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A model and where it comes from."""
+
+    model: nn.Module
+    origin: str
+    """What was built and with what weights, as a sentence for people."""
+
+
+def build_model(name: str, *, weights: bool, meta: bool = False) -> Built:
+    """The model of a name.
+
+    Args:
+        name: one of `FORMS`.
+        weights: load the published or saved ones. A factory decides for itself.
+        meta: without weights, build models of transformers, torchvision and timm on meta: shapes
+            alone, in no time and no memory.
+    Raises:
+        ModelNotBuiltError: the name stands for no model; the message says what was looked for.
+        MissingPackageError: it needs an extra that is not installed.
+    """
+    if not name.strip():
+        raise ModelNotBuiltError(
+            model=name, finding="not a model's name", way_out=f"MODEL is {FORMS}."
+        )
+    scheme, colon, rest = name.partition(":")
+    if colon and not Path(name).exists():
+        if scheme in ("torchvision", "timm"):
+            return _vision(scheme, rest, weights, meta)
+        named = {"embshare": _matched, "fairseq": _fairseq}
+        return named[scheme](rest) if scheme in named else _factory(scheme, rest)
+    return _hugging_face(name, weights, meta)
+
+
+def _describe(model: nn.Module, name: str, state: str) -> Built:
+    return Built(model=model, origin=f"{type(model).__name__} of {name}, {state}.")
+
+
+@contextmanager
+def _place(weights: bool, meta: bool) -> Iterator[str]:
+    """Where a model is built, and what to say of its weights."""
+    if weights:
+        yield "with its weights"
+    elif meta:
+        with torch.device("meta"):
+            yield "built without weights"
+    else:
+        yield "with random weights"
+
+
+def _vision(scheme: str, rest: str, weights: bool, meta: bool) -> Built:
+    from embshare.adapters import vision
+
+    build = vision.build_timm if scheme == "timm" else vision.build_torchvision
+    with _place(weights, meta) as state:
+        return _describe(build(rest, weights=weights), f"{scheme}:{rest}", state)
+
+
+def _hugging_face(name: str, weights: bool, meta: bool) -> Built:
+    from embshare.adapters import huggingface
+
+    folder = Path(name)
+    if folder.exists() and not (folder / "config.json").is_file():
+        raise _no_config(folder)
+    if not folder.exists() and (name[0] in "./~\\" or name.count("/") > 1 or name[-1] == "/"):
+        raise ModelNotBuiltError(
+            model=name, finding="there is no such folder", way_out=f"MODEL is {FORMS}."
+        )
+    if weights and folder.is_dir() and not huggingface.has_weights(folder):
+        model = huggingface.build(name, weights=False)
+        return _describe(model, name, "with random weights: the folder holds none")
+    with _place(weights, meta) as state:
+        return _describe(huggingface.build(name, weights=weights), name, state)
+
+
+def _no_config(folder: Path) -> ModelNotBuiltError:
+    if (folder / "embshare.json").is_file():
+        return ModelNotBuiltError(
+            model=str(folder),
+            finding="a checkpoint of embshare, which holds no code",
+            way_out="Load it in Python with embshare.load(folder, factory).",
+        )
+    return ModelNotBuiltError(
+        model=str(folder), finding="has no config.json", way_out=f"MODEL is {FORMS}."
+    )
+
+
+def _matched(rest: str) -> Built:
+    from embshare.models.matched import ARCHITECTURES, MatchedConfig, MatchedLanguageModel
+
+    architecture = next((known for known in ARCHITECTURES if known == rest), None)
+    if architecture is None:
+        raise ModelNotBuiltError(
+            model=f"embshare:{rest}",
+            finding="there is no such model",
+            way_out=suggestion(rest, ARCHITECTURES),
+        )
+    config = MatchedConfig(architecture=architecture, vocab_size=MATCHED_VOCABULARY)
+    return _describe(MatchedLanguageModel(config), f"embshare:{rest}", "with random weights")
+
+
+def _fairseq(rest: str) -> Built:
+    raise ModelNotBuiltError(
+        model=f"fairseq:{rest}",
+        finding="models of fairseq cannot be named on the command line yet",
+        way_out="Name a function that builds one: `package.module:factory`.",
+    )
+
+
+def _factory(module: str, attribute: str) -> Built:
+    name = f"{module}:{attribute}"
+    with _here_first():
+        factory = _find(name, module, attribute)
+        model = factory if isinstance(factory, nn.Module) else _call(name, factory)
+    if not isinstance(model, nn.Module):
+        raise ModelNotBuiltError(
+            model=name,
+            finding=f"must give a torch.nn.Module, but gave a {type(model).__name__}",
+            way_out="Name a function that returns one, or its class.",
+        )
+    return _describe(model, name, "as its factory made it")
+
+
+@contextmanager
+def _here_first() -> Iterator[None]:
+    """Modules of the current folder can be imported, as ``python -m`` would have it."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+
+
+def _import(name: str, module: str) -> object:
+    try:
+        return importlib.import_module(module)
+    except Exception as error:  # whatever a module of the user's does while it is imported
+        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+            raise ModelNotBuiltError(
+                model=name,
+                finding=f"there is no module `{error.name}`",
+                way_out=f"MODEL is {FORMS}; modules are looked for in this folder too.",
+            ) from error
+        raise ModelNotBuiltError(
+            model=name,
+            finding=f"importing `{module}` failed ({type(error).__name__}: {error})",
+            way_out="Import it in Python to see where.",
+        ) from error
+
+
+def _find(name: str, module: str, attribute: str) -> Any:
+    if not all(part.isidentifier() for part in f"{module}.{attribute}".split(".")):
+        raise ModelNotBuiltError(
+            model=name, finding="not a model's name", way_out=f"MODEL is {FORMS}."
+        )
+    found: Any = _import(name, module)
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            public = [n for n in vars(found) if callable(getattr(found, n)) and n[0] != "_"]
+            raise ModelNotBuiltError(
+                model=name,
+                finding=f"`{module}` has no `{attribute}`",
+                way_out=suggestion(part, public),
+            )
+        found = getattr(found, part)
+    return found
+
+
+def _call(name: str, factory: Any) -> object:
+    if not callable(factory):
+        raise ModelNotBuiltError(
+            model=name,
+            finding=f"must be a function, a class or a module, but is a {type(factory).__name__}",
+            way_out="Name a function that returns a torch.nn.Module.",
+        )
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        raise ModelNotBuiltError(
+            model=name,
+            finding=f"cannot be called without arguments ({error})",
+            way_out="Name a function that takes none and fills them in.",
+        ) from error
+    except ValueError:
+        pass  # something without a signature; calling it tells
+    try:
+        return factory()
+    except Exception as error:
+        raise ModelNotBuiltError(
+            model=name,
+            finding=f"failed ({type(error).__name__}: {error})",
+            way_out="Call it in Python to see where.",
+        ) from error

@@ -1,0 +1,57 @@
+"""``embshare share``: plan, share and save."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+import embshare
+from embshare.cli.models import FORMS, build_model
+from embshare.cli.options import with_config
+from embshare.cli.output import check_target, show
+from embshare.config import ShareConfig
+from embshare.errors import CheckpointError
+
+__all__ = ["share_model"]
+
+RANDOM = "The shared weights start at random: train it, or start from its own by --init svd."
+
+
+@with_config
+def share_model(
+    model: Annotated[str, typer.Argument(help=f"{FORMS}.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoint.", show_default=False)],
+    weights: Annotated[bool, typer.Option(help="Start from the model's weights.")] = True,
+    seed: Annotated[int, typer.Option(help="Of the random start.")] = 0,
+    *,
+    config: ShareConfig,
+) -> None:
+    """Share a model and save it: the table, a projection, biases and norms."""
+    _check_folder(out)
+    torch.manual_seed(seed)
+    built = build_model(model, weights=weights)
+    shared = embshare.share_from_embedding(built.model, config)
+    show(built.origin)
+    show(embshare.summarize(shared))
+    _save(shared, out)
+    if config.init == "random":
+        show(RANDOM)
+    show(f"Saved in {out}.")
+
+
+def _check_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise CheckpointError(path=out, finding="not a folder", way_out="Name a folder.")
+    check_target(out / "embshare.json") if out.exists() else check_target(out)
+
+
+def _save(model: torch.nn.Module, out: Path) -> None:
+    save = getattr(embshare, "save", None)
+    if save is None:
+        raise CheckpointError(
+            path=out, finding="this version writes no checkpoints", way_out="Update embshare."
+        )
+    save(model, out)
