@@ -49,7 +49,7 @@ class PreparedTask(Protocol):
 
     @property
     def steps(self) -> int:
-        """Training steps of one model."""
+        """Training steps that one model is to have."""
         ...
 
     def describe(self) -> Mapping[str, object]:
@@ -60,7 +60,9 @@ class PreparedTask(Protocol):
         """A new dense model of the matched family."""
         ...
 
-    def train(self, model: nn.Module, *, seed: int, folder: Path, on_step: OnStep) -> Training:
+    def train(
+        self, model: nn.Module, *, steps: int, seed: int, folder: Path, on_step: OnStep
+    ) -> Training:
         """Train a model, dense or shared, in place; ``folder`` takes whatever files that needs."""
         ...
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeAlias, final
 
@@ -45,7 +44,9 @@ class SharingTrainer(Trainer):
         if self.optimizer is None:
             owner = self.model if model is None else model
             assert owner is not None, "a Trainer without a model trains nothing"
-            groups = embshare.parameter_groups(owner, weight_decay=self.args.weight_decay)
+            groups = embshare.parameter_groups(
+                owner, lr=self.args.learning_rate, weight_decay=self.args.weight_decay
+            )
             kind, settings = self.get_optimizer_cls_and_kwargs(self.args)
             self.optimizer = kind(groups, **settings)
         return self.optimizer
@@ -60,15 +61,10 @@ class SharingTrainer(Trainer):
     ) -> EvalLoopOutput:
         """As in transformers, with derived weights kept for as long as the loop runs."""
         assert self.model is not None, "a Trainer without a model evaluates nothing"
-        with kept_weights(self.model):
+        with embshare.cached(self.model):  # nothing to keep in a dense one
             return super().evaluation_loop(
                 dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
             )
-
-
-def kept_weights(model: nn.Module) -> AbstractContextManager[Any]:
-    """`embshare.cached` of a shared model; a dense one keeps its weights anyway."""
-    return embshare.cached(model) if embshare.is_shared(model) else nullcontext()
 
 
 @final

@@ -65,7 +65,7 @@ class PreparedLanguageModelling:
 
     @property
     def steps(self) -> int:
-        """Training steps of one model."""
+        """Training steps that one model is to have."""
         return self.config.training.steps
 
     @cached_property
@@ -104,12 +104,15 @@ class PreparedLanguageModelling:
             torch.manual_seed(seed)
             return MatchedLanguageModel(self.model_config(architecture))
 
-    def train(self, model: nn.Module, *, seed: int, folder: Path, on_step: OnStep) -> Training:
+    def train(
+        self, model: nn.Module, *, steps: int, seed: int, folder: Path, on_step: OnStep
+    ) -> Training:
         """Train on the training split."""
         from embshare.tasks.training import train
 
         rows = self.windows("train", stride=self.config.length)
-        return train(model, rows, self.config.training, seed=seed, folder=folder, on_step=on_step)
+        settings = self.config.training.model_copy(update={"steps": steps})
+        return train(model, rows, settings, seed=seed, folder=folder, on_step=on_step)
 
     def evaluate(self, model: nn.Module, *, folder: Path) -> Mapping[str, float]:
         """Perplexity of the test split, and of the validation split as ``valid_...``."""

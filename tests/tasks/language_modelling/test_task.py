@@ -58,7 +58,7 @@ def test_a_model_learns_a_text_that_repeats(folder: Path, architecture: Architec
     task = LanguageModelling(tiny(folder)).prepare()
     model, steps = task.build(architecture, seed=0), []
     before = task.evaluate(model, folder=folder)
-    training = task.train(model, seed=0, folder=folder, on_step=lambda: steps.append(1))
+    training = task.train(model, steps=40, seed=0, folder=folder, on_step=lambda: steps.append(1))
     after = task.evaluate(model, folder=folder)
     assert len(steps) == len(training.step_ms) == task.steps == 40
     assert after[task.metric.name] < 2 < before[task.metric.name]
@@ -72,7 +72,7 @@ def test_the_same_seed_is_the_same_run(folder: Path) -> None:
     def run() -> float:
         torch.rand(3)  # what happened before must not matter
         model = task.build("conv", seed=5)
-        task.train(model, seed=5, folder=folder, on_step=lambda: None)
+        task.train(model, steps=20, seed=5, folder=folder, on_step=lambda: None)
         return task.evaluate(model, folder=folder)["perplexity"]
 
     assert run() == run()

@@ -1,0 +1,7 @@
+"""The benchmark: dense, EPS and VEPS models of three architectures on every task."""
+
+from embshare.tasks.benchmark.config import BenchmarkConfig, Method
+from embshare.tasks.benchmark.engine import run_benchmark
+from embshare.tasks.benchmark.report import BenchmarkReport, CellRecord
+
+__all__ = ["BenchmarkConfig", "BenchmarkReport", "CellRecord", "Method", "run_benchmark"]

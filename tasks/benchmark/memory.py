@@ -1,0 +1,87 @@
+"""The most memory that this process has had since a moment of our choice."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import re
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, final
+
+__all__ = ["PeakMemory"]
+
+CLEAR: Final = Path("/proc/self/clear_refs")
+STATUS: Final = Path("/proc/self/status")
+RESET_PEAK: Final = "5"  # see proc_pid_clear_refs(5)
+SINCE_ENTERED: Final = "VmHWM, reset before training"
+SINCE_STARTED: Final = "ru_maxrss of the process since it started: this system cannot reset it"
+
+
+@final
+class PeakMemory:
+    """Measures memory from entering to leaving.
+
+    On Linux the kernel's own peak is set back on entering. Elsewhere, and where that is not
+    allowed, the peak is that of the process's whole life, and `source` says so.
+    """
+
+    def __init__(self) -> None:
+        self.before_mib = 0.0
+        """Resident on entering."""
+        self.peak_mib = 0.0
+        """Most between entering and leaving; see `source`."""
+        self.source = SINCE_STARTED
+        """What was measured, and over which time."""
+
+    def __enter__(self) -> Self:
+        gc.collect()
+        _return_free_pages()
+        self.source = SINCE_ENTERED if _reset_peak() else SINCE_STARTED
+        self.before_mib = _status_mib("VmRSS") or _lifelong_peak_mib()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        kernel = _status_mib("VmHWM") if self.source == SINCE_ENTERED else None
+        self.peak_mib = _lifelong_peak_mib() if kernel is None else kernel
+
+
+def _return_free_pages() -> None:
+    """Let glibc give back what it keeps of earlier models, or they would hide the next one."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        if trim is not None:
+            trim(0)
+
+
+def _reset_peak() -> bool:
+    try:
+        CLEAR.write_text(RESET_PEAK)
+    except OSError:
+        return False
+    return _status_mib("VmHWM") is not None
+
+
+def _status_mib(field: str) -> float | None:
+    """A field of the kernel's page about this process, which counts in KiB."""
+    try:
+        found = re.search(rf"^{field}:\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) / 1024 if found else None
+
+
+def _lifelong_peak_mib() -> float:
+    """The process's peak since it started; 0 on a system that does not tell."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 1024  # bytes there, KiB elsewhere

@@ -1,0 +1,147 @@
+"""A report as a picture: stored parameters against the metric, one point for each row.
+
+matplotlib, of the extra ``plot``, is imported where a picture is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from embshare.models.matched import Architecture
+from embshare.tasks.benchmark.config import Method, TaskName
+from embshare.tasks.benchmark.report import BenchmarkReport, Row
+from embshare.tasks.task import Metric
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["draw_pareto", "pareto_front"]
+
+# Colours of Okabe and Ito, which all kinds of colour vision can tell apart.
+COLOURS: Final[Mapping[Architecture, str]] = MappingProxyType(
+    {"lstm": "#0072B2", "conv": "#D55E00", "attention": "#009E73"}
+)
+MARKERS: Final[Mapping[Method, str]] = MappingProxyType({"dense": "s", "eps": "^", "veps": "o"})
+LABELS: Final[Mapping[str, str]] = MappingProxyType(
+    {"lstm": "LSTM", "conv": "convolution", "attention": "attention"}
+    | {"dense": "dense", "eps": "EPS", "veps": "VEPS"}
+)
+GREY: Final = "#555555"
+
+
+def pareto_front(points: list[tuple[float, float]], *, lower: bool) -> list[tuple[float, float]]:
+    """The points that no other one beats in both numbers, by rising size.
+
+    Args:
+        points: Size, of which less is better, and metric.
+        lower: Less of the metric is better too.
+    """
+    sign = 1 if lower else -1
+    front: list[tuple[float, float]] = []
+    for size, value in sorted(points, key=lambda point: (point[0], sign * point[1])):
+        if not front or sign * value < sign * front[-1][1]:
+            front.append((size, value))
+    return front
+
+
+def draw_pareto(report: BenchmarkReport, task: TaskName, path: Path) -> None:
+    """Draw one task's rows and write the picture to ``path``, whose suffix is its format."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    (found,) = (record for record in report.tasks if record.name == task)
+    rows = list(report.rows(task))
+    figure = Figure(figsize=(7.2, 4.6), dpi=160, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    _draw_front(axes, rows, found.metric)
+    for row in rows:
+        _draw_point(axes, row)
+    _draw_paths(axes, rows)
+    _label(axes, report, task, found.metric, rows)
+    figure.savefig(path)
+
+
+def _draw_front(axes: Axes, rows: list[Row], metric: Metric) -> None:
+    """The best that can be had with so many parameters, as steps."""
+    points = [(float(row.stored), row.metric.mean) for row in rows]
+    front = pareto_front(points, lower=metric.better == "lower")
+    sizes, values = zip(*front, strict=True)
+    axes.step(sizes, values, where="post", color="#BBBBBB", linewidth=5, alpha=0.5, zorder=1)
+
+
+def _draw_paths(axes: Axes, rows: list[Row]) -> None:
+    """A thin line through the methods of each architecture, from the smallest to the largest."""
+    for architecture in {row.architecture: None for row in rows}:
+        mine = sorted(
+            (row for row in rows if row.architecture == architecture), key=lambda row: row.stored
+        )
+        axes.plot(
+            [row.stored for row in mine],
+            [row.metric.mean for row in mine],
+            color=COLOURS[architecture],
+            linewidth=1,
+            linestyle=(0, (4, 3)),
+            alpha=0.6,
+            zorder=2,
+        )
+
+
+def _draw_point(axes: Axes, row: Row) -> None:
+    axes.errorbar(
+        row.stored,
+        row.metric.mean,
+        yerr=row.metric.deviation,
+        color=COLOURS[row.architecture],
+        marker=MARKERS[row.method],
+        markersize=9,
+        markeredgecolor="white",
+        elinewidth=1.2,
+        capsize=2.5,
+        linestyle="none",
+        zorder=3,
+    )
+
+
+def _label(
+    axes: Axes, report: BenchmarkReport, task: TaskName, metric: Metric, rows: list[Row]
+) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    sizes = [row.stored for row in rows]
+    narrow = max(sizes) < 5 * min(sizes)
+    axes.xaxis.set_major_locator(LogLocator(subs=range(1, 10) if narrow else (1, 2, 5)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlim(min(sizes) / 1.15, max(sizes) * 1.15)
+    axes.set_xlabel("stored parameters, table included")
+    axes.set_ylabel(f"{metric.label} ({metric.better} is better)")
+    seeds = len(report.config.seeds)
+    spread = f"mean and standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
+    axes.set_title(f"{task.replace('_', ' ')}, {spread}", fontsize=10, loc="left")
+    axes.grid(which="major", alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    handles = [
+        *(
+            Line2D([], [], color=COLOURS[name], linewidth=3, label=LABELS[name])
+            for name in {row.architecture: None for row in rows}
+        ),
+        *(
+            Line2D([], [], color=GREY, marker=MARKERS[name], linestyle="none", label=LABELS[name])
+            for name in {row.method: None for row in rows}
+        ),
+        Line2D([], [], color="#BBBBBB", linewidth=5, alpha=0.5, label="best for its size"),
+    ]
+    axes.legend(  # beside the axes, where no point can be
+        handles=handles,
+        fontsize=8,
+        frameon=False,
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1),
+        borderaxespad=0,
+    )

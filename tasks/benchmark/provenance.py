@@ -1,0 +1,119 @@
+"""Where and from what a result came: without it, a number is not a result."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+import torch
+
+import embshare
+from embshare._value import Value
+
+__all__ = ["Provenance", "read_provenance"]
+
+PACKAGES: Final = (
+    "embshare",
+    "torch",
+    "numpy",
+    "safetensors",
+    "pydantic",
+    "transformers",
+    "accelerate",
+    "tokenizers",
+)
+
+
+class Provenance(Value):
+    """Code, packages and machine of a run."""
+
+    started: str
+    """UTC, ISO 8601."""
+    seconds: float = 0.0
+    """Of the whole run."""
+    commit: str | None
+    """Of the work tree that embshare is imported from; ``None`` for an installed wheel."""
+    dirty: bool | None
+    """Whether that work tree had changes that were not committed."""
+    packages: dict[str, str]
+    python: str
+    platform: str
+    processor: str
+    cores: int
+    threads: int
+    """That torch computes with."""
+    memory_mib: int | None
+    device: str
+    """That models were trained on."""
+
+
+def read_provenance() -> Provenance:
+    """Look at this process and this machine."""
+    commit, dirty = _work_tree(Path(embshare.__file__).parent)
+    return Provenance(
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=commit,
+        dirty=dirty,
+        packages={name: found for name in PACKAGES if (found := _version(name))},
+        python=platform.python_version(),
+        platform=platform.platform(),
+        processor=_processor(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _cores(),
+        threads=torch.get_num_threads(),
+        memory_mib=_memory_mib(),
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    )
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _work_tree(folder: Path) -> tuple[str | None, bool | None]:
+    """Commit and dirtiness of the repository that tracks ``folder/__init__.py``, if one does.
+
+    A wheel may be installed below some other repository, whose commit would say nothing.
+    """
+    if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
+        return None, None
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=normal")
+    return _git(folder, "rev-parse", "HEAD"), None if changes is None else bool(changes)
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() if found.returncode == 0 else None
+
+
+def _processor() -> str:
+    """The processor's name; Python itself knows it on few systems."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def _memory_mib() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    except (AttributeError, OSError, ValueError):
+        return None

@@ -1,0 +1,57 @@
+"""A report as a table for the terminal."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from embshare.tasks.benchmark.config import TaskName
+from embshare.tasks.benchmark.report import BenchmarkReport, Row, Spread
+
+__all__ = ["make_table", "show_spread"]
+
+
+def make_table(report: BenchmarkReport, task: TaskName) -> Table:
+    """One task's rows: what is stored, read and written, how good it is, and what it costs."""
+    (found,) = (record for record in report.tasks if record.name == task)
+    seeds = len(report.config.seeds)
+    table = Table(
+        title=f"{task.replace('_', ' ')}: {found.data.get('text', '')}",
+        caption=f"means ± standard deviation over {seeds} seed{'s' * (seeds > 1)}; "
+        "peak memory is the process's, in brackets what training added",
+    )
+    table.add_column("architecture")
+    table.add_column("method")
+    metric = found.metric
+    for heading in ("stored", "read", "bytes on disk"):
+        table.add_column(heading, justify="right")
+    table.add_column(f"{metric.label} ({metric.better} is better)", justify="right")
+    table.add_column("ms per step", justify="right")
+    table.add_column("peak MiB", justify="right")
+    before = None
+    for row in report.rows(task):
+        if before not in (None, row.architecture):
+            table.add_section()
+        before = row.architecture
+        table.add_row(*_cells(row))
+    return table
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        row.architecture,
+        row.method,
+        f"{row.stored:,}",
+        f"{row.read:,}",
+        f"{row.bytes_on_disk:,}",
+        show_spread(row.metric, digits=4),
+        show_spread(row.ms_per_step, digits=3),
+        f"{row.peak_mib.mean:,.0f} (+{row.growth_mib.mean:,.0f})",
+    )
+
+
+def show_spread(spread: Spread, *, digits: int) -> str:
+    """Mean and deviation with as many decimals as the mean needs for ``digits`` digits."""
+    whole = len(str(int(abs(spread.mean)))) if abs(spread.mean) < 1e15 else digits
+    decimals = max(0, digits - whole)
+    mean = f"{spread.mean:,.{decimals}f}"
+    return mean if spread.deviation is None else f"{mean} ± {spread.deviation:,.{decimals}f}"

@@ -1,0 +1,86 @@
+"""Reports: spreads, JSON, table and picture."""
+
+import math
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from embshare.tasks.benchmark import BenchmarkReport
+from embshare.tasks.benchmark.picture import draw_pareto, pareto_front
+from embshare.tasks.benchmark.report import Spread
+from embshare.tasks.benchmark.table import make_table, show_spread
+
+
+def test_seeds_are_taken_together(report: BenchmarkReport) -> None:
+    rows = list(report.rows("language_modelling"))
+    assert [(row.architecture, row.method) for row in rows[:4]] == [
+        ("lstm", "dense"),
+        ("lstm", "eps"),
+        ("lstm", "veps"),
+        ("conv", "dense"),
+    ]
+    assert rows[0].metric == Spread(151.0, math.sqrt(2), 2)
+    assert rows[0].growth_mib.mean == 40
+
+
+def test_one_seed_has_no_spread() -> None:
+    assert Spread.over([3.0]) == Spread(3.0, None, 1)
+
+
+def test_a_report_comes_back_from_json_even_when_a_model_diverged(report: BenchmarkReport) -> None:
+    bad = report.records[0].model_copy(update={"metrics": {"perplexity": math.inf}})
+    changed = report.model_copy(update={"records": (bad, *report.records[1:])})
+    assert BenchmarkReport.from_json(changed.to_json()) == changed
+
+
+@pytest.mark.parametrize(
+    ("spread", "shown"),
+    [
+        (Spread(98.0231, 1.26, 3), "98.02 ± 1.26"),
+        (Spread(5234.56, 12.3, 2), "5,235 ± 12"),
+        (Spread(1.85, None, 1), "1.850"),
+        (Spread(math.inf, None, 1), "inf"),
+    ],
+)
+def test_numbers_have_the_digits_that_they_are_worth(spread: Spread, shown: str) -> None:
+    assert show_spread(spread, digits=4) == shown
+
+
+def test_the_table_has_all_four_kinds_of_size_and_the_spread(report: BenchmarkReport) -> None:
+    text = StringIO()
+    Console(width=160, file=text).print(make_table(report, "language_modelling"))
+    lines = text.getvalue().splitlines()
+    for heading in ("stored", "read", "bytes on disk", "test perplexity", "ms per step", "peak"):
+        assert heading in lines[2]
+    (line,) = (line for line in lines if "attention" in line and "veps" in line)
+    for cell in ("200,000", "600,000", "800,000", "141.0 ± 1.4", "12.5 ± 0.0", "900 (+40)"):
+        assert cell in line
+    assert "over 2 seeds" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("points", "lower", "front"),
+    [
+        ([(1, 9), (2, 5), (3, 7), (4, 4)], True, [(1, 9), (2, 5), (4, 4)]),
+        ([(1, 9), (2, 5), (3, 10)], False, [(1, 9), (3, 10)]),
+        ([(2, 5), (2, 4), (2, 4)], True, [(2, 4)]),
+        ([], True, []),
+    ],
+)
+def test_the_front_is_what_nothing_beats_in_both(
+    points: list[tuple[float, float]], lower: bool, front: list[tuple[float, float]]
+) -> None:
+    assert pareto_front(points, lower=lower) == front
+
+
+def test_a_picture_is_drawn_for_one_seed_and_for_a_diverged_model(
+    report: BenchmarkReport, tmp_path: Path
+) -> None:
+    draw_pareto(report, "language_modelling", tmp_path / "some.png")
+    assert (tmp_path / "some.png").read_bytes().startswith(b"\x89PNG")
+    bad = report.records[0].model_copy(update={"metrics": {"perplexity": math.inf}})
+    one = report.model_copy(update={"records": (bad, report.records[1])})
+    draw_pareto(one, "language_modelling", tmp_path / "other.svg")
+    assert "<svg" in (tmp_path / "other.svg").read_text()
