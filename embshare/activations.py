@@ -106,8 +106,7 @@ def _for_weight(
     if (
         grouped
         or shape[dimension] != inputs.numel()
-        or (leaf.startswith("weight_ih_l")
-        and "_l0" not in leaf)
+        or (leaf.startswith("weight_ih_l") and "_l0" not in leaf)
     ):
         return None
     return inputs.view([-1 if i == dimension else 1 for i in range(len(shape))])

@@ -15,7 +15,7 @@ __all__ = ["hide_aliases", "show_aliases"]
 
 
 def hide_aliases(model: nn.Module) -> None:
-    """Make ``model.state_dict()`` free of aliases, and ``load_state_dict`` take it back strictly."""
+    """Free ``model.state_dict()`` of aliases; ``load_state_dict`` takes it back strictly."""
     model.register_state_dict_post_hook(_drop)
     model.register_load_state_dict_pre_hook(_restore)
 

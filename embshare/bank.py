@@ -34,11 +34,19 @@ Dtype = torch.dtype | None
 
 @dataclass(eq=False)
 class Reader:
-    """One derived weight and the layers that hold it (several where it is tied by the model itself)."""
+    """One derived weight and the layers that hold it (several where the model ties it)."""
 
     slot: int
     places: list[tuple[nn.Module, str]]
     requires_grad: bool
+
+    @property
+    def like(self) -> Tensor:
+        """The stored weight, while there is one."""
+        layer, name = self.places[0]
+        weight = layer._parameters[name]
+        assert weight is not None
+        return weight.detach()
 
 
 @dataclass(eq=False)
@@ -79,9 +87,7 @@ class Bank(nn.Module):
         self.sources = nn.ModuleList(sources)
         config: ShareConfig = plan.config
         self.relaxations = nn.ModuleList(
-            Relaxation(
-                plan.slots[r.slot], config, next(iter(r.places))[0]._parameters[r.places[0][1]]
-            )
+            Relaxation(plan.slots[r.slot], config, r.like)
             for r in readers
             if needs_relaxation(config)
         )
@@ -177,7 +183,7 @@ class Bank(nn.Module):
         return self._held.get(id(module)) or self._hold(module)
 
     def _hold(self, module: nn.Module) -> frozenset[int]:
-        """Which readers a module's layers hold; ids change with copies, so it is found on demand."""
+        """Which readers a module's layers hold; found on demand: ids change with copies."""
         inside = set(map(id, module.modules()))
         held = frozenset(
             index
@@ -273,7 +279,7 @@ class Bank(nn.Module):
 
     def _ready(self, number: int, group: tuple[int, ...], dtype: Dtype) -> list[Tensor] | None:
         """Inside a backward, activation checkpointing asks again for what its forward had."""
-        if torch._C._current_graph_task_id() == -1 or number not in self._live:  # type: ignore[attr-defined]
+        if torch._C._current_graph_task_id() == -1 or number not in self._live:
             return None
         blocks = self._live[number]()
         source = self._columns[number]
@@ -303,7 +309,7 @@ class Bank(nn.Module):
     # ------------------------------------------------------------------ tracing
 
     def _enter_traced(self, module: nn.Module) -> None:
-        """Under a tracer nothing is placed: one derivation at the outermost module, in plain operations."""
+        """Under a tracer nothing is placed: the outermost module derives, in plain operations."""
         if self._scopes:  # a compiled part of an eager call reads what the call has placed
             return
         if self._tracer is None or self._tracer is module:

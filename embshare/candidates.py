@@ -1,10 +1,11 @@
-"""What a model has: its parameters with all their names, its tables, and the weights of known kinds."""
+"""What a model has: its parameters under all their names, its tables, its known weights."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -99,7 +100,7 @@ def _candidate(
 
 
 def _is_normed_linear(layer: nn.Module, owner: str, modules: Mapping[str, nn.Module]) -> bool:
-    """Whether this is the parametrization list of a Linear's weight (``linear.parametrizations.weight``)."""
+    """Whether this is the parametrization list of a Linear's weight."""
     if not isinstance(layer, ParametrizationList):
         return False
     return isinstance(
@@ -118,7 +119,7 @@ def _refuse_overlaps(names: Mapping[nn.Parameter, str]) -> None:
         )
         spans.append((parameter.device.type, start, start + reach * parameter.element_size(), name))
     spans.sort()
-    for left, right in zip(spans, spans[1:], strict=False):
+    for left, right in pairwise(spans):
         if left[0] == right[0] and right[1] < left[2]:
             raise AliasedWeightError(first=left[3], second=right[3])
 
@@ -136,7 +137,7 @@ def find_table(model: nn.Module, inventory: Inventory, source: str) -> str:
     tables = [n for n, m in inventory.modules.items() if isinstance(m, LOOKUPS) and m._parameters]
     name = _own_table(model, inventory) if source == "auto" else source
     if name is None and tables:
-        name = max(tables, key=lambda n: math.prod(inventory.modules[n].weight.shape))  # type: ignore[arg-type]
+        name = max(tables, key=lambda n: _size(inventory.modules[n]))
     found = {n: p for p, group in inventory.names.items() for n in group}
     full = next(
         (n for n in (name, f"{name}.weight", "weight") if n in found and name is not None), None
@@ -147,6 +148,10 @@ def find_table(model: nn.Module, inventory: Inventory, source: str) -> str:
     aliases = inventory.names[found[full]]
     looked_up = (n for n in aliases if isinstance(inventory.owner(n), LOOKUPS))
     return full if isinstance(inventory.owner(full), LOOKUPS) else next(looked_up, full)
+
+
+def _size(table: nn.Module) -> int:
+    return sum(p.numel() for p in table.parameters(recurse=False))
 
 
 def _own_table(model: nn.Module, inventory: Inventory) -> str | None:

@@ -46,7 +46,7 @@ class Columns(nn.Module):
         """``[V' >= V, F]``: the stored table as it is now."""
         owner: nn.Module = self.__dict__["owner"]
         table = owner._parameters.get(self.leaf)
-        return getattr(owner, self.leaf) if table is None else table  # type: ignore[no-any-return]
+        return getattr(owner, self.leaf) if table is None else table
 
     def dtype(self) -> torch.dtype:
         """The table's."""

@@ -67,7 +67,7 @@ class ShareConfig(Value):
     def _no_contradiction(self) -> ShareConfig:
         if self.method == "eps" and (self.width is not None or self.column_bias):
             raise ValueError(
-                "`width` and `column_bias` belong to method='veps': EPS reads the table's own columns"
+                "`width` and `column_bias` belong to method='veps': EPS reads the table itself"
             )
         if self.factor_norm and self.factor is None:
             raise ValueError(

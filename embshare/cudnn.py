@@ -31,12 +31,12 @@ def packed(layer: nn.RNNBase, weights: Sequence[Tensor]) -> list[Tensor]:
         return list(weights)
     with torch.enable_grad():
         alike = [w.to(first.dtype) for w in weights]
-        return list(_Pack.apply(layer, *alike))  # type: ignore[no-untyped-call]
+        return list(_Pack.apply(layer, *alike))
 
 
 class _Pack(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, layer: nn.RNNBase, *weights: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def forward(ctx: Any, layer: nn.RNNBase, *weights: Tensor) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         views = [weight.detach().contiguous().clone() for weight in weights]
         per_layer = (4 if layer.bias else 2) + (1 if layer.proj_size > 0 else 0)

@@ -1,4 +1,4 @@
-"""Compute the weights of many slots from one table: one projection, one cut, one concatenation back.
+"""The weights of many slots from one table: one projection, one cut, one concatenation back.
 
 `derive` is a function of tensors. In eager mode it is an autograd function that keeps its inputs by
 reference and saves nothing: its backward can run again (two losses of one derivation), and
@@ -105,7 +105,7 @@ def derive(
     with torch.enable_grad(), torch.autocast(table.device.type, enabled=False):
         if must_be_plain():
             return _plain(layout, table, projection, bias, dtype)
-        return _Derive.apply(layout, dtype, ready, keep, table, projection, bias)  # type: ignore[no-any-return, no-untyped-call]
+        return _Derive.apply(layout, dtype, ready, keep, table, projection, bias)  # type: ignore[no-any-return]
 
 
 def must_be_plain() -> bool:
@@ -113,7 +113,7 @@ def must_be_plain() -> bool:
     return (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
-        or torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+        or torch._C._get_tracing_state() is not None
         or forward_ad._current_level >= 0
     )
 
@@ -170,7 +170,7 @@ def _filled(columns: Tensor, cut: Cut, order: str, dtype: torch.dtype) -> Tensor
 
 class _Derive(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         layout: Layout,
         dtype: torch.dtype | None,

@@ -175,7 +175,7 @@ class MaterializeError(EmbshareError):
 
     def __init__(self, *, weight: str, difference: float) -> None:
         super().__init__(
-            f"`{weight}` differs by {difference:.3g} after materializing; the model was left shared. "
+            f"`{weight}` differs by {difference:.3g} when read again; the model is still shared. "
             f"Something changed the source meanwhile: call materialize when nothing trains."
         )
         self.weight, self.difference = weight, difference

@@ -1,4 +1,4 @@
-"""A factorised embedding: the table is stored ``[V, F]`` and projected to the model's width where it is used.
+"""A factorised embedding: the table is stored ``[V, F]`` and projected where it is used.
 
 The embedding, and every head or embedding tied to it, keeps its class and its ``weight`` of shape
 ``[V, D]``. That weight is a `Product`: a product that is never multiplied out on the way to logits.
@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -58,7 +58,7 @@ class FactorMap(nn.Module):
 
 
 class FactoredWeight:
-    """``weight`` of a factorised embedding or head, as the rest of the model knows it: ``[V, D]``."""
+    """``weight`` of a factorised embedding or head as the model knows it: ``[V, D]``."""
 
     def __get__(self, module: nn.Module | None, _: type | None = None) -> Any:
         if module is None:
@@ -84,16 +84,18 @@ class Factored(nn.Module):
                 raise DerivedWeightError(
                     "`weight` is factorised and can only be tied to its own table."
                 )
-        elif (
-            isinstance(value, nn.Parameter)
-            and value.shape[1:] == self._parameters["weight"].shape[1:]
-        ):  # type: ignore[union-attr]
+        elif isinstance(value, nn.Parameter) and self._fits(value):
             self._parameters["weight"] = value
         else:
             raise DerivedWeightError(
-                "`weight` of a factorised embedding is stored [V, F] and cannot be assigned a matrix "
-                "of another width. Call embshare.materialize(model) to get plain layers."
+                "`weight` of a factorised embedding is stored [V, F] and cannot be assigned "
+                "a matrix of another width. Call embshare.materialize(model) to get plain layers."
             )
+
+    def _fits(self, table: Tensor) -> bool:
+        """Whether this is a stored table (a replaced vocabulary, a shard) and no ``[V, D]``."""
+        stored = self._parameters["weight"]
+        return stored is None or table.shape[1:] == stored.shape[1:]
 
 
 class FactoredEmbedding(Factored, nn.Embedding):
@@ -131,7 +133,7 @@ def _factored_class(base: type[nn.Module]) -> type[nn.Module]:
 
 
 def _rebuild(base: type[nn.Module]) -> nn.Module:
-    cls = _factored_class(base)
+    cls = _factored_class(base)  # type: ignore[arg-type]
     return cls.__new__(cls)
 
 
@@ -187,7 +189,7 @@ def factorize(made: Factorization) -> None:
     for module in (made.embedding, *made.others):
         module._parameters["weight"] = made.table
         module.__dict__[MAP] = made.map
-        module.__class__ = _factored_class(type(module))
+        module.__class__ = _factored_class(type(module))  # type: ignore[arg-type]
     made.embedding.add_module("factor", made.map)
 
 
@@ -196,7 +198,7 @@ def unfactorize(module: nn.Module, weight: nn.Parameter) -> None:
     assert hasattr(module, "_embshare_base")
     module._modules.pop("factor", None)
     module.__dict__.pop(MAP, None)
-    module.__class__ = module._embshare_base
+    module.__class__ = cast("type[nn.Module]", module._embshare_base)
     module._parameters["weight"] = weight
 
 

@@ -1,4 +1,4 @@
-"""`init="svd"`: the shared model that is nearest to the trained weights, in the least-squares sense.
+"""`init="svd"`: the shared model nearest to the trained weights in the least-squares sense.
 
 For each source, the weights of its slots are laid out as columns ``S`` (tied readers by their
 mean, which is what one block comes nearest to all of them with). With a factor, the truncated SVD
@@ -228,7 +228,7 @@ def _fit_eps(
 def _alternate_eps(
     source: Source, table: Tensor, columns: Tensor, weight: Tensor, place: slice
 ) -> SourceStart:
-    """``min |T A^T - E|^2 + w |T[:, place] - S|^2`` by turns: each is a linear least-squares problem."""
+    """``min |T A^T - E|^2 + w |T[:, place] - S|^2`` by turns, each of them linear."""
     stored = table.new_zeros(table.shape[0], source.stored_dim)
     stored[:, place] = columns
     free = source.stored_dim - columns.shape[1]

@@ -1,9 +1,9 @@
-"""Layers whose weights are derived: subclasses that can be rebuilt anywhere, with a descriptor per weight."""
+"""Layers whose weights are derived: subclasses that can be rebuilt anywhere."""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +75,7 @@ class SharedRNN(SharedLayer):
 
     @property
     def _flat_weights(self) -> list[Tensor]:
-        weights = [getattr(self, name) for name in self._flat_weights_names]
+        weights = [getattr(self, name) for name in self.__dict__["_flat_weights_names"]]
         if weights[0].is_cuda and not torch.compiler.is_compiling():
             return self._packed(weights)
         return weights
@@ -85,9 +85,11 @@ class SharedRNN(SharedLayer):
         """What nn.RNNBase assigns would be stale by the next step."""
 
     def _packed(self, weights: list[Tensor]) -> list[Tensor]:
-        first, ready = self.__dict__.get(PACKED, (None, []))
+        first, ready = cast(
+            "tuple[Tensor | None, list[Tensor]]", self.__dict__.get(PACKED, (None, []))
+        )
         if first is not weights[0]:
-            ready = packed(self, weights)
+            ready = packed(cast("nn.RNNBase", self), weights)
             if self._embshare_names[0] in self.__dict__:  # inside a call, whose end takes it out
                 self.__dict__[PACKED] = (weights[0], ready)
         return ready
@@ -102,7 +104,7 @@ class SharedRNN(SharedLayer):
         """Nothing to keep: the list is asked for at every call."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        nn.Module.__setstate__(self, state)  # type: ignore[no-untyped-call]
+        nn.Module.__setstate__(self, state)
 
 
 @cache
@@ -116,7 +118,7 @@ def shared_class(base: type[nn.Module], names: tuple[str, ...]) -> type[nn.Modul
 
 
 def _rebuild(base: type[nn.Module], names: tuple[str, ...]) -> nn.Module:
-    cls = shared_class(base, names)
+    cls = shared_class(base, names)  # type: ignore[arg-type]
     return cls.__new__(cls)
 
 
@@ -136,7 +138,7 @@ def share_layer(layer: nn.Module, readers: dict[str, int], bank: nn.Module) -> N
         state.pop("_flat_weight_refs", None)
     state[KEY] = bank
     state[INDEX] = dict(readers)
-    layer.__class__ = shared_class(type(layer), tuple(readers))
+    layer.__class__ = shared_class(type(layer), tuple(readers))  # type: ignore[arg-type]
 
 
 def unshare_layer(layer: nn.Module, weights: dict[str, nn.Parameter]) -> None:
@@ -145,7 +147,7 @@ def unshare_layer(layer: nn.Module, weights: dict[str, nn.Parameter]) -> None:
     order: tuple[str, ...] = layer.__dict__.pop(ORDER)
     for key in (KEY, INDEX):
         layer.__dict__.pop(key, None)
-    layer.__class__ = layer._embshare_base
+    layer.__class__ = cast("type[SharedLayer]", layer._embshare_base)
     kept = dict(layer._parameters) | weights
     layer._parameters.clear()
     layer._parameters.update({name: kept.pop(name) for name in order if name in kept} | kept)

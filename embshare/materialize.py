@@ -1,4 +1,4 @@
-"""`materialize`: plain layers again, of the original classes, with clones of the derived weights."""
+"""`materialize`: plain layers of the original classes, with clones of the derived weights."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _read_all(model: nn.Module, bank: Bank) -> list[Tensor]:
 
 
 def _tables(model: nn.Module) -> dict[nn.Module, nn.Parameter]:
-    """What each factorised embedding or head gets; the same parameter where the values are the same."""
+    """What each factorised embedding or head gets; one parameter where the values are equal."""
     made: dict[nn.Module, nn.Parameter] = {}
     first: dict[tuple[int, bool], nn.Parameter] = {}
     for module in model.modules():

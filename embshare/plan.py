@@ -1,4 +1,4 @@
-"""The plan: which weight is read from which columns of which table, decided before the model is touched."""
+"""The plan: which weight is read from which columns of which table."""
 
 from __future__ import annotations
 

@@ -258,7 +258,7 @@ def _gain(members: list[Candidate], source: Source, config: ShareConfig) -> floa
 
 
 def _wanted(member: Candidate) -> float:
-    """The spread that the weight has, or, on meta or all zero, that of torch's own initialisation."""
+    """The weight's own spread; on meta or all zero, that of torch's initialisation."""
     found = deviation(member.parameter)
     if found is not None:
         return found

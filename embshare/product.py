@@ -1,4 +1,4 @@
-"""A matrix that is known as a product: reads like ``[V, D]``, multiplies like ``[V, F]`` and ``[F, D]``."""
+"""A matrix known as a product: reads like ``[V, D]``, multiplies like ``[V, F]`` and ``[F, D]``."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Product"]
 
-_METADATA = {
-    getattr(Tensor, name).__get__
-    for name in ("shape", "dtype", "device", "requires_grad", "ndim", "layout", "is_leaf", "is_cuda",
-                 "is_sparse", "is_meta", "is_quantized", "is_nested", "grad_fn", "grad")
-} | {Tensor.size, Tensor.dim, Tensor.numel, Tensor.element_size, Tensor.is_floating_point,
-     Tensor.is_complex, Tensor.stride, Tensor.data_ptr, Tensor.__len__}  # fmt: skip
-_TRANSPOSES = {Tensor.t, Tensor.T.__get__, Tensor.mT.__get__, torch.t}
+_GETTERS = (
+    "shape dtype device requires_grad ndim layout is_leaf is_cuda is_sparse is_meta "
+    "is_quantized is_nested grad_fn grad"
+)
+_METHODS = "size dim numel element_size is_floating_point is_complex stride data_ptr __len__"
+_METADATA = {getattr(Tensor, name).__get__ for name in _GETTERS.split()}
+_METADATA |= {getattr(Tensor, name) for name in _METHODS.split()}
+_SET_DATA = getattr(Tensor, "data").__set__  # noqa: B009 (mypy knows no descriptor here)
+_TRANSPOSES = {Tensor.t, torch.t} | {getattr(Tensor, name).__get__ for name in ("T", "mT")}
 _MATMULS = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm}
 
 
 class Product(Tensor):
-    """``weight`` of a factorised embedding: ``map(table)``, multiplied out only where nothing else will do.
+    """``weight`` of a factorised embedding: ``map(table)``, multiplied out only if need be.
 
     ``F.linear(x, weight)``, ``x @ weight.t()`` and ``F.embedding(ids, weight)`` go through the
     factor; every other operation sees the plain ``[V, D]`` matrix, with its gradient.
@@ -43,7 +45,7 @@ class Product(Tensor):
         if torch.compiler.is_compiling():
             return factor(table)  # type: ignore[no-any-return]
         shape = (table.shape[0], factor.weight.shape[0])
-        product: Product = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        product: Product = Tensor._make_wrapper_subclass(
             Product,
             shape[::-1] if transposed else shape,
             dtype=table.dtype,
@@ -70,7 +72,7 @@ class Product(Tensor):
         if func in _METADATA:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
-        if func is Tensor.data.__set__:  # type: ignore[attr-defined]
+        if func is _SET_DATA:
             return _set_data(args[0], args[1])
         if func in _TRANSPOSES and len(args) == 1:
             return Product.of(args[0].table, args[0].map, not args[0].transposed)
@@ -82,7 +84,7 @@ class Product(Tensor):
             return func(*args, **kwargs)
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls,
         func: Callable[..., Any],
         types: Sequence[type],
@@ -133,12 +135,12 @@ def _short_way(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
 
 @torch.no_grad()
 def _set_data(product: Product, value: Tensor) -> None:
-    """A resized vocabulary: old rows keep their stored values, new ones are the nearest the factor has."""
+    """A resized vocabulary: old rows stay as stored, new ones are the nearest there are."""
     rows = min(product.table.shape[0], value.shape[0])
     factor = product.map
     if factor.norm_in is not None or product.transposed or value.dim() != 2:
         raise RuntimeError(
-            "`weight` of a factorised embedding with norms cannot be written; resize its stored table."
+            "`weight` of a factorised embedding with norms cannot be written; resize its table."
         )
     kept = product.table.data[:rows]
     added = value[rows:].float()

@@ -1,4 +1,4 @@
-"""What a weight may add to the block that it shares: learned gains and a low-rank term of its own."""
+"""What a weight may add to the block that it shares: learned gains and a low-rank term."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def relax(block: Tensor, gain: Tensor | None, left: Tensor | None, right: Tensor
     Args:
         block: a derived weight, of any shape.
         gain: broadcasts to ``block``, or None for 1.
-        left: ``[block.shape[0], r]`` with ``right`` ``[r, block.numel() / block.shape[0]]``, or None.
+        left: ``[block.shape[0], r]``, with ``right`` ``[r, the other dimensions]``; or None.
     Returns:
         As ``block``. In eager mode the inputs are kept by reference, as in `embshare.derive`.
     """
     with torch.enable_grad(), torch.autocast(block.device.type, enabled=False):
         if must_be_plain():
             return _plain(block, gain, left, right)
-        return _Relax.apply(block, gain, left, right)  # type: ignore[no-any-return, no-untyped-call]
+        return _Relax.apply(block, gain, left, right)  # type: ignore[no-any-return]
 
 
 def _plain(block: Tensor, gain: Tensor | None, left: Tensor | None, right: Tensor | None) -> Tensor:
@@ -40,14 +40,14 @@ def _plain(block: Tensor, gain: Tensor | None, left: Tensor | None, right: Tenso
 
 class _Relax(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, block: Tensor, gain: Tensor | None, left: Tensor | None, right: Tensor | None
     ) -> Tensor:
         ctx.inputs = (block, gain, left, right)
         return _plain(block, gain, left, right)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         block, gain, left, right = ctx.inputs
         d_gain = d_left = d_right = None
         if gain is not None and ctx.needs_input_grad[1]:

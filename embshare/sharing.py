@@ -1,4 +1,4 @@
-"""`share_from_embedding`: carry a plan out. All or nothing: whatever can fail, fails before the model is touched."""
+"""`share_from_embedding`: carry a plan out, all or nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a shared module keeps its bank: a plain attribute, invisible to `parameters()` and `state_dict()`."""
+"""Where a shared module keeps its bank: an attribute that torch does not list."""
 
 from __future__ import annotations
 
