@@ -169,10 +169,11 @@ class Bank(nn.Module):
 
     def _open(self, module: nn.Module) -> None:
         self._tracer, self._traced = None, {}  # left by a trace that failed
-        wanted = self._held_by(module)
+        wanted: Iterable[int] = self._held_by(module)
         if self._kept is not None:
             self._refresh_kept()
             scope = self._scope(slots=self._kept.slots, weights=self._kept.weights)
+            wanted = range(len(self.readers))  # encoder first, decoder next: still one projection
         else:
             scope = self._scope()
         scope.depth = 1

@@ -72,7 +72,7 @@ class Product(Tensor):
         if func in _METADATA:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
-        if func is _SET_DATA:
+        if func == _SET_DATA:  # a new wrapper at each look-up
             return _set_data(args[0], args[1])
         if func in _TRANSPOSES and len(args) == 1:
             return Product.of(args[0].table, args[0].map, not args[0].transposed)
