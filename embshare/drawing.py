@@ -124,7 +124,7 @@ def _write_title(figure: Figure, plan: SharePlan, index: int, y: float) -> None:
     figure.text(
         1 - MARGIN / WIDTH,
         y,
-        f"{plan.config.method.upper()}: {what}, {source.width:,} columns, "
+        f"{plan.config.method.upper()}: {what}, {source.width:,} column{'s' * (source.width > 1)}, "
         f"{source.width - unused:,} used, {unused:,} unused",
         fontsize=10,
         color=GREY,
@@ -217,7 +217,7 @@ def _label(axes: Axes, slot: Slot, role: Role, seen: tuple[int, int], scale: flo
     if inches < whole / 2 or (inches == whole / 2 and seen[0] > slot.start):
         return  # the other strip has the larger part
     reuse = f"×{len(slot.weights)}"
-    parts = role.short.replace(".", ".\n")
+    parts = role.short.replace(".", ".\n").replace("*.\n", "*.")
     options = [
         (f"{role.short}\n{reuse}", 0, CHARACTER * max(len(role.short), len(reuse))),
         (f"{parts}\n{reuse}", 0, CHARACTER * max(map(len, parts.splitlines()))),
