@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FORMATS", "draw_plan", "make_figure"]
+__all__ = ["FORMATS", "check_format", "draw_plan", "make_figure"]
 
 FORMATS: Final = (".pdf", ".png", ".svg")
 """Suffixes of a picture."""
@@ -51,9 +51,7 @@ def draw_plan(plan: SharePlan, path: str | Path) -> None:
         CheckpointError: the file cannot be written.
     """
     path = Path(path)
-    if path.suffix not in FORMATS:
-        fault = f"`path` must end in {', '.join(FORMATS)}, but is {str(path)!r}"
-        raise InvalidValueError(what="draw_plan", faults=[fault])
+    check_format(path)
     try:
         import matplotlib
     except ModuleNotFoundError as error:
@@ -69,6 +67,17 @@ def draw_plan(plan: SharePlan, path: str | Path) -> None:
             raise CheckpointError(
                 path=path, finding=f"cannot be written ({error.strerror})", way_out="Name another."
             ) from error
+
+
+def check_format(path: Path) -> None:
+    """Refuse a file that `draw_plan` could not write.
+
+    Raises:
+        InvalidValueError: the suffix is none of `FORMATS`.
+    """
+    if path.suffix not in FORMATS:
+        fault = f"`path` must end in {', '.join(FORMATS)}, but is {str(path)!r}"
+        raise InvalidValueError(what="draw_plan", faults=[fault])
 
 
 def make_figure(plan: SharePlan) -> Figure:

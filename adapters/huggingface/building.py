@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import nn
 
 from embshare.adapters.errors import ModelNotBuiltError
@@ -72,7 +73,7 @@ def _class(transformers: Any, config: Any) -> Any:
 def _load(kind: Any, name: str) -> nn.Module:
     try:
         model: nn.Module = kind.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelNotBuiltError(
             model=name,
             finding=f"its weights cannot be read ({_first_line(error)})",

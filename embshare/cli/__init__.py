@@ -1,5 +1,5 @@
 """The command line: each command is one function of the library."""
 
-from embshare.cli.app import app, main
+from embshare.cli.application import app, main
 
 __all__ = ["app", "main"]

@@ -12,6 +12,7 @@ from embshare.cli.models import FORMS, build_model
 from embshare.cli.options import with_config
 from embshare.cli.output import check_target, show, write
 from embshare.config import ShareConfig
+from embshare.drawing import check_format, draw_plan
 from embshare.plan import SharePlan
 from embshare.planning import plan_sharing
 from embshare.sharing import share_from_embedding
@@ -39,6 +40,8 @@ def inspect_model(
     for target in (plot, json):
         if target is not None:
             check_target(target)
+    if plot is not None:
+        check_format(plot)
     built = build_model(model, weights=weights, meta=not weights)
     plan = plan_sharing(built.model, config)
     show(built.origin)
@@ -47,8 +50,6 @@ def inspect_model(
     if json is not None:
         write(json, plan.to_json() + "\n")
     if plot is not None:
-        from embshare.drawing import draw_plan
-
         draw_plan(plan, plot)
 
 

@@ -92,9 +92,17 @@ def _kind(name: str, annotation: Any) -> tuple[Any, str | None]:
         return bool, None
     if get_origin(annotation) is tuple:
         return list[str], "GLOB"
-    if annotation is int or int in get_args(annotation):
-        return (int if annotation is int else int | None), "INTEGER"
+    if annotation is int:
+        return int, "INTEGER"
+    if _may_be_int(annotation):
+        return int | None, "INTEGER"
     return str, "TEXT"
+
+
+def _may_be_int(annotation: Any) -> bool:
+    """``Annotated[int, ...] | None``."""
+    members = get_args(annotation)
+    return any(int in (member, *get_args(member)[:1]) for member in members)
 
 
 def _choices(annotation: Any) -> str:

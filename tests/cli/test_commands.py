@@ -1,0 +1,111 @@
+"""`inspect` and `share` from end to end."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import embshare
+from embshare import ShareConfig, SharePlan, plan_sharing
+from embshare.cli import app
+from embshare.cli.models import build_model
+
+SAVES = pytest.mark.skipif(
+    not hasattr(embshare, "save"), reason="this version writes no checkpoints"
+)
+
+
+def run(*arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command line."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_inspect_shows_the_plan_and_the_counts() -> None:
+    code, out, err = run("inspect", "embshare:conv", "--gain", "none", "--tie", "sequence:2")
+    assert (code, err) == (0, "")
+    plan = plan_sharing(
+        build_model("embshare:conv", weights=False).model,
+        ShareConfig(gain="none", tie="sequence:2"),
+    )
+    assert str(plan) in out
+    assert "stored parameters             1,303,808     542,976   2.40" in out
+
+
+def test_inspect_writes_the_plan_and_its_picture(tmp_path: Path) -> None:
+    plot, file = tmp_path / "plan.png", tmp_path / "plan.json"
+    code, *_ = run(
+        "inspect", "embshare:lstm", "--exclude", "*_hh_*", "--plot", plot, "--json", file
+    )
+    assert code == 0
+    plan = SharePlan.from_json(file.read_text())
+    assert plan.config == ShareConfig(exclude=("*_hh_*",))
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("option", ["--plot", "--json"])
+def test_a_place_that_cannot_be_written_is_said_before_any_work(
+    option: str, tmp_path: Path
+) -> None:
+    code, out, err = run("inspect", "embshare:lstm", option, tmp_path / "absent" / "plan.png")
+    assert (code, out) == (1, "")
+    assert "there is no folder" in err
+    code, out, err = run("inspect", "embshare:lstm", option, tmp_path)
+    assert (code, out) == (1, "")
+    assert "a folder. Name a file in it." in err
+
+
+def test_a_wrong_suffix_of_a_picture_is_said_before_any_work(tmp_path: Path) -> None:
+    code, out, err = run("inspect", "embshare:lstm", "--plot", tmp_path / "plan.gif")
+    assert (code, out) == (2, "")
+    assert "must end in .pdf, .png, .svg" in err
+
+
+def test_inspect_counts_a_start_from_weights_too() -> None:
+    code, out, _ = run("inspect", "embshare:lstm", "--init", "svd")
+    assert code == 0
+    assert "init='svd'" in out
+
+
+def test_a_vision_model_has_no_table_unless_one_is_named() -> None:
+    code, out, err = run("inspect", "torchvision:resnet18")
+    assert (code, out) == (1, "")
+    assert "Name an nn.Embedding or any 2-D parameter with source='name'." in err
+    code, out, _ = run("inspect", "torchvision:resnet18", "--source", "fc.weight")
+    assert code == 0
+    assert "ResNet of torchvision:resnet18, built without weights." in out
+
+
+@SAVES
+def test_share_saves_what_load_reads(tmp_path: Path) -> None:
+    out = tmp_path / "small"
+    code, told, err = run("share", "embshare:attention", "--out", out, "--tie", "cycle:2")
+    assert (code, err) == (0, "")
+    assert f"Saved in {out}." in told
+    assert "start at random" in told
+    model = vars(embshare)["load"](out, build_model("embshare:attention", weights=True).model)
+    assert str(embshare.summarize(model)) in told
+
+
+@SAVES
+def test_share_is_repeatable(tmp_path: Path) -> None:
+    files = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert run("share", "embshare:conv", "--out", tmp_path / name, "--seed", seed)[0] == 0
+        files.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert files[0] == files[1] != files[2]
+
+
+@SAVES
+def test_share_from_the_trained_weights(tmp_path: Path) -> None:
+    code, told, _ = run("share", "embshare:conv", "--out", tmp_path / "a", "--init", "svd")
+    assert code == 0
+    assert "start at random" not in told
+
+
+def test_share_refuses_a_file_as_its_folder(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    code, out, err = run("share", "embshare:lstm", "--out", file)
+    assert (code, out) == (1, "")
+    assert "not a folder" in err
