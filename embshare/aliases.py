@@ -2,20 +2,24 @@
 
 Tied parameters (a head that is the table, a bias held twice) are listed by torch under each of
 their names, all with the same memory, which safetensors refuses. A shared model lists the first
-name alone and, on loading, takes either.
+name alone and, on loading, takes either. Ties that were lost on the way (``to_empty`` makes every
+parameter anew) are made again by a state dict that has the first name alone.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor, nn
 
 __all__ = ["hide_aliases", "show_aliases"]
 
+TIES: Final = "_embshare_ties"
+
 
 def hide_aliases(model: nn.Module) -> None:
     """Free ``model.state_dict()`` of aliases; ``load_state_dict`` takes it back strictly."""
+    model.__dict__[TIES] = _aliases(model)
     model.register_state_dict_post_hook(_drop)
     model.register_load_state_dict_pre_hook(_restore)
 
@@ -39,13 +43,23 @@ def _drop(model: nn.Module, state: dict[str, Tensor], prefix: str, _: dict[str, 
 
 
 def _restore(model: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    for name, kept in _aliases(model).items():
+    for name, kept in (model.__dict__[TIES] | _aliases(model)).items():
         if prefix + name not in state and prefix + kept in state:
+            _tie(model, name, kept)
             state[prefix + name] = state[prefix + kept]
+
+
+def _tie(model: nn.Module, name: str, kept: str) -> None:
+    owner, _, leaf = name.rpartition(".")
+    first, _, stored = kept.rpartition(".")
+    module, source = model.get_submodule(owner), model.get_submodule(first)
+    if leaf in module._parameters and stored in source._parameters:
+        module._parameters[leaf] = source._parameters[stored]
 
 
 def show_aliases(model: nn.Module) -> None:
     """Undo `hide_aliases`."""
+    model.__dict__.pop(TIES, None)
     for hooks in (model._state_dict_hooks, model._load_state_dict_pre_hooks):
         for number, hook in list(hooks.items()):
             if _plain(hook) in (_drop, _restore):

@@ -117,13 +117,12 @@ class Bank(nn.Module):
         self._kept_versions: tuple[object, ...] = ()
         self._live: dict[int, ReferenceType[Blocks]] = {}
         self._layouts: dict[tuple[int, ...], Layout] = {}
-        self._held: dict[int, frozenset[int]] = {}
         self._traced: dict[int, Tensor] = {}
         self._tracer: nn.Module | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         gone = {"_scopes", "_kept", "_kept_count", "_kept_versions", "_live", "_layouts"}
-        gone |= {"_held", "_traced", "_tracer"}
+        gone |= {"_traced", "_tracer"}
         return {name: value for name, value in self.__dict__.items() if name not in gone}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -180,18 +179,9 @@ class Bank(nn.Module):
         self._scopes[get_ident()] = scope
         self._place(scope, wanted)
 
-    def _held_by(self, module: nn.Module) -> Iterable[int]:
-        return self._held.get(id(module)) or self._hold(module)
-
-    def _hold(self, module: nn.Module) -> frozenset[int]:
-        """Which readers a module's layers hold; found on demand: ids change with copies."""
-        inside = set(map(id, module.modules()))
-        held = frozenset(
-            index
-            for index, reader in enumerate(self.readers)
-            if any(id(layer) in inside for layer, _ in reader.places)
-        )
-        self._held[id(module)] = held
+    def _held_by(self, module: nn.Module) -> tuple[int, ...]:
+        """The readers that a module's layers hold; written into it when it was hooked."""
+        held: tuple[int, ...] = module._embshare_held  # type: ignore[assignment]
         return held
 
     def _place(self, scope: Scope, wanted: Iterable[int]) -> None:

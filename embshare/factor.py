@@ -65,6 +65,8 @@ class FactoredWeight:
             return self
         table = module._parameters["weight"]
         assert table is not None
+        if hasattr(table, "_local_tensor"):  # a DTensor: FSDP asks for its shard
+            return table
         return Product.of(table, module.__dict__[MAP])
 
 

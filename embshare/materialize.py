@@ -15,7 +15,7 @@ from embshare.errors import MaterializeError
 from embshare.factor import is_factored, unfactorize
 from embshare.generation import stop_keeping
 from embshare.layers import unshare_layer
-from embshare.state import KEY, require_bank
+from embshare.state import HELD, KEY, require_bank
 
 __all__ = ["materialize"]
 
@@ -101,7 +101,8 @@ def _unshare(bank: Bank, weights: list[Tensor]) -> None:
 
 def _remove(model: nn.Module, bank: Bank) -> None:
     for module in model.modules():
-        module.__dict__.pop(KEY, None)
+        for key in (KEY, HELD):
+            module.__dict__.pop(key, None)
         for name, child in list(module._modules.items()):
             if child is bank:
                 del module._modules[name]

@@ -21,7 +21,7 @@ from embshare.layers import share_layer
 from embshare.plan import SharePlan, Slot, Source
 from embshare.planning import plan_sharing
 from embshare.rules import RULES, Rules
-from embshare.state import KEY, bank_of
+from embshare.state import HELD, KEY, bank_of
 
 __all__ = ["BANK", "share_from_embedding"]
 
@@ -186,5 +186,8 @@ def _hook(model: nn.Module, by_layer: dict[nn.Module, dict[str, int]], bank: Ban
         if not inside or (inside == [module] and len(by_layer[module]) == 1):
             continue
         module.__dict__[KEY] = bank
+        module.__dict__[HELD] = tuple(
+            sorted({i for layer in inside for i in by_layer[layer].values()})
+        )
         module.register_forward_pre_hook(bank.enter)
         module.register_forward_hook(bank.leave, always_call=True)

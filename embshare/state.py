@@ -11,9 +11,12 @@ from embshare.errors import NotSharedError
 if TYPE_CHECKING:
     from embshare.bank import Bank
 
-__all__ = ["KEY", "bank_of", "require_bank"]
+__all__ = ["HELD", "KEY", "bank_of", "require_bank"]
 
 KEY: Final = "_embshare"
+"""The bank, in layers with derived weights and in modules that hold such layers."""
+HELD: Final = "_embshare_held"
+"""Which of the bank's readers a hooked module holds."""
 
 
 def bank_of(model: nn.Module) -> Bank | None:
