@@ -38,12 +38,11 @@ from embshare.tasks.language_modelling.vocabulary import SubwordVocabulary
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 CODE: Final = (
-    "embshare/*.py",
+    ":(glob)embshare/*.py",
     "embshare/models/matched",
     "tasks/language_modelling/corpus.py",
     "tasks/language_modelling/vocabulary.py",
     "benchmarks/quality.py",
-    ":!embshare/cli",
 )
 """What a result depends on; other work in the same tree does not make it dirty."""
 Positive = Annotated[float, Field(gt=0)]
@@ -65,6 +64,8 @@ class Setting(Value):
     """The table's start times this; gains that match keep the layers' start as it was."""
     weight_spread: Positive = 1.0
     """The start of all weight matrices but the table times this, dense or shared."""
+    residual_spread: Positive = 1.0
+    """The right factors of low-rank residuals start times this; the left ones start at zero."""
     width: int = 192
     layers: int = 4
 
@@ -136,6 +137,9 @@ def share(model: nn.Module, setting: Setting) -> nn.Module:
         for columns in bank.columns:
             if columns.projection is not None:
                 columns.projection.mul_(by)
+        for relaxation in bank.relaxations:
+            if isinstance(relaxation.right, nn.Parameter):
+                relaxation.right.mul_(setting.residual_spread)
     return model
 
 
@@ -236,9 +240,11 @@ def provenance() -> dict[str, Any]:
             ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True
         ).stdout.strip()
 
+    changed = git("diff", "--name-only", "HEAD", "--", *CODE).split()
     return {
         "commit": git("rev-parse", "HEAD"),
-        "dirty": bool(git("status", "--porcelain", "--untracked-files=no", "--", *CODE)),
+        "dirty": bool(changed),
+        "changed": changed,
         "versions": {name: version(name) for name in ("torch", "tokenizers")},
         "python": platform.python_version(),
         "threads": torch.get_num_threads(),
