@@ -138,7 +138,7 @@ def test_many_slots_are_broken_into_strips_that_join(plan: SharePlan, number: in
 
 
 def test_texts_stay_inside_their_slots() -> None:
-    figure = make_figure(stack(100, "none"))
+    figure = make_figure(stack(20, "none"))
     figure.canvas.draw()
     for axes in strips(figure):
         frame = axes.get_window_extent()

@@ -57,7 +57,7 @@ def test_a_module_that_is_not_there_is_no_command(monkeypatch: pytest.MonkeyPatc
         (["inspekt"], "No such command 'inspekt'"),
         (["inspect"], "Missing argument"),
         (["share", "embshare:lstm"], "Missing option '--out'"),
-        (["inspect", "embshare:lstm", "--factor", "many"], "'many' is not a valid"),
+        (["inspect", "embshare:lstm", "--factor", "many"], "Invalid value for '--factor'"),
         (["inspect", "embshare:lstm", "--ties", "all"], "No such option: --ties"),
         (["inspect", "embshare:lstm", "--tie", "some"], "`tie`: must be 'none', 'all'"),
         (["inspect", "embshare:lstm", "--gain", "big"], "`gain`: Input should be 'match'"),
