@@ -1,0 +1,171 @@
+"""What a step costs: a shared model against the same model with ordinary tied parameters.
+
+    python benchmarks/speed.py --out benchmarks/results/speed.json
+
+The two models of a pair take turns within one run, A B A B, and the ratio is that of the medians.
+A training step is forward, backward and AdamW; an evaluation is one sentence without gradients,
+inside `embshare.cached`. The plain model ties each role's weights by assigning one parameter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import embshare
+from embshare.roles import role_of
+
+BATCH, LENGTH, SENTENCE = 4, 128, 20
+
+
+def bert(width: int, layers: int = 12) -> nn.Module:
+    """A BERT body with a tied head."""
+    from transformers import BertConfig, BertForMaskedLM
+
+    config = BertConfig(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        intermediate_size=4 * width,
+        attention_probs_dropout_prob=0.0,
+        hidden_dropout_prob=0.0,
+    )
+    return BertForMaskedLM(config)
+
+
+def matched(architecture: str) -> nn.Module:
+    """The matched family's language model."""
+    from embshare.models.matched import MatchedConfig, MatchedLanguageModel
+
+    return MatchedLanguageModel(
+        MatchedConfig(architecture=architecture, vocab_size=8000, width=256, dropout=0.0)
+    )
+
+
+def tie(model: nn.Module) -> nn.Module:
+    """The same model with one ordinary parameter for each role."""
+    plan = embshare.plan_sharing(model, embshare.ShareConfig(tie="all"))
+    modules = dict(model.named_modules())
+    for slot in plan.slots:
+        owner, _, leaf = slot.weights[0].rpartition(".")
+        first = modules[owner]._parameters[leaf]
+        assert role_of(model, slot.weights[0])
+        for name in slot.weights[1:]:
+            owner, _, leaf = name.rpartition(".")
+            setattr(modules[owner], leaf, first)
+    return model
+
+
+def logits(model: nn.Module, ids: Tensor) -> Tensor:
+    """Of either kind of model."""
+    output = model(ids)
+    found: Tensor = output["logits"]
+    return found
+
+
+def training(model: nn.Module, vocabulary: int) -> Callable[[], None]:
+    """One training step as a function."""
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    ids = torch.randint(vocabulary, (BATCH, LENGTH))
+
+    def step() -> None:
+        scores = logits(model, ids)
+        loss = nn.functional.cross_entropy(scores.flatten(0, 1), ids.flatten())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def evaluation(model: nn.Module, vocabulary: int) -> Callable[[], None]:
+    """One sentence as a function; the caller holds `embshare.cached`."""
+    model.eval()
+    ids = torch.randint(vocabulary, (1, SENTENCE))
+
+    def run() -> None:
+        with torch.no_grad():
+            logits(model, ids)
+
+    return run
+
+
+def compare(shared: Callable[[], None], plain: Callable[[], None], runs: int) -> dict[str, float]:
+    """Milliseconds of either, in turn, after a warm-up."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for turn in range(runs + 3):
+        for kept, run in zip(times, (shared, plain), strict=True):
+            start = time.perf_counter()
+            run()
+            if turn >= 3:
+                kept.append((time.perf_counter() - start) * 1e3)
+    ours, theirs = map(statistics.median, times)
+    return {"shared_ms": ours, "tied_ms": theirs, "ratio": ours / theirs, "runs": runs}
+
+
+def measure(
+    name: str, build: Callable[[], nn.Module], config: embshare.ShareConfig, runs: int
+) -> dict[str, object]:
+    """Both measurements of one pair."""
+    plain = tie(build())
+    shared = embshare.share_from_embedding(build(), config)
+    vocabulary = 8000
+    result: dict[str, object] = {"model": name, "config": config.model_dump(mode="json")}
+    result["step"] = compare(training(shared, vocabulary), training(plain, vocabulary), runs)
+    with embshare.cached(shared):
+        result["sentence"] = compare(
+            evaluation(shared, vocabulary), evaluation(plain, vocabulary), 4 * runs
+        )
+    return result
+
+
+def main() -> None:
+    """Measure every pair and write one file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--only", default="")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    builders: dict[str, Callable[[], nn.Module]] = {
+        "bert-12x384": lambda: bert(384),
+        "bert-12x768": lambda: bert(768),
+        "lstm": lambda: matched("lstm"),
+        "conv": lambda: matched("conv"),
+        "attention": lambda: matched("attention"),
+    }
+    results = []
+    for name, build in builders.items():
+        if arguments.only not in name:
+            continue
+        for config in (embshare.ShareConfig(), embshare.ShareConfig(factor=128)):
+            results.append(measure(name, build, config, arguments.runs))
+            step, sentence = results[-1]["step"], results[-1]["sentence"]
+            print(name, "factor", config.factor, "step", step, "sentence", sentence, flush=True)
+    if arguments.out:
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+        ).stdout.strip()
+        provenance = {
+            "commit": commit,
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "machine": platform.processor() or platform.machine(),
+            "python": platform.python_version(),
+        }
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(json.dumps({"results": results} | provenance, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
