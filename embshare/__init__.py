@@ -1,6 +1,7 @@
 """Compute a model's hidden weights from its own embedding table, and store the table alone."""
 
 from embshare.caching import cached
+from embshare.checkpoint import load, save
 from embshare.config import ShareConfig
 from embshare.errors import EmbshareError
 from embshare.groups import parameter_groups
@@ -18,9 +19,11 @@ __all__ = [
     "Source",
     "Summary",
     "cached",
+    "load",
     "materialize",
     "parameter_groups",
     "plan_sharing",
+    "save",
     "share_from_embedding",
     "summarize",
 ]

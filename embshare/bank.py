@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from embshare.columns import Columns
 from embshare.config import ShareConfig
 from embshare.derive import Layout, derive, layout_of
+from embshare.fingerprint import Structure
 from embshare.layers import PACKED
 from embshare.plan import SharePlan
 from embshare.relax import Relaxation, needs_relaxation
@@ -74,14 +75,20 @@ class Bank(nn.Module):
 
     Attributes:
         plan: what it was built from.
+        structure: of the dense model, for checkpoints.
         sources: one `Columns` for each source of the plan.
         relaxations: one for each reader where the config asks for learned gains or residuals.
     """
 
     def __init__(
-        self, plan: SharePlan, sources: Sequence[Columns], readers: Sequence[Reader]
+        self,
+        plan: SharePlan,
+        sources: Sequence[Columns],
+        readers: Sequence[Reader],
+        structure: Structure,
     ) -> None:
         super().__init__()
+        self.structure = structure
         self.plan = plan
         self._columns: tuple[Columns, ...]
         self.sources = nn.ModuleList(sources)

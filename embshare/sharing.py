@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -15,6 +15,7 @@ from embshare.columns import Columns
 from embshare.config import ShareConfig
 from embshare.errors import AlreadySharedError, InvalidValueError, PlanMismatchError
 from embshare.factor import Factorization, factorize
+from embshare.fingerprint import structure_of
 from embshare.fitting import Start, fit
 from embshare.generation import keep_while_generating
 from embshare.layers import share_layer
@@ -39,6 +40,7 @@ def share_from_embedding(
     rules: Rules = RULES,
     calibration: Sequence[object] | None = None,
     generator: torch.Generator | None = None,
+    start: bool = True,
 ) -> M:
     """Rewrite a model's layers so that their weights are derived from its own embedding table.
 
@@ -50,6 +52,7 @@ def share_from_embedding(
         calibration: with ``init="svd"``, inputs to run the model on (a tuple is positional, a
             mapping keyword arguments); errors then count by the activations they multiply.
         generator: of the random start; None is torch's global one.
+        start: False leaves the new parameters without values, for a loader to fill.
     Returns:
         The shared model. Shared again by the same plan or config it is returned unchanged.
     Raises:
@@ -70,10 +73,31 @@ def share_from_embedding(
             what="share_from_embedding", faults=["calibration needs init='svd'"]
         )
     _check(model, plan)
-    start = fit(model, plan, calibration, generator) if plan.config.init == "svd" else None
+    fitted = None
+    if start and plan.config.init == "svd":
+        fitted = fit(model, plan, calibration, generator)
     target = model if inplace else copy.deepcopy(model)
-    _apply(target, plan, start, generator)
+    _apply(target, plan, _start(start, fitted, generator))
     return target
+
+
+Begin = Callable[[Bank, Sequence[Factorization | None]], None]
+
+
+def _start(wanted: bool, fitted: Start | None, generator: torch.Generator | None) -> Begin:
+    """How the new parameters get their values."""
+
+    def begin(bank: Bank, factorizations: Sequence[Factorization | None]) -> None:
+        if not wanted:
+            return
+        bank.reset(generator)
+        for made in factorizations:
+            if made is not None:
+                made.reset(generator)
+        if fitted is not None:
+            fitted.load(bank, factorizations)
+
+    return begin
 
 
 def _check(model: nn.Module, plan: SharePlan) -> None:
@@ -109,9 +133,8 @@ def _check_table(found: dict[str, nn.Parameter], name: str, source: Source) -> N
         )
 
 
-def _apply(
-    model: nn.Module, plan: SharePlan, start: Start | None, generator: torch.Generator | None
-) -> None:
+def _apply(model: nn.Module, plan: SharePlan, begin: Begin) -> None:
+    structure = structure_of(model)
     modules = dict(model.named_modules(remove_duplicate=False))
     readers, by_layer = _readers(model, plan, modules)
     factorizations = [
@@ -130,13 +153,8 @@ def _apply(
         )
         for source in plan.sources
     ]
-    bank = Bank(plan, columns, readers)
-    bank.reset(generator)
-    for made in factorizations:
-        if made is not None:
-            made.reset(generator)
-    if start is not None:
-        start.load(bank, factorizations)
+    bank = Bank(plan, columns, readers, structure)
+    begin(bank, factorizations)
     # From here on nothing can fail.
     for made in factorizations:
         if made is not None:

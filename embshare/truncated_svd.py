@@ -88,8 +88,10 @@ def _exact_basis(columns: Tensor, rank: int) -> Tensor:
     """
     if columns.dtype == torch.float64:
         triangle = torch.linalg.qr(columns, mode="r").R
-        return torch.linalg.svd(triangle, full_matrices=False).Vh[:rank].T
-    return torch.linalg.eigh(_gram(columns)).eigenvectors[:, -rank:].flip(1)
+        right: Tensor = torch.linalg.svd(triangle, full_matrices=False).Vh[:rank].T
+        return right
+    found: Tensor = torch.linalg.eigh(_gram(columns)).eigenvectors[:, -rank:].flip(1)
+    return found
 
 
 def _random_basis(columns: Tensor, rank: int, generator: torch.Generator) -> Tensor:
@@ -103,7 +105,8 @@ def _random_basis(columns: Tensor, rank: int, generator: torch.Generator) -> Ten
     for _ in range(POWER_STEPS):
         basis = torch.linalg.qr(_gram_times(columns, basis)).Q
     inner = basis.T @ _gram_times(columns, basis)
-    return basis @ torch.linalg.eigh(inner).eigenvectors[:, -rank:].flip(1)
+    turned: Tensor = basis @ torch.linalg.eigh(inner).eigenvectors[:, -rank:].flip(1)
+    return turned
 
 
 def _split_evenly(scaled: Tensor, basis: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

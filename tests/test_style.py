@@ -65,10 +65,11 @@ def findings(source: str) -> Iterator[str]:
             yield f"{name} has more than {FUNCTION_LINES} lines"
         if public and node.args.kwarg is not None:
             yield f"{name} takes **{node.args.kwarg.arg}"
-    for node in tree.body:
-        named = isinstance(node, ast.ClassDef | Function) and not node.name.startswith("_")
-        if named and ast.get_docstring(node) is None:
-            yield f"{node.name} has no docstring"
+    for item in tree.body:
+        if not isinstance(item, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if not item.name.startswith("_") and ast.get_docstring(item) is None:
+            yield f"{item.name} has no docstring"
 
 
 def test_the_sources_keep_the_house_style() -> None:

@@ -1,0 +1,131 @@
+"""Checkpoints: bit-equal, all or nothing, and never another exception than ours."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import embshare
+from embshare.errors import CheckpointError, NotSharedError
+
+IDS = torch.arange(12).view(2, 6)
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(40, 8)
+        self.layers = nn.ModuleList([nn.Linear(8, 8) for _ in range(2)])
+        self.rnn = nn.GRU(8, 8, batch_first=True)
+        self.head = nn.Linear(8, 40, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        hidden = self.embed(ids)
+        for layer in self.layers:
+            hidden = hidden + torch.tanh(layer(hidden))
+        found: Tensor = self.head(self.rnn(hidden)[0])
+        return found
+
+
+CONFIGS = (
+    embshare.ShareConfig(),
+    embshare.ShareConfig(tie="none", factor=4),
+    embshare.ShareConfig(gain="channel", residual_rank=2, column_bias=True),
+    embshare.ShareConfig(method="eps", include=("layers.*",)),
+)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=range(len(CONFIGS)))
+def test_a_saved_model_comes_back_bit_equal(config: embshare.ShareConfig, tmp_path: Path) -> None:
+    model = embshare.share_from_embedding(Model(), config)
+    wanted = model(IDS)
+    embshare.save(model, tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["embshare.json", "model.safetensors"]
+    with torch.device("meta"):
+        empty = Model()
+    for fresh in (Model, Model(), empty, embshare.load(tmp_path, Model)):
+        loaded = embshare.load(tmp_path, fresh)
+        assert torch.equal(loaded(IDS), wanted)
+        assert loaded.head._parameters["weight"] is loaded.embed._parameters["weight"]
+        loaded(IDS).sum().backward()
+
+
+def test_a_grown_vocabulary_is_loaded(tmp_path: Path) -> None:
+    model = embshare.share_from_embedding(Model())
+    with torch.no_grad():
+        model.embed.weight.data = torch.cat([model.embed.weight, torch.ones(5, 8)])
+    wanted = model(IDS)
+    assert wanted.shape[-1] == 45
+    embshare.save(model, tmp_path)
+    assert torch.equal(embshare.load(tmp_path, Model)(IDS), wanted)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "embshare.json"])
+def test_a_damaged_file_is_refused_and_the_model_left_alone(name: str, tmp_path: Path) -> None:
+    model = embshare.share_from_embedding(Model())
+    wanted = model(IDS)
+    embshare.save(model, tmp_path)
+    path, dice, refused = tmp_path / name, random.Random(0), 0
+    good = path.read_bytes()
+    for turn in range(90):
+        damaged = bytearray(good)
+        if turn % 3:
+            damaged[dice.randrange(len(damaged))] = dice.randrange(256)
+        else:
+            del damaged[dice.randrange(len(damaged)) :]
+        path.write_bytes(damaged)
+        fresh = Model()
+        before = fresh(IDS)
+        try:
+            assert torch.equal(embshare.load(tmp_path, fresh)(IDS), wanted)
+        except CheckpointError:
+            refused += 1
+            assert torch.equal(fresh(IDS), before)
+            assert type(fresh.layers[0]) is nn.Linear
+    assert refused > 60
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_full_disk_leaves_the_old_checkpoint(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = embshare.share_from_embedding(Model())
+    embshare.save(old, tmp_path)
+    new = embshare.share_from_embedding(Model())
+    calls, flush = [0], os.fsync
+
+    def full(file: int) -> None:
+        calls[0] += 1
+        if calls[0] == step:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        flush(file)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match=r"cannot be written \(No space left on device\)"):
+        embshare.save(new, tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["embshare.json", "model.safetensors"]
+    wanted = old if step == 1 else new  # the weights carry their own description
+    assert torch.equal(embshare.load(tmp_path, Model)(IDS), wanted(IDS))
+
+
+def test_wrong_checkpoints_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotSharedError, match="Model is not shared"):
+        embshare.save(Model(), tmp_path)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        embshare.load(tmp_path / "absent", Model)
+    embshare.save(embshare.share_from_embedding(Model()), tmp_path)
+    with pytest.raises(CheckpointError, match=r"it is of another model: `0\.weight`"):
+        embshare.load(tmp_path, nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4)))
+    description = tmp_path / "embshare.json"
+    found = json.loads(description.read_text())
+    description.write_text(json.dumps(found | {"format": 2}))
+    with pytest.raises(CheckpointError, match=r"has format 2, newer than 1\. Upgrade embshare\."):
+        embshare.load(tmp_path, Model)
