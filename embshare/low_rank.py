@@ -96,12 +96,24 @@ def joint_low_rank(
     else:
         left, right, _ = complete(work, known, rank, generator)
     if importance is not None and weights is not None:
-        left, right, _ = alternate(work, weights, left, right)
-        left, right = balanced(left, right)
+        left, right = _refined(work, weights, left, right)
     left, right = padded(left, right, rank, generator)
     left, right = ((factor * unit**0.5).to(columns.dtype) for factor in (left, right))
     error = relative_error(work, left / unit**0.5, right / unit**0.5, weights)
     return LowRank(left, right, error)
+
+
+def _refined(work: Tensor, weights: Tensor, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Alternate, and keep the start where rounding took back what was won.
+
+    Elements that count nothing are bound by nothing: where whole rows of them leave a factor
+    undetermined it grows, and balancing then loses the digits that count.
+    """
+    won, kept, _ = alternate(work, weights, left, right)
+    won, kept = balanced(won, kept)
+    if relative_error(work, won, kept, weights) > relative_error(work, left, right, weights):
+        return left, right
+    return won, kept
 
 
 @torch.no_grad()

@@ -185,8 +185,8 @@ def test_the_weighted_error_never_rises(v: int, c: int, rank: int, seed: int) ->
     assert errors[0] == pytest.approx(error_of(columns, start[0] @ start[1].T, weights))
     assert errors[-1] == pytest.approx(error_of(columns, left @ right.T, weights), abs=1e-14)
     fit = joint_low_rank(columns, rank, importance=weights)
-    assert fit.error <= errors[0] + 1e-14
-    assert fit.error == pytest.approx(error_of(columns, fit.left @ fit.right.T, weights), abs=1e-14)
+    assert fit.error <= errors[0] + 1e-12
+    assert fit.error == pytest.approx(error_of(columns, fit.left @ fit.right.T, weights), abs=1e-11)
 
 
 def test_weights_of_rank_one_lead_to_the_scaled_decomposition(
