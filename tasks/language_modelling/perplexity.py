@@ -55,9 +55,9 @@ def nats_per_row(logits: Tensor, labels: Tensor) -> Tensor:
     Returns:
         ``[B, 2]`` of float64, so that sums over a long text stay exact.
     """
-    targets = labels[:, 1:]
+    following = F.pad(labels[:, 1:], (0, 1), value=IGNORED)
     nats = F.cross_entropy(
-        logits[:, :-1].transpose(1, 2).float(), targets, ignore_index=IGNORED, reduction="none"
+        logits.flatten(0, 1).float(), following.flatten(), ignore_index=IGNORED, reduction="none"
     )
-    counts = targets.ne(IGNORED).sum(dim=1)
-    return torch.stack((nats.double().sum(dim=1), counts.double()), dim=1)
+    counts = following.ne(IGNORED).sum(dim=1)
+    return torch.stack((nats.view_as(following).double().sum(dim=1), counts.double()), dim=1)

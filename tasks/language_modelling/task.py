@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +21,14 @@ from embshare.tasks.language_modelling.vocabulary import (
     WordVocabulary,
 )
 from embshare.tasks.language_modelling.windows import Windows
+from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Metric, OnStep, Training
 
 __all__ = ["LanguageModelling", "PreparedLanguageModelling", "evaluate_perplexity"]
+
+LOGITS: Final = 2**23
+"""Most logits that are evaluated at once: larger blocks of memory are new pages every time, which
+cost more than the arithmetic."""
 
 
 @final
@@ -124,7 +129,12 @@ class PreparedLanguageModelling:
         """How well a model predicts all of a split."""
         rows = self.windows(split, stride=self.config.evaluation_stride)
         text = self.corpus.split(split) if self.vocabulary.lossless else None
-        return evaluate_perplexity(model, rows, self.config, text=text, folder=folder)
+        fitting = max(1, LOGITS // (len(self.vocabulary) * (self.config.length + 1)))
+        training = self.config.training
+        settings = training.model_copy(
+            update={"eval_batch_size": min(fitting, training.eval_batch_size)}
+        )
+        return evaluate_perplexity(model, rows, settings, text=text, folder=folder)
 
     def windows(self, split: Split, *, stride: int) -> Windows:
         """A split as rows for a model."""
@@ -146,7 +156,7 @@ def _learn(corpus: Corpus, config: LanguageModellingConfig) -> Vocabulary:
 def evaluate_perplexity(
     model: nn.Module,
     rows: Windows,
-    config: LanguageModellingConfig,
+    settings: TrainSettings,
     *,
     text: str | None,
     folder: Path,
@@ -156,7 +166,7 @@ def evaluate_perplexity(
     Args:
         model: Takes ``input_ids`` and ``labels`` ``[B, T]``, returns ``loss`` and ``logits``.
         rows: The split.
-        config: For the batch size.
+        settings: For the batch size.
         text: What the symbols stand for, where they lose nothing of it.
         folder: For whatever the ``Trainer`` writes.
     """
@@ -166,8 +176,6 @@ def evaluate_perplexity(
         nats, symbols = kept.sum(axis=0).tolist()
         return {"nats": nats, "symbols": symbols}
 
-    found = evaluate(
-        model, rows, config.training, folder=folder, reduce=nats_per_row, summarise=totals
-    )
+    found = evaluate(model, rows, settings, folder=folder, reduce=nats_per_row, summarise=totals)
     size = None if text is None else len(text.encode())
     return Perplexity(nats=found["nats"], symbols=round(found["symbols"]), bytes=size)

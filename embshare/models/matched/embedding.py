@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-__all__ = ["embed", "hidden_parameters", "initialise_", "sequence_loss", "tie_head_"]
+__all__ = ["IGNORED", "embed", "hidden_parameters", "initialise_", "sequence_loss", "tie_head_"]
 
-IGNORED = -100  # the label of a position that is not scored, as in torch and transformers
+IGNORED: Final = -100
+"""The label of a position that is not scored, as in torch and transformers."""
 
 
 def embed(table: nn.Embedding, input_ids: Tensor) -> Tensor:

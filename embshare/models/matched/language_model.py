@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict, final
 
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from embshare.models.matched.backbone import Backbone, BackboneState
 from embshare.models.matched.config import MatchedConfig
-from embshare.models.matched.embedding import embed, initialise_, sequence_loss, tie_head_
+from embshare.models.matched.embedding import (
+    IGNORED,
+    embed,
+    initialise_,
+    sequence_loss,
+    tie_head_,
+)
 
 __all__ = ["LanguageModelOutput", "MatchedLanguageModel"]
 
@@ -62,8 +69,10 @@ class MatchedLanguageModel(nn.Module):
         output: LanguageModelOutput = {"logits": self.head(self.dropout(hidden))}
         if labels is not None:
             if attention_mask is not None:
-                labels = labels.masked_fill(~attention_mask.bool(), -100)
-            output["loss"] = sequence_loss(output["logits"][:, :-1], labels[:, 1:])
+                labels = labels.masked_fill(~attention_mask.bool(), IGNORED)
+            # The labels move, not the logits: those are large, and a part of them is a copy.
+            following = F.pad(labels[:, 1:], (0, 1), value=IGNORED)
+            output["loss"] = sequence_loss(output["logits"], following)
         if keep_state:
             output["state"] = after
         return output

@@ -87,7 +87,7 @@ def test_a_uniform_model_has_the_perplexity_of_its_vocabulary(
     rows = Windows(
         torch.randint(0, 11, (count,)), start=0, length=12, stride=config.evaluation_stride
     )
-    found = evaluate_perplexity(Uniform(11), rows, config, text="x" * 77, folder=tmp_path)
+    found = evaluate_perplexity(Uniform(11), rows, config.training, text="x" * 77, folder=tmp_path)
     assert found.symbols == count
     assert found.perplexity == pytest.approx(11, rel=1e-6)
     assert found.bits_per_byte == pytest.approx(count * math.log2(11) / 77, rel=1e-6)
