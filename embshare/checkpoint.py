@@ -81,9 +81,7 @@ def save(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        weights = safetensors.torch.save(
-            state, metadata={"format": "pt", "embshare": checkpoint.model_dump_json()}
-        )
+        weights = safetensors.torch.save(state, metadata={"embshare": checkpoint.model_dump_json()})
         _replace(folder / WEIGHTS, weights)
         _replace(folder / DESCRIPTION, text.encode())
     except OSError as error:
