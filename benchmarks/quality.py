@@ -57,6 +57,8 @@ class Setting(Value):
     """The highest; a linear warm-up over a tenth of the steps, then a cosine to zero."""
     weight_decay: float = 0.01
     projection_lr: float = 1.0
+    """Of the projection, as a multiple of ``lr``; in a dense model of the hidden matrices, which
+    the projection stands for, so that either model may have a table that moves faster."""
     projection_decay: float = 1.0
     projection_spread: Positive = 1.0
     """The projection's start times this, the gains divided by it: other steps, same weights."""
@@ -164,6 +166,8 @@ def train(model: nn.Module, setting: Setting, budget: Budget, symbols: Tensor, s
         projection_lr=setting.projection_lr,
         projection_decay=setting.projection_decay,
     )
+    if bank_of(model) is None:
+        groups = slow_hidden(model, groups, setting.projection_lr)
     optimizer = torch.optim.AdamW(groups)
     warmup = max(1, budget.steps // 10)
 
@@ -185,6 +189,19 @@ def train(model: nn.Module, setting: Setting, budget: Budget, symbols: Tensor, s
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
+
+
+def slow_hidden(
+    model: nn.Module, groups: Sequence[dict[str, Any]], factor: float
+) -> list[dict[str, Any]]:
+    """The groups of a dense model, its hidden matrices with a rate of their own."""
+    table, out = model.get_parameter("embedding.weight"), []
+    for group in groups:
+        hidden = [p for p in group["params"] if p.dim() > 1 and p is not table]
+        rest = [p for p in group["params"] if p.dim() <= 1 or p is table]
+        out.append(group | {"params": rest})
+        out.append(group | {"params": hidden, "lr": group["lr"] * factor})
+    return [group for group in out if group["params"]]
 
 
 @torch.no_grad()
@@ -319,6 +336,7 @@ def main() -> None:
     if arguments.data is None:
         parser.error("DATA is needed, or --table")
     torch.set_num_threads(1)
+    source = provenance()  # now: this is the code that was imported
     budget = Budget(steps=arguments.steps)
     settings = [Setting.parse(text) for text in arguments.settings]
     corpus = folder_corpus(arguments.data)
@@ -327,7 +345,7 @@ def main() -> None:
     for seed in arguments.seeds:
         for setting in settings:
             for architecture in arguments.architectures:
-                record = {**run(setting, architecture, budget, seed, sides), **provenance()}
+                record = {**run(setting, architecture, budget, seed, sides), **source}
                 record["corpus"] = corpus.fingerprint()
                 if arguments.out:
                     append(arguments.out, record)
