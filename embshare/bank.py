@@ -70,6 +70,11 @@ class Scope:
     weights: dict[tuple[int, Dtype], Tensor] = field(default_factory=dict)
 
 
+def in_backward() -> bool:
+    """Whether this thread is inside of a backward pass."""
+    return bool(torch._C._current_graph_task_id() != -1)
+
+
 class Bank(nn.Module):
     """Owns what sharing stores besides the table; registered once, at the model's root.
 
@@ -123,13 +128,14 @@ class Bank(nn.Module):
         self._kept_count = 0
         self._kept_versions: tuple[object, ...] = ()
         self._live: dict[int, ReferenceType[Blocks]] = {}
+        self._during: dict[int, Blocks] = {}
         self._layouts: dict[tuple[int, ...], Layout] = {}
         self._traced: dict[int, Tensor] = {}
         self._tracer: nn.Module | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         gone = {"_scopes", "_kept", "_kept_count", "_kept_versions", "_live", "_layouts"}
-        gone |= {"_traced", "_tracer"}
+        gone |= {"_during", "_traced", "_tracer"}
         return {name: value for name, value in self.__dict__.items() if name not in gone}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -263,7 +269,7 @@ class Bank(nn.Module):
         """The weights of some slots of one source: one projection, or none inside a backward."""
         number = self.plan.slots[group[0]].source
         source = self._columns[number]
-        ready = self._ready(number, group, dtype)
+        ready = self._ready(number, group, dtype) if in_backward() else None
         if ready is None:
             self.evaluations += 1
 
@@ -275,18 +281,31 @@ class Bank(nn.Module):
 
         return derive(self._layout(group), *source.inputs(), dtype=dtype, ready=ready, keep=keep)
 
-    def _ready(self, number: int, group: tuple[int, ...], dtype: Dtype) -> list[Tensor] | None:
+    def _ready(self, number: int, group: tuple[int, ...], dtype: Dtype) -> list[Tensor]:
         """Inside a backward, activation checkpointing asks again for what its forward had."""
-        if torch._C._current_graph_task_id() == -1 or number not in self._live:
-            return None
-        blocks = self._live[number]()
         source = self._columns[number]
-        if blocks is None or blocks.versions != source.fingerprint():
-            return None
-        if any(slot not in blocks.weights for slot in group):
-            return None
-        ready = [blocks.weights[slot] for slot in group]
-        return ready if all(w.dtype == (dtype or source.dtype()) for w in ready) else None
+        blocks = self._live[number]() if number in self._live else None
+        if (
+            blocks is None
+            or blocks.versions != source.fingerprint()
+            or any(slot not in blocks.weights for slot in group)
+            or any(blocks.weights[slot].dtype != (dtype or source.dtype()) for slot in group)
+        ):
+            blocks = self._again(number, dtype)
+        return [blocks.weights[slot] for slot in group]
+
+    def _again(self, number: int, dtype: Dtype) -> Blocks:
+        """Reentrant checkpointing kept no graph: derive all, and hold them until this backward ends."""
+        self.evaluations += 1
+        source = self._columns[number]
+        group = tuple(i for i, slot in enumerate(self.plan.slots) if slot.source == number)
+        weights = derive(self._layout(group), *source.inputs(), dtype=dtype)
+        plain = dict(zip(group, (weight.detach() for weight in weights), strict=True))
+        blocks = Blocks(plain, source.fingerprint())
+        self._live[number] = ref(blocks)
+        self._during[number] = blocks
+        torch.autograd.Variable._execution_engine.queue_callback(self._during.clear)
+        return blocks
 
     def _scope(
         self,

@@ -248,9 +248,9 @@ def _fast_backward(
     _write_all(columns, layout, grads)
     d_table = d_projection = d_bias = None
     if needs[0]:
-        full = layout.rows == table.shape[0]
-        d_table = torch.empty_like(table) if full else torch.zeros_like(table)
+        d_table = torch.empty_like(table)  # the product writes its rows: only the rest is zeroed
         torch.mm(columns, projection[index], out=d_table[: layout.rows])
+        d_table[layout.rows :].zero_()
     if needs[1]:
         d_projection = _spread(columns.t() @ table[: layout.rows], projection, index)
     if bias is not None and needs[2]:

@@ -47,7 +47,7 @@ class SharedLayer(nn.Module):
 
     def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
         names = (*self._embshare_names, PACKED)
-        state = {k: v for k, v in self.__dict__.items() if k not in names}
+        state = {k: _leaf(v) for k, v in self.__dict__.items() if k not in names}
         return _rebuild, (self._embshare_base, self._embshare_names), state
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -68,6 +68,11 @@ class SharedLayer(nn.Module):
         derived = f"derived={', '.join(self._embshare_names)}"
         base = super().extra_repr()
         return f"{base}, {derived}" if base else derived
+
+
+def _leaf(value: Any) -> Any:
+    """What a hook computed (the older weight norm's ``weight``) is copied without its graph."""
+    return value.detach() if isinstance(value, Tensor) and not value.is_leaf else value
 
 
 class SharedRNN(SharedLayer):
