@@ -40,6 +40,8 @@ class Reader:
     slot: int
     places: list[tuple[nn.Module, str]]
     requires_grad: bool
+    cast: bool
+    """Once per call under autocast; else autocast casts where it is used."""
 
     @property
     def like(self) -> Tensor:
@@ -204,7 +206,7 @@ class Bank(nn.Module):
             self._evict()
             return
         for (index, dtype), weight in scope.weights.items():
-            if dtype is scope.dtype:
+            if dtype is self._dtype(scope, index):
                 for layer, name in self.readers[index].places:
                     layer.__dict__[name] = weight
 
@@ -228,28 +230,36 @@ class Bank(nn.Module):
                 self._refresh_kept()
                 scope.slots, scope.weights = self._kept.slots, self._kept.weights
         self._weights(scope, [index])
-        return scope.weights[index, scope.dtype]
+        return scope.weights[index, self._dtype(scope, index)]
+
+    def _dtype(self, scope: Scope, index: int) -> Dtype:
+        return scope.dtype if self.readers[index].cast else None
 
     def _weights(self, scope: Scope, wanted: Iterable[int]) -> None:
-        """Fill a scope with these readers' weights in its dtype."""
-        missing = [index for index in wanted if (index, scope.dtype) not in scope.weights]
+        """Fill a scope with these readers' weights."""
+        pairs = [(index, self._dtype(scope, index)) for index in wanted]
+        missing = [pair for pair in pairs if pair not in scope.weights]
         if not missing:
             return
-        slots = dict.fromkeys(self.readers[index].slot for index in missing)
-        self._slots(scope, [slot for slot in slots if (slot, scope.dtype) not in scope.slots])
-        for index in missing:
-            block = scope.slots[self.readers[index].slot, scope.dtype]
+        slots = dict.fromkeys((self.readers[index].slot, dtype) for index, dtype in missing)
+        self._slots(scope, [pair for pair in slots if pair not in scope.slots])
+        for index, dtype in missing:
+            block = scope.slots[self.readers[index].slot, dtype]
             relaxed = self.relaxations[index](block) if self.relaxations else block
-            scope.weights[index, scope.dtype] = relaxed
+            scope.weights[index, dtype] = relaxed
 
-    def _slots(self, scope: Scope, missing: Sequence[int]) -> None:
-        cast = [slot for slot in missing if scope.dtype and (slot, None) in scope.slots]
-        for slot in cast:
-            with torch.enable_grad():
-                scope.slots[slot, scope.dtype] = scope.slots[slot, None].to(scope.dtype)
-        for group in self._by_source(slot for slot in missing if slot not in cast):
-            for slot, block in zip(group, self._derive(group, scope.dtype), strict=True):
-                scope.slots[slot, scope.dtype] = block
+    def _slots(self, scope: Scope, missing: Sequence[tuple[int, Dtype]]) -> None:
+        """One projection for each source, cast as it is cut; or first plain where some are cast."""
+        new = dict.fromkeys(slot for slot, _ in missing if (slot, None) not in scope.slots)
+        dtypes = {dtype for slot, dtype in missing if slot in new}
+        first = dtypes.pop() if len(dtypes) == 1 else None
+        for group in self._by_source(new):
+            for slot, block in zip(group, self._derive(group, first), strict=True):
+                scope.slots[slot, first] = block
+        for slot, dtype in missing:
+            if (slot, dtype) not in scope.slots:
+                with torch.enable_grad():
+                    scope.slots[slot, dtype] = scope.slots[slot, None].to(dtype)
 
     def _by_source(self, slots: Iterable[int]) -> Iterator[tuple[int, ...]]:
         groups: dict[int, list[int]] = {}
@@ -260,9 +270,11 @@ class Bank(nn.Module):
     def _layout(self, group: tuple[int, ...]) -> Layout:
         layout = self._layouts.get(group)
         if layout is None:
-            rows = self.plan.sources[self.plan.slots[group[0]].source].rows
+            source, config = self.plan.sources[self.plan.slots[group[0]].source], self.plan.config
             slots = [self.plan.slots[slot] for slot in group]
-            layout = self._layouts[group] = layout_of(slots, rows, self.plan.config.order)
+            anchor = config.anchor * source.spread
+            layout = layout_of(slots, source.rows, config.order, anchor=anchor)
+            self._layouts[group] = layout
         return layout
 
     def _derive(self, group: tuple[int, ...], dtype: Dtype) -> tuple[Tensor, ...]:
@@ -295,7 +307,7 @@ class Bank(nn.Module):
         return [blocks.weights[slot] for slot in group]
 
     def _again(self, number: int, dtype: Dtype) -> Blocks:
-        """Reentrant checkpointing kept no graph: derive all, and hold them until this backward ends."""
+        """Reentrant checkpointing kept no graph: derive all, hold them until this backward ends."""
         self.evaluations += 1
         source = self._columns[number]
         group = tuple(i for i, slot in enumerate(self.plan.slots) if slot.source == number)

@@ -46,6 +46,9 @@ class ShareConfig(Value):
     """VEPS: columns of ``S``; None is as many as are used."""
     column_bias: bool = False
     """VEPS: the ``b`` of ``S = E P + b``."""
+    anchor: Annotated[float, Field(ge=0, le=1e3)] = 0.0
+    """Read from ``E + anchor * R``, with fixed signs ``R`` of the table's spread that are computed
+    and never stored: the weights then move more slowly than the table that they come from."""
     factor_norm: bool = False
     """LayerNorm before and after the factor's input projection, which then has a bias."""
 
@@ -75,6 +78,8 @@ class ShareConfig(Value):
             )
         if self.factor_norm and self.init == "svd":
             raise ValueError("`init='svd'` fits linear maps; it cannot start a `factor_norm` table")
+        if self.anchor and self.init == "svd":
+            raise ValueError("`init='svd'` fits the table itself: it leaves no place for an `anchor`")
         if self.source == {} or self.source == "":
             raise ValueError("`source` must be 'auto', a name, or a mapping with an entry")
         return self

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from embshare.anchor import anchored
 from embshare.layout import read_block, rows_needed, write_block
 from embshare.plan import Slot
 
@@ -46,9 +47,13 @@ class Layout:
     columns: slice | tuple[int, ...]
     width: int
     cuts: tuple[Cut, ...]
+    anchor: float = 0.0
+    """How much of the fixed signs is added to the table, in the table's own unit."""
 
 
-def layout_of(slots: Sequence[Slot], rows: int, order: str) -> Layout:
+def layout_of(
+    slots: Sequence[Slot], rows: int, order: str, *, anchor: float = 0.0
+) -> Layout:
     """The layout that reads ``slots`` of one source of ``rows`` rows, in the order given."""
     wanted = sorted(slots, key=lambda slot: slot.start)
     first: dict[int, int] = {}
@@ -75,6 +80,7 @@ def layout_of(slots: Sequence[Slot], rows: int, order: str) -> Layout:
         columns=slice(index[0], index[-1] + 1) if adjacent else tuple(index),
         width=len(index),
         cuts=cuts,
+        anchor=anchor,
     )
 
 
@@ -122,13 +128,19 @@ def _project(
     layout: Layout, table: Tensor, projection: Tensor | None, bias: Tensor | None
 ) -> Tensor:
     """``[rows, width]``: the columns of one call."""
-    head = table[: layout.rows]
+    head = _head(layout, table)
     if projection is None:
         return head[:, _index(layout, table)]
     used = projection[_index(layout, table)]
     if bias is None:
         return head @ used.t()
     return torch.addmm(bias[_index(layout, table)], head, used.t())
+
+
+def _head(layout: Layout, table: Tensor) -> Tensor:
+    """``[rows, F]``: what is projected."""
+    head = table[: layout.rows]
+    return anchored(head, layout.anchor) if layout.anchor else head
 
 
 def _index(layout: Layout, like: Tensor) -> slice | Tensor:
@@ -252,7 +264,7 @@ def _fast_backward(
         torch.mm(columns, projection[index], out=d_table[: layout.rows])
         d_table[layout.rows :].zero_()
     if needs[1]:
-        d_projection = _spread(columns.t() @ table[: layout.rows], projection, index)
+        d_projection = _spread(columns.t() @ _head(layout, table), projection, index)
     if bias is not None and needs[2]:
         d_bias = _spread(columns.sum(0), bias, index)
     return d_table, d_projection, d_bias

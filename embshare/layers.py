@@ -51,12 +51,15 @@ class SharedLayer(nn.Module):
         return _rebuild, (self._embshare_base, self._embshare_names), state
 
     def __setattr__(self, name: str, value: Any) -> None:
+        self._refuse_derived(name)
+        super().__setattr__(name, value)
+
+    def _refuse_derived(self, name: str) -> None:
         if name in self._embshare_names:
             raise DerivedWeightError(
                 f"`{name}` of this {type(self).__name__} is derived from a table and cannot be "
                 f"assigned. Call embshare.materialize(model) to get plain layers."
             )
-        super().__setattr__(name, value)
 
     def _replicate_for_data_parallel(self) -> Self:
         raise DerivedWeightError(
@@ -77,6 +80,10 @@ def _leaf(value: Any) -> Any:
 
 class SharedRNN(SharedLayer):
     """Recurrent modules hand torch a flat list of weights; here it is asked for at every call."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._refuse_derived(name)
+        nn.Module.__setattr__(self, name, value)  # past nn.RNNBase, which would fill that list
 
     @property
     def _flat_weights(self) -> list[Tensor]:

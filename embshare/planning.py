@@ -180,7 +180,7 @@ def _source(inventory: Inventory, name: str, config: ShareConfig) -> Source:
     tied = tuple(alias for alias in aliases if alias != name)
     if config.factor is not None:
         _check_factor(inventory, name, tied, dim, config.factor)
-    spread = deviation(table) if config.gain != "none" else None
+    spread = deviation(table) if config.gain != "none" or config.anchor else None
     return Source(
         name=name,
         rows=rows,
@@ -254,7 +254,7 @@ def _gain(members: list[Candidate], source: Source, config: ShareConfig) -> floa
     squares = [_wanted(member) ** 2 for member in members]
     wanted = math.sqrt(sum(squares) / len(squares))
     # VEPS: a projection of variance 1 / F leaves the columns with the table's own spread.
-    return wanted / source.spread
+    return wanted / (source.spread * math.hypot(1.0, config.anchor))
 
 
 def _wanted(member: Candidate) -> float:

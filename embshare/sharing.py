@@ -11,6 +11,7 @@ from torch import nn
 
 from embshare.aliases import hide_aliases
 from embshare.bank import Bank, Reader
+from embshare.casting import is_cast
 from embshare.columns import Columns
 from embshare.config import ShareConfig
 from embshare.errors import AlreadySharedError, InvalidValueError, PlanMismatchError
@@ -181,7 +182,7 @@ def _readers(
             assert parameter is not None
             if parameter not in index_of:
                 index_of[parameter] = len(readers)
-                readers.append(Reader(number, [], parameter.requires_grad))
+                readers.append(Reader(number, [], parameter.requires_grad, is_cast(layer, leaf)))
             if leaf not in by_layer.setdefault(layer, {}):  # one layer may have two names
                 readers[index_of[parameter]].places.append((layer, leaf))
                 by_layer[layer][leaf] = index_of[parameter]
