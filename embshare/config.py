@@ -79,7 +79,9 @@ class ShareConfig(Value):
         if self.factor_norm and self.init == "svd":
             raise ValueError("`init='svd'` fits linear maps; it cannot start a `factor_norm` table")
         if self.anchor and self.init == "svd":
-            raise ValueError("`init='svd'` fits the table itself: it leaves no place for an `anchor`")
+            raise ValueError(
+                "`init='svd'` fits the table itself: it leaves no place for an `anchor`"
+            )
         if self.source == {} or self.source == "":
             raise ValueError("`source` must be 'auto', a name, or a mapping with an entry")
         return self

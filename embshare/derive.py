@@ -51,9 +51,7 @@ class Layout:
     """How much of the fixed signs is added to the table, in the table's own unit."""
 
 
-def layout_of(
-    slots: Sequence[Slot], rows: int, order: str, *, anchor: float = 0.0
-) -> Layout:
+def layout_of(slots: Sequence[Slot], rows: int, order: str, *, anchor: float = 0.0) -> Layout:
     """The layout that reads ``slots`` of one source of ``rows`` rows, in the order given."""
     wanted = sorted(slots, key=lambda slot: slot.start)
     first: dict[int, int] = {}

@@ -1,0 +1,42 @@
+"""The anchor: a fixed table of signs that nothing stores.
+
+Where columns are computed from ``E + a R`` instead of ``E``, a step that changes the table by some
+part of its spread changes the columns by ``1 / sqrt(1 + a^2)`` of that part only. A table may then
+learn fast, as embeddings want, and the weights that are computed from it slowly, as layers want.
+
+``R[v, f]`` is the sign number ``v + f`` of one fixed sequence, hence ``V + F`` numbers and not
+``V F``; they come from integer arithmetic, which is the same on every machine. Row ``v`` depends
+on ``v`` alone, so a vocabulary may grow.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+__all__ = ["anchored", "signs"]
+
+_PRIME: Final = 2**31 - 1
+_ROUNDS: Final = ((1103515245, 12345), (69621, 362437), (40014, 521288629))
+
+
+def signs(count: int, *, device: torch.device) -> Tensor:
+    """The first ``count`` signs of the sequence, ``[count]``, as -1.0 and 1.0 in float32.
+
+    Squares modulo a prime, stirred with the position: each is some remainder of ``2^31 - 1``, and
+    its sign says in which half that lies. No product exceeds what 64 bits hold.
+    """
+    position = torch.arange(1, count + 1, device=device, dtype=torch.int64)
+    state = position
+    for factor, offset in _ROUNDS:
+        state = (state * state + position * factor + offset) % _PRIME
+    return (state < _PRIME // 2).float() * 2 - 1
+
+
+def anchored(table: Tensor, by: float) -> Tensor:
+    """``table + by * R`` for a table ``[V, F]``; its gradient is the table's."""
+    rows, width = table.shape
+    fixed = signs(rows + width - 1, device=table.device).to(table.dtype).unfold(0, width, 1)
+    return torch.add(table, fixed, alpha=by)
