@@ -71,6 +71,6 @@ def worker(rank: int, port: int, way: str, config: str) -> None:
         for name, parameter in model.named_parameters():
             found = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
             torch.testing.assert_close(
-                found, wanted[name], rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+                found, wanted[name], rtol=1e-3, atol=1e-4, msg=f"{example.name} {name}"
             )
     dist.destroy_process_group()

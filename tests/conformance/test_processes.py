@@ -6,7 +6,7 @@ import socket
 
 import pytest
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 
 from tests.conformance.processes import WAYS, worker
 
@@ -21,4 +21,4 @@ def test_two_processes_compute_what_one_does(way: str, config: str) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(worker, (port, way, config), nprocs=2)
+    spawn(worker, (port, way, config), nprocs=2)

@@ -49,9 +49,10 @@ def shared(pair: Both, seed: int = 0) -> Any:
     return embshare.share_from_embedding(model, plan)
 
 
-def output(model: nn.Module, pair: Both) -> Tensor:
-    found = model(**pair[0].inputs)
-    return found if isinstance(found, Tensor) else found.logits
+def output(model: Callable[..., Any], pair: Both) -> Tensor:
+    found: Any = model(**pair[0].inputs)
+    scores: Tensor = found if isinstance(found, Tensor) else found.logits
+    return scores
 
 
 def gradients(model: nn.Module) -> dict[str, Tensor]:

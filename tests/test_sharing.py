@@ -1,0 +1,180 @@
+"""Carrying a plan out: all or nothing, once, and reproducibly."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import embshare
+from embshare import ShareConfig
+from embshare.errors import (
+    AlreadySharedError,
+    DerivedWeightError,
+    InvalidValueError,
+    NotSharedError,
+    PlanMismatchError,
+)
+from embshare.state import bank_of, require_bank
+from tests.conformance.examples import IDS, MODELS, Example
+from tests.conformance.test_questions import derived
+
+
+def encoder() -> Any:
+    """torch's Transformer encoder with a tied head."""
+    torch.manual_seed(0)
+    return MODELS[-1].build()
+
+
+def test_sharing_again_is_idempotent_or_refused() -> None:
+    model = embshare.share_from_embedding(encoder(), ShareConfig(tie="none"))
+    before = derived(model)
+    assert embshare.share_from_embedding(model, ShareConfig(tie="none")) is model
+    assert embshare.share_from_embedding(model, require_bank(model).plan) is model
+    other = embshare.share_from_embedding(model, ShareConfig(tie="none"), inplace=False)
+    assert other is not model
+    assert all(torch.equal(a, b) for a, b in zip(derived(other), before, strict=True))
+    with pytest.raises(AlreadySharedError, match=r"Encoder is already shared by another plan"):
+        embshare.share_from_embedding(model, ShareConfig())
+
+
+def test_a_copy_leaves_the_model_dense() -> None:
+    model = encoder()
+    wanted, state = model(IDS), copy.deepcopy(model.state_dict())
+    shared = embshare.share_from_embedding(model, inplace=False)
+    assert bank_of(model) is None and bank_of(shared) is not None
+    assert torch.equal(model(IDS), wanted)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("example", MODELS, ids=lambda e: e.name)
+def test_a_generator_decides_the_start(example: Example) -> None:
+    found: list[list[Tensor]] = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(0)
+        model = example.build()
+        torch.manual_seed(len(found))  # the global state does not matter
+        generator = torch.Generator().manual_seed(seed)
+        config = ShareConfig(factor=5, residual_rank=1)
+        embshare.share_from_embedding(model, config, generator=generator)
+        found.append(derived(model))
+    assert all(torch.equal(a, b) for a, b in zip(found[0], found[1], strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(found[0], found[2], strict=True))
+
+
+def test_the_start_has_the_spread_that_the_model_had() -> None:
+    torch.manual_seed(0)
+    model: Any = nn.ModuleDict({"embed": nn.Embedding(3000, 64), "layer": nn.Linear(64, 256)})
+    for config in (ShareConfig(), ShareConfig(factor=16), ShareConfig(tie="none")):
+        shared = embshare.share_from_embedding(model, config, inplace=False)
+        (weight,) = derived(shared)
+        assert float(weight.std()) == pytest.approx(float(model["layer"].weight.std()), rel=0.1)
+        table = shared["embed"].weight
+        assert float(table.std()) == pytest.approx(1.0, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"weights": ("encoder.layers.9.linear1.weight",)}, r"must be a parameter, but is absent"),
+        ({"shape": (12, 24)}, r"must be of shape \(12, 24\), but is of shape \(24, 12\)"),
+    ],
+)
+def test_a_plan_of_another_model_is_refused(change: dict[str, object], text: str) -> None:
+    model = encoder()
+    plan = embshare.plan_sharing(model, ShareConfig(tie="none"))
+    (at,) = [i for i, s in enumerate(plan.slots) if "encoder.layers.0.linear1.weight" in s.weights]
+    slots = list(plan.slots)
+    slots[at] = slots[at].model_copy(update=change)
+    with pytest.raises(PlanMismatchError, match=text):
+        embshare.share_from_embedding(model, plan.model_copy(update={"slots": tuple(slots)}))
+    assert bank_of(model) is None
+
+
+def test_a_plan_of_a_wider_table_is_refused() -> None:
+    plan = embshare.plan_sharing(encoder())
+    source = plan.sources[0].model_copy(update={"rows": 98})
+    with pytest.raises(PlanMismatchError, match=r"`embed\.weight` must be of shape \(98 or more"):
+        embshare.share_from_embedding(encoder(), plan.model_copy(update={"sources": (source,)}))
+
+
+def test_settings_that_contradict_each_other() -> None:
+    with pytest.raises(InvalidValueError, match="calibration needs init='svd'"):
+        embshare.share_from_embedding(encoder(), calibration=[IDS])
+    with torch.device("meta"):
+        empty = encoder()
+    with pytest.raises(InvalidValueError, match=r"needs real weights, but .* is on meta"):
+        embshare.share_from_embedding(empty, ShareConfig(init="svd"))
+
+
+def test_a_derived_weight_cannot_be_assigned_and_says_the_way_out() -> None:
+    model = embshare.share_from_embedding(encoder())
+    layer = model.get_submodule("encoder.layers.0.linear1")
+    with pytest.raises(DerivedWeightError, match=r"`weight` of this SharedLinear .*materialize"):
+        layer.weight = nn.Parameter(torch.zeros(24, 12))
+    with pytest.raises(DerivedWeightError, match="Use DistributedDataParallel"):
+        layer._replicate_for_data_parallel()
+
+
+@pytest.mark.parametrize("function", [embshare.summarize, embshare.materialize])
+def test_a_dense_model_or_a_part_is_told_apart(function: object) -> None:
+    assert callable(function)
+    with pytest.raises(NotSharedError, match="is not shared, or is a part of a shared model"):
+        function(encoder())
+    part = embshare.share_from_embedding(encoder()).get_submodule("encoder")
+    with pytest.raises(NotSharedError, match="Call this on the model that"):
+        function(part)
+
+
+def test_frozen_tables_train_the_rest() -> None:
+    model = encoder()
+    model.get_parameter("embed.weight").requires_grad_(False)
+    embshare.share_from_embedding(model)
+    model(IDS).square().mean().backward()
+    bank = require_bank(model)
+    assert model.get_parameter("embed.weight").grad is None
+    projection = bank.columns[0].projection
+    assert projection is not None and projection.grad is not None
+    assert projection.grad.abs().sum() > 0
+
+
+def test_a_part_called_on_its_own_is_current() -> None:
+    model = embshare.share_from_embedding(encoder()).eval()
+    part = model.get_submodule("encoder.layers.1")
+    hidden = torch.randn(2, 5, 12)
+    before = part(hidden)
+    bank = require_bank(model)
+    bank.evaluations = 0
+    part(hidden)
+    assert bank.evaluations == 1
+    model.get_parameter("embed.weight").data.mul_(1.5)
+    assert not torch.equal(part(hidden), before)
+
+
+@pytest.mark.parametrize("config", [ShareConfig(), ShareConfig(factor=4), ShareConfig(tie="none")])
+def test_a_seven_billion_parameter_model_is_shared_on_meta(config: ShareConfig) -> None:
+    with torch.device("meta"):
+        model = nn.ModuleDict(
+            {
+                "embed": nn.Embedding(32_000, 4096),
+                "layers": nn.ModuleList(
+                    nn.ModuleDict(
+                        {
+                            **{name: nn.Linear(4096, 4096, bias=False) for name in "qkvo"},
+                            "up": nn.Linear(4096, 11_008, bias=False),
+                            "gate": nn.Linear(4096, 11_008, bias=False),
+                            "down": nn.Linear(11_008, 4096, bias=False),
+                        }
+                    )
+                    for _ in range(32)
+                ),
+            }
+        )
+        shared = embshare.share_from_embedding(model, config)
+    summary = embshare.summarize(shared)
+    assert summary.stored_before > 6.5e9
+    assert summary.stored < summary.stored_before / 5
+    assert all(parameter.is_meta for parameter in shared.parameters())
