@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from typing import Any
 
@@ -73,4 +75,7 @@ def worker(rank: int, port: int, way: str, config: str) -> None:
             torch.testing.assert_close(
                 found, wanted[name], rtol=1e-3, atol=1e-4, msg=f"{example.name} {name}"
             )
+    dist.barrier()
     dist.destroy_process_group()
+    sys.stderr.flush()
+    os._exit(0)  # past the destructors of torch's threads, which now and then abort
