@@ -56,10 +56,9 @@ class Setting(Value):
     lr: Positive = 4e-3
     """The highest; a linear warm-up over a tenth of the steps, then a cosine to zero."""
     weight_decay: float = 0.01
-    projection_lr: float = 1.0
-    """Of the projection, as a multiple of ``lr``; in a dense model of the hidden matrices, which
-    the projection stands for, so that either model may have a table that moves faster."""
-    projection_decay: float = 1.0
+    hidden_lr: float = 1.0
+    """Of hidden matrices, or of the projection that they come from, as a multiple of ``lr``."""
+    hidden_decay: float = 1.0
     projection_spread: Positive = 1.0
     """The projection's start times this, the gains divided by it: other steps, same weights."""
     table_spread: Positive = 1.0
@@ -163,11 +162,9 @@ def train(model: nn.Module, setting: Setting, budget: Budget, symbols: Tensor, s
         model,
         lr=setting.lr,
         weight_decay=setting.weight_decay,
-        projection_lr=setting.projection_lr,
-        projection_decay=setting.projection_decay,
+        hidden_lr=setting.hidden_lr,
+        hidden_decay=setting.hidden_decay,
     )
-    if bank_of(model) is None:
-        groups = slow_hidden(model, groups, setting.projection_lr)
     optimizer = torch.optim.AdamW(groups)
     warmup = max(1, budget.steps // 10)
 
@@ -189,19 +186,6 @@ def train(model: nn.Module, setting: Setting, budget: Budget, symbols: Tensor, s
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-
-
-def slow_hidden(
-    model: nn.Module, groups: Sequence[dict[str, Any]], factor: float
-) -> list[dict[str, Any]]:
-    """The groups of a dense model, its hidden matrices with a rate of their own."""
-    table, out = model.get_parameter("embedding.weight"), []
-    for group in groups:
-        hidden = [p for p in group["params"] if p.dim() > 1 and p is not table]
-        rest = [p for p in group["params"] if p.dim() <= 1 or p is table]
-        out.append(group | {"params": rest})
-        out.append(group | {"params": hidden, "lr": group["lr"] * factor})
-    return [group for group in out if group["params"]]
 
 
 @torch.no_grad()

@@ -1,12 +1,13 @@
-"""`parameter_groups`: what an optimizer should know about a shared model."""
+"""`parameter_groups`: what an optimizer should know about a model, shared or not."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
 
-from embshare.factor import FactorMap
+from embshare.candidates import LOOKUPS
 from embshare.state import bank_of
 
 __all__ = ["parameter_groups"]
@@ -17,54 +18,63 @@ def parameter_groups(
     *,
     lr: float,
     weight_decay: float = 0.01,
-    projection_lr: float = 1.0,
-    projection_decay: float = 1.0,
+    hidden_lr: float = 1.0,
+    hidden_decay: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """Parameters in groups for any torch optimizer; for a dense model, the usual two.
+    """Parameters in groups for any torch optimizer.
+
+    Tables learn best about ten times as fast as the matrices of layers. In a shared model those
+    come from the projection, so that ``hidden_lr`` is the projection's; in a dense model, and for
+    matrices that sharing left dense, it is their own, which makes the two comparable.
 
     Args:
         model: shared or dense.
-        lr: learning rate of everything but the bank.
+        lr: learning rate of tables, biases, norms and gains.
         weight_decay: of matrices; biases, norms and gains get none.
-        projection_lr: the bank's learning rate as a multiple of ``lr``.
-        projection_decay: the bank's weight decay as a multiple of ``weight_decay``.
+        hidden_lr: the learning rate of hidden matrices as a multiple of ``lr``: those of layers,
+            a bank's projection, low-rank residuals, and a factor's map to the model's width.
+        hidden_decay: their weight decay as a multiple of ``weight_decay``.
     Returns:
-        Dicts with ``params``, ``lr``, ``weight_decay`` and a ``name`` of ``decay``, ``no_decay``,
-        ``projection`` or ``relaxation``; empty groups are left out, each parameter is in one.
+        Dicts with ``params``, ``lr``, ``weight_decay`` and a ``name`` of ``table``, ``hidden`` or
+        ``vectors``; empty groups are left out, each parameter that is trained is in one.
     """
-    bank = bank_of(model)
-    projections = set() if bank is None else {p for p in bank.sources.parameters() if p.dim() >= 2}
-    projections |= {
-        p
-        for module in model.modules()
-        if isinstance(module, FactorMap)
-        for p in module.parameters()
-        if p.dim() >= 2
-    }
-    relaxations = set() if bank is None else set(bank.relaxations.parameters())
-    groups: dict[str, list[nn.Parameter]] = {
-        "decay": [],
-        "no_decay": [],
-        "projection": [],
-        "relaxation": [],
-    }
+    tables, gains = set(_tables(model)), set(_gains(model))
+    groups: dict[str, list[nn.Parameter]] = {"table": [], "hidden": [], "vectors": []}
     for parameter in model.parameters():
         if not parameter.requires_grad:
             continue
-        if parameter in projections:
-            groups["projection"].append(parameter)
-        elif parameter in relaxations:
-            groups["relaxation"].append(parameter)
+        if parameter in tables:
+            name = "table"
         else:
-            groups["decay" if parameter.dim() >= 2 else "no_decay"].append(parameter)
+            name = "vectors" if parameter.dim() < 2 or parameter in gains else "hidden"
+        groups[name].append(parameter)
     settings = {
-        "decay": (lr, weight_decay),
-        "no_decay": (lr, 0.0),
-        "projection": (lr * projection_lr, weight_decay * projection_decay),
-        "relaxation": (lr, 0.0),
+        "table": (lr, weight_decay),
+        "hidden": (lr * hidden_lr, weight_decay * hidden_decay),
+        "vectors": (lr, 0.0),
     }
     return [
-        {"name": name, "params": found, "lr": settings[name][0], "weight_decay": settings[name][1]}
-        for name, found in groups.items()
-        if found
+        {"name": name, "params": groups[name], "lr": rate, "weight_decay": decay}
+        for name, (rate, decay) in settings.items()
+        if groups[name]
     ]
+
+
+def _tables(model: nn.Module) -> Iterator[nn.Parameter]:
+    """What is looked up, and what a bank reads; a head that is tied to one is that one."""
+    for module in model.modules():
+        if isinstance(module, LOOKUPS):
+            yield from module.parameters(recurse=False)
+    bank = bank_of(model)
+    for columns in () if bank is None else bank.columns:
+        table = columns.table()
+        if isinstance(table, nn.Parameter):
+            yield table
+
+
+def _gains(model: nn.Module) -> Iterator[nn.Parameter]:
+    """Learned factors, which have the dimensions of the weights that they broadcast to."""
+    bank = bank_of(model)
+    for relaxation in () if bank is None else bank.relaxations:
+        if isinstance(relaxation.gain, nn.Parameter):
+            yield relaxation.gain

@@ -6,6 +6,9 @@ import errno
 import json
 import os
 import random
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ import embshare
 from embshare.errors import CheckpointError, NotSharedError
 
 IDS = torch.arange(12).view(2, 6)
+ROOT = Path(__file__).resolve().parent.parent
 
 
 class Model(nn.Module):
@@ -129,3 +133,39 @@ def test_wrong_checkpoints_are_refused(tmp_path: Path) -> None:
     description.write_text(json.dumps(found | {"format": 2}))
     with pytest.raises(CheckpointError, match=r"has format 2, newer than 1\. Upgrade embshare\."):
         embshare.load(tmp_path, Model)
+
+
+SAVES = """
+import sys, torch, embshare
+from tests.test_checkpoint import Model
+
+models = []
+for seed in (0, 1):
+    torch.manual_seed(seed)
+    models.append(embshare.share_from_embedding(Model()))
+embshare.save(models[0], sys.argv[1])
+print("saved", flush=True)
+while True:
+    for model in models:
+        embshare.save(model, sys.argv[1])
+"""
+
+
+def test_a_process_killed_while_saving_leaves_one_whole_checkpoint(tmp_path: Path) -> None:
+    wanted = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        wanted.append(embshare.share_from_embedding(Model())(IDS))
+    dice = random.Random(0)
+    for turn in range(4):
+        folder = tmp_path / str(turn)
+        child = subprocess.Popen(
+            [sys.executable, "-c", SAVES, str(folder)], stdout=subprocess.PIPE, cwd=ROOT
+        )
+        with child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"saved\n"
+            time.sleep(dice.uniform(0, 0.05))
+            child.kill()
+        found = embshare.load(folder, Model)(IDS)
+        assert any(torch.equal(found, one) for one in wanted)

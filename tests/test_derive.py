@@ -14,7 +14,7 @@ from torch import Tensor
 from embshare import Slot
 from embshare.derive import derive, layout_of
 from embshare.layout import columns_needed
-from tests.conformance.reference import reference_weight
+from tests.conformance.reference import reference_signs, reference_weight
 
 
 @st.composite
@@ -52,6 +52,7 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
         "stored": draw(st.integers(1, 5)),
         "extra": draw(st.integers(0, 3)),
         "kind": draw(st.sampled_from(["eps", "veps", "bias"])),
+        "anchor": draw(st.sampled_from([0.0, 1.5])),
     }
 
 
@@ -73,6 +74,8 @@ def reference(case: dict[str, Any], inputs: tuple[Tensor, Tensor | None, Tensor 
     """All columns, then element by element."""
     table, projection, bias = inputs
     columns = table[: case["rows"]]
+    if case["anchor"]:
+        columns = columns + case["anchor"] * reference_signs(*columns.shape)
     if projection is not None:
         columns = columns @ projection.t()
     if bias is not None:
@@ -84,7 +87,7 @@ def reference(case: dict[str, Any], inputs: tuple[Tensor, Tensor | None, Tensor 
 def test_weights_and_gradients_are_those_of_the_definition(case: dict[str, Any]) -> None:
     inputs = inputs_of(case)
     given_inputs = [tensor for tensor in inputs if tensor is not None]
-    layout = layout_of(case["slots"], case["rows"], case["order"])
+    layout = layout_of(case["slots"], case["rows"], case["order"], anchor=case["anchor"])
     found, wanted = derive(layout, *inputs), reference(case, inputs)
     slopes = [torch.randn_like(weight) for weight in found]
     for weight, expected in zip(found, wanted, strict=True):
@@ -109,7 +112,7 @@ def test_weights_and_gradients_are_those_of_the_definition(case: dict[str, Any])
 @given(case=cases())
 def test_functional_transforms_see_the_same_rule(case: dict[str, Any]) -> None:
     inputs = inputs_of(case)
-    layout = layout_of(case["slots"], case["rows"], case["order"])
+    layout = layout_of(case["slots"], case["rows"], case["order"], anchor=case["anchor"])
     table, *rest = (None if tensor is None else tensor.detach() for tensor in inputs)
     assert table is not None
 
@@ -120,15 +123,16 @@ def test_functional_transforms_see_the_same_rule(case: dict[str, Any]) -> None:
     torch.testing.assert_close(torch.func.grad(total)(table), ours)
 
 
+@pytest.mark.parametrize("anchor", [0.0, 2.0])
 @pytest.mark.parametrize("kind", ["eps", "veps", "bias"])
-def test_second_derivatives(kind: str) -> None:
+def test_second_derivatives(kind: str, anchor: float) -> None:
     slots = [
         Slot(weights=("a",), start=0, columns=2, numel=9, shape=(3, 3), delta=1, transposed=True),
         Slot(weights=("b",), start=3, columns=1, numel=4, shape=(2, 2), delta=1, gain=2.0),
     ]
     case = {"rows": 5, "slots": slots, "width": 4, "order": "row", "stored": 3, "extra": 1}
     inputs = [t for t in inputs_of(case | {"kind": kind}) if t is not None]
-    layout = layout_of(slots, 5, "row")
+    layout = layout_of(slots, 5, "row", anchor=anchor)
 
     def weights(*tensors: Tensor) -> tuple[Tensor, ...]:
         padded = [*tensors, None, None][:3]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 import embshare
 from embshare.state import require_bank
@@ -22,25 +23,40 @@ def test_each_parameter_is_in_one_group(example: Example) -> None:
 
 
 def test_rates_and_decays() -> None:
-    config = embshare.ShareConfig(gain="channel")
+    config = embshare.ShareConfig(gain="channel", residual_rank=2)
     model = embshare.share_from_embedding(MODELS[-1].build(), config)
     groups = {
         group["name"]: group
         for group in embshare.parameter_groups(
-            model, lr=0.01, weight_decay=0.1, projection_lr=0.5, projection_decay=0.25
+            model, lr=0.01, weight_decay=0.1, hidden_lr=0.5, hidden_decay=0.25
         )
     }
-    assert groups["projection"]["lr"] == pytest.approx(0.005)
-    assert groups["projection"]["weight_decay"] == pytest.approx(0.025)
-    assert groups["relaxation"]["weight_decay"] == groups["no_decay"]["weight_decay"] == 0
-    assert set(groups["projection"]["params"]) == {require_bank(model).columns[0].projection}
-    assert all(p.dim() < 2 for p in groups["no_decay"]["params"])
+    assert list(groups) == ["table", "hidden", "vectors"]
+    assert [group["lr"] for group in groups.values()] == pytest.approx([0.01, 0.005, 0.01])
+    assert [group["weight_decay"] for group in groups.values()] == pytest.approx([0.1, 0.025, 0])
+    bank = require_bank(model)
+    assert set(groups["table"]["params"]) == {bank.columns[0].table()}
+    residuals = {p for r in bank.relaxations for p in (r.left, r.right)}
+    assert set(groups["hidden"]["params"]) == {bank.columns[0].projection} | residuals
+    assert {r.gain for r in bank.relaxations} < set(groups["vectors"]["params"])
 
 
-def test_frozen_parameters_are_left_out_and_dense_models_have_the_usual_two() -> None:
+def test_frozen_parameters_are_left_out_and_dense_models_have_the_same_groups() -> None:
     model = MODELS[-1].build()
-    next(model.parameters()).requires_grad_(False)
+    frozen = next(p for p in model.parameters() if p.dim() >= 2)
+    frozen.requires_grad_(False)
     groups = embshare.parameter_groups(model, lr=0.01)
-    assert {group["name"] for group in groups} == {"decay", "no_decay"}
-    kept = sum(len(group["params"]) for group in groups)
-    assert kept == sum(p.requires_grad for p in model.parameters())
+    found = [p for group in groups for p in group["params"]]
+    assert {id(p) for p in found} == {id(p) for p in model.parameters() if p.requires_grad}
+
+
+def test_a_table_that_no_embedding_holds_is_one() -> None:
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words = nn.Parameter(torch.randn(50, 8))
+            self.layer = nn.Linear(8, 8)
+
+    model = embshare.share_from_embedding(Bare(), embshare.ShareConfig(source="words"))
+    (first, *_) = embshare.parameter_groups(model, lr=0.01)
+    assert (first["name"], first["params"]) == ("table", [model.get_parameter("words")])

@@ -68,7 +68,7 @@ def test_a_generator_decides_the_start(example: Example) -> None:
 def test_the_start_has_the_spread_that_the_model_had() -> None:
     torch.manual_seed(0)
     model: Any = nn.ModuleDict({"embed": nn.Embedding(3000, 64), "layer": nn.Linear(64, 256)})
-    for config in (ShareConfig(), ShareConfig(factor=16), ShareConfig(tie="none")):
+    for config in (ShareConfig(), ShareConfig(factor=16), ShareConfig(anchor=4.0)):
         shared = embshare.share_from_embedding(model, config, inplace=False)
         (weight,) = derived(shared)
         assert float(weight.detach().std()) == pytest.approx(

@@ -92,8 +92,8 @@ def _kind(name: str, annotation: Any) -> tuple[Any, str | None]:
         return bool, None
     if get_origin(annotation) is tuple:
         return list[str], "GLOB"
-    if annotation is int:
-        return int, "INTEGER"
+    if annotation in (int, float):
+        return annotation, "NUMBER" if annotation is float else "INTEGER"
     if _may_be_int(annotation):
         return int | None, "INTEGER"
     return str, "TEXT"

@@ -344,5 +344,6 @@ CONFIGS = {
     "untied": ShareConfig(tie="none", column_bias=True, order="column"),
     "factor": ShareConfig(factor=5),
     "relaxed": ShareConfig(gain="channel", residual_rank=2),
+    "anchor": ShareConfig(anchor=2.0),
     "eps": ShareConfig(method="eps", tie="all"),
 }
