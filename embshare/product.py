@@ -143,6 +143,7 @@ def _set_data(product: Product, value: Tensor) -> None:
             "`weight` of a factorised embedding with norms cannot be written; resize its table."
         )
     kept = product.table.data[:rows]
-    added = value[rows:].float()
-    fitted = torch.linalg.lstsq(factor.weight.float(), added.t()).solution.t()
+    exact = torch.promote_types(kept.dtype, torch.float32)  # torch solves in no half precision
+    added = value[rows:].to(exact)
+    fitted = torch.linalg.lstsq(factor.weight.to(exact), added.t()).solution.t()
     product.table.data = torch.cat([kept, fitted.to(kept.dtype)])

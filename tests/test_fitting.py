@@ -92,7 +92,7 @@ def test_table_and_weights_have_the_least_error_together(factor: int) -> None:
 def test_tied_layers_start_at_their_mean() -> None:
     dense = stack(rows=16, width=24)
     shared = embshare.share_from_embedding(dense, ShareConfig(init="svd"), inplace=False)
-    mean = torch.stack([layer.weight for layer in dense.layers]).mean(0)
+    mean = torch.stack([layer.get_parameter("weight") for layer in dense.layers]).mean(0)
     for layer in shared.layers:
         torch.testing.assert_close(layer.weight, mean, rtol=1e-9, atol=1e-9)
 

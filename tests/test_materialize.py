@@ -1,0 +1,76 @@
+"""Back to plain layers: what conformance does not ask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import embshare
+from embshare import ShareConfig
+from embshare.bank import Bank
+from embshare.errors import MaterializeError, NotSharedError
+from embshare.state import bank_of, require_bank
+from tests.conformance.examples import MODELS, Example
+
+
+@pytest.mark.parametrize("example", MODELS, ids=lambda e: e.name)
+@pytest.mark.parametrize("inplace", [False, True])
+def test_nothing_of_sharing_remains(example: Example, inplace: bool) -> None:
+    dense = example.build()
+    names = [name for name, _ in dense.named_parameters()]
+    kinds = [type(module) for module in dense.modules()]
+    shared = embshare.share_from_embedding(dense, ShareConfig(factor=5))
+    plain = embshare.materialize(shared, inplace=inplace)
+    assert (plain is shared) == inplace
+    assert [name for name, _ in plain.named_parameters()] == names
+    assert [type(module) for module in plain.modules()] == kinds
+    assert bank_of(plain) is None
+    assert (bank_of(shared) is None) == inplace
+    for module in plain.modules():
+        assert not any("embshare" in key for key in module.__dict__)
+        assert not module._forward_hooks and not module._forward_pre_hooks
+
+
+def test_a_weight_that_changes_meanwhile_is_refused_and_the_model_left_shared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = embshare.share_from_embedding(MODELS[-1].build())
+    bank, read = require_bank(model), Bank.read
+    calls = []
+
+    def moving(self: Bank, index: int) -> Tensor:
+        calls.append(index)
+        return read(self, index) + (0.5 if len(calls) > len(bank.readers) else 0.0)
+
+    monkeypatch.setattr(Bank, "read", moving)
+    with pytest.raises(MaterializeError, match=r"of \w+` differs by 0\.5 when read again"):
+        embshare.materialize(model, inplace=True)
+    assert bank_of(model) is bank
+
+
+def test_dense_models_are_refused() -> None:
+    with pytest.raises(NotSharedError, match="is not shared"):
+        embshare.materialize(nn.Linear(2, 2))
+
+
+def test_frozen_weights_stay_frozen_and_own_ties_tied() -> None:
+    model: Any = nn.ModuleDict({"embed": nn.Embedding(50, 8), "a": nn.Linear(8, 8, bias=False)})
+    model["b"] = nn.Linear(8, 8, bias=False)
+    model["b"].weight = model["a"].weight
+    model["c"] = nn.Linear(8, 8, bias=False).requires_grad_(False)
+    plain: Any = embshare.materialize(embshare.share_from_embedding(model))
+    assert plain["a"].weight is plain["b"].weight
+    assert plain["a"].weight.requires_grad and not plain["c"].weight.requires_grad
+
+
+def test_shared_again_from_what_it_was() -> None:
+    """Materialize, then fit: the trained weights are the start of a smaller model."""
+    model = embshare.share_from_embedding(MODELS[-1].build())
+    plain = embshare.materialize(model)
+    again = embshare.share_from_embedding(plain, ShareConfig(init="svd"))
+    for name, weight in dict(embshare.materialize(again).named_parameters()).items():
+        wanted = dict(embshare.materialize(model).named_parameters())[name]
+        torch.testing.assert_close(weight, wanted, rtol=1e-4, atol=1e-5)
