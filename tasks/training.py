@@ -37,7 +37,16 @@ Rows: TypeAlias = Dataset[dict[str, Tensor]]
 
 @final
 class SharingTrainer(Trainer):
-    """A ``Trainer`` that derives weights once per evaluation, and decays what should be."""
+    """A ``Trainer`` that derives weights once per evaluation, and groups parameters.
+
+    Args:
+        hidden_lr: as in `embshare.parameter_groups`.
+        given: to ``Trainer``.
+    """
+
+    def __init__(self, *, hidden_lr: float = 1.0, **given: Any) -> None:
+        super().__init__(**given)
+        self._hidden_lr = hidden_lr
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW over `embshare.parameter_groups`, unless an optimizer was given."""
@@ -45,7 +54,10 @@ class SharingTrainer(Trainer):
             owner = self.model if model is None else model
             assert owner is not None, "a Trainer without a model trains nothing"
             groups = embshare.parameter_groups(
-                owner, lr=self.args.learning_rate, weight_decay=self.args.weight_decay
+                owner,
+                lr=self.args.learning_rate,
+                weight_decay=self.args.weight_decay,
+                hidden_lr=self._hidden_lr,
             )
             kind, settings = self.get_optimizer_cls_and_kwargs(self.args)
             self.optimizer = kind(groups, **settings)
@@ -144,6 +156,7 @@ def train(
         train_dataset=rows,
         data_collator=default_data_collator,
         callbacks=[clock],
+        hidden_lr=settings.hidden_lr,
     )
     trainer.remove_callback(PrinterCallback)  # a library is silent
     outcome = trainer.train()

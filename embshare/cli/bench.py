@@ -50,6 +50,9 @@ Tie: TypeAlias = Annotated[
 ]
 Factor: TypeAlias = Annotated[int | None, _option("Columns that the table is stored with.")]
 Gain: TypeAlias = Annotated[str | None, _option("match, none, learned or channel.")]
+Anchor: TypeAlias = Annotated[
+    float | None, _option("How much of the fixed signs is added to the table that layers read.")
+]
 Level: TypeAlias = Annotated[
     str | None, _option("word, as published perplexities count, or subword.")
 ]
@@ -62,7 +65,12 @@ Dropout: TypeAlias = Annotated[float | None, _option("Probability of a zero.")]
 Length: TypeAlias = Annotated[int | None, _option("Symbols that a model sees at once.")]
 Steps: TypeAlias = Annotated[int | None, _option("Training steps of each model.")]
 BatchSize: TypeAlias = Annotated[int | None, _option("Rows of one step.")]
-LearningRate: TypeAlias = Annotated[float | None, _option("The highest, after the warm-up.")]
+LearningRate: TypeAlias = Annotated[
+    float | None, _option("Of tables and vectors: the highest, after the warm-up.")
+]
+HiddenRate: TypeAlias = Annotated[
+    float | None, _option("Of layers' matrices or the projection, as a multiple of that.")
+]
 
 
 def bench(
@@ -77,6 +85,7 @@ def bench(
     tie: Tie = None,
     factor: Factor = None,
     gain: Gain = None,
+    anchor: Anchor = None,
     level: Level = None,
     vocabulary: Vocabulary = None,
     width: Width = None,
@@ -86,13 +95,16 @@ def bench(
     steps: Steps = None,
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
+    hidden_lr: HiddenRate = None,
 ) -> None:
     """Compare dense, EPS and VEPS models of three architectures at one budget.
 
     Trains every model, prints one table, and writes results.json and a picture for each task.
     Without options it ends within five minutes on two cores, with --quick within one.
     """
-    training = _given(steps=steps, batch_size=batch_size, learning_rate=learning_rate)
+    training = _given(
+        steps=steps, batch_size=batch_size, learning_rate=learning_rate, hidden_lr=hidden_lr
+    )
     modelling = _given(
         data=data, level=level, width=width, layers=layers, dropout=dropout, length=length
     )
@@ -106,6 +118,7 @@ def bench(
         tie=tie,
         factor=factor,
         gain=gain,
+        anchor=anchor,
     )
     _run({**fields, "overwrite": overwrite, "resume": resume}, modelling, training, quick)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, TypeAlias, get_args
+from typing import Annotated, Final, Literal, NamedTuple, TypeAlias, get_args
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from embshare._value import Value
 from embshare.config import ShareConfig
@@ -55,6 +55,9 @@ class BenchmarkConfig(Value):
     """`ShareConfig.factor` of both sharing methods."""
     gain: Literal["match", "none", "learned", "channel"] = "match"
     """`ShareConfig.gain` of both sharing methods."""
+    anchor: Annotated[float, Field(ge=0, le=1e3)] = 4.0
+    """`ShareConfig.anchor` of both sharing methods: models that start at random and are trained
+    for some hundred steps are better with it."""
     language_modelling: LanguageModellingConfig = LanguageModellingConfig()
     """Text, size of the models, and length of their training."""
     out: Path = Path("runs/bench")
@@ -81,11 +84,17 @@ class BenchmarkConfig(Value):
         """How a method shares; ``None`` for dense models.
 
         Raises:
-            InvalidValueError: `tie`, `factor` or `gain` are not what `ShareConfig` takes.
+            InvalidValueError: `tie`, `factor`, `gain` or `anchor` are not what `ShareConfig` takes.
         """
         if method == "dense":
             return None
-        return ShareConfig(method=method, tie=self.tie, factor=self.factor, gain=self.gain)
+        return ShareConfig(
+            method=method,
+            tie=self.tie,
+            factor=self.factor,
+            gain=self.gain,
+            anchor=self.anchor,
+        )
 
     def cells(self) -> tuple[Cell, ...]:
         """The grid in the order of work: whole grids one after the other, a seed at a time."""
