@@ -1,10 +1,12 @@
 """What a step costs: a shared model against the same model with ordinary tied parameters.
 
     python benchmarks/speed.py --out benchmarks/results/speed.json
+    python benchmarks/speed.py --table benchmarks/results/speed.json
 
 The two models of a pair take turns within one run, A B A B, and the ratio is that of the medians.
-A training step is forward, backward and AdamW; an evaluation is one sentence without gradients,
-inside `embshare.cached`. The plain model ties each role's weights by assigning one parameter.
+A training step is forward, backward and AdamW. An evaluation is one sentence without gradients:
+as one of many inside `embshare.cached`, and as a call of its own, which derives its weights first.
+The plain model ties each role's weights by assigning one parameter.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +28,7 @@ import embshare
 from embshare.roles import role_of
 
 BATCH, LENGTH, SENTENCE = 4, 128, 20
+CONFIGS: tuple[dict[str, Any], ...] = ({}, {"anchor": 4.0}, {"factor": 128})
 
 
 def bert(width: int, layers: int = 12) -> nn.Module:
@@ -89,7 +93,7 @@ def training(model: nn.Module, vocabulary: int) -> Callable[[], None]:
 
 
 def evaluation(model: nn.Module, vocabulary: int) -> Callable[[], None]:
-    """One sentence as a function; the caller holds `embshare.cached`."""
+    """One sentence as a function."""
     model.eval()
     ids = torch.randint(vocabulary, (1, SENTENCE))
 
@@ -122,11 +126,26 @@ def measure(
     vocabulary = 8000
     result: dict[str, object] = {"model": name, "config": config.model_dump(mode="json")}
     result["step"] = compare(training(shared, vocabulary), training(plain, vocabulary), runs)
+    pair = evaluation(shared, vocabulary), evaluation(plain, vocabulary)
     with embshare.cached(shared):
-        result["sentence"] = compare(
-            evaluation(shared, vocabulary), evaluation(plain, vocabulary), 4 * runs
-        )
+        result["sentence"] = compare(*pair, 4 * runs)
+    result["sentence_alone"] = compare(*pair, 4 * runs)
     return result
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """Ratios in Markdown, with the shared model's milliseconds in brackets."""
+    names = ("step", "sentence", "sentence_alone")
+    lines = [
+        "| model | shared with | training step | sentence, kept weights | sentence alone |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    for result in results:
+        config = embshare.ShareConfig(**result["config"]).model_dump(exclude_defaults=True)
+        told = " ".join(f"{key}={value}" for key, value in config.items()) or "the defaults"
+        cells = [f"{result[n]['ratio']:.2f} ({result[n]['shared_ms']:.0f} ms)" for n in names]
+        lines.append(f"| {result['model']} | {told} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -135,7 +154,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--only", default="")
+    parser.add_argument("--table", type=Path)
     arguments = parser.parse_args()
+    if arguments.table:
+        print(table(json.loads(arguments.table.read_text())["results"]))
+        return
     torch.manual_seed(0)
     builders: dict[str, Callable[[], nn.Module]] = {
         "bert-12x384": lambda: bert(384),
@@ -148,10 +171,9 @@ def main() -> None:
     for name, build in builders.items():
         if arguments.only not in name:
             continue
-        for config in (embshare.ShareConfig(), embshare.ShareConfig(factor=128)):
-            results.append(measure(name, build, config, arguments.runs))
-            step, sentence = results[-1]["step"], results[-1]["sentence"]
-            print(name, "factor", config.factor, "step", step, "sentence", sentence, flush=True)
+        for fields in CONFIGS:
+            results.append(measure(name, build, embshare.ShareConfig(**fields), arguments.runs))
+            print(table(results[-1:]).splitlines()[-1], flush=True)
     if arguments.out:
         commit = subprocess.run(
             ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from embshare._value import Value
 from embshare.errors import CheckpointError, EmbshareError, PlanError
-from embshare.fingerprint import Structure, structure_of
+from embshare.fingerprint import Structure, structure_now, structure_of
 from embshare.plan import SharePlan
 from embshare.sharing import share_from_embedding
 from embshare.state import bank_of, require_bank
@@ -70,11 +70,12 @@ def save(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
             raise CheckpointError(
                 path=folder, finding=f"`{name}` is on meta and has no values", way_out="Load first."
             )
+    structure = structure_now(model, bank.structure)
     checkpoint = Checkpoint(
         format=1,
         plan=bank.plan,
-        structure=bank.structure,
-        digest=_digest(state, bank.plan, bank.structure),
+        structure=structure,
+        digest=_digest(state, bank.plan, structure),
         versions=_versions(),
     )
     text = checkpoint.to_json()
@@ -127,8 +128,9 @@ def load(folder: str | os.PathLike[str], model: M | Callable[[], M]) -> M:
     checkpoint, state = _read(folder)
     target = cast("M", model if isinstance(model, nn.Module) else model())
     bank = bank_of(target)
-    structure = structure_of(target) if bank is None else bank.structure
-    if difference := checkpoint.structure.difference(structure):
+    structure = structure_of(target) if bank is None else structure_now(target, bank.structure)
+    tables = {name for source in checkpoint.plan.sources for name in (source.name, *source.tied)}
+    if difference := checkpoint.structure.difference(structure, may_grow=tables):
         raise CheckpointError(
             path=folder,
             finding=f"it is of another model: {difference}",
@@ -136,7 +138,7 @@ def load(folder: str | os.PathLike[str], model: M | Callable[[], M]) -> M:
         )
     try:
         wanted = {name: tuple(t.shape) for name, t in _expected(target, checkpoint.plan).items()}
-        _check_tensors(folder, checkpoint, state, wanted)
+        _check_tensors(folder, tables, state, wanted)
         share_from_embedding(target, checkpoint.plan, start=False)
     except PlanError as error:
         raise CheckpointError(
@@ -215,12 +217,10 @@ def _broken(path: Path, finding: str) -> CheckpointError:
 
 def _check_tensors(
     folder: Path,
-    checkpoint: Checkpoint,
+    tables: set[str],
     state: dict[str, Tensor],
     wanted: dict[str, tuple[int, ...]],
 ) -> None:
-    tables = {source.name for source in checkpoint.plan.sources}
-    tables |= {name for source in checkpoint.plan.sources for name in source.tied}
     grown = {
         n for n, t in state.items() if n in tables and n in wanted and t.shape[0] > wanted[n][0]
     }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from torch import nn
 
 from embshare._value import Value
 
-__all__ = ["Structure", "structure_of"]
+__all__ = ["Structure", "structure_now", "structure_of"]
 
 
 class Structure(Value):
@@ -15,15 +17,24 @@ class Structure(Value):
     tensors: dict[str, tuple[int, ...]]
     ties: tuple[tuple[str, ...], ...]
 
-    def difference(self, other: Structure) -> str:
-        """The first thing in which another model differs, or an empty string."""
+    def difference(self, other: Structure, *, may_grow: Collection[str] = ()) -> str:
+        """The first thing in which another model differs, or an empty string.
+
+        Args:
+            other: of the model that is at hand.
+            may_grow: tensors that may have fewer rows in ``other``.
+        """
         for name in sorted(self.tensors.keys() | other.tensors.keys()):
             ours, theirs = self.tensors.get(name), other.tensors.get(name)
-            if ours != theirs:
+            if ours != theirs and not (name in may_grow and _grew(ours, theirs)):
                 return f"`{name}` is {ours or 'absent'} there and {theirs or 'absent'} here"
         if self.ties != other.ties:
             return f"it ties {self.ties or 'nothing'}, and this model {other.ties or 'nothing'}"
         return ""
+
+
+def _grew(ours: tuple[int, ...] | None, theirs: tuple[int, ...] | None) -> bool:
+    return bool(ours and theirs and ours[0] >= theirs[0] and ours[1:] == theirs[1:])
 
 
 def structure_of(model: nn.Module) -> Structure:
@@ -35,3 +46,17 @@ def structure_of(model: nn.Module) -> Structure:
         groups.setdefault(id(parameter), []).append(name)
     ties = tuple(tuple(group) for group in groups.values() if len(group) > 1)
     return Structure(tensors=tensors, ties=ties)
+
+
+def structure_now(model: nn.Module, shared: Structure) -> Structure:
+    """A shared model's dense structure, with as many rows as its tensors have by now.
+
+    Args:
+        model: shared; its vocabulary may have grown since.
+        shared: what `structure_of` said when it was shared.
+    """
+    tensors = dict(shared.tensors)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if name in tensors and parameter.dim():
+            tensors[name] = (parameter.shape[0], *tensors[name][1:])
+    return Structure(tensors=tensors, ties=shared.ties)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 import embshare
 from embshare.errors import CheckpointError, NotSharedError
+from tests.conformance.examples import MODELS, VOCABULARY
 
 IDS = torch.arange(12).view(2, 6)
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,6 +72,29 @@ def test_a_grown_vocabulary_is_loaded(tmp_path: Path) -> None:
     assert wanted.shape[-1] == 45
     embshare.save(model, tmp_path)
     assert torch.equal(embshare.load(tmp_path, Model)(IDS), wanted)
+    grown = Model()
+    grown.embed.weight.data = torch.zeros(45, 8)
+    assert torch.equal(embshare.load(tmp_path, grown)(IDS), wanted)
+    fresh = Model()
+    fresh.embed.weight.data = torch.zeros(46, 8)
+    with pytest.raises(CheckpointError, match=r"`embed.weight` is \(45, 8\) there and \(46, 8\)"):
+        embshare.load(tmp_path, fresh)
+
+
+@pytest.mark.parametrize("config", [{}, {"factor": 5}], ids=str)
+def test_a_grown_hugging_face_vocabulary_is_loaded(config: dict[str, Any], tmp_path: Path) -> None:
+    """Its head's bias grows with the table."""
+    bert = next(example for example in MODELS if example.name == "bert")
+    model: Any = embshare.share_from_embedding(bert.build().eval(), embshare.ShareConfig(**config))
+    model.resize_token_embeddings(VOCABULARY + 5)
+    wanted = model(**bert.inputs).logits
+    assert wanted.shape[-1] == VOCABULARY + 5
+    embshare.save(model, tmp_path)
+    fresh: Any = bert.build().eval()
+    with pytest.raises(CheckpointError, match=r"bias` is \(102,\) there and \(97,\) here"):
+        embshare.load(tmp_path, fresh)
+    fresh.resize_token_embeddings(VOCABULARY + 5)
+    assert torch.equal(embshare.load(tmp_path, fresh)(**bert.inputs).logits, wanted)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "embshare.json"])

@@ -36,7 +36,7 @@ def share_model(
     shared = embshare.share_from_embedding(built.model, config)
     show(built.origin)
     show(embshare.summarize(shared))
-    _save(shared, out)
+    embshare.save(shared, out)
     if config.init == "random":
         show(RANDOM)
     show(f"Saved in {out}.")
@@ -46,12 +46,3 @@ def _check_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise CheckpointError(path=out, finding="not a folder", way_out="Name a folder.")
     check_target(out / "embshare.json") if out.exists() else check_target(out)
-
-
-def _save(model: torch.nn.Module, out: Path) -> None:
-    save = getattr(embshare, "save", None)
-    if save is None:
-        raise CheckpointError(
-            path=out, finding="this version writes no checkpoints", way_out="Update embshare."
-        )
-    save(model, out)

@@ -83,7 +83,7 @@ def test_share_saves_what_load_reads(tmp_path: Path) -> None:
     assert (code, err) == (0, "")
     assert f"Saved in {out}." in told
     assert "start at random" in told
-    model = vars(embshare)["load"](out, build_model("embshare:attention", weights=True).model)
+    model = embshare.load(out, build_model("embshare:attention", weights=True).model)
     assert str(embshare.summarize(model)) in told
 
 

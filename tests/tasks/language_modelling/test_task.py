@@ -36,7 +36,7 @@ def tiny(folder: Path, **changes: Any) -> LanguageModellingConfig:
         "heads": 2,
         "dropout": 0.0,
         "length": 12,
-        "training": TrainSettings(steps=40, batch_size=4, learning_rate=2e-2),
+        "training": TrainSettings(steps=40, batch_size=4, learning_rate=2e-2, hidden_lr=1.0),
     }
     return LanguageModellingConfig(**{**fields, **changes})
 
