@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +24,7 @@ from torch import Tensor, nn
 
 import embshare
 from embshare.roles import role_of
+from embshare.tasks.benchmark.provenance import read_provenance
 
 BATCH, LENGTH, SENTENCE = 4, 128, 20
 CONFIGS: tuple[dict[str, Any], ...] = ({}, {"anchor": 4.0}, {"factor": 128})
@@ -167,7 +166,7 @@ def main() -> None:
         "conv": lambda: matched("conv"),
         "attention": lambda: matched("attention"),
     }
-    results = []
+    provenance, results = read_provenance(), []
     for name, build in builders.items():
         if arguments.only not in name:
             continue
@@ -175,18 +174,9 @@ def main() -> None:
             results.append(measure(name, build, embshare.ShareConfig(**fields), arguments.runs))
             print(table(results[-1:]).splitlines()[-1], flush=True)
     if arguments.out:
-        commit = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-        ).stdout.strip()
-        provenance = {
-            "commit": commit,
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-            "machine": platform.processor() or platform.machine(),
-            "python": platform.python_version(),
-        }
+        found = {"results": results, "provenance": provenance.model_dump(mode="json")}
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps({"results": results} | provenance, indent=2) + "\n")
+        arguments.out.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -41,18 +41,23 @@ def quality(name: str) -> Callable[[], str]:
     return draw
 
 
-def speed() -> str:
-    """Ratios of ``benchmarks/speed.py``."""
-    found: dict[str, Any] = json.loads((RESULTS / "speed.json").read_text())
-    table: str = benchmark("speed").table(found["results"])
-    return table
+def measured(name: str) -> Callable[[], str]:
+    """The results of ``benchmarks/NAME.py``."""
+
+    def draw() -> str:
+        found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+        table: str = benchmark(name).table(found["results"])
+        return table
+
+    return draw
 
 
 TABLES: Final[dict[str, Callable[[], str]]] = {
     "study": quality("study"),
     "long": quality("long"),
     "levers": quality("levers"),
-    "speed": speed,
+    "speed": measured("speed"),
+    "large": measured("large"),
 }
 
 

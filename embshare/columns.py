@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from embshare.errors import SourceShrunkError
 from embshare.plan import Source
 
 __all__ = ["Columns"]
@@ -53,8 +54,15 @@ class Columns(nn.Module):
         return self.table().dtype
 
     def inputs(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Table, projection and bias."""
-        return self.table(), self.projection, self.bias
+        """Table, projection and bias.
+
+        Raises:
+            SourceShrunkError: the table has lost rows that the plan reads.
+        """
+        table, rows = self.table(), self.source.rows
+        if table.shape[0] < rows:
+            raise SourceShrunkError(source=self.source.name, needs=rows, has=table.shape[0])
+        return table, self.projection, self.bias
 
     def fingerprint(self) -> tuple[object, ...]:
         """Changes with every change of a source that torch lets one see."""

@@ -13,6 +13,7 @@ EmbshareError
  │   └─ PlanMismatchError      the plan was made for another model
  ├─ NotSharedError             the model has no bank
  ├─ DerivedWeightError         a derived weight was assigned to, or read where it cannot be
+ ├─ SourceShrunkError          a table has lost rows that derived weights read
  ├─ MaterializeError           the plain model would not equal the shared one
  ├─ CheckpointError            a folder cannot be read or written
  └─ MissingPackageError        an optional package is needed
@@ -40,6 +41,7 @@ __all__ = [
     "NothingToShareError",
     "PlanError",
     "PlanMismatchError",
+    "SourceShrunkError",
     "SourceTooSmallError",
     "StaleCacheWarning",
     "UnsupportedSourceError",
@@ -168,6 +170,18 @@ class NotSharedError(EmbshareError):
 
 class DerivedWeightError(EmbshareError):
     """A derived weight was assigned to, or read where it cannot be."""
+
+
+class SourceShrunkError(EmbshareError):
+    """A table has fewer rows than derived weights read."""
+
+    def __init__(self, *, source: str, needs: int, has: int) -> None:
+        super().__init__(
+            f"`{source}` must have at least {needs:,} rows, which derived weights read, but has "
+            f"{has:,}. A vocabulary may grow after sharing, not shrink; and where a framework "
+            f"partitions parameters (DeepSpeed ZeRO stage 3), use FSDP2 or stage 1 or 2."
+        )
+        self.source, self.needs, self.has = source, needs, has
 
 
 class MaterializeError(EmbshareError):

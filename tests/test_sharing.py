@@ -17,6 +17,7 @@ from embshare.errors import (
     InvalidValueError,
     NotSharedError,
     PlanMismatchError,
+    SourceShrunkError,
 )
 from embshare.state import bank_of, require_bank
 from tests.conformance.examples import IDS, MODELS, Example
@@ -180,3 +181,12 @@ def test_a_seven_billion_parameter_model_is_shared_on_meta(config: ShareConfig) 
     assert summary.stored_before > 6.5e9
     assert summary.stored < summary.stored_before / 5
     assert all(parameter.is_meta for parameter in shared.parameters())
+
+
+@pytest.mark.parametrize("config", [ShareConfig(), ShareConfig(factor=3)], ids=str)
+def test_a_table_that_lost_rows_is_refused(config: ShareConfig) -> None:
+    model: Any = embshare.share_from_embedding(encoder(), config)
+    table = model.embed._parameters["weight"]
+    table.data = table.data[:-1]
+    with pytest.raises(SourceShrunkError, match=r"`embed.weight` must have at least 97 rows.*96"):
+        model(IDS)
