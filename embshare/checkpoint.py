@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import platform
-import tempfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar, cast
@@ -96,15 +96,15 @@ def save(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
 
 def _replace(path: Path, data: bytes) -> None:
     """Write next to the file, flush to the disk, and rename: the old file or the new one."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with part.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
+        part.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
 
 

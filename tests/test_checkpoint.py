@@ -64,6 +64,12 @@ def test_a_saved_model_comes_back_bit_equal(config: embshare.ShareConfig, tmp_pa
         loaded(IDS).sum().backward()
 
 
+def test_files_are_as_readable_as_any_that_one_writes(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("")
+    embshare.save(embshare.share_from_embedding(Model()), tmp_path)
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1
+
+
 def test_a_grown_vocabulary_is_loaded(tmp_path: Path) -> None:
     model = embshare.share_from_embedding(Model())
     with torch.no_grad():
