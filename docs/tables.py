@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +19,7 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 RESULTS: Final = ROOT / "benchmarks" / "results"
 MARKED: Final = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-PAGES: Final = tuple(ROOT / "docs" / name for name in ("ablation.md", "speed.md"))
+PAGES: Final = (ROOT / "README.md", ROOT / "docs" / "ablation.md", ROOT / "docs" / "speed.md")
 
 
 def benchmark(name: str) -> ModuleType:
@@ -52,7 +53,52 @@ def measured(name: str) -> Callable[[], str]:
     return draw
 
 
+BEST: Final = "shared anchor=4.0 lr=0.016 hidden_lr=0.1"
+"""The setting that the front page shows."""
+
+
+def front() -> str:
+    """The best dense model and the best shared one, for each architecture."""
+    records: list[dict[str, Any]] = json.loads((RESULTS / "quality" / "study.json").read_text())
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for record in records:
+        groups.setdefault((record["architecture"], record["label"]), []).append(record)
+
+    def mean(found: list[dict[str, Any]]) -> float:
+        return statistics.mean(record["perplexity"] for record in found)
+
+    def told(found: list[dict[str, Any]]) -> str:
+        deviation = statistics.stdev(record["perplexity"] for record in found)
+        return f"{mean(found):.1f} ± {deviation:.1f}"
+
+    lines = [
+        "| | hidden parameters | all stored parameters | perplexity, dense | shared | |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name in ("lstm", "conv", "attention"):
+        dense = min(
+            (
+                found
+                for (architecture, _), found in groups.items()
+                if architecture == name
+                and found[0]["setting"]["kind"] == "dense"
+                and found[0]["setting"]["width"] == 192
+            ),
+            key=mean,
+        )
+        shared = groups[name, BEST]
+        counts = [
+            f"{dense[0][key]:,} → {shared[0][key]:,} ({dense[0][key] / shared[0][key]:.1f} ×)"
+            for key in ("hidden", "stored")
+        ]
+        change = f"{100 * (mean(shared) / mean(dense) - 1):+.1f} %"
+        cells = [name, *counts, told(dense), told(shared), change]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 TABLES: Final[dict[str, Callable[[], str]]] = {
+    "front": front,
     "study": quality("study"),
     "long": quality("long"),
     "levers": quality("levers"),
