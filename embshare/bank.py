@@ -73,8 +73,8 @@ class Scope:
 
 
 def in_backward() -> bool:
-    """Whether this thread is inside of a backward pass."""
-    return bool(torch._C._current_graph_task_id() != -1)
+    """Whether this thread is inside of an eager backward pass; a compiler traces neither."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
 class Bank(nn.Module):

@@ -20,6 +20,7 @@ from tests.conformance.test_questions import Both, derived, gradients, output, s
 
 ALL = [pytest.param((e, "veps"), id=e.name) for e in EXAMPLES]
 WHOLE = [pytest.param((e, c), id=f"{e.name}-{c}") for e in MODELS for c in ("veps", "factor")]
+WHOLE += [pytest.param((e, "anchor"), id=f"{e.name}-anchor") for e in (MODELS[1], MODELS[-1])]
 AS_STORED = ("bilinear", "weight-norm", "old-weight-norm", "experts", "own-kind")
 """Layers of which nobody knows beforehand what autocast would do with the weight."""
 UNTRACEABLE = {"lstm-packed": "torch traces no packed sequences"}
