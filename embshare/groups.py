@@ -18,18 +18,19 @@ def parameter_groups(
     *,
     lr: float,
     weight_decay: float = 0.01,
-    hidden_lr: float = 1.0,
+    hidden_lr: float = 0.3,
     hidden_decay: float = 1.0,
 ) -> list[dict[str, Any]]:
     """Parameters in groups for any torch optimizer.
 
-    Tables learn best about ten times as fast as the matrices of layers. In a shared model those
+    Tables learn best three to ten times as fast as the matrices of layers. In a shared model those
     come from the projection, so that ``hidden_lr`` is the projection's; in a dense model, and for
     matrices that sharing left dense, it is their own, which makes the two comparable.
 
     Args:
         model: shared or dense.
-        lr: learning rate of tables, biases, norms and gains.
+        lr: learning rate of tables, biases, norms and gains: about three times what you would
+            give the whole model.
         weight_decay: of matrices; biases, norms and gains get none.
         hidden_lr: the learning rate of hidden matrices as a multiple of ``lr``: those of layers,
             a bank's projection, low-rank residuals, and a factor's map to the model's width.

@@ -143,7 +143,7 @@ class Stack(nn.Module):
         return found
 
 
-@pytest.mark.parametrize("config", [{}, {"factor": 64}, {"tie": "none"}], ids=str)
+@pytest.mark.parametrize("config", [{}, {"factor": 64}, {"tie": "none"}, {"anchor": 4.0}], ids=str)
 @pytest.mark.parametrize("kind", ["linear", "conv", "attention"])
 def test_an_onnx_file_holds_what_is_stored(
     kind: str, config: dict[str, Any], tmp_path: Path
