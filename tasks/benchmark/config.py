@@ -55,7 +55,7 @@ class BenchmarkConfig(Value):
     """`ShareConfig.factor` of both sharing methods."""
     gain: Literal["match", "none", "learned", "channel"] = "match"
     """`ShareConfig.gain` of both sharing methods."""
-    anchor: Annotated[float, Field(ge=0, le=1e3)] = 4.0
+    anchor: Annotated[float, Field(ge=0, le=1e3)] = 2.0
     """`ShareConfig.anchor` of both sharing methods: models that start at random and are trained
     for some hundred steps are better with it."""
     language_modelling: LanguageModellingConfig = LanguageModellingConfig()
