@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from embshare.config import ShareConfig
 from embshare.errors import CheckpointError, InvalidValueError, MissingPackageError
 from embshare.legend import (
     DROPPED,
@@ -117,12 +118,15 @@ def _strips(source: Source, slots: Sequence[Slot]) -> list[tuple[int, int]]:
     return [(at, min(at + length, source.width)) for at in range(0, source.width, length)]
 
 
+def _formula(config: ShareConfig) -> str:
+    table = f"(E + {config.anchor:g} s R)" if config.anchor else "E"
+    if config.method == "eps":
+        return f"columns of {table}" if config.anchor else "the table's own columns"
+    return f"S = {table} P{' + b' if config.column_bias else ''}"
+
+
 def _write_title(figure: Figure, plan: SharePlan, index: int, y: float) -> None:
     source, unused = plan.sources[index], plan.unused_columns(index)
-    eps = plan.config.method == "eps"
-    what = (
-        "the table's own columns" if eps else f"S = E P{' + b' if plan.config.column_bias else ''}"
-    )
     figure.text(
         MARGIN / WIDTH,
         y,
@@ -133,7 +137,7 @@ def _write_title(figure: Figure, plan: SharePlan, index: int, y: float) -> None:
     figure.text(
         1 - MARGIN / WIDTH,
         y,
-        f"{plan.config.method.upper()}: {what}, {source.width:,} column{'s' * (source.width > 1)}, "
+        f"{plan.config.method.upper()}: {_formula(plan.config)}, {source.width:,} column{'s' * (source.width > 1)}, "
         f"{source.width - unused:,} used, {unused:,} unused",
         fontsize=10,
         color=GREY,

@@ -158,6 +158,21 @@ def test_each_source_has_a_strip_and_a_title() -> None:
     assert "VEPS: S = E P + b, 1 column, 1 used, 0 unused" in words(figure)
 
 
+@pytest.mark.parametrize(
+    ("fields", "title"),
+    [
+        ({}, "VEPS: S = E P, 2 columns"),
+        ({"anchor": 2.5}, "VEPS: S = (E + 2.5 s R) P, 2 columns"),
+        ({"method": "eps"}, "EPS: the table's own columns, 4 columns"),
+        ({"method": "eps", "anchor": 4}, "EPS: columns of (E + 4 s R), 4 columns"),
+    ],
+)
+def test_the_title_says_what_is_read(fields: dict[str, Any], title: str) -> None:
+    model = nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 4))
+    figure = make_figure(plan_sharing(model, ShareConfig(**fields)))
+    assert any(text.startswith(title) for text in words(figure))
+
+
 def test_very_many_roles_are_not_all_listed() -> None:
     model = nn.Sequential(nn.Embedding(50, 4))
     for number in range(40):
