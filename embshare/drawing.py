@@ -137,7 +137,8 @@ def _write_title(figure: Figure, plan: SharePlan, index: int, y: float) -> None:
     figure.text(
         1 - MARGIN / WIDTH,
         y,
-        f"{plan.config.method.upper()}: {_formula(plan.config)}, {source.width:,} column{'s' * (source.width > 1)}, "
+        f"{plan.config.method.upper()}: {_formula(plan.config)}, "
+        f"{source.width:,} column{'s' * (source.width > 1)}, "
         f"{source.width - unused:,} used, {unused:,} unused",
         fontsize=10,
         color=GREY,
