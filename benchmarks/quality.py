@@ -204,7 +204,8 @@ def perplexity(model: nn.Module, budget: Budget, symbols: Tensor) -> float:
 def stored(model: nn.Module) -> tuple[int, int]:
     """Parameters in a checkpoint: all, and all but the table."""
     total = sum(parameter.numel() for parameter in model.parameters())
-    return total, total - model.get_parameter("embedding.weight").numel()
+    table = dict(model.named_parameters())["embedding.weight"]  # as it is stored, with a factor
+    return total, total - table.numel()
 
 
 def run(

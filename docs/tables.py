@@ -53,7 +53,7 @@ def measured(name: str) -> Callable[[], str]:
     return draw
 
 
-BEST: Final = "shared anchor=4.0 lr=0.016 hidden_lr=0.1"
+BEST: Final = "shared anchor=4.0 lr=0.016 hidden_lr=0.3"
 """The setting that the front page shows."""
 
 
