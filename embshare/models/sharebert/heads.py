@@ -40,11 +40,14 @@ class ShareBertForMaskedLM(ShareBertPreTrainedModel):
     def __init__(self, config: ShareBertConfig) -> None:
         super().__init__(config)
         self.bert = ShareBertModel(config)
-        self.bert.pooler.requires_grad_(False)
         self.transform = PredictionHead(config)
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
-        self.decoder.bias.requires_grad_(not config.sparse_mask_prediction)
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.post_init()
+
+    def unread(self) -> tuple[nn.Module | nn.Parameter, ...]:
+        """The pooler's bias, and the decoder's where positions are scored sparsely."""
+        sparse = self.config.sparse_mask_prediction
+        return (self.bert.pooler, self.decoder.bias) if sparse else (self.bert.pooler,)
 
     def get_output_embeddings(self) -> nn.Module:
         """The decoder."""
@@ -53,6 +56,7 @@ class ShareBertForMaskedLM(ShareBertPreTrainedModel):
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
         """Take another decoder, as transformers gives when a vocabulary grows."""
         self.decoder = new_embeddings
+        self._freeze()
 
     @tuple_on_request
     def forward(
@@ -102,7 +106,7 @@ class ShareBertForSequenceClassification(ShareBertPreTrainedModel):
         self.bert = ShareBertModel(config)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.classifier = nn.Linear(config.hidden_size, self.num_labels)
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.post_init()
 
     @tuple_on_request
     def forward(
@@ -145,9 +149,12 @@ class ShareBertForQuestionAnswering(ShareBertPreTrainedModel):
     def __init__(self, config: ShareBertConfig) -> None:
         super().__init__(config)
         self.bert = ShareBertModel(config)
-        self.bert.pooler.requires_grad_(False)
         self.qa_outputs = nn.Linear(config.hidden_size, 2)
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.post_init()
+
+    def unread(self) -> tuple[nn.Module | nn.Parameter, ...]:
+        """The pooler's bias."""
+        return (self.bert.pooler,)
 
     @tuple_on_request
     def forward(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from embshare.factor import read_as_stored
 from embshare.models.sharebert.config import ShareBertConfig, check
 from embshare.models.sharebert.plain import (
     ShareBertEmbeddings,
@@ -43,8 +44,9 @@ class ShareBertModel(ShareBertPreTrainedModel):
             self.encoder = ShareBertEncoder(config)
             self.pooler = ShareBertPooler(config)
             share_from_embedding(self, sharebert_plan(config), start=False)
+        read_as_stored(self.embeddings.word_embeddings)
         self.to_empty(device=device)
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
         """The factorised table."""

@@ -58,7 +58,22 @@ class ShareBertPreTrainedModel(PreTrainedModel):
         through `torch.nn.init`, which transformers keeps from touching what was loaded."""
         return False
 
+    def unread(self) -> tuple[nn.Module | nn.Parameter, ...]:
+        """What is stored, as it is officially, though nothing computes with it: it is frozen."""
+        return ()
+
+    def post_init(self) -> None:
+        """As every model of transformers does when it is built."""
+        super().post_init()  # type: ignore[no-untyped-call]
+        self._freeze()
+
+    def _freeze(self) -> None:
+        for part in self.unread():
+            part.requires_grad_(False)
+
     def _init_weights(self, module: nn.Module) -> None:
+        if module is self:  # comes last, and after loading too, which makes every tensor anew
+            self._freeze()
         std: float = self.config.initializer_range
         match module:
             case ShareBertEncoder():
