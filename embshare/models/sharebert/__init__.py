@@ -8,6 +8,8 @@ from embshare.errors import MissingPackageError
 try:
     import transformers  # noqa: F401
 except ModuleNotFoundError as error:
+    if error.name != "transformers":
+        raise  # it is installed; something that it imports is not
     raise MissingPackageError(package="transformers", extra="hf") from error
 
 from embshare.models.sharebert.config import ShareBertConfig

@@ -74,7 +74,8 @@ def model(kind: str, **settings: Any) -> Model:
 def distance(ours: Tensor, theirs: Tensor) -> float:
     """The largest difference, relative to the largest official value."""
     assert ours.shape == theirs.shape
-    return float((ours.detach() - theirs).abs().max() / theirs.abs().max())
+    apart = (ours.detach() - theirs.detach()).abs().max()
+    return float(apart / theirs.detach().abs().max())
 
 
 def outputs_apart(kind: str, made: Model) -> float:
