@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -75,7 +76,8 @@ def convert_official_state_dict(
     kind = _kind(names)
     converted = {_convert(name, kind): tensor for name, tensor in names.items()}
     with torch.device("meta"):
-        wanted = {name: tensor.shape for name, tensor in kind(config).state_dict().items()}
+        ours = kind(copy.deepcopy(config))  # a model writes into its own
+    wanted = {name: tensor.shape for name, tensor in ours.state_dict().items()}
     for name in sorted(wanted.keys() | converted.keys()):
         has = tuple(converted[name].shape) if name in converted else "absent"
         needs = tuple(wanted[name]) if name in wanted else "absent"

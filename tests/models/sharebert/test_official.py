@@ -246,8 +246,11 @@ def test_an_encoder_alone_converts_too() -> None:
         for name, tensor in state_dict("mlm").items()
         if name.startswith("bert.")
     }
-    made = ShareBertModel(config()).double().train(False)
-    made.load_state_dict(convert_official_state_dict(official, config()))
+    settings = config()
+    converted = convert_official_state_dict(official, settings)
+    assert settings.to_dict() == config().to_dict(), "settings are read, not written"
+    made = ShareBertModel(settings).double().train(False)
+    made.load_state_dict(converted)
     assert distance(made(**batch()).pooler_output, arrays()["encoder/pooled"]) < NEAR
 
 
