@@ -14,11 +14,8 @@ from transformers.modeling_outputs import (
 
 from embshare.models.sharebert.config import ShareBertConfig
 from embshare.models.sharebert.model import ShareBertModel
-from embshare.models.sharebert.pretrained import (
-    PredictionHead,
-    ShareBertPreTrainedModel,
-    tuple_on_request,
-)
+from embshare.models.sharebert.plain import PredictionHead
+from embshare.models.sharebert.pretrained import ShareBertPreTrainedModel, tuple_on_request
 
 __all__ = [
     "ShareBertForMaskedLM",

@@ -16,6 +16,7 @@ from embshare.models.sharebert.config import ShareBertConfig
 
 __all__ = [
     "MATRICES",
+    "PredictionHead",
     "ShareBertEmbeddings",
     "ShareBertEncoder",
     "ShareBertLayer",
@@ -152,3 +153,17 @@ class ShareBertPooler(nn.Module):
         """``[B, T, H]`` to ``[B, H]``."""
         pooled: Tensor = self.dense(x[:, 0])
         return pooled
+
+
+class PredictionHead(nn.Module):
+    """What the head of the masked language model does before its decoder; it is not shared."""
+
+    def __init__(self, config: ShareBertConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., H]`` to ``[..., H]``."""
+        normed: Tensor = self.norm(F.gelu(self.dense(x)))
+        return normed

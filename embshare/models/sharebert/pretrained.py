@@ -13,9 +13,14 @@ from transformers.utils.generic import can_return_tuple
 from embshare.columns import Columns
 from embshare.factor import FactorMap
 from embshare.models.sharebert.config import ShareBertConfig
-from embshare.models.sharebert.plain import MATRICES, ShareBertEncoder, ShareBertPooler
+from embshare.models.sharebert.plain import (
+    MATRICES,
+    PredictionHead,
+    ShareBertEncoder,
+    ShareBertPooler,
+)
 
-__all__ = ["PredictionHead", "ShareBertPreTrainedModel", "tuple_on_request"]
+__all__ = ["ShareBertPreTrainedModel", "tuple_on_request"]
 
 Forward = TypeVar("Forward", bound=Callable[..., Any])
 
@@ -23,20 +28,6 @@ Forward = TypeVar("Forward", bound=Callable[..., Any])
 def tuple_on_request(forward: Forward) -> Forward:
     """``return_dict=False``, in a call or in the config, turns what it returns into a tuple."""
     return cast("Forward", can_return_tuple(forward))
-
-
-class PredictionHead(nn.Module):
-    """What the masked language model's head starts with, apart from its decoder."""
-
-    def __init__(self, config: ShareBertConfig) -> None:
-        super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[..., H]`` to ``[..., H]``."""
-        normed: torch.Tensor = self.norm(nn.functional.gelu(self.dense(x)))
-        return normed
 
 
 class ShareBertPreTrainedModel(PreTrainedModel):
