@@ -21,9 +21,10 @@ from embshare.errors import DerivedWeightError, UnsupportedSourceError
 from embshare.plan import Source
 from embshare.product import Product
 
-__all__ = ["FactorMap", "Factorization", "factorize", "unfactorize"]
+__all__ = ["FactorMap", "Factorization", "factorize", "read_as_stored", "unfactorize"]
 
 MAP = "_embshare_factor"
+STORED = "_embshare_as_stored"
 
 
 class FactorMap(nn.Module):
@@ -65,7 +66,7 @@ class FactoredWeight:
             return self
         table = module._parameters["weight"]
         assert table is not None
-        if hasattr(table, "_local_tensor"):  # a DTensor: FSDP asks for its shard
+        if STORED in module.__dict__ or hasattr(table, "_local_tensor"):  # FSDP asks for its shard
             return table
         return Product.of(table, module.__dict__[MAP])
 
@@ -195,11 +196,22 @@ def factorize(made: Factorization) -> None:
     made.embedding.add_module("factor", made.map)
 
 
+def read_as_stored(module: nn.Module) -> None:
+    """Let a factorised embedding's ``weight`` be its stored ``[V, F]`` parameter from now on.
+
+    For models whose own code never reads it as ``[V, D]``: whoever loads or resizes the table by
+    that name (transformers does both) then finds what a checkpoint holds.
+    """
+    assert is_factored(module)
+    module.__dict__[STORED] = True
+
+
 def unfactorize(module: nn.Module, weight: nn.Parameter) -> None:
     """Give an embedding or head its class and a plain ``[V, D]`` weight back."""
     assert hasattr(module, "_embshare_base")
     module._modules.pop("factor", None)
-    module.__dict__.pop(MAP, None)
+    for key in (MAP, STORED):
+        module.__dict__.pop(key, None)
     module.__class__ = cast("type[nn.Module]", module._embshare_base)
     module._parameters["weight"] = weight
 

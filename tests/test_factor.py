@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import embshare
 from embshare import ShareConfig
 from embshare.errors import DerivedWeightError, UnsupportedSourceError
-from embshare.factor import FactorMap
+from embshare.factor import FactorMap, read_as_stored
 from embshare.product import Product
 from tests.conformance.examples import MODELS, VOCABULARY, Example
 
@@ -203,3 +203,17 @@ def test_padding_stays_zero() -> None:
     model.embed(torch.tensor([3, 4])).sum().backward()
     grad = parts(model)[0].grad
     assert grad is not None and float(grad[3].abs().sum()) == 0.0 < float(grad[4].abs().sum())
+
+
+def test_a_model_that_never_reads_it_wide_may_show_what_is_stored() -> None:
+    model = factored(factor_norm=True)
+    table, _ = parts(model)
+    before = model(IDS)
+    read_as_stored(model.embed)
+    assert model.embed.weight is table is model.get_parameter("embed.weight")
+    assert tuple(model.head.weight.shape) == (ROWS, WIDTH), "each layer by itself"
+    torch.testing.assert_close(model(IDS), before, rtol=0, atol=0)
+    model.embed.weight.data = torch.cat([table.data, table.data[:2]])  # as a resized vocabulary
+    assert model.embed(IDS + ROWS - 4).shape == (2, 3, WIDTH)
+    plain = embshare.materialize(model)
+    assert tuple(plain.embed.weight.shape) == (ROWS + 2, WIDTH)

@@ -142,7 +142,7 @@ def hf_conv1d() -> nn.Module:
     """transformers' transposed Linear."""
     from transformers.pytorch_utils import Conv1D
 
-    layer: nn.Module = Conv1D(2 * WIDTH, WIDTH)  # type: ignore[no-untyped-call]
+    layer: nn.Module = Conv1D(2 * WIDTH, WIDTH)
     return layer
 
 

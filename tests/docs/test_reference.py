@@ -5,12 +5,13 @@ from pathlib import Path
 
 import embshare
 import embshare.errors
+from embshare.models import sharebert
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_reference_lists_what_is_public() -> None:
-    pages = (ROOT / "docs" / "reference").glob("*.md")
+    pages = [*(ROOT / "docs" / "reference").glob("*.md"), ROOT / "docs" / "sharebert.md"]
     listed = [
         name
         for page in pages
@@ -19,6 +20,9 @@ def test_the_reference_lists_what_is_public() -> None:
     errors = {f"embshare.errors.{name}" for name in embshare.errors.__all__}
     public = {f"embshare.{name}" for name in embshare.__all__ if name != "__version__"}
     assert len(listed) == len(set(listed))
-    assert public | errors - {"embshare.errors.EmbshareError"} == {
+    model = {f"embshare.models.sharebert.{name}" for name in sharebert.__all__} - {
+        "embshare.models.sharebert.PRESETS"
+    }
+    assert public | model | errors - {"embshare.errors.EmbshareError"} == {
         name for name in listed if not name.startswith("embshare.rules.")
     }
