@@ -67,7 +67,7 @@ class Setting(Value):
     """The start of all weight matrices but the table times this, dense or shared."""
     residual_spread: Positive = 1.0
     """The right factors of low-rank residuals start times this; the left ones start at zero."""
-    width: int = 192
+    model_width: int = 192
     layers: int = 4
 
     @classmethod
@@ -112,7 +112,7 @@ def build(setting: Setting, architecture: Architecture, budget: Budget, seed: in
     config = MatchedConfig(
         architecture=architecture,
         vocab_size=budget.vocabulary,
-        width=setting.width,
+        width=setting.model_width,
         layers=setting.layers,
         dropout=budget.dropout,
     )
@@ -283,7 +283,7 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     for row in cells.values():
         for name, found in row.items():
             first = found[0]["setting"]
-            if first["kind"] == "dense" and first["width"] == full.width:
+            if first["kind"] == "dense" and first["model_width"] == full.model_width:
                 mean = statistics.mean(record["perplexity"] for record in found)
                 base[name] = min(base.get(name, (math.inf, 0)), (mean, found[0]["hidden"]))
     lines = [f"| setting | {' | '.join(names)} |", f"| --- {'| ---: ' * len(names)}|"]

@@ -82,7 +82,7 @@ def front() -> str:
                 for (architecture, _), found in groups.items()
                 if architecture == name
                 and found[0]["setting"]["kind"] == "dense"
-                and found[0]["setting"]["width"] == 192
+                and found[0]["setting"]["model_width"] == 192
             ),
             key=mean,
         )
