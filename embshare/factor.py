@@ -21,7 +21,15 @@ from embshare.errors import DerivedWeightError, UnsupportedSourceError
 from embshare.plan import Source
 from embshare.product import Product
 
-__all__ = ["FactorMap", "Factorization", "factorize", "unfactorize"]
+__all__ = [
+    "FactorMap",
+    "Factorization",
+    "as_factored",
+    "as_stored",
+    "factorize",
+    "is_factored",
+    "unfactorize",
+]
 
 MAP = "_embshare_factor"
 
@@ -207,3 +215,15 @@ def unfactorize(module: nn.Module, weight: nn.Parameter) -> None:
 def is_factored(module: nn.Module) -> bool:
     """Whether this is a factorised embedding or head."""
     return MAP in module.__dict__
+
+
+def as_stored(module: nn.Module) -> None:
+    """Let ``weight`` be the stored ``[V, F]`` table, for a loader that fills it by name."""
+    assert is_factored(module)
+    module.__class__ = cast("type[nn.Module]", module._embshare_base)
+
+
+def as_factored(module: nn.Module) -> None:
+    """Undo `as_stored`."""
+    assert is_factored(module)
+    module.__class__ = _factored_class(type(module))  # type: ignore[arg-type]

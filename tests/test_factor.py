@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import embshare
 from embshare import ShareConfig
 from embshare.errors import DerivedWeightError, UnsupportedSourceError
-from embshare.factor import FactorMap
+from embshare.factor import FactorMap, as_factored, as_stored
 from embshare.product import Product
 from tests.conformance.examples import MODELS, VOCABULARY, Example
 
@@ -203,3 +203,17 @@ def test_padding_stays_zero() -> None:
     model.embed(torch.tensor([3, 4])).sum().backward()
     grad = parts(model)[0].grad
     assert grad is not None and float(grad[3].abs().sum()) == 0.0 < float(grad[4].abs().sum())
+
+
+def test_for_a_loader_a_factorised_embedding_is_what_is_stored_of_it() -> None:
+    embedding: Any = factored().embed
+    kind = type(embedding)
+    as_stored(embedding)
+    assert type(embedding) is nn.Embedding
+    assert embedding.weight.shape == (ROWS, FACTOR)
+    embedding.weight = nn.Parameter(torch.ones(ROWS, FACTOR))
+    as_factored(embedding)
+    assert type(embedding) is kind
+    assert embedding.weight.shape == (ROWS, WIDTH)
+    stored: Any = embedding._parameters["weight"]
+    assert torch.equal(stored, torch.ones(ROWS, FACTOR))
