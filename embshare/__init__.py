@@ -2,6 +2,7 @@
 
 from embshare.caching import cached
 from embshare.checkpoint import load, save
+from embshare.companions import watch
 from embshare.config import ShareConfig
 from embshare.errors import EmbshareError
 from embshare.groups import parameter_groups
@@ -29,3 +30,6 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+watch()  # the one thing that importing embshare does besides defining names
+del watch

@@ -38,10 +38,21 @@ class Value(BaseModel):
 
 
 def _readable(what: str, error: ValidationError) -> InvalidValueError:
-    faults = []
+    faults: list[str] = []
     for fault in error.errors(include_url=False):
         place = ".".join(str(part) for part in fault["loc"])
+        within = fault.get("ctx", {}).get("error")
+        if isinstance(within, InvalidValueError):  # of a value in this one
+            faults += (_moved(place, inner) for inner in within.faults)
+            continue
         has = "" if fault["type"] == "missing" else f", but is {fault['input']!r:.80}"
         message = fault["msg"].removeprefix("Value error, ")
         faults.append(f"`{place}`: {message}{has}" if place else message)
     return InvalidValueError(what=what, faults=faults)
+
+
+def _moved(place: str, fault: str) -> str:
+    """A fault of a value that stands at a place in another one, or in its place."""
+    if not place:
+        return fault
+    return f"`{place}.{fault[1:]}" if fault.startswith("`") else f"`{place}`: {fault}"

@@ -12,19 +12,19 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
-__all__ = ["hide_aliases", "show_aliases"]
+__all__ = ["aliases_of", "hide_aliases", "show_aliases"]
 
 TIES: Final = "_embshare_ties"
 
 
 def hide_aliases(model: nn.Module) -> None:
     """Free ``model.state_dict()`` of aliases; ``load_state_dict`` takes it back strictly."""
-    model.__dict__[TIES] = _aliases(model)
+    model.__dict__[TIES] = aliases_of(model)
     model.register_state_dict_post_hook(_drop)
     model.register_load_state_dict_pre_hook(_restore)
 
 
-def _aliases(model: nn.Module) -> dict[str, str]:
+def aliases_of(model: nn.Module) -> dict[str, str]:
     """Name -> the first name of the same parameter or buffer."""
     first: dict[int, str] = {}
     found: dict[str, str] = {}
@@ -37,13 +37,13 @@ def _aliases(model: nn.Module) -> dict[str, str]:
 
 
 def _drop(model: nn.Module, state: dict[str, Tensor], prefix: str, _: dict[str, Any]) -> None:
-    for name, kept in _aliases(model).items():
+    for name, kept in aliases_of(model).items():
         if prefix + kept in state:
             state.pop(prefix + name, None)
 
 
 def _restore(model: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    for name, kept in (model.__dict__[TIES] | _aliases(model)).items():
+    for name, kept in (model.__dict__[TIES] | aliases_of(model)).items():
         if prefix + name not in state and prefix + kept in state:
             _tie(model, name, kept)
             state[prefix + name] = state[prefix + kept]

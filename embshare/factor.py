@@ -21,7 +21,15 @@ from embshare.errors import DerivedWeightError, UnsupportedSourceError
 from embshare.plan import Source
 from embshare.product import Product
 
-__all__ = ["FactorMap", "Factorization", "factorize", "read_as_stored", "unfactorize"]
+__all__ = [
+    "FactorMap",
+    "Factorization",
+    "as_factored",
+    "as_stored",
+    "factorize",
+    "is_factored",
+    "unfactorize",
+]
 
 MAP = "_embshare_factor"
 STORED = "_embshare_as_stored"
@@ -196,16 +204,6 @@ def factorize(made: Factorization) -> None:
     made.embedding.add_module("factor", made.map)
 
 
-def read_as_stored(module: nn.Module) -> None:
-    """Let a factorised embedding's ``weight`` be its stored ``[V, F]`` parameter from now on.
-
-    For models whose own code never reads it as ``[V, D]``: whoever loads or resizes the table by
-    that name (transformers does both) then finds what a checkpoint holds.
-    """
-    assert is_factored(module)
-    module.__dict__[STORED] = True
-
-
 def unfactorize(module: nn.Module, weight: nn.Parameter) -> None:
     """Give an embedding or head its class and a plain ``[V, D]`` weight back."""
     assert hasattr(module, "_embshare_base")
@@ -219,3 +217,19 @@ def unfactorize(module: nn.Module, weight: nn.Parameter) -> None:
 def is_factored(module: nn.Module) -> bool:
     """Whether this is a factorised embedding or head."""
     return MAP in module.__dict__
+
+
+def as_stored(module: nn.Module) -> None:
+    """Let a factorised embedding's ``weight`` be its stored ``[V, F]`` parameter.
+
+    For loaders and resizers, which know the table by that name and find what a checkpoint holds;
+    and for good where a model's own code never reads it as ``[V, D]``.
+    """
+    assert is_factored(module)
+    module.__dict__[STORED] = True
+
+
+def as_factored(module: nn.Module) -> None:
+    """Undo `as_stored`."""
+    assert is_factored(module)
+    module.__dict__.pop(STORED, None)

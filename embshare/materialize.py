@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from embshare.aliases import show_aliases
 from embshare.bank import Bank
 from embshare.caching import cached
+from embshare.companions import detach
 from embshare.errors import MaterializeError
 from embshare.factor import is_factored, unfactorize
 from embshare.generation import stop_keeping
@@ -50,6 +51,7 @@ def materialize(model: M, *, inplace: bool = False) -> M:
         if is_factored(module):
             unfactorize(module, tables[module])
     _remove(target, bank)
+    detach(target)
     return target
 
 

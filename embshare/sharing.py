@@ -13,6 +13,7 @@ from embshare.aliases import hide_aliases
 from embshare.bank import Bank, Reader
 from embshare.casting import is_cast
 from embshare.columns import Columns
+from embshare.companions import attach
 from embshare.config import ShareConfig
 from embshare.errors import AlreadySharedError, InvalidValueError, PlanMismatchError
 from embshare.factor import Factorization, factorize
@@ -166,6 +167,7 @@ def _apply(model: nn.Module, plan: SharePlan, begin: Begin) -> None:
     _hook(model, by_layer, bank)
     hide_aliases(model)
     keep_while_generating(model)
+    attach(model)
 
 
 def _readers(

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import embshare
 from embshare import ShareConfig
 from embshare.errors import DerivedWeightError, UnsupportedSourceError
-from embshare.factor import FactorMap, read_as_stored
+from embshare.factor import FactorMap, as_factored, as_stored
 from embshare.product import Product
 from tests.conformance.examples import MODELS, VOCABULARY, Example
 
@@ -209,7 +209,7 @@ def test_a_model_that_never_reads_it_wide_may_show_what_is_stored() -> None:
     model = factored(factor_norm=True)
     table, _ = parts(model)
     before = model(IDS)
-    read_as_stored(model.embed)
+    as_stored(model.embed)
     assert model.embed.weight is table is model.get_parameter("embed.weight")
     assert tuple(model.head.weight.shape) == (ROWS, WIDTH), "each layer by itself"
     torch.testing.assert_close(model(IDS), before, rtol=0, atol=0)
@@ -217,3 +217,14 @@ def test_a_model_that_never_reads_it_wide_may_show_what_is_stored() -> None:
     assert model.embed(IDS + ROWS - 4).shape == (2, 3, WIDTH)
     plain = embshare.materialize(model)
     assert tuple(plain.embed.weight.shape) == (ROWS + 2, WIDTH)
+
+
+def test_for_a_loader_a_factorised_embedding_is_what_is_stored_of_it() -> None:
+    embedding: Any = factored().embed
+    as_stored(embedding)
+    assert embedding.weight.shape == (ROWS, FACTOR)
+    embedding.weight = nn.Parameter(torch.ones(ROWS, FACTOR))
+    as_factored(embedding)
+    assert embedding.weight.shape == (ROWS, WIDTH)
+    stored: Any = embedding._parameters["weight"]
+    assert torch.equal(stored, torch.ones(ROWS, FACTOR))

@@ -1,5 +1,6 @@
-"""Models of transformers by folder or hub name."""
+"""Models of transformers: by folder or hub name, and kept in folders that transformers reads."""
 
 from embshare.adapters.huggingface.building import build, has_weights
+from embshare.adapters.huggingface.exporting import export, is_pretrained
 
-__all__ = ["build", "has_weights"]
+__all__ = ["build", "export", "has_weights", "is_pretrained"]

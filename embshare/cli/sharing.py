@@ -9,6 +9,7 @@ import torch
 import typer
 
 import embshare
+from embshare.adapters import huggingface
 from embshare.cli.models import FORMS, build_model
 from embshare.cli.options import with_config
 from embshare.cli.output import check_target, show
@@ -29,14 +30,20 @@ def share_model(
     *,
     config: ShareConfig,
 ) -> None:
-    """Share a model and save it: the table, a projection, biases and norms."""
+    """Share a model and save it: the table, a projection, biases and norms.
+
+    A model of transformers becomes a folder that `from_pretrained` reads, with a model card.
+    """
     _check_folder(out)
     torch.manual_seed(seed)
     built = build_model(model, weights=weights)
     shared = embshare.share_from_embedding(built.model, config)
     show(built.origin)
     show(embshare.summarize(shared))
-    embshare.save(shared, out)
+    if huggingface.is_pretrained(shared):
+        huggingface.export(shared, out, made_from=model)
+    else:
+        embshare.save(shared, out)
     if config.init == "random":
         show(RANDOM)
     show(f"Saved in {out}.")

@@ -103,6 +103,24 @@ def test_share_from_the_trained_weights(tmp_path: Path) -> None:
     assert "start at random" not in told
 
 
+@pytest.mark.filterwarnings("ignore")  # of whatever transformers has to say
+def test_share_writes_a_folder_of_transformers(tmp_path: Path) -> None:
+    from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM
+
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    config = BertConfig(vocab_size=50, hidden_size=16, **sizes)  # type: ignore[arg-type]
+    BertForMaskedLM(config).save_pretrained(tmp_path / "dense")
+    (tmp_path / "dense" / "vocab.txt").write_text("[PAD]\n[UNK]\n")
+    code, told, err = run("share", tmp_path / "dense", "--out", tmp_path / "small", "--factor", 4)
+    assert code == 0, err
+    assert {path.name for path in (tmp_path / "small").iterdir()} == {
+        *("README.md", "config.json", "model.safetensors", "vocab.txt")
+    }
+    model = AutoModelForMaskedLM.from_pretrained(tmp_path / "small")
+    assert str(embshare.summarize(model)) in told
+    assert "BertForMaskedLM.from_pretrained('small')" in (tmp_path / "small/README.md").read_text()
+
+
 def test_share_refuses_a_file_as_its_folder(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()

@@ -35,6 +35,13 @@ def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
+@pytest.mark.filterwarnings("ignore")  # of whatever transformers has to say
+def test_folders_of_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("docs/huggingface.md", {"__name__": "huggingface"})
+    assert {path.name for path in tmp_path.iterdir()} == {"small-bert", "large-bert", "run"}
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
 def test_the_first_three_lines(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

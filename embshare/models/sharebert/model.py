@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from embshare.factor import read_as_stored
+from embshare.companions import detach
+from embshare.factor import as_stored
 from embshare.models.sharebert.config import ShareBertConfig, check
 from embshare.models.sharebert.plain import (
     ShareBertEmbeddings,
@@ -44,7 +45,8 @@ class ShareBertModel(ShareBertPreTrainedModel):
             self.encoder = ShareBertEncoder(config)
             self.pooler = ShareBertPooler(config)
             share_from_embedding(self, sharebert_plan(config), start=False)
-        read_as_stored(self.embeddings.word_embeddings)
+            detach(self)  # its class shares by itself: its folders need no plan
+        as_stored(self.embeddings.word_embeddings)
         self.to_empty(device=device)
         self.post_init()
 

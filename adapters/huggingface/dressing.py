@@ -1,0 +1,90 @@
+"""A shared model as it is stored, while transformers fills it by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+from embshare.aliases import hide_aliases, show_aliases
+from embshare.errors import CheckpointError
+from embshare.factor import as_factored, as_stored, is_factored
+from embshare.layers import SharedLayer
+from embshare.state import require_bank
+
+__all__ = ["dress", "names_of", "tie", "undress"]
+
+
+def undress(model: nn.Module, numbers: Iterable[int]) -> None:
+    """Give a model every name that transformers fills or ties, with what is stored under it.
+
+    Tied parameters are listed under each of their names, a factorised embedding has its stored
+    table, and learned gains their numbers in the folder. No derived weight is asked for:
+    transformers would draw it, perhaps before its table is there.
+
+    Args:
+        model: shared, on meta.
+        numbers: of its weights among all of the plan that was saved.
+    """
+    show_aliases(model)
+    _number(model, numbers)
+    for module in model.modules():
+        if is_factored(module):
+            as_stored(module)
+        if isinstance(module, SharedLayer):
+            module._is_hf_initialized = True
+
+
+def dress(model: nn.Module) -> None:
+    """Undo `undress`."""
+    _number(model, range(len(require_bank(model).relaxations)))
+    for module in model.modules():
+        if is_factored(module):
+            as_factored(module)
+    hide_aliases(model)
+
+
+def _number(model: nn.Module, numbers: Iterable[int]) -> None:
+    modules = require_bank(model).relaxations._modules
+    if own := list(modules.values()):
+        modules.clear()
+        modules.update(zip(map(str, numbers), own, strict=True))
+
+
+def tie(model: nn.Module, ties: Mapping[str, str]) -> None:
+    """Make parameters one, whatever the configuration says.
+
+    Args:
+        model: what it does not have is passed over.
+        ties: name -> the name of the parameter that takes its place.
+    Raises:
+        CheckpointError: they are of different shapes.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for alias, first in ties.items():
+        owner, _, leaf = alias.rpartition(".")
+        source, _, stored = first.rpartition(".")
+        if owner in modules and source in modules:
+            mine, theirs = modules[owner]._parameters, modules[source]._parameters
+            if leaf in mine and stored in theirs:
+                _check_same(alias, mine[leaf], first, theirs[stored])
+                mine[leaf] = theirs[stored]
+
+
+def _check_same(alias: str, mine: Any, first: str, theirs: Any) -> None:
+    if mine.shape != theirs.shape:
+        raise CheckpointError(
+            path=alias,
+            finding=f"of shape {tuple(mine.shape)} is tied to `{first}` of {tuple(theirs.shape)}",
+            way_out="Save the model again, or take another copy of the folder.",
+        )
+
+
+def names_of(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    """Every parameter's name -> all names of that parameter."""
+    found = dict(model.named_parameters(remove_duplicate=False))
+    groups: dict[int, tuple[str, ...]] = {}
+    for name, parameter in found.items():
+        groups[id(parameter)] = (*groups.get(id(parameter), ()), name)
+    return {name: groups[id(parameter)] for name, parameter in found.items()}

@@ -1,0 +1,81 @@
+"""What a folder's weights hold, by their headers: checked before any of them is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from embshare.adapters.huggingface.gains import as_tensors, check_gain
+from embshare.bank import Bank
+from embshare.errors import CheckpointError
+from embshare.factor import FactorMap
+from embshare.layers import SharedLayer
+from embshare.plan import SharePlan
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["check_files"]
+
+
+def check_files(
+    model: PreTrainedModel, files: Iterable[str], plan: SharePlan, ties: Mapping[str, str]
+) -> None:
+    """Look for all that sharing stores besides the table, and for the biases of shared layers.
+
+    transformers would only warn of a missing tensor, and leave its memory as it found it.
+
+    Args:
+        model: shared, on meta.
+        files: with the weights; where one is no safetensors file, nothing is checked.
+        plan: of the model that was saved.
+        ties: name of a parameter -> the first name of the same one, under which it is stored.
+    Raises:
+        CheckpointError: a tensor is absent, of another shape or of another plan, or a file cannot
+            be read.
+    """
+    files = list(files)
+    if not files or not all(str(file).endswith(".safetensors") for file in files):
+        return
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in files:
+        shapes |= _read(file, as_tensors(plan))
+    prefix = f"{model.base_model_prefix}."
+    for name, needs in _own(model):
+        first = ties.get(name, name)
+        spellings = (first, prefix + first, first.removeprefix(prefix))
+        has = next((shapes[spelling] for spelling in spellings if spelling in shapes), None)
+        if has != needs:
+            raise CheckpointError(
+                path=model.config.name_or_path,
+                finding=f"`{name}` must be of shape {needs}, but is {has or 'absent'}",
+                way_out="Its weights and its config.json are of two saves: save it again.",
+            )
+
+
+def _read(file: str, gains: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor in a file, in which the gains are compared with the plan's."""
+    try:
+        with safe_open(file, "pt", device="cpu") as opened:
+            shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}
+            for name, gain in gains.items():
+                if shapes.get(name) == gain.shape:
+                    check_gain(name, gain, opened.get_tensor(name))
+            return shapes
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            path=file,
+            finding=f"cannot be read ({error})",
+            way_out="Save it again, or take another copy.",
+        ) from error
+
+
+def _own(model: nn.Module) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """What only a shared model stores, and what else its shared layers do: biases."""
+    for path, module in model.named_modules():
+        if isinstance(module, (Bank, FactorMap, SharedLayer)):
+            for name, parameter in module.named_parameters(path):
+                yield name, tuple(parameter.shape)

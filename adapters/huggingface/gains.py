@@ -1,0 +1,60 @@
+"""What stands in the place of derived weights in a folder: the gain of their slot, one number.
+
+Code that has not imported embshare would draw those weights at random and only warn. A single
+number in the place of a matrix is a wrong shape, which transformers refuses to load. And it tells
+whether weights and plan belong together: two random starts of one model have different gains.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from embshare.errors import CheckpointError
+from embshare.plan import SharePlan
+from embshare.state import require_bank
+
+__all__ = ["accept_gains", "as_tensors", "check_gain", "refuse_gains"]
+
+
+def as_tensors(plan: SharePlan) -> dict[str, Tensor]:
+    """Name of each slot's first weight -> ``[1]``, the slot's gain."""
+    plain: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}  # whatever the defaults are
+    return {slot.weights[0]: torch.tensor([slot.gain], **plain) for slot in plan.slots}
+
+
+def check_gain(name: str, needs: Tensor, has: Tensor) -> None:
+    """Hold a gain that was stored, perhaps cast since, to that of a plan.
+
+    Raises:
+        CheckpointError: they differ.
+    """
+    if torch.equal(needs.to(has.dtype), has.cpu()):
+        return
+    raise CheckpointError(
+        path=name,
+        finding=f"was stored with gain {has.item():.6g}, but is derived with {needs.item():.6g}: "
+        "weights and plan are of two models",
+        way_out="Take both from one folder, by from_pretrained.",
+    )
+
+
+def accept_gains(model: nn.Module) -> None:
+    """Let a shared model load the file of a folder as the state dict that it is."""
+    model.register_load_state_dict_pre_hook(_take)
+
+
+def refuse_gains(model: nn.Module) -> None:
+    """Undo `accept_gains`."""
+    hooks = model._load_state_dict_pre_hooks
+    for number, hook in list(hooks.items()):
+        if getattr(hook, "hook", hook) is _take:
+            del hooks[number]
+
+
+def _take(model: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    for name, needs in as_tensors(require_bank(model).plan).items():
+        if prefix + name in state and state[prefix + name].shape == needs.shape:
+            check_gain(name, needs, state.pop(prefix + name))

@@ -1,0 +1,137 @@
+"""Sharing as transformers knows methods that change how weights are stored: as a quantizer.
+
+It is one while a folder is being loaded, and leaves no trace: what `from_pretrained` returns is
+the same model that `share_from_embedding` returns, quantized in nobody's eyes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers.quantizers.base import HfQuantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from embshare.adapters.huggingface.dressing import dress, names_of, tie, undress
+from embshare.adapters.huggingface.entry import METHOD, parse
+from embshare.adapters.huggingface.files import check_files
+from embshare.adapters.huggingface.refit import naming, readers_kept, refit
+from embshare.errors import CheckpointError, EmbshareError
+from embshare.sharing import share_from_embedding
+
+if TYPE_CHECKING:  # this module is imported while transformers still is
+    from transformers import PreTrainedModel
+
+__all__ = ["SharingConfig", "SharingQuantizer"]
+
+
+class SharingConfig(QuantizationConfigMixin):
+    """The entry of a ``config.json``, checked as soon as transformers reads it."""
+
+    def __init__(self, **entry: Any) -> None:
+        """Read the entry.
+
+        Raises:
+            CheckpointError: of a newer format, or of values that cannot be.
+        """
+        self.quant_method = METHOD  # type: ignore[assignment]  # transformers lists its own alone
+        self.entry = parse(entry)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry as JSON has it."""
+        return self.entry.model_dump(mode="json")
+
+
+class SharingQuantizer(HfQuantizer):
+    """Shares a model on meta by the plan of its folder, before its weights are loaded."""
+
+    quantization_config: SharingConfig
+    ties: Mapping[str, str]
+
+    def update_device_map(self, device_map: Any) -> Any:
+        """A shared model stands on one device: every layer reads from the same table.
+
+        Raises:
+            CheckpointError: the map names several.
+        """
+        if isinstance(device_map, str):  # "auto" and its like: a single device is already a map
+            return {"": _device()}
+        if device_map is not None and len(devices := set(map(str, device_map.values()))) > 1:
+            raise CheckpointError(
+                path="device_map",
+                finding=f"places a shared model on several devices ({', '.join(sorted(devices))}), "
+                "but all its layers read from one table",
+                way_out="Name one device, or load it and call embshare.materialize(model).",
+            )
+        return device_map and {"": next(iter(device_map.values()))}
+
+    def _process_model_before_weight_loading(self, model: PreTrainedModel, **context: Any) -> None:
+        saved = self.quantization_config.entry
+        same_class = type(model).__name__ in (model.config.architectures or ())
+        if not same_class:
+            model.tie_weights()  # transformers 5 does nothing here, and knows ties by name instead
+            tie(model, getattr(model, "all_tied_weights_keys", {}))
+        here = naming(names_of(model), model.base_model_prefix)
+        self.ties = {here(alias): here(first) for alias, first in saved.ties.items()}
+        tie(model, self.ties)
+        names = names_of(model)
+        try:
+            plan = saved.plan if same_class else refit(saved.plan, names, here)
+            share_from_embedding(model, plan, start=False)
+        except EmbshareError as error:
+            raise CheckpointError(
+                path=model.config.name_or_path,
+                finding=f"its plan does not fit this {type(model).__name__} ({error})",
+                way_out="Load it into the class that was saved, or save it again.",
+            ) from error
+        undress(model, readers_kept(saved.plan, names, here))
+        check_files(model, context.get("checkpoint_files") or (), saved.plan, self.ties)
+        derived = {*saved.plan.weights(), *plan.weights()}
+        _ignore(model, "_keys_to_ignore_on_load_unexpected", derived)  # their gains
+        _ignore(model, "_keys_to_ignore_on_load_missing", self.ties)
+
+    def _process_model_after_weight_loading(self, model: PreTrainedModel, **_: Any) -> None:
+        tie(model, self.ties)
+        dress(model)
+        for key in ("hf_quantizer", "is_quantized", "quantization_method"):
+            model.__dict__.pop(key, None)
+        for module in model.modules():
+            for key in ("quantization_config", "_is_quantized"):
+                getattr(getattr(module, "config", None), "__dict__", {}).pop(key, None)
+
+    def is_serializable(self, *_: Any) -> bool:
+        """It is saved as it was shared."""
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        """Every stored parameter is."""
+        return True
+
+    @property
+    def is_qat_trainable(self) -> bool:
+        """No adapters are needed."""
+        return True
+
+    @property
+    def is_compileable(self) -> bool:
+        """As the dense model is."""
+        return True
+
+
+def _device() -> torch.device:
+    """The accelerator of this machine, or its CPU."""
+    accelerator = getattr(torch, "accelerator", None)  # torch 2.6 has it
+    found = (
+        accelerator.current_accelerator() if accelerator and accelerator.is_available() else None
+    )
+    return found or torch.device("cpu")
+
+
+def _ignore(model: PreTrainedModel, what: str, names: Iterable[str]) -> None:
+    """Have names that are neither missed nor unexpected left out of the report of the loading."""
+    known = getattr(model, what)
+    kind = set if isinstance(known, set) else list
+    setattr(model, what, kind([*(known or ()), *(f"^{re.escape(name)}$" for name in names)]))

@@ -1,0 +1,133 @@
+"""`save_pretrained` of a shared model: a plain folder of transformers, with the plan in it.
+
+The plan stands in the configuration while the folder is written, and at no other time: to the
+rest of transformers a shared model is an ordinary one, which may be trained, cast and moved.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from torch import Tensor, nn
+
+from embshare.adapters.huggingface.entry import Entry
+from embshare.adapters.huggingface.gains import as_tensors
+from embshare.adapters.huggingface.refit import only
+from embshare.aliases import aliases_of
+from embshare.errors import CheckpointError
+from embshare.layers import SharedLayer
+from embshare.plan import SharePlan
+from embshare.sharing import BANK
+from embshare.state import require_bank
+
+__all__ = ["keep_saving", "stop_saving"]
+
+NAME: Final = "save_pretrained"
+
+
+class Saving:
+    """A model's own `save_pretrained`, with its plan; copies and pickles follow their model."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.__name__ = NAME
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        return getattr(type(self.model), NAME).__doc__  # type: ignore[no-any-return]
+
+    def __call__(
+        self,
+        save_directory: Any,
+        is_main_process: bool = True,
+        state_dict: Mapping[str, Tensor] | None = None,
+        **options: Any,
+    ) -> Any:
+        """As the class has it.
+
+        Raises:
+            NotSharedError: this is a part of a shared model, whose bank it would leave behind.
+            CheckpointError: it is quantized too, or a module stands between it and a shared layer.
+        """
+        model = self.model
+        bank = require_bank(model)
+        plain = getattr(type(model), NAME)
+        if getattr(model, "_hf_peft_config_loaded", False):  # writes the adapter alone
+            return plain(model, save_directory, is_main_process, state_dict, **options)
+        if getattr(model, "hf_quantizer", None) is not None:
+            raise CheckpointError(
+                path=save_directory,
+                finding="has place for one method in its configuration, but the model is "
+                f"quantized by {model.quantization_method} too",
+                way_out="Use embshare.save(model, folder).",
+            )
+        state = _without_dead(model, model.state_dict() if state_dict is None else state_dict)
+        plan = _plan_now(model, bank.plan, state)
+        state |= as_tensors(plan)
+        if "save_original_format" in inspect.signature(plain).parameters:
+            options["save_original_format"] = False  # names in the file are those of the plan
+        with _described(model, Entry(plan=plan, ties=aliases_of(model))):
+            return plain(model, save_directory, is_main_process, state, **options)
+
+
+def _without_dead(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without the relaxations of layers that were replaced; the others move up."""
+    alive = set(model.modules())
+    new: dict[str, str] = {}
+    for number, reader in enumerate(require_bank(model).readers):
+        if any(layer in alive for layer, _ in reader.places):
+            new[f"{BANK}.relaxations.{number}."] = f"{BANK}.relaxations.{len(new)}."
+    kept = {}
+    for name, tensor in state.items():
+        old = name[: name.rfind(".") + 1]
+        if not old.startswith(f"{BANK}.relaxations."):
+            kept[name] = tensor
+        elif old in new:
+            kept[new[old] + name[len(old) :]] = tensor
+    return kept
+
+
+def _plan_now(model: nn.Module, plan: SharePlan, state: Mapping[str, Tensor]) -> SharePlan:
+    """The plan without weights that are stored by now, as a resized head is."""
+    derived = {
+        f"{path}.{name}"
+        for path, layer in model.named_modules(remove_duplicate=False)
+        if isinstance(layer, SharedLayer)
+        for name in layer._embshare_names
+    }
+    for name in plan.weights():
+        if name not in derived and name not in state:
+            raise CheckpointError(
+                path=name,
+                finding="is neither derived nor stored, as when an adapter wraps its layer",
+                way_out="Save the adapter, or take it off first.",
+            )
+    return only(plan, derived)
+
+
+@contextmanager
+def _described(model: Any, entry: Entry) -> Iterator[None]:
+    """The entry in a model's configuration, for the length of a block."""
+    config = model.config
+    before = config.__dict__.get("quantization_config")
+    config.quantization_config = entry.model_dump(mode="json")
+    try:
+        yield
+    finally:
+        del config.quantization_config
+        if before is not None:
+            config.quantization_config = before
+
+
+def keep_saving(model: nn.Module) -> None:
+    """Wrap `save_pretrained` of a model of transformers."""
+    model.__dict__[NAME] = Saving(model)
+
+
+def stop_saving(model: nn.Module) -> None:
+    """Undo `keep_saving`."""
+    if isinstance(model.__dict__.get(NAME), Saving):
+        del model.__dict__[NAME]
