@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.table import Table
 
 from embshare.tasks.benchmark.config import TaskName
@@ -14,19 +15,26 @@ def make_table(report: BenchmarkReport, task: TaskName) -> Table:
     """One task's rows: what is stored, read and written, how good it is, and what it costs."""
     (found,) = (record for record in report.tasks if record.name == task)
     seeds = len(report.config.seeds)
-    table = Table(
+    table = Table(  # fits into 80 characters, without a number cut off
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        pad_edge=False,
         title=f"{task.replace('_', ' ')}: {found.data.get('text', '')}",
         caption=f"means ± standard deviation over {seeds} seed{'s' * (seeds > 1)}; "
         "peak memory is the process's, in brackets what training added",
     )
-    table.add_column("architecture")
-    table.add_column("method")
     metric = found.metric
-    for heading in ("stored", "read", "bytes on disk"):
-        table.add_column(heading, justify="right")
-    table.add_column(f"{metric.label} ({metric.better} is better)", justify="right")
-    table.add_column("ms per step", justify="right")
-    table.add_column("peak MiB", justify="right")
+    for heading in ("model", "method"):
+        table.add_column(heading, no_wrap=True)
+    for heading in (
+        "stored",
+        "read",
+        "bytes\non disk",
+        metric.label.replace(" ", "\n") + f"\n({metric.better}\nis better)",
+        "ms per\nstep",
+        "peak\nMiB",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
     before = None
     for row in report.rows(task):
         if before not in (None, row.architecture):

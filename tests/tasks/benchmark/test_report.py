@@ -50,14 +50,16 @@ def test_numbers_have_the_digits_that_they_are_worth(spread: Spread, shown: str)
 
 def test_the_table_has_all_four_kinds_of_size_and_the_spread(report: BenchmarkReport) -> None:
     text = StringIO()
-    Console(width=160, file=text).print(make_table(report, "language_modelling"))
+    Console(width=80, file=text).print(make_table(report, "language_modelling"))
     lines = text.getvalue().splitlines()
-    for heading in ("stored", "read", "bytes on disk", "test perplexity", "ms per step", "peak"):
-        assert heading in lines[2]
+    assert "…" not in text.getvalue(), "a number is cut off"
+    heading = "".join(lines[: next(i for i, line in enumerate(lines) if "─" in line)])
+    for word in ("stored", "read", "bytes", "disk", "perplexity", "(lower", "ms per", "peak"):
+        assert word in heading
     (line,) = (line for line in lines if "attention" in line and "veps" in line)
     for cell in ("200,000", "600,000", "800,000", "141.0 ± 1.4", "12.5 ± 0.0", "900 (+40)"):
         assert cell in line
-    assert "over 2 seeds" in lines[-1]
+    assert "over 2 seeds" in text.getvalue()
 
 
 @pytest.mark.parametrize(
