@@ -7,13 +7,14 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from embshare.factor import read_as_stored
+from embshare.models.hub import tuple_on_request
 from embshare.models.sharebert.config import ShareBertConfig, check
 from embshare.models.sharebert.plain import (
     ShareBertEmbeddings,
     ShareBertEncoder,
     ShareBertPooler,
 )
-from embshare.models.sharebert.pretrained import ShareBertPreTrainedModel, tuple_on_request
+from embshare.models.sharebert.pretrained import ShareBertPreTrainedModel
 from embshare.models.sharebert.sharing import sharebert_plan
 from embshare.sharing import share_from_embedding
 
