@@ -105,7 +105,8 @@ class ElcBertAttention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """``[..., T, H]`` to ``[..., A, T, H / A]``."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+        parted: Tensor = x.unflatten(-1, (self.heads, -1))
+        return parted.transpose(-3, -2)
 
 
 def _attend(scores: Tensor, padding: Tensor | None) -> Tensor:

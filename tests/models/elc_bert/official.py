@@ -78,7 +78,7 @@ def distance(ours: Tensor, theirs: Tensor) -> float:
 
 def outputs_apart(variant: str) -> float:
     """The worst distance of any output of a new model from the official one."""
-    made, official = model(variant).eval(), under(f"{variant}/")
+    made, official = model(variant).train(False), under(f"{variant}/")
     found = made(**batch(), output_hidden_states=True)
     long = made.bert(arrays()["batch/long_ids"]).last_hidden_state
     return max(

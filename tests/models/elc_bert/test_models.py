@@ -67,7 +67,7 @@ def loss_of(model: nn.Module) -> Tensor:
 
 
 def test_matrices_start_from_the_cut_distribution() -> None:
-    sizes = {"hidden_size": 192, "intermediate_size": 256, "vocab_size": 2000}
+    sizes: dict[str, Any] = {"hidden_size": 192, "intermediate_size": 256, "vocab_size": 2000}
     model = built(ElcBertForMaskedLM, position_bucket_size=16, **sizes)
     spread = math.sqrt(2 / (5 * 192))
     for name, parameter in model.named_parameters():
@@ -228,7 +228,7 @@ def test_the_trainer_takes_it_as_its_own(tmp_path: Path) -> None:
 
 
 def test_dropout_is_where_it_is_officially() -> None:
-    rates = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.2}
+    rates: dict[str, Any] = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.2}
     model = built(ElcBertForMaskedLM, num_hidden_layers=2, **rates).train()
     found: list[tuple[float, tuple[int, ...]]] = []
     for part in model.modules():
