@@ -6,7 +6,7 @@ matplotlib, of the extra ``plot``, is imported where a picture is drawn. Lengths
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FORMATS", "check_format", "draw_plan", "make_figure"]
+__all__ = ["FORMATS", "check_format", "draw_plan", "make_figure", "write_figure"]
 
 FORMATS: Final = (".pdf", ".png", ".svg")
 """Suffixes of a picture."""
@@ -51,8 +51,23 @@ def draw_plan(plan: SharePlan, path: str | Path) -> None:
         InvalidValueError: the suffix is none of `FORMATS`.
         CheckpointError: the file cannot be written.
     """
+    write_figure(lambda: make_figure(plan), path, what="draw_plan")
+
+
+def write_figure(make: Callable[[], Figure], path: str | Path, *, what: str) -> None:
+    """Write a figure in the format that the suffix names; the same figure gives the same bytes.
+
+    Args:
+        make: makes it, under matplotlib's own defaults, which no user's settings change.
+        path: of the file.
+        what: who asks, for an error's text.
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+        InvalidValueError: the suffix is none of `FORMATS`.
+        CheckpointError: the file cannot be written.
+    """
     path = Path(path)
-    check_format(path)
+    check_format(path, what=what)
     try:
         import matplotlib
     except ModuleNotFoundError as error:
@@ -61,7 +76,7 @@ def draw_plan(plan: SharePlan, path: str | Path) -> None:
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams |= {"svg.hashsalt": "embshare", "hatch.linewidth": 0.6}
-        figure = make_figure(plan)
+        figure = make()
         try:
             figure.savefig(path, dpi=150, metadata={dated: None})
         except OSError as error:
@@ -70,15 +85,15 @@ def draw_plan(plan: SharePlan, path: str | Path) -> None:
             ) from error
 
 
-def check_format(path: Path) -> None:
-    """Refuse a file that `draw_plan` could not write.
+def check_format(path: Path, *, what: str = "draw_plan") -> None:
+    """Refuse a file that `write_figure` could not write.
 
     Raises:
         InvalidValueError: the suffix is none of `FORMATS`.
     """
     if path.suffix not in FORMATS:
         fault = f"`path` must end in {', '.join(FORMATS)}, but is {str(path)!r}"
-        raise InvalidValueError(what="draw_plan", faults=[fault])
+        raise InvalidValueError(what=what, faults=[fault])
 
 
 def make_figure(plan: SharePlan) -> Figure:

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import embshare
 import embshare.errors
-from embshare.models import sharebert
+from embshare.models import elc_bert, sharebert
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_reference_lists_what_is_public() -> None:
-    pages = [*(ROOT / "docs" / "reference").glob("*.md"), ROOT / "docs" / "sharebert.md"]
+    docs = ROOT / "docs"
+    pages = [*(docs / "reference").glob("*.md"), docs / "sharebert.md", docs / "elc-bert.md"]
     listed = [
         name
         for page in pages
@@ -20,9 +21,9 @@ def test_the_reference_lists_what_is_public() -> None:
     errors = {f"embshare.errors.{name}" for name in embshare.errors.__all__}
     public = {f"embshare.{name}" for name in embshare.__all__ if name != "__version__"}
     assert len(listed) == len(set(listed))
-    model = {f"embshare.models.sharebert.{name}" for name in sharebert.__all__} - {
-        "embshare.models.sharebert.PRESETS"
-    }
-    assert public | model | errors - {"embshare.errors.EmbshareError"} == {
+    models = {
+        f"{model.__name__}.{name}" for model in (elc_bert, sharebert) for name in model.__all__
+    } - {"embshare.models.sharebert.PRESETS"}
+    assert public | models | errors - {"embshare.errors.EmbshareError"} == {
         name for name in listed if not name.startswith("embshare.rules.")
     }

@@ -3,15 +3,7 @@
 Importing this package imports transformers and registers the classes with its Auto classes.
 """
 
-from embshare.errors import MissingPackageError
-
-try:
-    import transformers  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != "transformers":
-        raise  # it is installed; something that it imports is not
-    raise MissingPackageError(package="transformers", extra="hf") from error
-
+from embshare.models import hub  # noqa: F401  (first: it says what to install)
 from embshare.models.sharebert.config import ShareBertConfig
 from embshare.models.sharebert.heads import (
     ShareBertForMaskedLM,

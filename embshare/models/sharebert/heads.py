@@ -12,10 +12,11 @@ from transformers.modeling_outputs import (
     SequenceClassifierOutput,
 )
 
+from embshare.models.hub import tuple_on_request
 from embshare.models.sharebert.config import ShareBertConfig
 from embshare.models.sharebert.model import ShareBertModel
 from embshare.models.sharebert.plain import PredictionHead
-from embshare.models.sharebert.pretrained import ShareBertPreTrainedModel, tuple_on_request
+from embshare.models.sharebert.pretrained import ShareBertPreTrainedModel
 
 __all__ = [
     "ShareBertForMaskedLM",

@@ -8,13 +8,14 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from embshare.companions import detach
 from embshare.factor import as_stored
+from embshare.models.hub import tuple_on_request
 from embshare.models.sharebert.config import ShareBertConfig, check
 from embshare.models.sharebert.plain import (
     ShareBertEmbeddings,
     ShareBertEncoder,
     ShareBertPooler,
 )
-from embshare.models.sharebert.pretrained import ShareBertPreTrainedModel, tuple_on_request
+from embshare.models.sharebert.pretrained import ShareBertPreTrainedModel
 from embshare.models.sharebert.sharing import sharebert_plan
 from embshare.sharing import share_from_embedding
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping
 from typing import Final
 
-import torch
 from torch import Tensor
 
 from embshare.errors import CheckpointError
+from embshare.models.official import PLACE, require_fit
 from embshare.models.sharebert.config import ShareBertConfig
 from embshare.models.sharebert.heads import ShareBertForMaskedLM, ShareBertForSequenceClassification
 from embshare.models.sharebert.model import ShareBertModel
@@ -51,7 +50,6 @@ HEADS: Final = (
     (r"cls\.predictions\.bias", r"decoder.bias"),
     (r"classifier\.(\w+)", r"classifier.\1"),
 )
-WAY_OUT: Final = "Pass the settings that the checkpoint was trained with, as a ShareBertConfig."
 
 
 def convert_official_state_dict(
@@ -75,18 +73,7 @@ def convert_official_state_dict(
     names = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
     kind = _kind(names)
     converted = {_convert(name, kind): tensor for name, tensor in names.items()}
-    with torch.device("meta"):
-        ours = kind(copy.deepcopy(config))  # a model writes into its own
-    wanted = {name: tensor.shape for name, tensor in ours.state_dict().items()}
-    for name in sorted(wanted.keys() | converted.keys()):
-        has = tuple(converted[name].shape) if name in converted else "absent"
-        needs = tuple(wanted[name]) if name in wanted else "absent"
-        if has != needs:
-            raise CheckpointError(
-                path="the official checkpoint",
-                finding=f"`{name}` must be {needs} for a {kind.__name__}, but is {has}",
-                way_out=WAY_OUT,
-            )
+    require_fit(converted, kind, config)
     return converted
 
 
@@ -108,7 +95,7 @@ def _convert(name: str, kind: type[ShareBertPreTrainedModel]) -> str:
         if prefix and re.fullmatch(pattern, name):
             return re.sub(pattern, ours, name)
     raise CheckpointError(
-        path="the official checkpoint",
+        path=PLACE,
         finding=f"`{name}` belongs to no {kind.__name__}",
         way_out="Convert a pre-LN encoder, masked language model or classifier.",
     )

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
 import torch
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.utils.generic import can_return_tuple
 
 from embshare.columns import Columns
 from embshare.factor import FactorMap
@@ -20,14 +16,7 @@ from embshare.models.sharebert.plain import (
     ShareBertPooler,
 )
 
-__all__ = ["ShareBertPreTrainedModel", "tuple_on_request"]
-
-Forward = TypeVar("Forward", bound=Callable[..., Any])
-
-
-def tuple_on_request(forward: Forward) -> Forward:
-    """``return_dict=False``, in a call or in the config, turns what it returns into a tuple."""
-    return cast("Forward", can_return_tuple(forward))
+__all__ = ["ShareBertPreTrainedModel"]
 
 
 class ShareBertPreTrainedModel(PreTrainedModel):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
 )
 
+from embshare.models import hub
 from embshare.models.sharebert.config import ShareBertConfig
 from embshare.models.sharebert.heads import (
     ShareBertForMaskedLM,
@@ -23,12 +23,12 @@ __all__ = ["register"]
 
 def register() -> None:
     """Make a ``config.json`` of model type ``sharebert`` known; again changes nothing."""
-    AutoConfig.register(ShareBertConfig.model_type, ShareBertConfig, exist_ok=True)
-    AutoModel.register(ShareBertConfig, ShareBertModel, exist_ok=True)
-    AutoModelForMaskedLM.register(ShareBertConfig, ShareBertForMaskedLM, exist_ok=True)
-    AutoModelForSequenceClassification.register(
-        ShareBertConfig, ShareBertForSequenceClassification, exist_ok=True
-    )
-    AutoModelForQuestionAnswering.register(
-        ShareBertConfig, ShareBertForQuestionAnswering, exist_ok=True
+    hub.register(
+        ShareBertConfig,
+        {
+            AutoModel: ShareBertModel,
+            AutoModelForMaskedLM: ShareBertForMaskedLM,
+            AutoModelForSequenceClassification: ShareBertForSequenceClassification,
+            AutoModelForQuestionAnswering: ShareBertForQuestionAnswering,
+        },
     )

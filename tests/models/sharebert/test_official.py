@@ -276,8 +276,8 @@ def refused(official: dict[str, Tensor], **settings: Any) -> str:
 def test_a_checkpoint_of_another_size_is_refused() -> None:
     assert refused(state_dict("mlm"), factor_size=12) == (
         "`the official checkpoint`: `bert.embeddings.word_embeddings.factor.norm_in.bias` must be "
-        "(12,) for a ShareBertForMaskedLM, but is (8,). Pass the settings that the checkpoint was "
-        "trained with, as a ShareBertConfig."
+        "(12,) in ShareBertForMaskedLM, but is (8,). Pass the settings that the checkpoint was "
+        "trained with to ShareBertConfig."
     )
     assert "`bert.encoder.layers.3.attention_norm.bias` must be (24,)" in refused(
         state_dict("classifier"), num_hidden_layers=4
