@@ -72,14 +72,14 @@ def mask_words(
     hidden = _uniform(positions, generator) < config.mask_share
     masks = torch.full_like(positions, config.mask_token_id)
     return Masked(
-        input_ids=replace_words(input_ids, masks, positions * hidden)[0],
+        input_ids=replace_words(input_ids, masks, positions * hidden),
         positions=positions,
         words=input_ids.gather(1, positions) * scored,
         scored=scored,
     )
 
 
-def replace_words(input_ids: Tensor, words: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+def replace_words(input_ids: Tensor, words: Tensor, positions: Tensor) -> Tensor:
     """Put other words at some positions; one at position 0 is ignored.
 
     Officially, and so here, several words for one position are averaged: the floor of the mean of
@@ -90,7 +90,7 @@ def replace_words(input_ids: Tensor, words: Tensor, positions: Tensor) -> tuple[
         words: ``[B, M]``.
         positions: ``[B, M]``.
     Returns:
-        The new ``[B, T]``, and a mask ``[B, T]`` of the positions that were written to.
+        ``[B, T]``.
     Source:
         The official ``pretrain_helpers.scatter_update``.
     """
@@ -99,7 +99,7 @@ def replace_words(input_ids: Tensor, words: Tensor, positions: Tensor) -> tuple[
     written = times > 0
     written[:, 0] = False
     mean = total.div(times.clamp(min=1), rounding_mode="floor")
-    return torch.where(written, mean, input_ids), written
+    return torch.where(written, mean, input_ids)
 
 
 def draw_words(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -126,8 +126,8 @@ class ConvBertForPreTraining(ConvBertPreTrainedModel):
         words = self.score_masked(masked, attention_mask, token_type_ids)
         missed = F.cross_entropy(words.transpose(1, 2), masked.words, reduction="none")
         drawn = draw_words(words, generator)
-        corrupted, written = replace_words(input_ids, drawn, masked.positions)
-        replaced = (written & (corrupted != input_ids)).long()
+        corrupted = replace_words(input_ids, drawn, masked.positions)
+        replaced = (corrupted != input_ids).long()
         states = self.convbert(corrupted, attention_mask, token_type_ids, return_dict=True)
         logits = self.discriminator_head(states.last_hidden_state)
         wrong = F.binary_cross_entropy_with_logits(
