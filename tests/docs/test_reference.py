@@ -5,13 +5,17 @@ from pathlib import Path
 
 import embshare
 import embshare.errors
-from embshare.models import sharebert
+from embshare.models import convbert, sharebert
 
 ROOT = Path(__file__).resolve().parents[2]
+FAMILIES = {"convbert": convbert, "sharebert": sharebert}
 
 
 def test_the_reference_lists_what_is_public() -> None:
-    pages = [*(ROOT / "docs" / "reference").glob("*.md"), ROOT / "docs" / "sharebert.md"]
+    pages = [
+        *(ROOT / "docs" / "reference").glob("*.md"),
+        *(ROOT / "docs" / f"{family}.md" for family in FAMILIES),
+    ]
     listed = [
         name
         for page in pages
@@ -20,9 +24,12 @@ def test_the_reference_lists_what_is_public() -> None:
     errors = {f"embshare.errors.{name}" for name in embshare.errors.__all__}
     public = {f"embshare.{name}" for name in embshare.__all__ if name != "__version__"}
     assert len(listed) == len(set(listed))
-    model = {f"embshare.models.sharebert.{name}" for name in sharebert.__all__} - {
-        "embshare.models.sharebert.PRESETS"
+    models = {
+        f"embshare.models.{family}.{name}"
+        for family, package in FAMILIES.items()
+        for name in package.__all__
+        if name != "PRESETS"
     }
-    assert public | model | errors - {"embshare.errors.EmbshareError"} == {
+    assert public | models | errors - {"embshare.errors.EmbshareError"} == {
         name for name in listed if not name.startswith("embshare.rules.")
     }

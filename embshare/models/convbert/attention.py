@@ -86,11 +86,14 @@ class MixedAttention(nn.Module):
 
     def attend(self, query: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
         """The attending heads' values side by side, ``[B, T, N S]``."""
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in (query, self.key(x), self.value(x))
+        )
         seen = F.scaled_dot_product_attention(
-            *(
-                part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-                for part in (query, self.key(x), self.value(x))
-            ),
+            query,
+            key,
+            value,
             attn_mask=mask,
             dropout_p=self.attention_dropout if self.training else 0.0,
         )

@@ -134,18 +134,13 @@ class ConvBertConfig(PretrainedConfig):
         self.layer_norm_eps = layer_norm_eps
         self.generator_hidden_ratio = generator_hidden_ratio
         self.generator_layer_ratio = generator_layer_ratio
-        self.generator_weight = generator_weight
-        self.discriminator_weight = discriminator_weight
-        self.mask_probability = mask_probability
+        self.generator_weight, self.discriminator_weight = generator_weight, discriminator_weight
+        self.mask_probability, self.mask_share = mask_probability, mask_share
         self.max_predictions = max_predictions
-        self.mask_share = mask_share
-        self.answer_hidden_size = answer_hidden_size
-        self.answer_beams = answer_beams
+        self.answer_hidden_size, self.answer_beams = answer_hidden_size, answer_beams
         super().__init__(**({"tie_word_embeddings": False} | kwargs))
-        self.pad_token_id = pad_token_id
-        self.cls_token_id = cls_token_id
-        self.sep_token_id = sep_token_id
-        self.mask_token_id = mask_token_id
+        self.pad_token_id, self.mask_token_id = pad_token_id, mask_token_id
+        self.cls_token_id, self.sep_token_id = cls_token_id, sep_token_id
         check(self)
 
     @classmethod

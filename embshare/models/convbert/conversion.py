@@ -107,7 +107,8 @@ def _shapes(config: ConvBertConfig) -> dict[str, Tensor]:
             way_out="It halves widths where the official code does not; keep the model here.",
         )
     with torch.device("meta"):
-        return ConvBertModel(config).state_dict()
+        ours: dict[str, Tensor] = ConvBertModel(config).state_dict()
+    return ours
 
 
 def _theirs(name: str) -> str:
@@ -122,7 +123,7 @@ def _grouped(name: str, config: ConvBertConfig) -> bool:
 
 def _to_theirs(name: str, tensor: Tensor, config: ConvBertConfig) -> Tensor:
     if _grouped(name, config):  # [out, in / groups, 1] to [groups, in / groups, out / groups]
-        return tensor[..., 0].unflatten(0, (config.num_groups, -1)).mT.contiguous()
+        return tensor[..., 0].reshape(config.num_groups, -1, tensor.shape[1]).mT.contiguous()
     return tensor.unsqueeze(-1) if ".pointwise." in name else tensor
 
 

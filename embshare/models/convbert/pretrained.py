@@ -30,6 +30,7 @@ class ConvBertPreTrainedModel(PreTrainedModel):
     TensorFlow's default start, which are the projection and the outputs of heads, are uniform.
     """
 
+    config: ConvBertConfig
     config_class = ConvBertConfig
     base_model_prefix = "convbert"
     supports_gradient_checkpointing = True

@@ -253,8 +253,8 @@ def convolving_heads_first(patch: Patch) -> None:
 def scores_of_the_unreduced_width(patch: Patch) -> None:
     right = F.scaled_dot_product_attention
 
-    def scaled(query: Tensor, *rest: Tensor, **options: Any) -> Tensor:
-        return right(query, *rest, scale=(2 * query.shape[-1]) ** -0.5, **options)
+    def scaled(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor, **_: Any) -> Tensor:
+        return right(query, key, value, attn_mask, scale=(2 * query.shape[-1]) ** -0.5)
 
     patch.setattr(F, "scaled_dot_product_attention", scaled)
 
@@ -293,8 +293,8 @@ def a_projection_that_is_normed(patch: Patch) -> None:
 def a_norm_of_words_alone(patch: Patch) -> None:
     def forward(self: encoder.ConvBertEmbeddings, ids: Tensor, types: Tensor, _: None) -> Tensor:
         places = self.position_embeddings.weight[: ids.shape[1]]
-        normed: Tensor = self.norm(self.word_embeddings(ids))
-        return normed + places + self.token_type_embeddings(types)
+        elsewhere: Tensor = places + self.token_type_embeddings(types)
+        return elsewhere + self.norm(self.word_embeddings(ids))
 
     patch.setattr(encoder.ConvBertEmbeddings, "forward", forward)
 
@@ -364,7 +364,7 @@ def the_last_of_several_words(patch: Patch) -> None:
 
 @mistake(pretraining_apart)
 def a_discriminator_that_sees_masks(patch: Patch) -> None:
-    right, seen = pretraining.replace_words, []
+    right, seen = masking.replace_words, []
 
     def masked(*given: Any) -> masking.Masked:
         seen.append(masking.mask_words(*given))
