@@ -1,8 +1,8 @@
 """ConvBERT once more, slow and obvious: loops over numpy arrays in double precision.
 
 Written from the formulas of the official TensorFlow code (github.com/yitu-opensource/ConvBert at
-commit 32ef067), which no longer runs as it is. Nothing here is imported from the library. Weights
-are found by the names and in the shapes of the library's plain model.
+commit 32ef067), whose own numbers are in single precision and for fewer cases. Nothing here is
+imported from the library; weights have the names and shapes of the library's plain model.
 """
 
 from __future__ import annotations

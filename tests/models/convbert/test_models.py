@@ -205,6 +205,16 @@ def test_the_trainer_takes_it_as_its_own(tmp_path: Path) -> None:
     assert float(loss_of(model.eval()).detach()) < 0.9 * before
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # the tracer's own look
+@pytest.mark.parametrize("shared", [False, True])
+def test_it_compiles_without_graph_breaks(shared: bool) -> None:
+    model = made(ConvBertForSequenceClassification, num_groups=2)
+    if shared:
+        embshare.share_from_embedding(model)
+    compiled: Any = torch.compile(model, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(IDS, MASK, TYPES).logits, model(IDS, MASK, TYPES).logits)
+
+
 # ---------------------------------------------------------------- chance
 
 

@@ -294,7 +294,7 @@ def a_norm_of_words_alone(patch: Patch) -> None:
     def forward(self: encoder.ConvBertEmbeddings, ids: Tensor, types: Tensor, _: None) -> Tensor:
         places = self.position_embeddings.weight[: ids.shape[1]]
         elsewhere: Tensor = places + self.token_type_embeddings(types)
-        return elsewhere + self.norm(self.word_embeddings(ids))
+        return torch.add(elsewhere, self.norm(self.word_embeddings(ids)))
 
     patch.setattr(encoder.ConvBertEmbeddings, "forward", forward)
 
