@@ -5,14 +5,17 @@ from pathlib import Path
 
 import embshare
 import embshare.errors
-from embshare.models import elc_bert, sharebert
+from embshare.models import convbert, elc_bert, sharebert
 
 ROOT = Path(__file__).resolve().parents[2]
+FAMILIES = {"convbert": convbert, "elc_bert": elc_bert, "sharebert": sharebert}
 
 
 def test_the_reference_lists_what_is_public() -> None:
-    docs = ROOT / "docs"
-    pages = [*(docs / "reference").glob("*.md"), docs / "sharebert.md", docs / "elc-bert.md"]
+    pages = [
+        *(ROOT / "docs" / "reference").glob("*.md"),
+        *(ROOT / "docs" / f"{family.replace('_', '-')}.md" for family in FAMILIES),
+    ]
     listed = [
         name
         for page in pages
@@ -22,8 +25,11 @@ def test_the_reference_lists_what_is_public() -> None:
     public = {f"embshare.{name}" for name in embshare.__all__ if name != "__version__"}
     assert len(listed) == len(set(listed))
     models = {
-        f"{model.__name__}.{name}" for model in (elc_bert, sharebert) for name in model.__all__
-    } - {"embshare.models.sharebert.PRESETS"}
+        f"embshare.models.{family}.{name}"
+        for family, package in FAMILIES.items()
+        for name in package.__all__
+        if name != "PRESETS"
+    }
     assert public | models | errors - {"embshare.errors.EmbshareError"} == {
         name for name in listed if not name.startswith("embshare.rules.")
     }
