@@ -11,6 +11,7 @@ import importlib.util
 import json
 import re
 import statistics
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +28,7 @@ def benchmark(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where its classes look for the names in their annotations
     spec.loader.exec_module(module)
     return module
 
