@@ -21,7 +21,7 @@ tags:
 # {title}
 
 The hidden weights of this model are not stored. They are computed from its own embedding table by
-[embshare](https://pypi.org/project/embshare/). Stored are the table, a projection, biases, norms.
+embshare. Stored are the table, a projection, biases, norms.
 
 ```python
 import embshare  # the one line more
