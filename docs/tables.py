@@ -20,7 +20,8 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 RESULTS: Final = ROOT / "benchmarks" / "results"
 MARKED: Final = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-PAGES: Final = (ROOT / "README.md", ROOT / "docs" / "ablation.md", ROOT / "docs" / "speed.md")
+NAMES: Final = ("README.md", "docs/ablation.md", "docs/speed.md", "docs/sharebert.md")
+PAGES: Final = tuple(ROOT / name for name in NAMES)
 
 
 def benchmark(name: str) -> ModuleType:
@@ -106,6 +107,7 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "levers": quality("levers"),
     "speed": measured("speed"),
     "large": measured("large"),
+    "sharebert_speed": measured("sharebert_speed"),
 }
 
 
