@@ -44,7 +44,7 @@ class SharingTrainer(Trainer):
         given: to ``Trainer``.
     """
 
-    def __init__(self, *, hidden_lr: float = 1.0, **given: Any) -> None:
+    def __init__(self, *, hidden_lr: float, **given: Any) -> None:
         super().__init__(**given)
         self._hidden_lr = hidden_lr
 
@@ -193,6 +193,7 @@ def evaluate(
         data_collator=default_data_collator,
         compute_metrics=metrics,
         preprocess_logits_for_metrics=reduce,
+        hidden_lr=settings.hidden_lr,
     )
     trainer.remove_callback(PrinterCallback)
     found = trainer.evaluate(metric_key_prefix="eval")

@@ -78,7 +78,7 @@ def test_table_and_weights_have_the_least_error_together(factor: int) -> None:
     for slot in plan.slots:  # by loops: what each column should be
         weight = dense.get_parameter(slot.weights[0]).detach().t().reshape(-1)
         assert slot.delta == slot.columns * 40 - weight.numel()
-        # Elements that nothing reads are free; filled by what the fit itself says, at an optimum.
+        # Elements that nothing reads are zeros here, and free in the fit.
         targets.append(torch.nn.functional.pad(weight, (0, slot.delta)).view(40, slot.columns))
     both = torch.cat(targets, dim=1)
     bound = float(torch.linalg.svdvals(both)[factor:].square().sum())

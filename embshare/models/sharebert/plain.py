@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from embshare.errors import InvalidValueError
+from embshare.models.inputs import sum_embeddings
 from embshare.models.sharebert.config import ShareBertConfig
 
 __all__ = [
@@ -48,26 +48,9 @@ class ShareBertEmbeddings(nn.Module):
         Raises:
             InvalidValueError: not one of ids and words, or more positions than the model has.
         """
-        if (input_ids is None) == (words is None):
-            raise InvalidValueError(
-                what="the input", faults=["give either `input_ids` or `inputs_embeds`"]
-            )
-        if words is None:
-            words = self.word_embeddings(input_ids)
-        assert words is not None
-        length, longest = words.shape[1], self.position_embeddings.num_embeddings
-        if length > longest:
-            fault = (
-                f"it has {length:,} positions, and the model {longest:,}: cut it, or build the "
-                f"model with max_position_embeddings={length}"
-            )
-            raise InvalidValueError(what="the input", faults=[fault])
-        positions = self.position_embeddings.weight[:length]
-        if token_type_ids is None:
-            segments = self.token_type_embeddings.weight[0]
-        else:
-            segments = self.token_type_embeddings(token_type_ids)
-        embedded: Tensor = self.dropout(words + positions + segments)
+        tables = (self.word_embeddings, self.position_embeddings, self.token_type_embeddings)
+        summed = sum_embeddings(tables, input_ids, token_type_ids, words)
+        embedded: Tensor = self.dropout(summed)
         return embedded
 
 
