@@ -9,6 +9,7 @@ from transformers import PretrainedConfig
 
 from embshare.errors import InvalidValueError
 from embshare.models.convbert.presets import PRESETS
+from embshare.models.sizes import size_faults
 
 __all__ = ["ConvBertConfig", "check"]
 
@@ -181,13 +182,7 @@ def check(config: ConvBertConfig) -> None:
 
 
 def _sizes(config: ConvBertConfig) -> Iterator[str]:
-    for name in SIZES:
-        value = getattr(config, name)
-        if not isinstance(value, int) or value < 1:
-            yield f"`{name}` must be a whole number of at least 1, but is {value!r}"
-    for name in SHARES:
-        if not 0 <= (value := getattr(config, name)) < 1:
-            yield f"`{name}` must be at least 0 and below 1, but is {value!r}"
+    yield from size_faults(config, sizes=SIZES, shares=SHARES)
     for name in POSITIVE:
         if not 0 < (value := getattr(config, name)) <= 1:
             yield f"`{name}` must be above 0 and at most 1, but is {value!r}"

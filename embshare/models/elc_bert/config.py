@@ -9,6 +9,7 @@ from transformers import PretrainedConfig
 
 from embshare.errors import InvalidValueError
 from embshare.models.elc_bert.variants import VARIANTS
+from embshare.models.sizes import size_faults
 
 __all__ = ["SPAN", "ElcBertConfig", "check"]
 
@@ -23,6 +24,8 @@ SIZES: Final = (
 )
 SPAN: Final = 512
 """The distance over which buckets are spread in a longer sequence, where a variant fixes it."""
+
+SHARES: Final = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 
 
 class ElcBertConfig(PretrainedConfig):
@@ -100,13 +103,7 @@ def check(config: ElcBertConfig) -> None:
 
 
 def _sizes(config: ElcBertConfig) -> Iterator[str]:
-    for name in SIZES:
-        value = getattr(config, name)
-        if not isinstance(value, int) or value < 1:
-            yield f"`{name}` must be a whole number of at least 1, but is {value!r}"
-    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-        if not 0 <= (value := getattr(config, name)) < 1:
-            yield f"`{name}` must be at least 0 and below 1, but is {value!r}"
+    yield from size_faults(config, sizes=SIZES, shares=SHARES)
     if not config.layer_norm_eps > 0:
         yield f"`layer_norm_eps` must be above 0, but is {config.layer_norm_eps!r}"
 

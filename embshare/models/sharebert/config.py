@@ -9,6 +9,7 @@ from transformers import PretrainedConfig
 
 from embshare.errors import InvalidValueError
 from embshare.layout import columns_needed
+from embshare.models.sizes import size_faults
 
 __all__ = ["ShareBertConfig", "check"]
 
@@ -22,6 +23,7 @@ SIZES: Final = (
     "max_position_embeddings",
     "type_vocab_size",
 )
+SHARES: Final = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 VARIANTS: Final[dict[str, tuple[Any, ...]]] = {
     "encoder_ln_mode": ("pre-ln",),
     "layernorm_embedding": (False,),
@@ -103,20 +105,10 @@ def check(config: ShareBertConfig) -> None:
     Raises:
         InvalidValueError: as `ShareBertConfig` says.
     """
-    faults = list(_sizes(config)) or list(_relations(config))
+    faults = list(size_faults(config, sizes=SIZES, shares=SHARES)) or list(_relations(config))
     faults += _variants(config)
     if faults:
         raise InvalidValueError(what=type(config).__name__, faults=faults)
-
-
-def _sizes(config: ShareBertConfig) -> Iterator[str]:
-    for name in SIZES:
-        value = getattr(config, name)
-        if not isinstance(value, int) or value < 1:
-            yield f"`{name}` must be a whole number of at least 1, but is {value!r}"
-    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-        if not 0 <= (value := getattr(config, name)) < 1:
-            yield f"`{name}` must be at least 0 and below 1, but is {value!r}"
 
 
 def _relations(config: ShareBertConfig) -> Iterator[str]:
