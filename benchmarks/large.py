@@ -20,8 +20,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from embshare.tasks.benchmark.memory import PeakMemory
-from embshare.tasks.benchmark.provenance import read_provenance
+from embshare.tasks.measurement.memory import PeakMemory
+from embshare.tasks.measurement.provenance import read_provenance
 
 Case = Callable[[], Callable[[], object]]
 """Builds the input, and gives back what is measured."""

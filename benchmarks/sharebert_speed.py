@@ -28,7 +28,7 @@ from torch import Tensor, nn
 import embshare
 from embshare.models.sharebert import ShareBertConfig, ShareBertModel
 from embshare.state import require_bank
-from embshare.tasks.benchmark.provenance import read_provenance
+from embshare.tasks.measurement.provenance import read_provenance
 
 WIDTHS = (512, 2048)
 WARM_UP = 2

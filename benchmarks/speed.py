@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 import embshare
 from embshare.roles import role_of
-from embshare.tasks.benchmark.provenance import read_provenance
+from embshare.tasks.measurement.provenance import read_provenance
 
 BATCH, LARGE, LENGTH, SENTENCE = 4, 16, 128, 20
 CONFIGS: tuple[dict[str, Any], ...] = ({}, {"anchor": 4.0}, {"factor": 128})

@@ -2,37 +2,82 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from embshare._value import Value
 
-__all__ = ["TrainSettings"]
+__all__ = ["Schedule", "TrainSettings"]
+
+Schedule = Literal["cosine", "linear", "inverse_sqrt", "constant"]
 
 
 class TrainSettings(Value):
-    """AdamW with a linear warm-up and a cosine down to zero.
+    """AdamW with a linear warm-up, then a schedule.
 
     Raises:
-        InvalidValueError: a field is unknown or out of range.
+        InvalidValueError: a field is unknown or out of range, or two contradict each other.
     """
 
     steps: Annotated[int, Field(ge=1)] = 300
     """Updates of the parameters."""
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Passes over the training side, in place of `steps`."""
     batch_size: Annotated[int, Field(ge=1)] = 16
-    """Rows of one step, on each device."""
+    """Rows of one step, on each device, where a task does not count its batches in symbols."""
     eval_batch_size: Annotated[int, Field(ge=1)] = 32
     """Rows that are evaluated at once."""
+    accumulation: Annotated[int, Field(ge=1)] = 1
+    """Batches whose gradients make one update."""
     learning_rate: Annotated[float, Field(gt=0)] = 3e-2
     """Of the table and of vectors, the highest, at the end of the warm-up. The default suits some
     hundred steps; for many thousands take a third or a tenth of it."""
     hidden_lr: Annotated[float, Field(gt=0)] = 0.3
     """Of the matrices of layers, or of the projection that they come from, as a multiple of
-    ``learning_rate``; see `embshare.parameter_groups`."""
+    `learning_rate`; see `embshare.parameter_groups`."""
+    schedule: Schedule = "cosine"
+    """From the end of the warm-up on: down to zero as a cosine or a line, with the inverse square
+    root of the steps, or not at all."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Part of the steps in which the learning rate rises."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Of matrices; biases, norms and gains have none."""
+    betas: tuple[
+        Annotated[float, Field(ge=0, lt=1)],
+        Annotated[float, Field(ge=0, lt=1)],
+    ] = (0.9, 0.999)
+    """Of AdamW's two running means."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradients are scaled down to this norm where theirs is larger."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """What autocast computes in."""
+    average: Annotated[int, Field(ge=1)] = 1
+    """The trained model is the mean of the last so many checkpoints."""
+    save_every: Annotated[int, Field(ge=1)] | None = None
+    """Steps from one checkpoint to the next; ``None``: ten in a run."""
+    log_every: Annotated[int, Field(ge=1)] | None = None
+    """Steps from one point of the curve to the next; ``None``: a hundred in a run."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that read data beside each training process."""
+    trackers: tuple[str, ...] = ()
+    """Where the curve is sent as well: names that transformers knows (``tensorboard``)."""
+
+    @model_validator(mode="after")
+    def _no_contradiction(self) -> TrainSettings:
+        if self.epochs is not None and "steps" in self.model_fields_set:
+            raise ValueError("`steps` and `epochs` exclude each other: leave one out")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _what_counts(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the default of `steps` where `epochs` are given: what is written can be read."""
+        fields: dict[str, Any] = dump(self)
+        if self.epochs is not None:
+            fields.pop("steps", None)
+        return fields

@@ -1,17 +1,35 @@
-"""What every task offers to whoever trains and compares models on it."""
+"""What every task offers to whoever trains, evaluates and compares models on it.
+
+A task goes through three hands. `Task` is its settings and has read nothing. `PreparedTask` has its
+data, read and checked. `Processor` is what stays with a trained model: vocabularies and transforms,
+without any data, so that a saved model can be used where the data are not.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import Dataset, Sampler
 
-from embshare.models.matched import Architecture
+from embshare.tasks.settings import TrainSettings
 
-__all__ = ["Metric", "OnStep", "PreparedTask", "Task", "Training"]
+__all__ = [
+    "Batch",
+    "Feed",
+    "Metric",
+    "OnStep",
+    "PreparedTask",
+    "Processor",
+    "Task",
+    "Training",
+]
+
+Batch: TypeAlias = dict[str, Tensor]
+"""Keyword arguments of a model's forward."""
 
 OnStep: TypeAlias = Callable[[], None]
 """Called after every training step, for whoever draws progress."""
@@ -37,6 +55,50 @@ class Training:
     """Milliseconds of every step: forward, backward and update, without reading data."""
     loss: float
     """Mean training loss over the run, in the task's unit."""
+    curve: tuple[Mapping[str, float], ...] = ()
+    """What was logged on the way: ``step``, ``loss``, ``learning_rate``, ``grad_norm``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """What a model is trained on."""
+
+    rows: Dataset[Any]
+    """One example each; an ``IterableDataset`` streams."""
+    collate: Callable[[list[Any]], Batch] | None = None
+    """Examples to a batch; ``None`` stacks their tensors."""
+    batches: Callable[[int], Sampler[list[int]]] | None = None
+    """From a seed to batches of row numbers, for tasks whose batches are not a fixed number of
+    rows. The sampler has ``__len__`` and ``set_epoch``. ``None``: rows in random order,
+    `TrainSettings.batch_size` at a time."""
+
+
+class Processor(Protocol):
+    """What stands between text or images and a model, and is saved beside it."""
+
+    def save(self, folder: Path) -> None:
+        """Write all that `Task.load_processor` needs, into a folder that is there."""
+        ...
+
+    def build(self, model: str, seed: int) -> nn.Module:
+        """A new dense model, or a saved one; torch's random state stays as it was.
+
+        Args:
+            model: ``lstm``, ``conv`` or ``attention`` of the matched family; else ``embshare:NAME``
+                or a model of transformers, by folder or name, as far as the task takes them.
+            seed: of the random start; the same gives the same model.
+        Raises:
+            EmbshareError: the task has no such model.
+        """
+        ...
+
+    def predict(self, model: nn.Module, inputs: Iterable[str]) -> Iterator[str]:
+        """One line of output for each line of input, in order.
+
+        A line is a sentence to translate, an image file to describe, a text to go on with, or a
+        row to classify (its sentences between tabs).
+        """
+        ...
 
 
 class PreparedTask(Protocol):
@@ -48,36 +110,54 @@ class PreparedTask(Protocol):
         ...
 
     @property
-    def steps(self) -> int:
-        """Training steps that one model is to have."""
+    def training(self) -> TrainSettings:
+        """How long and how fast one model is trained."""
+        ...
+
+    @property
+    def processor(self) -> Processor:
+        """What is saved beside a model that was trained on these data."""
         ...
 
     def describe(self) -> Mapping[str, object]:
         """What the data are: sources, sizes, fingerprints; as JSON can hold it."""
         ...
 
-    def build(self, architecture: Architecture, seed: int) -> nn.Module:
-        """A new dense model of the matched family."""
-        ...
-
-    def train(
-        self, model: nn.Module, *, steps: int, seed: int, folder: Path, on_step: OnStep
-    ) -> Training:
-        """Train a model, dense or shared, in place; ``folder`` takes whatever files that needs."""
+    def feed(self) -> Feed:
+        """The training side."""
         ...
 
     def evaluate(self, model: nn.Module, *, folder: Path) -> Mapping[str, float]:
-        """Metrics by name, the task's own `metric` among them."""
+        """Metrics by name, the task's own `metric` among them.
+
+        Args:
+            model: dense or shared; left on its device.
+            folder: for what a person may want to see: samples, predictions. It is there.
+        """
         ...
 
 
-class Task(Protocol):
+AnyProcessor = TypeVar("AnyProcessor", bound=Processor)
+
+
+class Task(Protocol[AnyProcessor]):
     """A task that still has to read its data."""
 
-    def prepare(self) -> PreparedTask:
+    def prepare(self, processor: AnyProcessor | None = None) -> PreparedTask:
         """Read and check all data.
 
+        Args:
+            processor: of a model that is there already, to evaluate it; ``None`` learns one from
+                the training side.
         Raises:
-            EmbshareError: they are missing, or not as they must be.
+            EmbshareError: they are missing, or not as they must be; with file and line.
+        """
+        ...
+
+    def load_processor(self, folder: Path) -> AnyProcessor:
+        """Read back what `Processor.save` wrote.
+
+        Raises:
+            EmbshareError: files are missing or not as they were written.
         """
         ...

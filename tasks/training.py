@@ -6,16 +6,20 @@ This module imports transformers, so import it where a model is trained, not bef
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, final
+from typing import Any, Final, TypeAlias, final
 
 import torch
+from safetensors.torch import load_model
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import (
     EvalPrediction,
+    PreTrainedModel,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -24,15 +28,26 @@ from transformers import (
     TrainingArguments,
     default_data_collator,
 )
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 import embshare
 from embshare.tasks.settings import TrainSettings
-from embshare.tasks.task import OnStep, Training
+from embshare.tasks.task import Feed, OnStep, Training
 
-__all__ = ["SharingTrainer", "StepClock", "evaluate", "make_arguments", "train"]
+__all__ = ["Saving", "SharingTrainer", "StepClock", "evaluate", "make_arguments", "train"]
 
 Rows: TypeAlias = Dataset[dict[str, Tensor]]
+CHECKPOINTS: Final = 10  # of a run, unless the settings say how many
+POINTS: Final = 100  # of a curve, likewise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saving:
+    """That a run writes checkpoints, and whether it goes on from one."""
+
+    resume: bool = False
+    """Go on from the last checkpoint in the folder, if one is there."""
 
 
 @final
@@ -41,12 +56,14 @@ class SharingTrainer(Trainer):
 
     Args:
         hidden_lr: as in `embshare.parameter_groups`.
+        feed: where batches are not a fixed number of rows, what makes them.
         given: to ``Trainer``.
     """
 
-    def __init__(self, *, hidden_lr: float, **given: Any) -> None:
+    def __init__(self, *, hidden_lr: float, feed: Feed | None = None, **given: Any) -> None:
         super().__init__(**given)
         self._hidden_lr = hidden_lr
+        self._batches = None if feed is None else feed.batches
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW over `embshare.parameter_groups`, unless an optimizer was given."""
@@ -63,6 +80,22 @@ class SharingTrainer(Trainer):
             self.optimizer = kind(groups, **settings)
         return self.optimizer
 
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """As in transformers, but for the batches of the feed, if it makes any."""
+        if self._batches is None:
+            return super().get_train_dataloader()
+        assert self.train_dataset is not None, "a Trainer without rows trains on nothing"
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        loader: DataLoader[Any] = DataLoader(
+            self.train_dataset,
+            batch_sampler=self._batches(seed),
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        return prepared
+
     def evaluation_loop(
         self,
         dataloader: DataLoader[Any],
@@ -77,6 +110,32 @@ class SharingTrainer(Trainer):
             return super().evaluation_loop(
                 dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
             )
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """A tied parameter once: what transformers does for its own models and for no other."""
+        if not isinstance(self.model, PreTrainedModel):
+            assert self.model is not None
+            state_dict = dict(_each_once(state_dict or self.model.state_dict()))
+        super()._save(output_dir, state_dict)
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
+        model = self.model if model is None else model
+        file = Path(resume_from_checkpoint, SAFE_WEIGHTS_NAME)
+        if isinstance(model, PreTrainedModel) or self.is_fsdp_enabled or not file.is_file():
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            assert model is not None
+            load_model(model, str(file))
+
+
+def _each_once(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    seen: set[tuple[int, torch.Size]] = set()
+    for name, tensor in state.items():
+        if (key := (tensor.data_ptr(), tensor.shape)) not in seen or not tensor.numel():
+            seen.add(key)
+            yield name, tensor
 
 
 @final
@@ -106,61 +165,118 @@ def _now() -> float:
     return time.perf_counter()
 
 
-def make_arguments(settings: TrainSettings, *, seed: int, folder: Path) -> TrainingArguments:
-    """The ``Trainer``'s arguments: warm-up, then a cosine to zero; nothing is saved or sent."""
+def make_arguments(
+    settings: TrainSettings,
+    *,
+    seed: int,
+    folder: Path,
+    saving: Saving | None = None,
+    even_batches: bool = True,
+) -> TrainingArguments:
+    """The ``Trainer``'s arguments.
+
+    Args:
+        settings: with `TrainSettings.steps` counted; `train` does that where epochs are asked for.
+        seed: of dropout and of the order of rows.
+        folder: for checkpoints and whatever else the ``Trainer`` writes.
+        saving: ``None`` saves nothing and logs nothing: for runs whose parts nobody asks for.
+        even_batches: of several processes each gets as many rows, at the cost of some rows twice;
+            batches that are not a fixed number of rows cannot have that.
+    """
+    steps = settings.steps
+    warmup = round(settings.warmup * steps)
+    every = settings.save_every or max(1, steps // CHECKPOINTS)
     return TrainingArguments(
         output_dir=str(folder),
-        max_steps=settings.steps,
+        max_steps=steps,
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=settings.eval_batch_size,
+        gradient_accumulation_steps=settings.accumulation,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=round(settings.warmup * settings.steps),
+        lr_scheduler_type=_schedule(settings),
+        warmup_steps=warmup,
         weight_decay=settings.weight_decay,
+        adam_beta1=settings.betas[0],
+        adam_beta2=settings.betas[1],
         max_grad_norm=settings.max_grad_norm,
+        bf16=settings.precision == "bf16",
+        fp16=settings.precision == "fp16",
         seed=seed,
         data_seed=seed,
-        save_strategy="no",
-        logging_strategy="no",
-        report_to=[],
+        save_strategy="no" if saving is None else "steps",
+        save_steps=every,
+        save_total_limit=max(2, settings.average),
+        logging_strategy="no" if saving is None else "steps",
+        logging_steps=settings.log_every or max(1, steps // POINTS),
+        report_to=list(settings.trackers),
         disable_tqdm=True,
         remove_unused_columns=False,
+        dataloader_num_workers=settings.workers,
         dataloader_pin_memory=torch.cuda.is_available(),
+        accelerator_config={"even_batches": even_batches},
         label_names=["labels"],
     )
 
 
+def _schedule(settings: TrainSettings) -> str:
+    return "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
+
+
 def train(
     model: nn.Module,
-    rows: Rows,
+    feed: Feed,
     settings: TrainSettings,
     *,
     seed: int,
     folder: Path,
     on_step: OnStep,
+    saving: Saving | None = None,
 ) -> Training:
     """Train a model, whose forward returns a loss, in place.
 
     Args:
         model: Dense or shared; moved to the device that the ``Trainer`` finds.
-        rows: One example each, as keyword arguments of the model's forward.
+        feed: Rows, which become keyword arguments of the model's forward.
         settings: Length and speed.
         seed: Of dropout and of the order of rows.
         folder: For whatever the ``Trainer`` writes.
         on_step: Called after every step.
+        saving: Write checkpoints into the folder, from which a killed run goes on.
     """
     clock = StepClock(on_step)
+    settings = counted(settings, feed)
     trainer = SharingTrainer(
         model=model,
-        args=make_arguments(settings, seed=seed, folder=folder),
-        train_dataset=rows,
-        data_collator=default_data_collator,
+        args=make_arguments(
+            settings, seed=seed, folder=folder, saving=saving, even_batches=feed.batches is None
+        ),
+        train_dataset=feed.rows,
+        data_collator=feed.collate or default_data_collator,
         callbacks=[clock],
         hidden_lr=settings.hidden_lr,
+        feed=feed,
     )
     trainer.remove_callback(PrinterCallback)  # a library is silent
-    outcome = trainer.train()
-    return Training(step_ms=tuple(clock.step_ms), loss=outcome.training_loss)
+    last = get_last_checkpoint(str(folder)) if saving is not None and saving.resume else None
+    outcome = trainer.train(resume_from_checkpoint=last)
+    return Training(
+        step_ms=tuple(clock.step_ms),
+        loss=outcome.training_loss,
+        curve=tuple(point for point in trainer.state.log_history if "loss" in point),
+    )
+
+
+def counted(settings: TrainSettings, feed: Feed) -> TrainSettings:
+    """The settings with their epochs turned into steps."""
+    if settings.epochs is None:
+        return settings
+    processes = TrainingArguments(output_dir="unused", report_to=[]).world_size
+    if feed.batches is None:
+        batches = math.ceil(len(feed.rows) / settings.batch_size)  # type: ignore[arg-type]
+    else:
+        batches = len(feed.batches(0))  # type: ignore[arg-type]
+    steps = math.ceil(settings.epochs * batches / (settings.accumulation * processes))
+    return settings.model_copy(update={"epochs": None, "steps": max(1, steps)})
 
 
 def evaluate(
@@ -171,16 +287,18 @@ def evaluate(
     folder: Path,
     reduce: Callable[[Tensor, Tensor], Tensor],
     summarise: Callable[[Any], Mapping[str, float]],
+    collate: Callable[[list[Any]], dict[str, Tensor]] | None = None,
 ) -> dict[str, float]:
     """Evaluate a model on all rows, without keeping logits.
 
     Args:
         model: Dense or shared.
-        rows: As in `train`; their labels go to ``reduce``.
+        rows: As in `Feed`; their labels go to ``reduce``.
         settings: For the batch size.
         folder: For whatever the ``Trainer`` writes.
         reduce: Logits and labels of a batch to ``[B, ...]``, which is what is kept.
         summarise: All that was kept, an array ``[N, ...]``, to metrics by name.
+        collate: As in `Feed`.
     """
 
     def metrics(prediction: EvalPrediction) -> dict[str, float]:
@@ -190,7 +308,7 @@ def evaluate(
         model=model,
         args=make_arguments(settings, seed=0, folder=folder),
         eval_dataset=rows,
-        data_collator=default_data_collator,
+        data_collator=collate or default_data_collator,
         compute_metrics=metrics,
         preprocess_logits_for_metrics=reduce,
         hidden_lr=settings.hidden_lr,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import nn
@@ -19,12 +19,13 @@ import embshare
 from embshare.errors import EmbshareError, MissingPackageError
 from embshare.tasks.benchmark.config import BenchmarkConfig, Cell, TaskName
 from embshare.tasks.benchmark.folder import OutputFolder
-from embshare.tasks.benchmark.memory import PeakMemory
 from embshare.tasks.benchmark.observer import Observer, Silent
-from embshare.tasks.benchmark.provenance import Provenance, read_provenance
 from embshare.tasks.benchmark.report import BenchmarkReport, CellRecord, TaskRecord
-from embshare.tasks.benchmark.sizes import Sizes, measure_sizes
 from embshare.tasks.language_modelling.task import LanguageModelling
+from embshare.tasks.measurement.memory import PeakMemory
+from embshare.tasks.measurement.provenance import Provenance, read_provenance
+from embshare.tasks.measurement.sizes import Sizes, sizes_of
+from embshare.tasks.saving import save_trained
 from embshare.tasks.task import PreparedTask, Task, Training
 
 __all__ = ["run_benchmark", "task_of"]
@@ -34,7 +35,7 @@ WARM_UP: Final = 3  # steps
 Prepared: TypeAlias = Mapping[TaskName, PreparedTask]
 
 
-def task_of(name: TaskName, config: BenchmarkConfig) -> Task:
+def task_of(name: TaskName, config: BenchmarkConfig) -> Task[Any]:
     """The task of a name, with its part of the config. A new task is one more ``case``."""
     match name:
         case "language_modelling":
@@ -96,7 +97,8 @@ def _check_plans(config: BenchmarkConfig, tasks: Prepared) -> None:
         if cell.seed != config.seeds[0] or share is None:
             continue
         try:
-            embshare.plan_sharing(tasks[cell.task].build(cell.architecture, cell.seed), share)
+            model = tasks[cell.task].processor.build(cell.architecture, cell.seed)
+            embshare.plan_sharing(model, share)
         except EmbshareError as error:
             error.add_note(f"while planning {cell.method} for the {cell.architecture} model")
             raise
@@ -119,7 +121,7 @@ def _run_cells(
     """All records, in the order of the grid; those that may be kept are not trained again."""
     records, warm = [], False
     cells = config.cells()
-    observer.planned([(cell, tasks[cell.task].steps) for cell in cells])
+    observer.planned([(cell, tasks[cell.task].training.steps) for cell in cells])
     for cell in cells:
         task = tasks[cell.task]
         fingerprint = _fingerprint(config, cell, task, provenance)
@@ -139,9 +141,13 @@ def _run_cells(
 
 def _warm_up(cell: Cell, task: PreparedTask) -> None:
     """Train something for a moment: the libraries that this loads are not the first cell's."""
+    from embshare.tasks.training import train
+
+    settings = task.training.model_copy(update={"steps": WARM_UP, "epochs": None})
     with tempfile.TemporaryDirectory() as scratch, torch.random.fork_rng():
-        model = task.build(cell.architecture, cell.seed)
-        task.train(model, steps=WARM_UP, seed=0, folder=Path(scratch), on_step=lambda: None)
+        model = task.processor.build(cell.architecture, cell.seed)
+        folder = Path(scratch)
+        train(model, task.feed(), settings, seed=0, folder=folder, on_step=lambda: None)
 
 
 def _fingerprint(
@@ -207,19 +213,27 @@ def _measure(
     config: BenchmarkConfig, cell: Cell, task: PreparedTask, scratch: Path, observer: Observer
 ) -> _Measured:
     """Build, share, train, evaluate and save one model."""
+    from embshare.tasks.training import train
+
     with PeakMemory() as memory:
         model = _build(config, cell, task)
-        training = task.train(
-            model, steps=task.steps, seed=cell.seed, folder=scratch, on_step=observer.stepped
+        training = train(
+            model,
+            task.feed(),
+            task.training,
+            seed=cell.seed,
+            folder=scratch,
+            on_step=observer.stepped,
         )
     metrics = task.evaluate(model, folder=scratch)
-    sizes = measure_sizes(model, shared=cell.method != "dense", folder=scratch / "model")
+    save_trained(model, scratch / "model")
+    sizes = sizes_of(model, scratch / "model")
     return _Measured(sizes=sizes, training=training, memory=memory, metrics=metrics)
 
 
 def _build(config: BenchmarkConfig, cell: Cell, task: PreparedTask) -> nn.Module:
     """The cell's model; a projection that sharing adds starts from the cell's seed too."""
-    model = task.build(cell.architecture, cell.seed)
+    model = task.processor.build(cell.architecture, cell.seed)
     if (share := config.share_config(cell.method)) is None:
         return model
     start = torch.Generator().manual_seed(cell.seed)

@@ -12,7 +12,7 @@ from embshare._value import Value
 from embshare.config import ShareConfig
 from embshare.models.matched import Architecture
 from embshare.tasks.benchmark.config import BenchmarkConfig, Method, TaskName
-from embshare.tasks.benchmark.provenance import Provenance
+from embshare.tasks.measurement.provenance import Provenance
 from embshare.tasks.task import Metric
 
 __all__ = ["BenchmarkReport", "CellRecord", "Row", "Spread", "TaskRecord"]

@@ -26,6 +26,9 @@ class LanguageModellingConfig(Value):
     """``word`` counts as published word-level perplexities do, ``subword`` gives bits per byte."""
     vocabulary_size: Annotated[int, Field(ge=1)] | None = 2_000
     """Symbols; ``None``, for words alone, is every word of the training side."""
+    tokenizer: str | None = None
+    """A tokenizer of transformers, by folder or name, in place of a vocabulary that is learned: for
+    models that come with one."""
     width: Annotated[int, Field(ge=1)] = 96
     """Columns of the table, and width of all layers."""
     layers: Annotated[int, Field(ge=1)] = 2

@@ -12,6 +12,7 @@ __all__ = [
     "EmptySplitError",
     "SplitMissingError",
     "TextEncodingError",
+    "VocabularyFileError",
     "VocabularySizeError",
 ]
 
@@ -65,3 +66,14 @@ class VocabularySizeError(CorpusError):
     def __init__(self, *, needs: str, has: int, way_out: str) -> None:
         super().__init__(f"`vocabulary_size` must be {needs}, but is {has:,} instead. {way_out}")
         self.needs, self.has, self.way_out = needs, has, way_out
+
+
+class VocabularyFileError(CorpusError):
+    """A saved vocabulary cannot be read."""
+
+    def __init__(self, *, path: Path, finding: str) -> None:
+        super().__init__(
+            f"`{path}` must be a vocabulary as it was saved beside its model, but cannot be read: "
+            f"{finding}. Name the folder that `embshare train` wrote, or a tokenizer's."
+        )
+        self.path, self.finding = path, finding

@@ -8,21 +8,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, final
 
-import torch
 from torch import Tensor, nn
 
-from embshare.models.matched import Architecture, MatchedConfig, MatchedLanguageModel
+from embshare.models.matched import ARCHITECTURES
 from embshare.tasks.language_modelling.config import LanguageModellingConfig
 from embshare.tasks.language_modelling.corpus import SPLITS, Corpus, Split, load_corpus
 from embshare.tasks.language_modelling.perplexity import Perplexity, nats_per_row
-from embshare.tasks.language_modelling.vocabulary import (
-    SubwordVocabulary,
-    Vocabulary,
-    WordVocabulary,
+from embshare.tasks.language_modelling.processor import (
+    LanguageModellingProcessor,
+    learn_processor,
+    load_processor,
 )
+from embshare.tasks.language_modelling.vocabulary import Vocabulary
 from embshare.tasks.language_modelling.windows import Windows
 from embshare.tasks.settings import TrainSettings
-from embshare.tasks.task import Metric, OnStep, Training
+from embshare.tasks.task import Feed, Metric
 
 __all__ = ["LanguageModelling", "PreparedLanguageModelling", "evaluate_perplexity"]
 
@@ -38,20 +38,30 @@ class LanguageModelling:
 
     config: LanguageModellingConfig = field(default_factory=LanguageModellingConfig)
 
-    def prepare(self) -> PreparedLanguageModelling:
-        """Read the text, learn the vocabulary and encode all splits.
+    def prepare(
+        self, processor: LanguageModellingProcessor | None = None
+    ) -> PreparedLanguageModelling:
+        """Read the text, learn the vocabulary if none is given, and encode all splits.
 
         Raises:
             CorpusError: the text cannot be read, or gives no such vocabulary.
             MatchedConfigError: no model has these sizes.
         """
         corpus = load_corpus(self.config.data)
-        vocabulary = _learn(corpus, self.config)
-        prepared = PreparedLanguageModelling(self.config, corpus, vocabulary)
-        for architecture in ("lstm", "conv", "attention"):
-            prepared.model_config(architecture)
+        processor = processor or learn_processor(self.config, corpus.train)
+        prepared = PreparedLanguageModelling(self.config, corpus, processor)
+        for architecture in ARCHITECTURES:
+            processor.model_config(architecture)
         _ = prepared.symbols
         return prepared
+
+    def load_processor(self, folder: Path) -> LanguageModellingProcessor:
+        """The vocabulary of a model that is there already.
+
+        Raises:
+            VocabularyFileError: it cannot be read.
+        """
+        return load_processor(self.config, folder)
 
 
 @final
@@ -61,7 +71,7 @@ class PreparedLanguageModelling:
 
     config: LanguageModellingConfig
     corpus: Corpus
-    vocabulary: Vocabulary
+    processor: LanguageModellingProcessor
 
     @property
     def metric(self) -> Metric:
@@ -69,9 +79,14 @@ class PreparedLanguageModelling:
         return Metric(name="perplexity", label="test perplexity", better="lower")
 
     @property
-    def steps(self) -> int:
-        """Training steps that one model is to have."""
-        return self.config.training.steps
+    def training(self) -> TrainSettings:
+        """How long and how fast one model is trained."""
+        return self.config.training
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """From text to symbols."""
+        return self.processor.vocabulary
 
     @cached_property
     def symbols(self) -> Mapping[Split, Tensor]:
@@ -88,36 +103,9 @@ class PreparedLanguageModelling:
             "bytes": {split: len(self.corpus.split(split).encode()) for split in SPLITS},
         }
 
-    def model_config(self, architecture: Architecture) -> MatchedConfig:
-        """The model of one architecture; all have the same table, head, width and budget."""
-        config, start = self.config, self.vocabulary.start
-        return MatchedConfig(
-            architecture=architecture,
-            vocab_size=len(self.vocabulary),
-            width=config.width,
-            layers=config.layers,
-            heads=config.heads,
-            kernel_size=config.kernel_size,
-            dropout=config.dropout,
-            pad_token_id=start,
-            bos_token_id=start,
-        )
-
-    def build(self, architecture: Architecture, seed: int) -> nn.Module:
-        """A new dense model, the same for the same seed; torch's random state stays as it was."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return MatchedLanguageModel(self.model_config(architecture))
-
-    def train(
-        self, model: nn.Module, *, steps: int, seed: int, folder: Path, on_step: OnStep
-    ) -> Training:
-        """Train on the training split."""
-        from embshare.tasks.training import train
-
-        rows = self.windows("train", stride=self.config.length)
-        settings = self.config.training.model_copy(update={"steps": steps})
-        return train(model, rows, settings, seed=seed, folder=folder, on_step=on_step)
+    def feed(self) -> Feed:
+        """The training split in windows, end to end."""
+        return Feed(rows=self.windows("train", stride=self.config.length))
 
     def evaluate(self, model: nn.Module, *, folder: Path) -> Mapping[str, float]:
         """Perplexity of the test split, and of the validation split as ``valid_...``."""
@@ -144,13 +132,6 @@ class PreparedLanguageModelling:
             length=self.config.length,
             stride=stride,
         )
-
-
-def _learn(corpus: Corpus, config: LanguageModellingConfig) -> Vocabulary:
-    if config.level == "word":
-        return WordVocabulary.learn(corpus.train, config.vocabulary_size)
-    assert config.vocabulary_size is not None, "`LanguageModellingConfig` checks this"
-    return SubwordVocabulary.learn(corpus.train, config.vocabulary_size)
 
 
 def evaluate_perplexity(

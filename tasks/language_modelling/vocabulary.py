@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Final, Protocol, final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 import torch
 from torch import Tensor
 
-from embshare.tasks.language_modelling.errors import VocabularySizeError
+from embshare.tasks.language_modelling.errors import VocabularyFileError, VocabularySizeError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["EOS", "UNK", "SubwordVocabulary", "Vocabulary", "WordVocabulary"]
+__all__ = [
+    "EOS",
+    "UNK",
+    "SubwordVocabulary",
+    "TrainedVocabulary",
+    "Vocabulary",
+    "WordVocabulary",
+]
 
 EOS: Final = "<eos>"
 UNK: Final = "<unk>"
 BYTES: Final = 256
+WORDS: Final = "words.json"
+MERGES: Final = "tokenizer.json"
 
 
 class Vocabulary(Protocol):
@@ -40,6 +51,22 @@ class Vocabulary(Protocol):
 
     def encode(self, text: str) -> Tensor:
         """The symbols of a text, ``[N]`` of int32."""
+        ...
+
+    def encode_part(self, text: str) -> Tensor:
+        """The symbols of a text that goes on: without an end after its last line."""
+        ...
+
+    def decode(self, ids: Tensor) -> str:
+        """The text of some symbols, ``[N]``."""
+        ...
+
+    def ends_line(self, symbol: int) -> bool:
+        """Whether a line ends with this symbol."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write a file that `load` of the same class reads."""
         ...
 
 
@@ -91,6 +118,40 @@ class WordVocabulary:
             [find(word, unknown) for line in lines for word in (*line.split(), EOS)],
             dtype=torch.int32,
         )
+
+    def encode_part(self, text: str) -> Tensor:
+        return self.encode(text)[:-1]
+
+    def decode(self, ids: Tensor) -> str:
+        """Words with a space between them, lines where an end stands."""
+        words = {index: word for word, index in self.ids.items()}
+        words[self.start] = "\n"
+        return " ".join(words[index] for index in ids.tolist()).replace(" \n ", "\n")
+
+    def ends_line(self, symbol: int) -> bool:
+        return symbol == self.start
+
+    def save(self, folder: Path) -> None:
+        """As JSON, a list of the words in order."""
+        words = sorted(self.ids, key=self.ids.__getitem__)
+        text = json.dumps(words, ensure_ascii=False, indent=0)
+        (folder / WORDS).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> WordVocabulary:
+        """Read back what `save` wrote.
+
+        Raises:
+            VocabularyFileError: the file is missing or no such list.
+        """
+        path = folder / WORDS
+        try:
+            words = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise VocabularyFileError(path=path, finding=str(error)) from error
+        if not isinstance(words, list) or not {EOS, UNK} <= set(map(str, words)):
+            raise VocabularyFileError(path=path, finding=f"it is no list of words with {EOS}")
+        return cls({str(word): index for index, word in enumerate(words)})
 
 
 @final
@@ -150,10 +211,101 @@ class SubwordVocabulary:
         encoded = self.tokenizer.encode_batch_fast(list(_pieces(text)), add_special_tokens=False)
         return torch.cat([torch.tensor(piece.ids, dtype=torch.int32) for piece in encoded])
 
+    def encode_part(self, text: str) -> Tensor:
+        return self.encode(text) if text else torch.empty(0, dtype=torch.int32)
+
     def decode(self, ids: Tensor) -> str:
         """The text of some symbols, ``[N]``."""
         text: str = self.tokenizer.decode(ids.tolist(), skip_special_tokens=False)
         return text
+
+    def ends_line(self, symbol: int) -> bool:
+        return "\n" in self.decode(torch.tensor([symbol]))
+
+    def save(self, folder: Path) -> None:
+        """As ``tokenizer.json``, which the package ``tokenizers`` reads."""
+        self.tokenizer.save(str(folder / MERGES))
+
+    @classmethod
+    def load(cls, folder: Path) -> SubwordVocabulary:
+        """Read back what `save` wrote.
+
+        Raises:
+            VocabularyFileError: the file is missing or no tokenizer.
+        """
+        from tokenizers import Tokenizer
+
+        path = folder / MERGES
+        try:
+            tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        except Exception as error:  # what the package raises has no class of its own
+            raise VocabularyFileError(path=path, finding=str(error)) from error
+        tokenizer.encode_special_tokens = True
+        return cls(tokenizer)
+
+
+@final
+@dataclass(frozen=True)
+class TrainedVocabulary:
+    """The tokenizer that a model of transformers comes with."""
+
+    tokenizer: Any
+
+    @classmethod
+    def of(cls, name: str) -> TrainedVocabulary:
+        """Load a tokenizer by folder or name.
+
+        Raises:
+            VocabularyFileError: there is none, or it has no symbol that a text could start with.
+        """
+        from transformers import AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(name)
+        except (OSError, ValueError, KeyError) as error:
+            raise VocabularyFileError(path=Path(name), finding=str(error)) from error
+        made = cls(tokenizer)
+        if made._first is None:
+            finding = "it has neither a beginning of text, nor an end, nor a separator"
+            raise VocabularyFileError(path=Path(name), finding=finding)
+        return made
+
+    @property
+    def _first(self) -> int | None:
+        kinds = ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
+        return next((i for k in kinds if (i := getattr(self.tokenizer, k)) is not None), None)
+
+    @property
+    def lossless(self) -> bool:
+        """Whether no symbol stands for what is unknown."""
+        return self.tokenizer.unk_token_id in (None, self.tokenizer.eos_token_id)
+
+    @property
+    def start(self) -> int:
+        assert self._first is not None, "`of` checks this"
+        return self._first
+
+    def __len__(self) -> int:
+        return len(self.tokenizer)
+
+    def encode(self, text: str) -> Tensor:
+        pieces = list(_pieces(text))
+        encoded = self.tokenizer(pieces, add_special_tokens=False)["input_ids"]
+        return torch.cat([torch.tensor(piece, dtype=torch.int32) for piece in encoded])
+
+    def encode_part(self, text: str) -> Tensor:
+        return self.encode(text) if text else torch.empty(0, dtype=torch.int32)
+
+    def decode(self, ids: Tensor) -> str:
+        text: str = self.tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False)
+        return text
+
+    def ends_line(self, symbol: int) -> bool:
+        return "\n" in self.decode(torch.tensor([symbol]))
+
+    def save(self, folder: Path) -> None:
+        """As transformers does."""
+        self.tokenizer.save_pretrained(str(folder))
 
 
 def _pieces(text: str, lines: int = 64) -> Iterator[str]:

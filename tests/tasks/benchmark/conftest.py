@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from embshare.tasks.benchmark import BenchmarkConfig, BenchmarkReport
-from embshare.tasks.benchmark.provenance import read_provenance
 from embshare.tasks.benchmark.report import CellRecord, TaskRecord
 from embshare.tasks.language_modelling.config import LanguageModellingConfig
+from embshare.tasks.measurement.provenance import read_provenance
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Metric
 

@@ -15,6 +15,7 @@ from embshare.tasks.language_modelling.perplexity import Perplexity, nats_per_ro
 from embshare.tasks.language_modelling.task import LanguageModelling, evaluate_perplexity
 from embshare.tasks.language_modelling.windows import Windows
 from embshare.tasks.settings import TrainSettings
+from embshare.tasks.training import train
 
 SENTENCE = "the quick brown fox jumps over the lazy dog and sits down\n"
 
@@ -56,11 +57,18 @@ class Uniform(nn.Module):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_model_learns_a_text_that_repeats(folder: Path, architecture: Architecture) -> None:
     task = LanguageModelling(tiny(folder)).prepare()
-    model, steps = task.build(architecture, seed=0), []
+    model, steps = task.processor.build(architecture, seed=0), []
     before = task.evaluate(model, folder=folder)
-    training = task.train(model, steps=40, seed=0, folder=folder, on_step=lambda: steps.append(1))
+    training = train(
+        model,
+        task.feed(),
+        task.training,
+        seed=0,
+        folder=folder,
+        on_step=lambda: steps.append(1),
+    )
     after = task.evaluate(model, folder=folder)
-    assert len(steps) == len(training.step_ms) == task.steps == 40
+    assert len(steps) == len(training.step_ms) == task.training.steps == 40
     assert after[task.metric.name] < 2 < before[task.metric.name]
     assert after["symbols"] == 4 * 13
     assert after["valid_symbols"] == 3 * 13
@@ -71,8 +79,9 @@ def test_the_same_seed_is_the_same_run(folder: Path) -> None:
 
     def run() -> float:
         torch.rand(3)  # what happened before must not matter
-        model = task.build("conv", seed=5)
-        task.train(model, steps=20, seed=5, folder=folder, on_step=lambda: None)
+        model = task.processor.build("conv", seed=5)
+        feed, settings = task.feed(), task.training.model_copy(update={"steps": 20})
+        train(model, feed, settings, seed=5, folder=folder, on_step=lambda: None)
         return task.evaluate(model, folder=folder)["perplexity"]
 
     assert run() == run()
@@ -116,7 +125,7 @@ def test_the_builtin_text_gives_bits_per_byte(tmp_path: Path) -> None:
     task = LanguageModelling(
         LanguageModellingConfig(vocabulary_size=400, width=16, layers=1, training=settings)
     ).prepare()
-    metrics = task.evaluate(task.build("conv", seed=0), folder=tmp_path)
+    metrics = task.evaluate(task.processor.build("conv", seed=0), folder=tmp_path)
     described: Any = task.describe()
     bits = metrics["nats"] / math.log(2) / described["bytes"]["test"]
     assert metrics["bits_per_byte"] == pytest.approx(bits)
@@ -126,7 +135,7 @@ def test_the_builtin_text_gives_bits_per_byte(tmp_path: Path) -> None:
 def test_building_leaves_the_random_state_alone(folder: Path) -> None:
     task = LanguageModelling(tiny(folder)).prepare()
     state = torch.get_rng_state()
-    task.build("lstm", seed=3)
+    task.processor.build("lstm", seed=3)
     assert torch.equal(torch.get_rng_state(), state)
 
 

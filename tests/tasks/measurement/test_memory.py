@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from embshare.tasks.benchmark import memory as memory_module
-from embshare.tasks.benchmark.memory import PeakMemory
+from embshare.tasks.measurement import memory as memory_module
+from embshare.tasks.measurement.memory import PeakMemory
 
 MIB = 2**20
 

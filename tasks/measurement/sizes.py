@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import save_model
 from torch import nn
 
 import embshare
+from embshare.state import bank_of
 
-__all__ = ["Sizes", "measure_sizes"]
+__all__ = ["Sizes", "sizes_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,18 +25,12 @@ class Sizes:
     """Of all files of the checkpoint."""
 
 
-def measure_sizes(model: nn.Module, *, shared: bool, folder: Path) -> Sizes:
-    """Count a model's parameters, and save it to a new folder to weigh it.
-
-    A dense model is saved as ``model.safetensors``, a shared one by `embshare.save`, with its plan.
-    """
-    folder.mkdir(parents=True)
-    if shared:
-        embshare.save(model, folder)
+def sizes_of(model: nn.Module, folder: Path) -> Sizes:
+    """Count a model's parameters, and weigh the files that it was saved to."""
+    if bank_of(model) is not None:
         summary = embshare.summarize(model)
         stored, read = summary.stored, summary.read
     else:
-        save_model(model, str(folder / "model.safetensors"))
         stored = sum(p.numel() for p in model.parameters())
         read = sum(p.numel() for _, p in model.named_parameters(remove_duplicate=False))
     files = (path for path in folder.rglob("*") if path.is_file())

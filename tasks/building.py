@@ -1,0 +1,155 @@
+"""A model by name for a task: of the matched family, of the published systems, of transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from operator import attrgetter
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias, get_args
+
+import torch
+from torch import nn
+
+from embshare.errors import EmbshareError, MissingPackageError
+from embshare.models.matched import Architecture
+
+__all__ = ["SYSTEMS", "ModelNotForTaskError", "build_model", "has_weights", "is_matched"]
+
+Place: TypeAlias = tuple[str, str, tuple[str, ...]]
+SYSTEMS: Final[Mapping[str, Place]] = MappingProxyType(
+    {
+        "sharebert-small": ("embshare.models.sharebert.presets", "small", ()),
+        "sharebert-base": ("embshare.models.sharebert.presets", "base", ()),
+        "sharebert-large": ("embshare.models.sharebert.presets", "large", ()),
+        "elc-bert-small": ("embshare.models.elc_bert.presets", "small", ("base",)),
+        "elc-bert-base": ("embshare.models.elc_bert.presets", "base", ("base",)),
+        "ltg-bert-small": ("embshare.models.elc_bert.presets", "small", ("ltg",)),
+        "ltg-bert-base": ("embshare.models.elc_bert.presets", "base", ("ltg",)),
+        "convbert-small": ("embshare.models.convbert", "ConvBertConfig.preset", ("small",)),
+        "convbert-medium-small": (
+            "embshare.models.convbert",
+            "ConvBertConfig.preset",
+            ("medium-small",),
+        ),
+        "convbert-base": ("embshare.models.convbert", "ConvBertConfig.preset", ("base",)),
+    }
+)
+"""NAME of ``embshare:NAME`` -> module, function and arguments that give its configuration."""
+
+
+class ModelNotForTaskError(EmbshareError, ValueError):
+    """A task cannot be done with a model of this name."""
+
+    def __init__(self, *, model: str, finding: str, way_out: str) -> None:
+        super().__init__(f"`{model}` cannot be used for this task: {finding}. {way_out}")
+        self.model, self.finding, self.way_out = model, finding, way_out
+
+
+def is_matched(model: str) -> bool:
+    """Whether a name is an architecture of the matched family."""
+    return model in get_args(Architecture)
+
+
+def build_model(
+    model: str,
+    *,
+    seed: int,
+    matched: Callable[[Architecture], nn.Module],
+    auto: str | None,
+    vocab_size: int,
+    changes: Mapping[str, object] = MappingProxyType({}),
+) -> nn.Module:
+    """The model of a name, with random weights or with those of its folder.
+
+    Args:
+        model: ``lstm``, ``conv`` or ``attention``; ``embshare:NAME`` with a name of `SYSTEMS`; else
+            a folder or a name that transformers knows. A folder without weights is an architecture.
+        seed: of the random start; torch's random state stays as it was.
+        matched: builds a model of the matched family.
+        auto: the Auto class of transformers for this task, ``AutoModelForCausalLM``; ``None`` where
+            the task takes the matched family alone.
+        vocab_size: symbols of the task. A new model gets as many; a trained one has to have them.
+        changes: further fields of a new or loaded configuration (``num_labels``).
+    Raises:
+        ModelNotForTaskError: there is no such model, it is of a kind that the task cannot use, or
+            its table has fewer rows than the task has symbols.
+        MissingPackageError: transformers is not installed.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for architecture in get_args(Architecture):
+            if model == architecture:
+                return matched(architecture)
+        if auto is None:
+            raise ModelNotForTaskError(
+                model=model,
+                finding="it takes models of the matched family",
+                way_out=f"Name one of {', '.join(get_args(Architecture))}.",
+            )
+        made: nn.Module = _of_transformers(model, auto, vocab_size, dict(changes))
+        return made
+
+
+def _of_transformers(model: str, auto: str, vocab_size: int, changes: dict[str, object]) -> Any:
+    try:
+        import transformers
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(package="transformers", extra="hf") from error
+    kind = getattr(transformers, auto)
+    try:
+        if model.startswith("embshare:"):
+            config = _system(model, vocab_size)
+            config.update(changes)
+            return kind.from_config(config)
+        folder = Path(model)
+        if folder.is_dir() and not has_weights(folder):
+            config = transformers.AutoConfig.from_pretrained(model)
+            config.update({"vocab_size": vocab_size, **changes})
+            return kind.from_config(config)
+        return _with_enough_rows(model, kind.from_pretrained(model, **changes), vocab_size)
+    except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, EmbshareError):
+            raise
+        raise ModelNotForTaskError(
+            model=model,
+            finding=f"transformers cannot build it ({_first_line(error)})",
+            way_out=f"Name a folder or a hub model that `{auto}` reads, embshare:NAME, or lstm, "
+            "conv or attention.",
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(". ")
+
+
+def _system(model: str, vocab_size: int) -> Any:
+    name = model.removeprefix("embshare:")
+    if name not in SYSTEMS:
+        raise ModelNotForTaskError(
+            model=model,
+            finding="there is no such model",
+            way_out=f"Name one of {', '.join(f'embshare:{known}' for known in SYSTEMS)}.",
+        )
+    module, function, arguments = SYSTEMS[name]
+    config = attrgetter(function)(import_module(module))(*arguments)
+    config.update({"vocab_size": vocab_size})
+    return config
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder of transformers holds weights, not only a configuration."""
+    patterns = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
+    return any(any(folder.glob(pattern)) for pattern in patterns)
+
+
+def _with_enough_rows(name: str, model: Any, vocab_size: int) -> Any:
+    rows = model.get_input_embeddings().weight.shape[0]
+    if rows < vocab_size:
+        raise ModelNotForTaskError(
+            model=name,
+            finding=f"its table has {rows:,} rows, and the task has {vocab_size:,} symbols",
+            way_out="Use the tokenizer that it was trained with (`tokenizer`).",
+        )
+    return model

@@ -1,0 +1,51 @@
+"""Every task by name: where its settings and its class are, imported when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any, Final
+
+from embshare._value import Value
+from embshare.tasks.task import Task
+
+__all__ = ["TASKS", "TaskEntry"]
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """A task that can be trained, evaluated and used from the command line."""
+
+    package: str
+    """Of this package, with the modules ``config`` and ``task``."""
+    name: str
+    """Of the class in ``task``; with ``Config`` behind it, of that in ``config``."""
+    summary: str
+    """One sentence, for people."""
+
+    def settings_class(self) -> type[Value]:
+        """The class of its settings: a `Value` with ``data`` and ``training``."""
+        found: type[Value] = getattr(
+            import_module(f"embshare.tasks.{self.package}.config"), f"{self.name}Config"
+        )
+        return found
+
+    def task(self, settings: Value) -> Task[Any]:
+        """The task with these settings; nothing is read yet."""
+        made: Task[Any] = getattr(import_module(f"embshare.tasks.{self.package}.task"), self.name)(
+            settings
+        )
+        return made
+
+
+TASKS: Final[Mapping[str, TaskEntry]] = MappingProxyType(
+    {
+        "language_modelling": TaskEntry(
+            "language_modelling",
+            "LanguageModelling",
+            "Predict the next word or subword of a text; scored by perplexity.",
+        ),
+    }
+)

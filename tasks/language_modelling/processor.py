@@ -1,0 +1,101 @@
+"""Vocabulary and model sizes: what a trained language model needs beside its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from torch import nn
+
+from embshare.models.matched import Architecture, MatchedConfig, MatchedLanguageModel
+from embshare.tasks.building import build_model
+from embshare.tasks.language_modelling.config import LanguageModellingConfig
+from embshare.tasks.language_modelling.continuing import continue_text
+from embshare.tasks.language_modelling.vocabulary import (
+    SubwordVocabulary,
+    TrainedVocabulary,
+    Vocabulary,
+    WordVocabulary,
+)
+
+__all__ = ["LanguageModellingProcessor", "learn_processor", "load_processor"]
+
+
+@final
+@dataclass(frozen=True)
+class LanguageModellingProcessor:
+    """From text to symbols, and from settings to models."""
+
+    config: LanguageModellingConfig
+    vocabulary: Vocabulary
+
+    def save(self, folder: Path) -> None:
+        """Write the vocabulary."""
+        self.vocabulary.save(folder)
+
+    def model_config(self, architecture: Architecture) -> MatchedConfig:
+        """The model of one architecture; all have the same table, head, width and budget."""
+        config, start = self.config, self.vocabulary.start
+        return MatchedConfig(
+            architecture=architecture,
+            vocab_size=len(self.vocabulary),
+            width=config.width,
+            layers=config.layers,
+            heads=config.heads,
+            kernel_size=config.kernel_size,
+            dropout=config.dropout,
+            pad_token_id=start,
+            bos_token_id=start,
+        )
+
+    def build(self, model: str, seed: int) -> nn.Module:
+        """A causal language model; of transformers, one that ``AutoModelForCausalLM`` reads.
+
+        Raises:
+            ModelNotForTaskError: there is no such model, or its table is too small.
+        """
+        return build_model(
+            model,
+            seed=seed,
+            matched=lambda architecture: MatchedLanguageModel(self.model_config(architecture)),
+            auto="AutoModelForCausalLM",
+            vocab_size=len(self.vocabulary),
+        )
+
+    def predict(self, model: nn.Module, inputs: Iterable[str]) -> Iterator[str]:
+        """Each text with what the model holds to come next, up to the end of a line."""
+        for text in inputs:
+            yield continue_text(
+                model, self.vocabulary, text, seen=self.config.length, most=self.config.length
+            )
+
+
+def learn_processor(config: LanguageModellingConfig, text: str) -> LanguageModellingProcessor:
+    """Learn the vocabulary that the settings ask for, from the training side.
+
+    Raises:
+        VocabularySizeError: the settings give no vocabulary.
+        TokenizerError: the tokenizer that they name cannot be had.
+    """
+    if config.tokenizer is not None:
+        return LanguageModellingProcessor(config, TrainedVocabulary.of(config.tokenizer))
+    if config.level == "word":
+        learned: Vocabulary = WordVocabulary.learn(text, config.vocabulary_size)
+    else:
+        assert config.vocabulary_size is not None, "`LanguageModellingConfig` checks this"
+        learned = SubwordVocabulary.learn(text, config.vocabulary_size)
+    return LanguageModellingProcessor(config, learned)
+
+
+def load_processor(config: LanguageModellingConfig, folder: Path) -> LanguageModellingProcessor:
+    """Read back what `LanguageModellingProcessor.save` wrote.
+
+    Raises:
+        VocabularyFileError: the file is missing or not a vocabulary.
+    """
+    if config.tokenizer is not None:
+        return LanguageModellingProcessor(config, TrainedVocabulary.of(str(folder)))
+    kind = WordVocabulary if config.level == "word" else SubwordVocabulary
+    return LanguageModellingProcessor(config, kind.load(folder))

@@ -1,0 +1,117 @@
+"""All settings of one run, as a value that is saved with its result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
+
+from embshare._value import Value
+from embshare.config import ShareConfig
+from embshare.errors import EmbshareError, InvalidValueError
+from embshare.tasks.catalogue import TASKS
+from embshare.tasks.settings import TrainSettings
+from embshare.tasks.task import Task
+
+__all__ = ["ConfigFileError", "RunConfig", "read_config_file"]
+
+
+class ConfigFileError(EmbshareError, ValueError):
+    """A file of settings cannot be read."""
+
+    def __init__(self, *, path: Path, finding: str) -> None:
+        super().__init__(
+            f"`{path}` must be a YAML file of settings, but {finding}. `embshare train` writes one "
+            "as config.yaml beside each result; start from that."
+        )
+        self.path, self.finding = path, finding
+
+
+class RunConfig(Value):
+    """What one run trains, on what, and where it goes.
+
+    Raises:
+        InvalidValueError: a field is unknown or out of range, or two contradict each other.
+    """
+
+    task: str
+    """One of `embshare.tasks.catalogue.TASKS`."""
+    model: str = "attention"
+    """lstm, conv or attention of the matched family; embshare:NAME; or a model of transformers by
+    folder or hub name. A folder without weights is an architecture."""
+    share: ShareConfig | None = None
+    """How its weights are shared; ``None`` leaves the model as it is."""
+    settings: SerializeAsAny[Value] = Field(default_factory=Value)
+    """Of the task: data, sizes, training."""
+    seed: int = Field(default=0, ge=0)
+    """Of the model's start, dropout, and the order of rows."""
+    out: Path
+    """The folder for the model and its result."""
+
+    @field_validator("task")
+    @classmethod
+    def _known(cls, task: str) -> str:
+        if task not in TASKS:
+            raise ValueError(f"must be one of {', '.join(TASKS)}")
+        return task
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_of_task(cls, given: Any) -> Any:
+        """Read the task's settings with the task's own class."""
+        if isinstance(given, dict) and given.get("task") in TASKS:
+            settings = given.get("settings", {})
+            if isinstance(settings, dict):
+                return {**given, "settings": TASKS[given["task"]].settings_class()(**settings)}
+        return given
+
+    @property
+    def training(self) -> TrainSettings:
+        """How long and how fast the model is trained."""
+        found: TrainSettings = self.settings.training  # type: ignore[attr-defined]
+        return found
+
+    def to_task(self) -> Task[Any]:
+        """The task, which has read nothing yet."""
+        return TASKS[self.task].task(self.settings)
+
+    def to_yaml(self) -> str:
+        """As a file that `from_yaml` reads back equal."""
+        fields = self.model_dump(mode="json")
+        text: str = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+        return text
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> Self:
+        """Read what `to_yaml` wrote.
+
+        Raises:
+            ConfigFileError: not a YAML file of settings.
+            InvalidValueError: a field is unknown or out of range.
+        """
+        fields = read_config_file(path)
+        try:
+            return cls(**fields)
+        except InvalidValueError as error:
+            error.add_note(f"in {path}")
+            raise
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """The fields in a YAML file, unchecked.
+
+    Raises:
+        ConfigFileError: no such file, or no mapping in it.
+    """
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigFileError(path=path, finding=error.strerror or str(error)) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        what = " ".join(str(error).split())
+        raise ConfigFileError(path=path, finding=f"it is no YAML ({what})") from error
+    if not isinstance(found, dict):
+        raise ConfigFileError(path=path, finding="it holds no mapping of names to values")
+    return found

@@ -1,0 +1,165 @@
+"""One run from its settings to its result: check everything, train, evaluate, save."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import PartialState  # type: ignore[import-untyped]
+from torch import nn
+
+import embshare
+from embshare.errors import InvalidValueError
+from embshare.tasks.averaging import load_average
+from embshare.tasks.measurement.memory import PeakMemory
+from embshare.tasks.measurement.provenance import read_provenance
+from embshare.tasks.measurement.sizes import sizes_of
+from embshare.tasks.running.config import RunConfig
+from embshare.tasks.running.curve import draw_curve
+from embshare.tasks.running.folder import RunFolder, write_text
+from embshare.tasks.running.result import RunResult
+from embshare.tasks.saving import save_trained
+from embshare.tasks.task import OnStep, PreparedTask, Training
+from embshare.tasks.training import Saving, counted, train
+
+__all__ = ["run"]
+
+
+def run(
+    config: RunConfig,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    on_step: OnStep = lambda: None,
+) -> RunResult:
+    """Train a model, evaluate it, and write both.
+
+    Everything that can be wrong with settings, folder, data, model and plan is found before the
+    first step. Several processes (``torchrun``, ``accelerate launch``) train one model; the first
+    of them writes.
+
+    Args:
+        config: what to train, and the folder for it.
+        overwrite: replace an earlier run in that folder.
+        resume: go on from the last checkpoint of the run in that folder; begin where there is none.
+        on_step: called after each step.
+    Returns:
+        What stands in ``result.json``.
+    Raises:
+        InvalidValueError: ``overwrite`` and ``resume`` at once.
+        RunExistsError: the folder holds something, and neither was asked for.
+        EmbshareError: data that cannot be read, no such model, a plan that the table is too small
+            for.
+    """
+    if overwrite and resume:
+        fault = "`overwrite` and `resume` exclude each other: leave one out"
+        raise InvalidValueError(what="run", faults=[fault])
+    process, folder = PartialState(), RunFolder(config.out)
+    provenance = read_provenance()
+    if process.is_main_process:
+        folder.check(config, overwrite=overwrite, resume=resume)
+    task = config.to_task().prepare()
+    model = _build(config, task)
+    settings = counted(task.training, task.feed())
+    if process.is_main_process:
+        folder.open(config, overwrite=overwrite)
+        task.processor.save(folder.processor)
+    process.wait_for_everyone()
+    trained = _train(config, task, model, folder, resume=resume, on_step=on_step)
+    with _samples(folder, process.is_main_process) as samples:
+        metrics = dict(task.evaluate(model, folder=samples))
+    if process.is_main_process:
+        save_trained(model, folder.model)
+    process.wait_for_everyone()
+    sizes = sizes_of(model, folder.model)
+    result = RunResult(
+        task=config.task,
+        metric=task.metric.name,
+        metrics=metrics,
+        stored_parameters=sizes.stored,
+        read_parameters=sizes.read,
+        bytes=sizes.bytes_on_disk,
+        steps=settings.steps,
+        seconds=trained.seconds,
+        ms_per_step=_median(trained.training.step_ms),
+        training_loss=trained.training.loss,
+        peak_mib=trained.memory.peak_mib,
+        resident_mib=trained.memory.before_mib,
+        seed=config.seed,
+        config=config,
+        data=json.loads(json.dumps(dict(task.describe()))),
+        provenance=provenance,
+    )
+    if process.is_main_process:
+        _write(folder, result, trained.training)
+    return result
+
+
+def _build(config: RunConfig, task: PreparedTask) -> nn.Module:
+    """The model; a projection that sharing adds starts from the run's seed too."""
+    model = task.processor.build(config.model, config.seed)
+    if config.share is None:
+        return model
+    start = torch.Generator().manual_seed(config.seed)
+    return embshare.share_from_embedding(model, config.share, generator=start)
+
+
+@dataclass(frozen=True)
+class _Trained:
+    training: Training
+    seconds: float
+    memory: PeakMemory
+
+
+def _train(
+    config: RunConfig,
+    task: PreparedTask,
+    model: nn.Module,
+    folder: RunFolder,
+    *,
+    resume: bool,
+    on_step: OnStep,
+) -> _Trained:
+    begun = time.perf_counter()
+    with PeakMemory() as memory:
+        training = train(
+            model,
+            task.feed(),
+            task.training,
+            seed=config.seed,
+            folder=folder.checkpoints,
+            on_step=on_step,
+            saving=Saving(resume=resume),
+        )
+    if task.training.average > 1:
+        load_average(model, folder.checkpoints, task.training.average)
+    return _Trained(training, time.perf_counter() - begun, memory)
+
+
+@contextmanager
+def _samples(folder: RunFolder, main: bool) -> Iterator[Path]:
+    """Where an evaluation writes: of several processes, the first alone is kept."""
+    if main:
+        yield folder.samples
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            yield Path(scratch)
+
+
+def _median(step_ms: tuple[float, ...]) -> float:
+    """Without the first steps, whose memory is new; 0 where a finished run was taken up again."""
+    kept = step_ms[min(10, len(step_ms) // 5) :]
+    return statistics.median(kept) if kept else 0.0
+
+
+def _write(folder: RunFolder, result: RunResult, training: Training) -> None:
+    write_text(folder.curve, json.dumps([dict(point) for point in training.curve], indent=1))
+    draw_curve(training.curve, folder.curve.with_suffix(".png"), title=result.config.task)
+    write_text(folder.result, result.to_json())

@@ -1,0 +1,50 @@
+"""What a run found, and all that it takes to repeat it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict, JsonValue
+
+from embshare._value import Value
+from embshare.tasks.measurement.provenance import Provenance
+from embshare.tasks.running.config import RunConfig
+
+__all__ = ["RunResult"]
+
+
+class RunResult(Value):
+    """The content of ``result.json``."""
+
+    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")
+
+    format: Literal[1] = 1
+    task: str
+    metric: str
+    """Which of `metrics` models are compared by."""
+    metrics: dict[str, float]
+    """All that the task measured, by plain names."""
+    stored_parameters: int
+    """In the checkpoint; a shared one once."""
+    read_parameters: int
+    """That layers compute with; a shared one at each reader."""
+    bytes: int
+    """Of the model's files."""
+    steps: int
+    """Updates of the parameters."""
+    seconds: float
+    """Of training alone, in this process."""
+    ms_per_step: float
+    """Median, from data at hand to parameters updated."""
+    training_loss: float
+    """Mean over the steps of this process."""
+    peak_mib: float
+    """Most memory that the process had during training."""
+    resident_mib: float
+    """Memory that it had before, with Python and all libraries."""
+    seed: int
+    config: RunConfig
+    data: dict[str, JsonValue]
+    """What the task says of its data."""
+    provenance: Provenance
+    """Versions, commit and machine."""

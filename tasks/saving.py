@@ -1,0 +1,75 @@
+"""A trained model as files, and back: one format for each kind of model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import safetensors.torch
+from torch import nn
+
+import embshare
+from embshare.errors import EmbshareError
+from embshare.state import bank_of
+from embshare.tasks.building import has_weights
+from embshare.tasks.task import Processor
+
+__all__ = ["ModelFolderError", "load_trained", "save_trained"]
+
+WEIGHTS: Final = "model.safetensors"
+
+
+class ModelFolderError(EmbshareError, ValueError):
+    """A folder holds no model that a run has saved."""
+
+    def __init__(self, *, folder: Path, finding: str) -> None:
+        super().__init__(
+            f"`{folder}` must be the model of a run, but {finding}. Name a folder that "
+            "`embshare train` wrote to its end."
+        )
+        self.folder, self.finding = folder, finding
+
+
+def save_trained(model: nn.Module, folder: Path) -> None:
+    """Write a model.
+
+    A model of transformers becomes a folder of transformers, shared or not. Another is written by
+    `embshare.save` if it is shared, and as ``model.safetensors`` if it is dense.
+
+    Args:
+        model: on any device.
+        folder: is made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if callable(save := getattr(model, "save_pretrained", None)):
+        save(folder)
+    elif bank_of(model) is not None:
+        embshare.save(model, folder)
+    else:
+        safetensors.torch.save_model(model, str(folder / WEIGHTS))
+
+
+def load_trained(folder: Path, processor: Processor, name: str) -> nn.Module:
+    """Read back what `save_trained` wrote, on the CPU and in evaluation mode.
+
+    Args:
+        folder: the model's.
+        processor: that the model was built by.
+        name: that it was built from.
+    Raises:
+        ModelFolderError: the folder holds no weights, or those of another model.
+        CheckpointError: a shared model's files are not as they were written.
+    """
+    if not folder.is_dir() or not has_weights(folder):
+        raise ModelFolderError(folder=folder, finding="it holds no weights")
+    if (folder / "config.json").is_file():
+        return processor.build(str(folder), 0).eval()
+    model = processor.build(name, 0)
+    if (folder / "embshare.json").is_file():
+        return embshare.load(folder, model).eval()
+    try:
+        safetensors.torch.load_model(model, str(folder / WEIGHTS))
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        lines = str(error).splitlines()
+        raise ModelFolderError(folder=folder, finding=f"cannot be read ({lines[0]})") from error
+    return model.eval()
