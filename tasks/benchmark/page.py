@@ -67,7 +67,7 @@ def _task(report: BenchmarkReport, name: str) -> dict[str, Any]:
     metric = record.metric
     return {
         "name": name,
-        "title": name.replace("_", " "),
+        "title": name.replace("_", " ").capitalize(),
         "metric": metric,
         "head": ["model", "method", "stored", "read", "bytes on disk", f"{metric.label}",
                  "ms per step", "peak MiB", "training added MiB"],
