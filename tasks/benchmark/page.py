@@ -69,7 +69,7 @@ def _task(report: BenchmarkReport, name: str) -> dict[str, Any]:
         "name": name,
         "title": name.replace("_", " ").capitalize(),
         "metric": metric,
-        "head": ["model", "method", "stored", "read", "bytes on disk", f"{metric.label}",
+        "head": ["model", "method", "stored", "of these hidden", "read", "bytes on disk", f"{metric.label}",
                  "ms per step", "peak MiB", "training added MiB"],
         "rows": [(row.architecture, list(_cells(row))) for row in report.rows(name)],
         "pareto": _picture(report, name),
@@ -81,7 +81,7 @@ def _task(report: BenchmarkReport, name: str) -> dict[str, Any]:
 def _cells(row: Row) -> Iterator[Cell]:
     yield Cell(LABELS[row.architecture], row.architecture)
     yield Cell(LABELS[row.method], row.method)
-    for number in (row.stored, row.read, row.bytes_on_disk):
+    for number in (row.stored, row.hidden, row.read, row.bytes_on_disk):
         yield Cell(f"{number:,}", number)
     yield Cell(show_spread(row.metric, digits=4), row.metric.mean)
     yield Cell(show_spread(row.ms_per_step, digits=3), row.ms_per_step.mean)

@@ -57,6 +57,7 @@ class Row:
     architecture: Architecture
     method: Method
     stored: int
+    hidden: int
     read: int
     bytes_on_disk: int
     metric: Spread
@@ -108,6 +109,7 @@ def _row(results: list[RunResult], metric: str) -> Row:
         architecture=architecture,
         method=method,
         stored=first.stored_parameters,
+        hidden=first.hidden_parameters,
         read=first.read_parameters,
         bytes_on_disk=max(result.bytes for result in results),
         metric=Spread.over([result.metrics[metric] for result in results]),

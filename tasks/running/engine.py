@@ -93,6 +93,7 @@ def run(
         metrics=metrics,
         stored_parameters=sizes.stored,
         read_parameters=sizes.read,
+        hidden_parameters=sizes.hidden,
         bytes=sizes.bytes_on_disk,
         steps=settings.steps,
         seconds=trained.seconds,

@@ -79,6 +79,7 @@ def _result(config: BenchmarkConfig, cell: Cell, **fields: Any) -> RunResult:
         "task": cell.task,
         "metric": "perplexity",
         "read_parameters": 600_000,
+        "hidden_parameters": 50_000,
         "steps": 6,
         "seconds": 3.0,
         "training_loss": 5.0,
