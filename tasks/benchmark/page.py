@@ -18,6 +18,17 @@ from embshare.tasks.benchmark.table import show_spread
 __all__ = ["Cell", "Sample", "make_page", "samples_of"]
 
 TEMPLATE: Final = Path(__file__).with_name("page.html.jinja")
+HEAD: Final = (
+    "model",
+    "method",
+    "stored",
+    "of these hidden",
+    "read",
+    "bytes on disk",
+    "ms per step",
+    "peak MiB",
+    "training added MiB",
+)
 SAMPLES: Final = 8
 PREDICTION: Final = "prediction"
 IMAGE: Final = "image"
@@ -69,13 +80,12 @@ def _task(report: BenchmarkReport, name: str) -> dict[str, Any]:
         "name": name,
         "title": name.replace("_", " ").capitalize(),
         "metric": metric,
-        "head": ["model", "method", "stored", "of these hidden", "read", "bytes on disk", f"{metric.label}",
-                 "ms per step", "peak MiB", "training added MiB"],
+        "head": [*HEAD[:6], metric.label, *HEAD[6:]],
         "rows": [(row.architecture, list(_cells(row))) for row in report.rows(name)],
         "pareto": _picture(report, name),
         "samples": list(samples_of(report, name)),
         "data": json.dumps(record.data, indent=2, ensure_ascii=False),
-    }  # fmt: skip
+    }
 
 
 def _cells(row: Row) -> Iterator[Cell]:
