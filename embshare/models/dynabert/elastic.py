@@ -7,7 +7,7 @@ is whole again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TypeVar, cast
 
 import torch.nn.functional as F  # noqa: N812
@@ -17,7 +17,16 @@ from embshare.errors import InvalidValueError
 from embshare.layers import SharedLayer, plain_class, shared_class
 from embshare.models.dynabert.sizes import FULL, Size
 
-__all__ = ["COLUMN_ORDER", "ROW_ORDER", "ElasticLayers", "ElasticLinear", "cut", "keep", "order_of"]
+__all__ = [
+    "COLUMN_ORDER",
+    "ROW_ORDER",
+    "ElasticLayers",
+    "ElasticLinear",
+    "cut",
+    "keep",
+    "order_of",
+    "require_cuttable",
+]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -87,14 +96,12 @@ def order_of(layer: nn.Module, name: str) -> Tensor | None:
 def cut(layer: nn.Linear, *, rows: int | None = None, columns: int | None = None) -> None:
     """Let a layer use its first rows and columns; None is all.
 
-    Raises:
-        InvalidValueError: it is a Linear layer with a forward of its own.
+    Args:
+        layer: one that `require_cuttable` lets pass.
+        rows: output features.
+        columns: input features.
     """
-    whole = rows in (None, layer.out_features) and columns in (None, layer.in_features)
-    if plain_class(layer) not in (nn.Linear, ElasticLinear):
-        fault = f"it must have plain nn.Linear layers to be cut, but one is {type(layer).__name__}"
-        raise InvalidValueError(what="the model", faults=[fault])
-    if whole:
+    if rows in (None, layer.out_features) and columns in (None, layer.in_features):
         _become(layer, nn.Linear)
         for name in ("rows", "columns"):
             layer.__dict__.pop(name, None)
@@ -104,9 +111,22 @@ def cut(layer: nn.Linear, *, rows: int | None = None, columns: int | None = None
     elastic.rows, elastic.columns = rows, columns
 
 
+def require_cuttable(layers: Iterable[nn.Linear]) -> None:
+    """Refuse Linear layers of other classes: what their forward does with a part is not known.
+
+    Raises:
+        InvalidValueError: names the first of them.
+    """
+    for layer in layers:
+        if plain_class(layer) not in (nn.Linear, ElasticLinear):
+            kind = type(layer).__name__
+            fault = f"it must have plain nn.Linear layers to be cut, but one is {kind}"
+            raise InvalidValueError(what="the model", faults=[fault])
+
+
 def _become(layer: nn.Module, kind: type[nn.Module]) -> None:
     if isinstance(layer, SharedLayer):
-        layer.__class__ = cast("type[SharedLayer]", shared_class(kind, layer._embshare_names))
+        layer.__class__ = cast("type[SharedLayer]", shared_class(kind, layer._embshare_names))  # type: ignore[arg-type]
     else:
         layer.__class__ = kind
 

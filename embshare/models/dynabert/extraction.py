@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from embshare.materialize import materialize
-from embshare.models.dynabert.blocks import Block, blocks, layer_list
+from embshare.models.dynabert.blocks import blocks, layer_list
 from embshare.models.dynabert.elastic import ElasticLinear, keep
 from embshare.models.dynabert.narrow import CONFIGS, MODELS, count_heads, narrow_linear
 from embshare.models.dynabert.rewiring import ORDER_KEY
@@ -23,14 +23,12 @@ M = TypeVar("M", bound=nn.Module)
 
 
 @torch.no_grad()
-def extract(
-    model: M, *, width: float = 1.0, depth: float = 1.0, rounding: Rounding = "exact"
-) -> M:
+def extract(model: M, *, width: float = 1.0, depth: float = 1.0, rounding: Rounding = "exact") -> M:
     """A sub-network as a plain model that has nothing else; it computes what `sized` computes.
 
     Its layers are ordinary ones. At full width it is a model of transformers with fewer layers. A
-    narrower one has the class ``Narrow...`` of the same model, which ``save_pretrained`` and the Auto
-    classes know after this package has been imported; without it they refuse the folder.
+    narrower one has the class ``Narrow...`` of the same model: ``save_pretrained`` writes it, and
+    the Auto classes read it where this package has been imported, and refuse it where not.
 
     Args:
         model: BERT or RoBERTa of transformers, with or without a head; plain or shared. It is not
@@ -95,11 +93,12 @@ def _describe(config: Any, *, layers: int, neurons: int) -> None:
 
 def _named(model: M, heads: int) -> M:
     """The same tensors in the class whose name says that heads are missing, where there is one."""
-    narrow, kind = MODELS.get(type(model)), None
-    config = getattr(model, "config", None)
-    if config is not None:
-        kind = CONFIGS.get(type(config))
-    if narrow is None or kind is None or config is None:
+    config: Any = getattr(model, "config", None)
+    if type(model) in MODELS.values():
+        config.kept_heads = heads
+        return model
+    narrow, kind = MODELS.get(type(model)), CONFIGS.get(type(config))
+    if narrow is None or kind is None:
         return model
     settings = config.to_dict()
     settings.pop("model_type", None)

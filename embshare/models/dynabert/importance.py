@@ -1,7 +1,7 @@
 """`importance`: how much the loss depends on each head and each neuron, to first order.
 
-A factor of 1 is put on each of them, and the loss is differentiated with respect to the factors. For
-neurons that is the official sum of weights times gradients, and it also holds where a weight has no
+A factor of 1 is put on each of them, and the loss is differentiated by the factors. For neurons
+that is the official sum of weights times gradients, and it also holds where a weight has no
 gradient of its own: in a shared model several layers read one, and each has factors of its own.
 
 Letters: L layers, n heads of width s, m neurons.
@@ -66,7 +66,8 @@ def importance(
     Raises:
         InvalidValueError: no batch, no loss, or one that is not finite.
     Source:
-        The official ``compute_neuron_head_importance``; Michel et al., 2019; Molchanov et al., 2017.
+        The official ``compute_neuron_head_importance``; Michel et al., 2019; Molchanov et al.,
+        2017.
     """
     found = blocks(model)
     with sized(model), _evaluating(model), _factors(found) as factors:

@@ -43,7 +43,7 @@ from embshare.models.dynabert.blocks import blocks, layer_list
 __all__ = ["CONFIGS", "MODELS", "NarrowBertConfig", "NarrowRobertaConfig", "narrow_linear"]
 
 
-class NarrowBertConfig(BertConfig):  # type: ignore[misc]
+class NarrowBertConfig(BertConfig):
     """A BERT's settings, and how many of its heads there are in each layer."""
 
     model_type = "embshare-narrow-bert"
@@ -51,7 +51,7 @@ class NarrowBertConfig(BertConfig):  # type: ignore[misc]
     """At most ``num_attention_heads``, by which a head's width is still found."""
 
 
-class NarrowRobertaConfig(RobertaConfig):  # type: ignore[misc]
+class NarrowRobertaConfig(RobertaConfig):
     """A RoBERTa's settings, and how many of its heads there are in each layer."""
 
     model_type = "embshare-narrow-roberta"
@@ -72,7 +72,7 @@ def narrow_linear(layer: nn.Linear, *, rows: int, columns: int) -> nn.Linear:
     )
 
 
-class Narrow(PreTrainedModel):  # type: ignore[misc]
+class Narrow(PreTrainedModel):
     """Takes heads out of the model that the next class builds."""
 
     def __init__(self, config: PretrainedConfig, **given: Any) -> None:
@@ -94,7 +94,7 @@ class Narrow(PreTrainedModel):  # type: ignore[misc]
     @torch.no_grad()
     def _started(self, layer: nn.Linear) -> nn.Linear:
         """With the values of a new model; transformers passes by what it is going to load."""
-        self._init_weights(layer)
+        self._init_weights(layer)  # type: ignore[no-untyped-call]
         return layer
 
 
@@ -104,73 +104,73 @@ def count_heads(attention: nn.Module, heads: int) -> None:
     attention.all_head_size = heads * attention.attention_head_size  # type: ignore[assignment, operator]
 
 
-class NarrowBertModel(Narrow, BertModel):  # type: ignore[misc]
+class NarrowBertModel(Narrow, BertModel):
     """`BertModel` with fewer heads."""
 
     config_class = NarrowBertConfig
 
 
-class NarrowBertForMaskedLM(Narrow, BertForMaskedLM):  # type: ignore[misc]
+class NarrowBertForMaskedLM(Narrow, BertForMaskedLM):
     """`BertForMaskedLM` with fewer heads."""
 
     config_class = NarrowBertConfig
 
 
-class NarrowBertForSequenceClassification(Narrow, BertForSequenceClassification):  # type: ignore[misc]
+class NarrowBertForSequenceClassification(Narrow, BertForSequenceClassification):
     """`BertForSequenceClassification` with fewer heads."""
 
     config_class = NarrowBertConfig
 
 
-class NarrowBertForTokenClassification(Narrow, BertForTokenClassification):  # type: ignore[misc]
+class NarrowBertForTokenClassification(Narrow, BertForTokenClassification):
     """`BertForTokenClassification` with fewer heads."""
 
     config_class = NarrowBertConfig
 
 
-class NarrowBertForQuestionAnswering(Narrow, BertForQuestionAnswering):  # type: ignore[misc]
+class NarrowBertForQuestionAnswering(Narrow, BertForQuestionAnswering):
     """`BertForQuestionAnswering` with fewer heads."""
 
     config_class = NarrowBertConfig
 
 
-class NarrowBertForMultipleChoice(Narrow, BertForMultipleChoice):  # type: ignore[misc]
+class NarrowBertForMultipleChoice(Narrow, BertForMultipleChoice):
     """`BertForMultipleChoice` with fewer heads."""
 
     config_class = NarrowBertConfig
 
 
-class NarrowRobertaModel(Narrow, RobertaModel):  # type: ignore[misc]
+class NarrowRobertaModel(Narrow, RobertaModel):
     """`RobertaModel` with fewer heads."""
 
     config_class = NarrowRobertaConfig
 
 
-class NarrowRobertaForMaskedLM(Narrow, RobertaForMaskedLM):  # type: ignore[misc]
+class NarrowRobertaForMaskedLM(Narrow, RobertaForMaskedLM):
     """`RobertaForMaskedLM` with fewer heads."""
 
     config_class = NarrowRobertaConfig
 
 
-class NarrowRobertaForSequenceClassification(Narrow, RobertaForSequenceClassification):  # type: ignore[misc]
+class NarrowRobertaForSequenceClassification(Narrow, RobertaForSequenceClassification):
     """`RobertaForSequenceClassification` with fewer heads."""
 
     config_class = NarrowRobertaConfig
 
 
-class NarrowRobertaForTokenClassification(Narrow, RobertaForTokenClassification):  # type: ignore[misc]
+class NarrowRobertaForTokenClassification(Narrow, RobertaForTokenClassification):
     """`RobertaForTokenClassification` with fewer heads."""
 
     config_class = NarrowRobertaConfig
 
 
-class NarrowRobertaForQuestionAnswering(Narrow, RobertaForQuestionAnswering):  # type: ignore[misc]
+class NarrowRobertaForQuestionAnswering(Narrow, RobertaForQuestionAnswering):
     """`RobertaForQuestionAnswering` with fewer heads."""
 
     config_class = NarrowRobertaConfig
 
 
-class NarrowRobertaForMultipleChoice(Narrow, RobertaForMultipleChoice):  # type: ignore[misc]
+class NarrowRobertaForMultipleChoice(Narrow, RobertaForMultipleChoice):
     """`RobertaForMultipleChoice` with fewer heads."""
 
     config_class = NarrowRobertaConfig
@@ -203,7 +203,9 @@ MODELS: Final = MappingProxyType(
 )
 """transformers' classes to those with fewer heads."""
 
-CONFIGS: Final = MappingProxyType({BertConfig: NarrowBertConfig, RobertaConfig: NarrowRobertaConfig})
+CONFIGS: Final = MappingProxyType(
+    {BertConfig: NarrowBertConfig, RobertaConfig: NarrowRobertaConfig}
+)
 """Their configurations."""
 
 

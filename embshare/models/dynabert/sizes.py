@@ -110,7 +110,7 @@ def kept_neurons(neurons: int, heads: int, width: float) -> int:
 
 
 def kept_layers(layers: int, depth: float) -> tuple[int, ...]:
-    """Layers that a depth keeps, of ``L``, from 0: ``floor(i / depth)``, evenly spread from the first.
+    """Layers that a depth keeps, of ``L``, counted from 0: ``floor(i / depth)``, evenly spread.
 
     Source:
         The official ``BertEncoder.forward``. The paper's wording drops others.

@@ -10,7 +10,7 @@ from torch import nn
 
 from embshare.errors import InvalidValueError
 from embshare.models.dynabert.blocks import Block, blocks, layer_list, require_fit
-from embshare.models.dynabert.elastic import ElasticLayers, cut, keep
+from embshare.models.dynabert.elastic import ElasticLayers, cut, keep, require_cuttable
 from embshare.models.dynabert.sizes import (
     FULL,
     Rounding,
@@ -36,6 +36,7 @@ def sized(
 
     The model keeps all its parameters; those that are left out get no gradient. Contexts nest, and
     at the end the size from before is set again. One model has one size at a time, in all threads.
+    Where activation checkpointing runs layers again, call ``backward`` inside of the context.
 
     Args:
         model: BERT or RoBERTa of transformers, with or without a head; plain or shared.
@@ -110,6 +111,8 @@ def apply_size(model: nn.Module, size: Size) -> None:
     """
     require_fit(model, size)
     found = blocks(model)
+    if size.width < 1:
+        require_cuttable(layer for b in found for layer in (*b.attention, *b.feed_forward))
     for block in found:
         _apply_width(block, size.width)
     keep(layer_list(model), kept_layers(len(found), size.depth), size)
