@@ -17,7 +17,9 @@ from embshare.errors import InvalidValueError
 __all__ = ["require_same_labels", "soft_cross_entropy", "state_loss"]
 
 
-def soft_cross_entropy(student: Tensor, teacher: Tensor, *, temperature: float = 1.0) -> Tensor:
+def soft_cross_entropy(
+    student: Tensor, teacher: Tensor, *, temperature: float = 1.0, where: Tensor | None = None
+) -> Tensor:
     """Cross-entropy of a student's scores against a teacher's: the mean over all but the last axis.
 
     ``-sum softmax(teacher / t) log_softmax(student / t)``, times ``t²`` so that the gradient is of
@@ -27,6 +29,8 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, *, temperature: float =
         student: scores ``[..., C]`` before the softmax.
         teacher: as the student's.
         temperature: above 0; 1 is what DynaBERT uses.
+        where: ``[...]`` of bool: what the mean is over, words that have a label for one; None is
+            everything. Where it is false everywhere the loss is 0.
     Returns:
         A scalar.
     Raises:
@@ -40,7 +44,11 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, *, temperature: float =
     _require_shape("the teacher's scores", student, teacher)
     targets = F.softmax(teacher.detach() / temperature, dim=-1)
     found = F.log_softmax(student / temperature, dim=-1)
-    return -(targets * found).sum(-1).mean() * temperature**2
+    losses = -(targets * found).sum(-1) * temperature**2
+    if where is None:
+        return losses.mean()
+    _require_shape("the places to compare", losses, where)
+    return torch.where(where, losses, 0.0).sum() / where.sum().clamp(min=1)
 
 
 def state_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:

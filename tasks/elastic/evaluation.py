@@ -14,6 +14,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from embshare._value import Value
+from embshare.errors import InvalidValueError
 from embshare.models.dynabert import (
     Size,
     count_operations,
@@ -93,6 +94,9 @@ def measure_sub_networks(
     Raises:
         InvalidValueError: a size does not fit the model, or ``repeats`` is below 1.
     """
+    if repeats < 1:
+        fault = f"`repeats` must be at least 1, but is {repeats}"
+        raise InvalidValueError(what="the measurement", faults=[fault])
     provenance = read_provenance()
     wanted = tuple(sub_networks() if sizes is None else sizes)
     training = model.training

@@ -212,7 +212,7 @@ def _check_teacher(model: nn.Module, stage: Stage, teacher: nn.Module | None) ->
         raise InvalidValueError(what="the teacher", faults=[fault])
     require_same_labels(getattr(model, "config", None), getattr(teacher, "config", None))
     ours, theirs = blocks(model), blocks(teacher)
-    wide, wide_there = (b[0].output.weight.shape[0] for b in (ours, theirs))
+    wide, wide_there = (b[0].output.out_features for b in (ours, theirs))
     faults = [
         f"it must have {needed} {what}, as the student, but has {has}"
         for what, needed, has in (

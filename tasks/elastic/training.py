@@ -103,7 +103,7 @@ def train_stage(
         InvalidValueError: as `ElasticObjective`.
     """
     objective = ElasticObjective(model, stage, teacher, together=together)
-    selection = Selection(model, stage, evaluate, settings.evaluate_every)
+    selection = _Selection(model, stage, evaluate, settings.evaluate_every)
     trainer = SharingTrainer(
         model=objective,
         args=_arguments(settings, seed=seed, folder=folder),
@@ -149,7 +149,7 @@ def _arguments(settings: ElasticSettings, *, seed: int, folder: Path) -> Trainin
 
 @final
 @dataclass
-class Selection(TrainerCallback):
+class _Selection(TrainerCallback):
     """Evaluates all sub-networks now and then, and remembers the best parameters."""
 
     model: nn.Module

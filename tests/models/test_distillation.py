@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -9,6 +11,11 @@ from transformers import BertConfig
 
 from embshare.errors import InvalidValueError
 from embshare.models.distillation import require_same_labels, soft_cross_entropy, state_loss
+
+
+def labels(count: int) -> Any:
+    settings: dict[str, Any] = {"num_labels": count}
+    return BertConfig(**settings)
 
 
 def test_a_value_worked_out_by_hand() -> None:
@@ -59,7 +66,7 @@ def test_a_teacher_with_other_labels() -> None:
     names = {0: "no", 1: "yes"}
     same = BertConfig(id2label=names)
     require_same_labels(same, BertConfig(id2label=dict(names)))
-    require_same_labels(same, BertConfig(num_labels=2))  # not named: only their number is known
+    require_same_labels(same, labels(2))  # not named: only their number is known
     with pytest.raises(InvalidValueError) as caught:
         require_same_labels(same, BertConfig(id2label={0: "yes", 1: "no"}))
     assert str(caught.value) == (
@@ -67,4 +74,4 @@ def test_a_teacher_with_other_labels() -> None:
         "are ['yes', 'no']."
     )
     with pytest.raises(InvalidValueError, match="the teacher's labels must be the student's"):
-        require_same_labels(same, BertConfig(num_labels=3))
+        require_same_labels(same, labels(3))

@@ -35,7 +35,7 @@ class Block:
     @property
     def neurons(self) -> int:
         """``m`` of the whole layer."""
-        return int(self.up.weight.shape[0])
+        return self.up.out_features  # not of the weight: asking for a derived one derives it
 
     @property
     def attention(self) -> tuple[nn.Linear, ...]:

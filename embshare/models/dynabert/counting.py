@@ -96,7 +96,7 @@ def count_operations(
 
 
 def _operations(block: Block, width: float, positions: int) -> int:
-    hidden = int(block.output.weight.shape[0])
+    hidden = block.output.out_features
     attention = kept_heads(block.heads, width) * block.head_size
     neurons = kept_neurons(block.neurons, block.heads, width)
     matrices = 4 * hidden * attention + 2 * hidden * neurons

@@ -21,6 +21,7 @@ from torch.utils.hooks import RemovableHandle
 from embshare.errors import InvalidValueError
 from embshare.models.dynabert.blocks import Block, blocks
 from embshare.models.dynabert.sizing import sized
+from embshare.models.dynabert.ties import stored_in
 
 __all__ = ["Importance", "importance"]
 
@@ -127,7 +128,7 @@ def _factors(found: tuple[Block, ...]) -> Iterator[list[Factors]]:
 
 
 def _put(block: Block) -> Factors:
-    like = block.down.weight.detach()
+    like = stored_in(block.down)
     kind = torch.promote_types(like.dtype, torch.float32)
 
     def ones(count: int) -> Tensor:

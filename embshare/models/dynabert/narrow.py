@@ -82,7 +82,7 @@ class Narrow(PreTrainedModel):
             fault = f"`kept_heads` must be from 1 to {heads}, but is {kept!r}"
             raise InvalidValueError(what=type(config).__name__, faults=[fault])
         for block, layer in zip(blocks(self), layer_list(self), strict=True):
-            width, whole = kept * block.head_size, block.output.weight.shape[0]
+            width, whole = kept * block.head_size, block.output.out_features
             attention = layer.get_submodule("attention.self")
             for name in ("query", "key", "value"):
                 new = narrow_linear(getattr(attention, name), rows=width, columns=whole)

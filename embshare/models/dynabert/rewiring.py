@@ -21,7 +21,13 @@ from embshare.models.dynabert.blocks import Block, blocks
 from embshare.models.dynabert.elastic import COLUMN_ORDER, ROW_ORDER
 from embshare.models.dynabert.importance import Importance
 from embshare.models.dynabert.sizing import apply_size, configs, read_size
-from embshare.models.dynabert.ties import Part, attention_of, feed_forward_of, tied_groups
+from embshare.models.dynabert.ties import (
+    Part,
+    attention_of,
+    feed_forward_of,
+    stored_in,
+    tied_groups,
+)
 
 __all__ = ["ORDER_KEY", "restore", "rewire"]
 
@@ -118,8 +124,8 @@ def _remember(part: Part, order: Tensor) -> None:
     """Let the part's layers pick by an order when they are cut."""
     rows = _rows(order, part.unit)
     for layer in part.inner:
-        layer.register_buffer(ROW_ORDER, rows.to(layer.weight.device), persistent=False)
-    device = part.outer.weight.device
+        layer.register_buffer(ROW_ORDER, rows.to(stored_in(layer).device), persistent=False)
+    device = stored_in(part.outer).device
     part.outer.register_buffer(COLUMN_ORDER, rows.to(device), persistent=False)
 
 

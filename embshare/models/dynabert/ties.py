@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from embshare.layers import INDEX, SharedLayer
 from embshare.models.dynabert.blocks import Block
 from embshare.state import KEY
 
-__all__ = ["Part", "attention_of", "feed_forward_of", "is_derived", "tied_groups"]
+__all__ = ["Part", "attention_of", "feed_forward_of", "is_derived", "stored_in", "tied_groups"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,12 @@ def feed_forward_of(blocks: Iterable[Block]) -> list[Part]:
 def is_derived(layer: nn.Module) -> bool:
     """Whether a layer's weight is computed from a table."""
     return isinstance(layer, SharedLayer) and "weight" in layer._embshare_names
+
+
+def stored_in(layer: nn.Linear) -> Tensor:
+    """A tensor of a layer's device and type; asking for a derived weight would derive it."""
+    bias: Tensor | None = layer.bias
+    return layer.weight if bias is None else bias
 
 
 def tied_groups(parts: Sequence[Part]) -> tuple[tuple[int, ...], ...]:

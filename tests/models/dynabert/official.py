@@ -38,25 +38,26 @@ def weights(family: str) -> dict[str, Tensor]:
     return {name: whole.double() / GRID for name, whole in under(f"{family}/weight/").items()}
 
 
-def bert() -> BertForSequenceClassification:
+def bert() -> Any:
     """With the official weights, in double precision and evaluation mode."""
-    made = BertForSequenceClassification(BertConfig(**SETTINGS, **OFF, num_labels=LABELS)).double()
+    settings: dict[str, Any] = SETTINGS | OFF | {"num_labels": LABELS}
+    made = BertForSequenceClassification(BertConfig(**settings)).double()
     made.load_state_dict(weights("bert"))
     made.eval()
     return made
 
 
-def roberta() -> RobertaForSequenceClassification:
+def roberta() -> Any:
     """As `bert`."""
     more: dict[str, Any] = {"type_vocab_size": 1, "layer_norm_eps": 1e-5, "num_labels": LABELS}
-    made = RobertaForSequenceClassification(RobertaConfig(**SETTINGS, **OFF, **more)).double()
+    made = RobertaForSequenceClassification(RobertaConfig(**(SETTINGS | OFF | more))).double()
     found = weights("roberta").items()  # officially it has a pooler that nothing reads
     made.load_state_dict({name: tensor for name, tensor in found if ".pooler." not in name})
     made.eval()
     return made
 
 
-def masked_lm() -> BertForMaskedLM:
+def masked_lm() -> Any:
     """The model of the augmentation."""
     small: dict[str, Any] = {
         "vocab_size": 5 + len(WORDS) + 2,
@@ -66,7 +67,7 @@ def masked_lm() -> BertForMaskedLM:
         "intermediate_size": 16,
         "max_position_embeddings": 32,
     }
-    made = BertForMaskedLM(BertConfig(**small, **OFF)).double()
+    made = BertForMaskedLM(BertConfig(**(small | OFF))).double()
     missing = made.load_state_dict(_renamed(weights("augmentation")), strict=False)
     assert not missing.unexpected_keys
     assert {name.split(".")[0] for name in missing.missing_keys} <= {"cls"}  # the tied decoder

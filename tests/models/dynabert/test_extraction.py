@@ -150,7 +150,9 @@ def test_a_model_that_transformers_has_no_class_for_keeps_its_own() -> None:
     class Tagger(BertForSequenceClassification):
         """Somebody's own."""
 
-    made = Tagger(BertConfig(**SETTINGS, num_labels=3)).eval()
+    settings: dict[str, Any] = SETTINGS | {"num_labels": 3}
+    made: Any = Tagger(BertConfig(**settings))
+    made.eval()
     small = dynabert.extract(made, width=0.25, depth=0.5)
     assert type(small) is Tagger
     with dynabert.sized(made, width=0.25, depth=0.5):
@@ -172,8 +174,9 @@ TABLE = {  # width -> parameters and 1e9 operations at each depth: BERT base, 2 
 
 @pytest.fixture(scope="module")
 def base() -> Any:
+    settings: dict[str, Any] = {"num_labels": 2}
     with torch.device("meta"):
-        return BertForSequenceClassification(BertConfig(num_labels=2))
+        return BertForSequenceClassification(BertConfig(**settings))
 
 
 @pytest.mark.parametrize("width", TABLE)

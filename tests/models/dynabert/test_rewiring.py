@@ -14,6 +14,7 @@ from embshare.errors import InvalidValueError
 from embshare.models import dynabert
 from embshare.models.dynabert.blocks import blocks
 from embshare.models.dynabert.ties import attention_of, feed_forward_of, tied_groups
+from embshare.state import require_bank
 from tests.models.dynabert.examples import SHARING, batch, model
 
 every_sharing = pytest.mark.parametrize("sharing", SHARING)
@@ -28,7 +29,7 @@ def drawn(seed: int = 0) -> dynabert.Importance:
 
 
 @torch.no_grad()
-def logits(made: Any, **size: float) -> Tensor:
+def logits(made: Any, **size: Any) -> Tensor:
     with dynabert.sized(made, **size):
         found: Tensor = made(**batch(labels=False)).logits
     return found
@@ -87,11 +88,11 @@ def test_layers_that_read_one_weight_are_cut_alike() -> None:
     best = int(found.heads.sum(0).argmax())
     wanted = torch.arange(4 * best, 4 * best + 4)
     with dynabert.sized(made, width=0.25):
-        used = [block.query.used()[0] for block in blocks(made)]
-        layers = blocks(made)
+        queries: list[Any] = [block.query for block in blocks(made)]
+        used = [query.used()[0] for query in queries]
     for weight in used[1:]:
         assert torch.equal(weight, used[0])
-    assert all(torch.equal(block.query.row_order[:4], wanted) for block in layers)
+    assert all(torch.equal(query.row_order[:4], wanted) for query in queries)
     assert len(made.config.dynabert_order["heads"]["orders"]) == 1
 
 
@@ -144,6 +145,17 @@ def test_importance_of_a_shared_model_is_that_of_the_plain_one(sharing: str) -> 
     ours, theirs = (dynabert.importance(each, batches) for each in (made, plain))
     assert torch.allclose(ours.heads, theirs.heads, rtol=1e-4, atol=1e-6)
     assert torch.allclose(ours.neurons, theirs.neurons, rtol=1e-4, atol=1e-6)
+
+
+def test_a_size_and_an_order_derive_nothing() -> None:
+    made = model(sharing="tied")
+    bank = require_bank(made)
+    before = bank.evaluations
+    dynabert.rewire(made, drawn())
+    with dynabert.sized(made, width=0.5, depth=0.5):
+        assert bank.evaluations == before
+        logits(made, width=0.5)
+    assert bank.evaluations == before + 1
 
 
 def test_importance_changes_nothing() -> None:
@@ -214,5 +226,7 @@ def test_an_importance_of_another_model() -> None:
 def test_an_order_in_a_configuration_is_checked(spoil: Any) -> None:
     made = dynabert.rewire(model(sharing="tied"), drawn())
     spoil(made.config.dynabert_order)
-    with pytest.raises(InvalidValueError, match="`dynabert_order` must have, as `(heads|neurons)`"):
+    with pytest.raises(
+        InvalidValueError, match=r"`dynabert_order` must have, as `(heads|neurons)`"
+    ):
         dynabert.restore(made)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from embshare.errors import InvalidValueError
@@ -48,8 +50,9 @@ def test_all_twelve_in_the_official_order() -> None:
 @pytest.mark.parametrize("share", [0, -0.5, 1.01, float("nan"), True, "1"])
 @pytest.mark.parametrize("name", ["width", "depth"])
 def test_a_share_is_above_0_and_at_most_1(name: str, share: float) -> None:
+    wrong: dict[str, Any] = {name: share}
     with pytest.raises(InvalidValueError) as caught:
-        Size(**{name: share})
+        Size(**wrong)
     assert str(caught.value) == (
         f"the size is not valid: `{name}` must be above 0 and at most 1, but is {share!r}."
     )
@@ -74,7 +77,9 @@ def test_a_width_that_does_not_divide_is_refused() -> None:
 
 
 def test_a_depth_that_does_not_divide_is_refused() -> None:
-    with pytest.raises(InvalidValueError, match="whole number of the 5 layers, but 0.5 leaves 2.5"):
+    with pytest.raises(
+        InvalidValueError, match=r"whole number of the 5 layers, but 0\.5 leaves 2\.5"
+    ):
         Size(depth=0.5).require_fit(heads=4, neurons=8, layers=5)
     Size(depth=0.5, rounding="official").require_fit(heads=4, neurons=8, layers=5)
 

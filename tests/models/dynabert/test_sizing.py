@@ -165,10 +165,10 @@ def test_a_size_in_a_configuration_is_checked(written: Any) -> None:
 def test_it_compiles_and_exports(sharing: str) -> None:
     made = dynabert.set_size(rewired(sharing), **SMALL)
     inputs = batch(labels=False)
-    compiled = torch.compile(made, fullgraph=True, backend="aot_eager")
+    compiled: Any = torch.compile(made, fullgraph=True, backend="aot_eager")
     assert torch.allclose(compiled(**inputs).logits, logits(made), atol=1e-6)
-    exported = torch.export.export(made, (), kwargs=inputs)
-    assert torch.allclose(exported.module()(**inputs).logits, logits(made), atol=1e-6)
+    exported: Any = torch.export.export(made, (), kwargs=inputs).module()
+    assert torch.allclose(exported(**inputs).logits, logits(made), atol=1e-6)
 
 
 @pytest.mark.parametrize("sharing", ["plain", "tied"])
@@ -248,7 +248,9 @@ def test_a_linear_layer_with_a_forward_of_its_own_is_refused() -> None:
 
     made = model()
     made.bert.encoder.layer[1].intermediate.dense = Adapted(16, 24)
-    with pytest.raises(InvalidValueError, match="plain nn.Linear layers to be cut, but one is Ad"):
+    with pytest.raises(
+        InvalidValueError, match=r"plain nn\.Linear layers to be cut, but one is Ad"
+    ):
         dynabert.set_size(made, width=0.5)
     assert type(made.bert.encoder.layer[0].attention.self.query) is nn.Linear
 
