@@ -100,12 +100,16 @@ def _block(model: nn.Module, layer: nn.Module) -> Block:
         except AttributeError:
             raise _unfit(model, f"a layer has no `{place}`") from None
         if not isinstance(part, nn.Linear):
-            raise _unfit(model, f"`{place}` is a {type(part).__name__} and no nn.Linear")
+            raise _unfit(model, f"`{place}` is a {_name(type(part))} and no nn.Linear")
         found[name] = part
     attention = layer.get_submodule("attention.self")
     heads, size = attention.num_attention_heads, attention.attention_head_size
     assert isinstance(heads, int) and isinstance(size, int)
     return Block(**found, heads=heads, head_size=size)
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _unfit(model: nn.Module, finding: str) -> InvalidValueError:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from embshare.errors import InvalidValueError
 from embshare.layers import SharedLayer, plain_class, shared_class
+from embshare.models.dynabert.picking import pick
 from embshare.models.dynabert.sizes import FULL, Size
 
 __all__ = [
@@ -46,6 +47,8 @@ class ElasticLinear(nn.Linear):
     """Output features that are used; None is all."""
     columns: int | None = None
     """Input features that are used; None is all."""
+    order_key: int | None = None
+    """Equal for layers whose orders are equal."""
 
     def forward(self, input: Tensor) -> Tensor:
         """``[..., columns]`` to ``[..., rows]``."""
@@ -55,7 +58,8 @@ class ElasticLinear(nn.Linear):
     def used(self) -> tuple[Tensor, Tensor | None]:
         """The part of weight and bias that the layer computes with."""
         rows, columns = order_of(self, ROW_ORDER), order_of(self, COLUMN_ORDER)
-        weight = first(first(self.weight, 0, self.rows, rows), 1, self.columns, columns)
+        weight = first(self.weight, 0, self.rows, rows, self.order_key)
+        weight = first(weight, 1, self.columns, columns, self.order_key)
         bias: Tensor | None = self.bias
         return weight, None if bias is None else first(bias, 0, self.rows, rows)
 
@@ -79,12 +83,19 @@ class ElasticLayers(nn.ModuleList):
         return iter([self[index] for index in self.kept])
 
 
-def first(tensor: Tensor, dim: int, count: int | None, order: Tensor | None) -> Tensor:
-    """The first ``count`` along a dimension, in an order; a view where there is no order."""
+def first(
+    tensor: Tensor, dim: int, count: int | None, order: Tensor | None, key: int | None = None
+) -> Tensor:
+    """The first ``count`` along a dimension, in an order; a view where there is no order.
+
+    What is taken of a matrix with a ``key`` is taken once for all layers that are given the tensor.
+    """
     if count is None or count == tensor.shape[dim]:
         return tensor
     if order is None:
         return tensor.narrow(dim, 0, count)
+    if key is not None and not isinstance(tensor, nn.Parameter):
+        return pick(tensor, dim, count, order, key)
     return tensor.index_select(dim, order[:count])
 
 

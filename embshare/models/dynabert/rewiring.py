@@ -123,6 +123,8 @@ def _sort(parts: Sequence[Part], order: Tensor) -> None:
 def _remember(part: Part, order: Tensor) -> None:
     """Let the part's layers pick by an order when they are cut."""
     rows = _rows(order, part.unit)
+    for layer in part.layers:
+        layer.__dict__["order_key"] = hash(tuple(order.tolist()))
     for layer in part.inner:
         layer.register_buffer(ROW_ORDER, rows.to(stored_in(layer).device), persistent=False)
     device = stored_in(part.outer).device

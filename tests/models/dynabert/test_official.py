@@ -110,7 +110,9 @@ def test_distillation_losses(stage: str, states_weight: float) -> None:
 # Deliberate mistakes: what is put in place of a function, and which distance sees it.
 
 
-def last(tensor: Tensor, dim: int, count: int | None, order: Tensor | None) -> Tensor:
+def last(
+    tensor: Tensor, dim: int, count: int | None, order: Tensor | None, key: int | None = None
+) -> Tensor:
     """The right-most part instead of the left-most."""
     if count is None:
         return tensor

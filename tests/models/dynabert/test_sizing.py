@@ -174,16 +174,18 @@ def test_it_compiles_and_exports(sharing: str) -> None:
 @pytest.mark.parametrize("sharing", ["plain", "tied"])
 def test_layers_may_be_run_again_in_the_backward(sharing: str) -> None:
     gradients = []
-    for again in (False, True):
+    for reentrant in (None, False, True):
         made = rewired(sharing).train()
-        if again:
-            made.activation_checkpointing_enable()
+        if reentrant is not None:
+            made.activation_checkpointing_enable({"use_reentrant": reentrant})
+            made.enable_input_require_grads()
         with dynabert.sized(made, **SMALL):
             made(**batch()).loss.backward()
         gradients.append({n: p.grad for n, p in made.named_parameters() if p.grad is not None})
-    assert gradients[0].keys() == gradients[1].keys()
-    for name, gradient in gradients[0].items():
-        assert torch.allclose(gradient, gradients[1][name], atol=1e-6), name
+    for other in gradients[1:]:
+        assert gradients[0].keys() == other.keys()
+        for name, gradient in gradients[0].items():
+            assert torch.allclose(gradient, other[name], atol=1e-6), name
 
 
 def test_autocast_and_lower_precision() -> None:
@@ -223,6 +225,10 @@ def test_every_head(kind: str) -> None:
         (lambda: nn.Linear(3, 3), "it has no list `encoder.layer`"),
         (lambda: without("attention"), "a layer has no `attention.self.query`"),
         (lambda: without("intermediate"), "a layer has no `intermediate.dense`"),
+        (
+            lambda: with_another("attention.self"),
+            "`attention.self.query` is a torch.nn.modules.linear.Identity and no nn.Linear",
+        ),
     ],
 )
 def test_other_models_are_refused(broken: Any, finding: str) -> None:
@@ -239,6 +245,13 @@ def test_other_models_are_refused(broken: Any, finding: str) -> None:
 def without(part: str) -> nn.Module:
     made: nn.Module = model()
     delattr(made.get_submodule("bert.encoder.layer.2"), part)
+    return made
+
+
+def with_another(part: str) -> nn.Module:
+    made: nn.Module = model()
+    owner: Any = made.get_submodule(f"bert.encoder.layer.2.{part}")
+    owner.query = nn.Identity()
     return made
 
 
