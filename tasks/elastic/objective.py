@@ -36,7 +36,8 @@ class ElasticObjective(nn.Module):
             with it, layers must not be recomputed by activation checkpointing.
     Raises:
         InvalidValueError: the stage's sizes do not fit the model, a teacher is missing or too many,
-            or it has other labels, layers or widths than the student.
+            or it has other labels, layers or widths than the student; in the first step, FSDP
+            without ``together``.
     """
 
     accepts_loss_kwargs = False  # read by ``Trainer``: losses are means over a batch
@@ -100,6 +101,7 @@ class ElasticObjective(nn.Module):
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         if self.together or not torch.is_grad_enabled() or not parameters:
             return torch.stack(list(run())).sum()
+        _refuse_fsdp(self)
         total: Tensor = _SumOfLosses.apply(run, *parameters)
         return total
 
@@ -177,6 +179,14 @@ class _SumOfLosses(torch.autograd.Function):
 def _gradients(loss: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
     """Those of one loss; None where it does not depend on a parameter."""
     return torch.autograd.grad(loss, parameters, allow_unused=True)
+
+
+def _refuse_fsdp(objective: nn.Module) -> None:
+    """Its hooks reduce gradients in a backward that runs through the layers, and only there."""
+    kinds = {kind.__name__ for module in objective.modules() for kind in type(module).__mro__}
+    if any("FSDP" in kind for kind in kinds):
+        fault = "under FSDP it needs `together=True`: the backward has to run through its layers"
+        raise InvalidValueError(what="the objective", faults=[fault])
 
 
 def _without_labels(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
