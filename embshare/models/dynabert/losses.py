@@ -39,23 +39,26 @@ def distillation_loss(
         size: the student's, for which of the teacher's states are compared: see `matched_states`.
         logits_weight: the paper's lambda 1.
         states_weight: the paper's lambda 2: officially 0.1 in the first stage and 1 in the second.
+            At 0 the states may be of any width and number.
     Returns:
         A scalar.
     Raises:
         InvalidValueError: shapes or numbers of states that do not fit.
     Source:
-        The paper's equations 2 to 5; the official ``train``.
+        The official ``train``.
     """
-    if len(teacher_states) != len(student_states):
-        chosen = matched_states(len(teacher_states) - 1, size.depth)
-        teacher_states = [teacher_states[index] for index in chosen]
     if student_logits.shape[-1:] != teacher_logits.shape[-1:]:
         fault = (
             f"the teacher must have {student_logits.shape[-1]} labels, as the student, but has "
             f"{teacher_logits.shape[-1]}"
         )
         raise InvalidValueError(what="distillation", faults=[fault])
-    loss = states_weight * state_loss(student_states, teacher_states)
+    loss = student_logits.new_zeros(())
+    if states_weight:
+        if len(teacher_states) != len(student_states):
+            chosen = matched_states(len(teacher_states) - 1, size.depth)
+            teacher_states = [teacher_states[index] for index in chosen]
+        loss = loss + states_weight * state_loss(student_states, teacher_states)
     if student_logits.shape[-1] > 1:
         loss = loss + logits_weight * soft_cross_entropy(student_logits, teacher_logits)
     return loss

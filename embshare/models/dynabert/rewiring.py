@@ -112,12 +112,22 @@ def _sort(parts: Sequence[Part], order: Tensor) -> None:
         return
     stored: dict[int, tuple[Tensor, int]] = {}
     for part in parts:
+        _forget(part)
         for layer in part.inner:
             stored |= {id(p): (p, 0) for p in layer.parameters(recurse=False)}
         stored[id(part.outer.weight)] = (part.outer.weight, 1)
     rows = _rows(order, parts[0].unit)
     for parameter, dim in stored.values():
         parameter.copy_(parameter.index_select(dim, rows.to(parameter.device)))
+
+
+def _forget(part: Part) -> None:
+    """Drop the orders that a model made plain again has from the time when it was shared."""
+    for layer in part.layers:
+        for name in (ROW_ORDER, COLUMN_ORDER):
+            layer._buffers.pop(name, None)
+            layer._non_persistent_buffers_set.discard(name)
+        layer.__dict__.pop("order_key", None)
 
 
 def _remember(part: Part, order: Tensor) -> None:

@@ -137,6 +137,17 @@ def test_rewiring_again_is_rewiring_anew(sharing: str) -> None:
     assert torch.allclose(logits(once, width=0.5), logits(twice, width=0.5), atol=1e-5)
 
 
+def test_a_model_that_was_made_plain_is_rewired_as_a_plain_one() -> None:
+    made = model(sharing="tied")
+    plain = embshare.materialize(dynabert.rewire(made, drawn(5)))
+    assert torch.allclose(logits(plain, width=0.5), logits(made, width=0.5), atol=1e-5)
+    fresh = embshare.materialize(model(sharing="tied"))
+    for each in (plain, fresh):
+        dynabert.rewire(each, drawn())
+    assert torch.allclose(logits(plain, width=0.5), logits(fresh, width=0.5), atol=1e-5)
+    assert not hasattr(plain.config, "dynabert_order")
+
+
 @every_sharing
 def test_importance_of_a_shared_model_is_that_of_the_plain_one(sharing: str) -> None:
     made = model(sharing=sharing)

@@ -167,6 +167,14 @@ def test_scores_of_a_regression_are_not_compared() -> None:
     assert float(made(**batch(labels=False))["loss"].detach()) == pytest.approx(0, abs=1e-9)
 
 
+def test_a_teacher_of_another_shape_may_give_its_scores() -> None:
+    teacher = dynabert.extract(model(), depth=0.5)
+    stage = Stage(name="scores", depths=(1.0, 0.5), states_weight=0)
+    made = ElasticObjective(model(), stage, teacher)
+    made(**batch(labels=False))["loss"].backward()
+    assert made.model.get_submodule("classifier").weight.grad is not None
+
+
 def test_both_scores_of_answers_are_compared() -> None:
     learner, teacher = model("BertForQuestionAnswering"), model("BertForQuestionAnswering")
     stage = Stage(name="one", widths=(1.0,), depths=(1.0,), states_weight=0)
