@@ -24,9 +24,9 @@ from embshare.models.dynabert import (
     sub_networks,
 )
 from embshare.state import bank_of
-from embshare.tasks.benchmark.memory import PeakMemory
-from embshare.tasks.benchmark.provenance import Provenance, read_provenance
 from embshare.tasks.elastic.training import Evaluate, evaluate_sizes
+from embshare.tasks.measurement.memory import PeakMemory
+from embshare.tasks.measurement.provenance import Provenance, read_provenance
 
 __all__ = ["SubNetwork", "SubNetworkReport", "make_table", "measure_sub_networks"]
 
