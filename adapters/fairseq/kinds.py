@@ -19,6 +19,8 @@ FAIRSEQ_RULES: Final[Rules] = MappingProxyType(
         "fairseq.modules.lightweight_convolution.LightweightConv1d": _HEADS_FIRST,
         "fairseq.modules.lightweight_convolution.LightweightConv1dTBC": _HEADS_FIRST,
         "fairseq.modules.lightconv_layer.lightconv_layer.LightconvLayer": _HEADS_FIRST,
+        # The head of a masked language model keeps its matrix itself.
+        "fairseq.models.roberta.model.RobertaLMHead": LayerRule(("weight",), transposed=True),
     }
 )
 """`embshare.rules.RULES` and what fairseq adds. Dynamic convolutions hold ordinary Linears."""
