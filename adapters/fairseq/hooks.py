@@ -177,7 +177,7 @@ def _extend_dataclasses(models: Any) -> None:
         extended = make_dataclass(known.__name__, [], bases=(known, options))
         extended.__module__ = known.__module__
         models.MODEL_DATACLASS_REGISTRY[name] = extended
-        setattr(models.MODEL_REGISTRY[name], "__dataclass", extended)  # noqa: B010 (no mangling)
+        setattr(models.MODEL_REGISTRY[name], "__dataclass", extended)
         node = extended()
         node._name = name
         store.store(name=name, group="model", node=node, provider="fairseq")

@@ -17,12 +17,16 @@ from torch import nn
 from embshare.adapters.fairseq.options import PLAN
 from embshare.adapters.packages import need
 from embshare.adopting import adopt_plan
+from embshare.errors import PlanMismatchError
 from embshare.plan import SharePlan
 from embshare.state import bank_of
 
 __all__ = ["PlanKeeper", "attach_plan", "keep_plan"]
 
 _KEY: Final = "embshare_plan"
+_WAY_OUT: Final = (
+    "These are weights of a checkpoint: give the --embshare options that they were trained with."
+)
 
 
 class PlanKeeper:
@@ -51,7 +55,11 @@ class PlanKeeper:
             return
         plan = SharePlan.from_json(text)
         if plan != bank.plan:
-            adopt_plan(model, plan)
+            try:
+                adopt_plan(model, plan)
+            except PlanMismatchError as error:
+                error.add_note(_WAY_OUT)
+                raise
         self.write(plan)
 
     def write(self, plan: SharePlan) -> None:

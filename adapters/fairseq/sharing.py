@@ -41,7 +41,9 @@ def share(
     """
     plan = config
     if not isinstance(plan, SharePlan):
-        plan = plan_fairseq(model, config if isinstance(config, ShareConfig) else ShareConfig(), rules)
+        plan = plan_fairseq(
+            model, config if isinstance(config, ShareConfig) else ShareConfig(), rules
+        )
     share_from_embedding(model, plan, start=start)
     make_generation_plain(model)
     return model

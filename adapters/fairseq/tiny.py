@@ -24,15 +24,13 @@ _LENGTH: Final = 64
 CUTOFF: Final = "16,32"
 """Of adaptive softmax and adaptive inputs, within that vocabulary."""
 
-_QUIET: Final = {
-    name: 0.0
-    for name in (
-        "dropout attention_dropout activation_dropout relu_dropout input_dropout weight_dropout "
-        "encoder_dropout_in encoder_dropout_out decoder_dropout_in decoder_dropout_out "
-        "adaptive_softmax_dropout resid_dropout embed_dropout pooler_dropout "
-        "encoder_layerdrop decoder_layerdrop"
-    ).split()
-}
+_QUIET: Final = dict.fromkeys(
+    "dropout attention_dropout activation_dropout relu_dropout input_dropout weight_dropout "
+    "encoder_dropout_in encoder_dropout_out decoder_dropout_in decoder_dropout_out "
+    "adaptive_softmax_dropout resid_dropout embed_dropout pooler_dropout "
+    "encoder_layerdrop decoder_layerdrop".split(),
+    0.0,
+)
 _LIMITS: Final = {
     "max_source_positions": _LENGTH,
     "max_target_positions": _LENGTH,

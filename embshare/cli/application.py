@@ -20,6 +20,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "inspect": "embshare.cli.inspecting:inspect_model",
         "share": "embshare.cli.sharing:share_model",
         "bench": "embshare.cli.bench:bench",
+        "fairseq-plugin": "embshare.cli.fairseq_plugin:fairseq_plugin",
     }
 )
 """Command -> ``module:function``. A module that is not there is a command that is not there."""
