@@ -3,7 +3,7 @@
     python benchmarks/fairseq_multi30k.py DATA --work FOLDER --out benchmarks/results/fairseq
 
 DATA is Multi30k's folder with ``tok/train.lc.norm.tok.de`` and the like, or any folder with
-``train.de``, ``train.en``, ``val.*`` and ``test_2016_flickr.*``. Everything is done by fairseq's own
+``train.de``, ``train.en``, ``val.*`` and ``test_2016_flickr.*``. All is done by fairseq's own
 commands with the plug-in: one BPE for both sides is learned on the training side, then for each
 model train, generate, and score by sacreBLEU on detokenised lower-cased text as it is in DATA. One
 run is killed by SIGKILL in its middle and started again; its losses are compared with those of the

@@ -1,5 +1,7 @@
 """`adopt_plan`: another start's gains are taken over, and nothing else."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -14,13 +16,13 @@ def model() -> nn.Sequential:
     return nn.Sequential(nn.Embedding(20, 8), nn.Linear(8, 6), nn.Linear(6, 8))
 
 
-def shared(seed: int, **fields: object) -> nn.Sequential:
+def shared(seed: int, **fields: Any) -> nn.Sequential:
     torch.manual_seed(seed)
     return embshare.share_from_embedding(model(), embshare.ShareConfig(**fields))
 
 
 @pytest.mark.parametrize("fields", [{}, {"gain": "channel"}, {"anchor": 2.0}, {"factor": 4}])
-def test_with_its_plan_weights_compute_what_they_did(fields: dict[str, object]) -> None:
+def test_with_its_plan_weights_compute_what_they_did(fields: dict[str, Any]) -> None:
     first, second = shared(0, **fields), shared(1, **fields)
     symbols = torch.arange(5)
     second(symbols)  # so that it has laid its columns out with its own gains
@@ -38,7 +40,7 @@ def test_with_its_plan_weights_compute_what_they_did(fields: dict[str, object]) 
         ({"factor": 4}, r"`config.factor` must be 4, but is None"),
     ],
 )
-def test_any_other_difference_is_named(fields: dict[str, object], place: str) -> None:
+def test_any_other_difference_is_named(fields: dict[str, Any], place: str) -> None:
     target = shared(0)
     plan = require_bank(target).plan
     with pytest.raises(PlanMismatchError, match=place):

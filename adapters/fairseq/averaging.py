@@ -1,6 +1,6 @@
-"""Average checkpoints of one run: what fairseq's ``average_checkpoints.py`` does, with plans compared.
+"""Average checkpoints of one run, as fairseq's ``average_checkpoints.py`` does.
 
-    python -m embshare.adapters.fairseq.averaging OUT.pt checkpoint8.pt checkpoint9.pt checkpoint10.pt
+    python -m embshare.adapters.fairseq.averaging OUT.pt checkpoint8.pt checkpoint9.pt
 
 fairseq's script is not part of its package. It works on shared checkpoints as well; this one also
 refuses checkpoints of different plans, whose tables are not about the same weights.

@@ -38,7 +38,7 @@ def build_fairseq(name: str) -> nn.Module:
         name: ``lstm``, as for ``--arch``.
     Raises:
         MissingPackageError: fairseq is not installed.
-        ModelNotBuiltError: there is no such architecture of text models, or fairseq cannot build it.
+        ModelNotBuiltError: there is no such architecture for text, or fairseq cannot build it.
     """
     asked, known = f"fairseq:{name}", architectures()
     if name not in known:

@@ -50,7 +50,8 @@ class GenerationMaker:
     @property
     def __func__(self) -> Any:
         """fairseq compares it, to call a model's own function once."""
-        return type(self.model).make_generation_fast_
+        kind: Any = type(self.model)
+        return kind.make_generation_fast_
 
     def __call__(self, **kwargs: Any) -> None:
         bank = bank_of(self.model)

@@ -107,7 +107,8 @@ def _quantised(cfg: Any) -> str:
 
 def _config(method: str, given: Mapping[str, Any]) -> ShareConfig:
     fields = {name.removeprefix(_PREFIX): value for name, value in given.items()}
-    return ShareConfig(method=method, **{name: _value(name, fields[name]) for name in fields})
+    values: dict[str, Any] = {name: _value(name, value) for name, value in fields.items()}
+    return ShareConfig(**values, **{"method": method})
 
 
 def _value(name: str, value: Any) -> Any:

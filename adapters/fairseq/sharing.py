@@ -39,11 +39,10 @@ def share(
     Raises:
         PlanError: as `embshare.share_from_embedding`.
     """
-    plan = config
-    if not isinstance(plan, SharePlan):
-        plan = plan_fairseq(
-            model, config if isinstance(config, ShareConfig) else ShareConfig(), rules
-        )
+    if isinstance(config, SharePlan):
+        plan = config
+    else:
+        plan = plan_fairseq(model, config or ShareConfig(), rules)
     share_from_embedding(model, plan, start=start)
     make_generation_plain(model)
     return model

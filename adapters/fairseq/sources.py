@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterator
+from typing import cast
 
 from torch import nn
 
@@ -35,8 +36,8 @@ def plan_fairseq(model: nn.Module, config: ShareConfig, rules: Rules) -> SharePl
         return plan_sharing(model, config, rules=rules)
     owned = dict(_owned(model))
     if len({id(parameter) for parameter in owned.values()}) < 2:
-        source = next(iter(owned), None)
-        chosen = "auto" if source is None else _place(source)
+        only = next(iter(owned), None)
+        chosen: str | dict[str, str] = "auto" if only is None else _place(only)
     else:
         chosen = _mapping(model, config, rules, owned)
     return plan_sharing(model, config.model_copy(update={"source": chosen}), rules=rules)
@@ -47,7 +48,7 @@ def _owned(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     for name, module in model.named_modules():
         table = getattr(module, "embed_tokens", None)
         if isinstance(table, nn.Embedding):
-            yield name, table.weight
+            yield name, cast("nn.Parameter", table.weight)
 
 
 def _place(prefix: str) -> str:

@@ -62,7 +62,7 @@ def _specimen(arch: str, model: str) -> Specimen:
     skip: str | None = None
     try:
         made = build()
-        loss_of(made).backward()  # type: ignore[no-untyped-call]
+        loss_of(made).backward()
         source = plan_fairseq(made, ShareConfig(), FAIRSEQ_RULES).config.source
     except Exception as error:  # whatever the library's own code says
         skip = f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -10,5 +10,5 @@ __all__ = ["fairseq_plugin"]
 
 
 def fairseq_plugin() -> None:
-    """Print the folder that fairseq's commands take as --user-dir, which adds --embshare to them."""
+    """Print the folder for fairseq's --user-dir, which adds --embshare to its commands."""
     typer.echo(PLUGIN)

@@ -3,6 +3,7 @@
 from argparse import Namespace
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ class Tagger(nn.Module):
         return torch.as_tensor(hidden)
 
 
-def plan_of_seed(seed: int, **fields: object) -> SharePlan:
+def plan_of_seed(seed: int, **fields: Any) -> SharePlan:
     torch.manual_seed(seed)
     return embshare.plan_sharing(Tagger(), embshare.ShareConfig(**fields))
 
@@ -95,7 +96,7 @@ def test_settings_that_contradict_the_plan_are_listed() -> None:
         read_options({"embshare_plan": plan, "embshare_tie": "none"})
 
 
-def shared_and_kept(seed: int, cfg: Namespace, **fields: object) -> Tagger:
+def shared_and_kept(seed: int, cfg: Namespace, **fields: Any) -> Tagger:
     torch.manual_seed(seed)
     model = embshare.share_from_embedding(Tagger(), embshare.ShareConfig(**fields))
     keep_plan(model, cfg)
@@ -126,7 +127,9 @@ def test_weights_of_other_columns_are_refused() -> None:
     mine = Namespace()
     found = checkpoint(shared_and_kept(1, mine, tie="none"), mine)
     attach_plan(found)
-    with pytest.raises(PlanMismatchError, match="`config.tie` must be 'none', but is 'all'") as got:
+    with pytest.raises(
+        PlanMismatchError, match=r"`config\.tie` must be 'none', but is 'all'"
+    ) as got:
         shared_and_kept(2, Namespace()).load_state_dict(found["model"])  # type: ignore[arg-type]
     assert "give the --embshare options that they were trained with" in got.value.__notes__[0]
 

@@ -58,7 +58,7 @@ def check(specimen: Specimen) -> str:
     if not torch.equal(before, specimen.loss(embshare.materialize(model))):
         return "the plain model computes something else"
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    before.backward()  # type: ignore[no-untyped-call]
+    before.backward()
     if any(p.grad is None for p in require_bank(model).parameters()):
         return "a projection without gradient"
     optimizer.step()
