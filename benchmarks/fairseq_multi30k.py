@@ -28,7 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-import sacrebleu
+from sacrebleu.metrics.bleu import BLEU
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 import embshare
@@ -195,7 +195,7 @@ class Bench:
         found = dict(re.findall(r"^D-(\d+)\t\S+\t(.*)$", text, re.MULTILINE))
         references = self.side("test_2016_flickr", "en").read_text(encoding="utf-8").splitlines()
         hypotheses = [found.get(str(number), "") for number in range(len(references))]
-        metric = sacrebleu.metrics.BLEU(tokenize="none", lowercase=True)
+        metric = BLEU(tokenize="none", lowercase=True, force=True)
         bleu = metric.corpus_score(hypotheses, [references])
         return {
             "bleu": round(bleu.score, 2),
@@ -304,7 +304,7 @@ def main() -> None:
     parser.add_argument("--architectures", nargs="+", default=list(ARCHITECTURES))
     parser.add_argument("--killed", default="transformer_iwslt_de_en", help="or '' for none")
     for name, field in Budget.model_fields.items():
-        parser.add_argument(f"--{name}", type=field.annotation, default=field.default)
+        parser.add_argument(f"--{name}", type=type(field.default), default=field.default)
     given = vars(parser.parse_args())
     budget = Budget(**{name: given[name] for name in Budget.model_fields})
     bench = Bench(given["data"].resolve(), given["work"].resolve(), given["out"].resolve(), budget)

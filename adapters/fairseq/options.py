@@ -108,7 +108,8 @@ def _quantised(cfg: Any) -> str:
 def _config(method: str, given: Mapping[str, Any]) -> ShareConfig:
     fields = {name.removeprefix(_PREFIX): value for name, value in given.items()}
     values: dict[str, Any] = {name: _value(name, value) for name, value in fields.items()}
-    return ShareConfig(**values, **{"method": method})
+    values["method"] = method
+    return ShareConfig(**values)
 
 
 def _value(name: str, value: Any) -> Any:
