@@ -31,9 +31,10 @@ from typing import Any, Final
 from sacrebleu.metrics.bleu import BLEU
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-import embshare
 from embshare._value import Value
 from embshare.adapters.fairseq import PLUGIN
+from embshare.adapters.fairseq.averaging import average
+from embshare.adapters.fairseq.pinning import plan_of
 from embshare.plan import SharePlan
 from embshare.tasks.benchmark.provenance import read_provenance
 
@@ -69,11 +70,11 @@ PROGRESS: Final = re.compile(r"(train_inner|valid) \| (\{.*\})")
 class Budget(Value):
     """What all runs of one table have in common."""
 
-    updates: int = 1600
-    tokens: int = 2048
-    lr: float = 0.002
-    warmup: int = 200
-    vocabulary: int = 6000
+    updates: int = 2000
+    tokens: int = 1024
+    lr: float = 0.001
+    warmup: int = 300
+    vocabulary: int = 4000
     seed: int = 1
     beam: int = 5
     threads: int = 1
@@ -101,6 +102,7 @@ class Bench:
         with log.open("w") as file:
             done = subprocess.run(called, stdout=file, stderr=subprocess.STDOUT, env=settings)
         seconds = time.perf_counter() - began
+        self.clean(log)
         return done.returncode, [f"fairseq-{command.replace('_', '-')}", *words], seconds
 
     def must(self, command: str, words: Sequence[str], log: Path) -> tuple[list[str], float]:
@@ -167,17 +169,16 @@ class Bench:
             "train", self.words(architecture, sharing, save), self.log(name)
         )
         generated, took = self.generate(name, save)
-        state = _state(save / "checkpoint_last.pt")
         return {
             "architecture": architecture,
             "sharing": sharing,
             "commands": [self.portable(trained), self.portable(generated)],
             "seconds_training": round(seconds, 1),
             "seconds_generating": round(took, 1),
-            "stored": sum(t.numel() for n, t in state["model"].items() if _is_parameter(n)),
+            "stored": _stored(self.log(name)),
             "losses": dict(_losses(self.log(name))),
             **self.score(name),
-            **_plan(state),
+            **_plan(save / "checkpoint_last.pt"),
         }
 
     def generate(self, name: str, save: Path) -> tuple[list[str], float]:
@@ -204,8 +205,8 @@ class Bench:
             "without_translation": sum(not line for line in hypotheses),
         }
 
-    def kill(self, architecture: str, sharing: str) -> dict[str, Any]:
-        """A run like another one, killed after its half, and resumed."""
+    def kill(self, architecture: str, sharing: str) -> int:
+        """A run like another one, killed after its half, and resumed; the first one's exit code."""
         name = f"{architecture}-{sharing}-killed"
         save = self.work / name
         words = self.words(architecture, sharing, save)
@@ -227,23 +228,40 @@ class Bench:
                 time.sleep(0.2)
             process.send_signal(signal.SIGKILL)
             code_killed = process.wait()
+        self.clean(self.log(name))
         self.must("train", words, self.log(f"{name}-resumed"))
+        return code_killed
+
+    def compare(self, architecture: str, sharing: str, exit_code: int) -> dict[str, Any]:
+        """The losses of the run that was killed beside those of the one that was not."""
+        name = f"{architecture}-{sharing}-killed"
         straight = _losses_of(self.log(f"{architecture}-{sharing}"))
         resumed = _losses_of(self.log(f"{name}-resumed"))
         return {
             "architecture": architecture,
             "sharing": sharing,
-            "exit_code": code_killed,
+            "exit_code": exit_code,
             "updates_before": max(_losses_of(self.log(name)), default=0),
             "updates_compared": [min(resumed), max(resumed)],
-            "largest_difference": max(abs(resumed[n] - straight[n]) for n in list(resumed)[1:]),
+            "largest_difference": max(abs(resumed[n] - straight[n]) for n in resumed),
             "losses": {str(n): [straight[n], resumed[n]] for n in sorted(resumed) if n in straight},
         }
+
+    def clean(self, log: Path) -> None:
+        """A log without the folders of this machine."""
+        log.write_text(self.portable([log.read_text(encoding="utf-8")]), encoding="utf-8")
 
     def portable(self, words: Sequence[str]) -> str:
         """A command without the folders of this machine."""
         text = " ".join(words)
-        for path, shown in ((self.work, "WORK"), (PLUGIN, "$(embshare fairseq-plugin)")):
+        folders = {
+            self.work: "WORK",
+            self.data: "DATA",
+            PLUGIN: "$(embshare fairseq-plugin)",
+            ROOT: "REPOSITORY",
+            Path(sys.prefix): "PYTHON",
+        }
+        for path, shown in folders.items():
             text = text.replace(str(path), shown)
         return text
 
@@ -259,20 +277,15 @@ def _learn(files: Sequence[Path], vocabulary: int) -> Tokenizer:
     return bpe
 
 
-def _is_parameter(name: str) -> bool:
-    return not name.endswith(("version", "_float_tensor"))
+def _stored(log: Path) -> int:
+    """Parameters, a tied one once, as fairseq counts them."""
+    found = re.search(r"num\. shared model params: ([\d,]+)", log.read_text(encoding="utf-8"))
+    assert found, log
+    return int(found[1].replace(",", ""))
 
 
-def _state(path: Path) -> dict[str, Any]:
-    from embshare.adapters.fairseq.averaging import average
-
-    return average([path])
-
-
-def _plan(state: dict[str, Any]) -> dict[str, Any]:
-    from embshare.adapters.fairseq.pinning import plan_of
-
-    text = plan_of(state)
+def _plan(checkpoint: Path) -> dict[str, Any]:
+    text = plan_of(average([checkpoint]))
     if text is None:
         return {"config": None}
     plan = SharePlan.from_json(text)
@@ -302,7 +315,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--architectures", nargs="+", default=list(ARCHITECTURES))
-    parser.add_argument("--killed", default="transformer_iwslt_de_en", help="or '' for none")
+    parser.add_argument("--killed", default="lstm", help="architecture; or '' for none")
     for name, field in Budget.model_fields.items():
         parser.add_argument(f"--{name}", type=type(field.default), default=field.default)
     given = vars(parser.parse_args())
@@ -311,16 +324,21 @@ def main() -> None:
     bench.prepare()
     result = _Result(bench.out / "multi30k.json", budget)
     wanted = [(a, s) for a in given["architectures"] for s in SHARING]
+    killed = given["killed"]
     with ThreadPoolExecutor(budget.jobs) as pool:
+        ended = None
+        if killed and not result.value["killed"]:
+            ended = pool.submit(bench.kill, killed, "shared")
         waiting = [pool.submit(bench.run, *pair) for pair in wanted if not result.has(*pair)]
         for future in waiting:
             record = future.result()
             result.add("runs", record)
             said = record["architecture"], record["sharing"], record["bleu"], record["stored"]
             print(*said, f"{record['seconds_training']} s", flush=True)
-    if given["killed"] and not result.value["killed"]:
-        result.add("killed", bench.kill(given["killed"], "shared"))
-        print("killed and resumed:", result.value["killed"][-1]["largest_difference"])
+    if ended is not None:
+        record = bench.compare(killed, "shared", ended.result())
+        result.add("killed", record)
+        print(f"killed and resumed {killed}: losses differ by {record['largest_difference']}")
 
 
 class _Result:
@@ -355,5 +373,4 @@ def _version(package: str) -> str:
 
 
 if __name__ == "__main__":
-    assert embshare.__version__
     main()

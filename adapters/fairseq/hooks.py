@@ -1,8 +1,9 @@
 """`install`: the places where fairseq is told of embshare.
 
-fairseq has no way to change a model of any architecture after it was built, so four of its
+fairseq has no way to change a model of any architecture after it was built, so some of its
 functions are wrapped: the parsing of options, the building of models, the reading of checkpoints
-and the generators' ``generate``. Each does what it did before; without ``--embshare`` nothing else.
+and what is said when that fails, and the generators' ``generate``. Without ``--embshare`` each does
+what it did before.
 """
 
 from __future__ import annotations
