@@ -120,7 +120,7 @@ def _part(part: Mapping[str, Any]) -> Tensor:
         out, wanted = out[mask], wanted[mask]
     scores = F.log_softmax(out, dim=-1)
     if wanted.dim() == scores.dim():
-        return F.kl_div(scores, wanted.to(scores), reduction="mean")
+        return F.kl_div(scores, wanted.to(scores), reduction="batchmean")
     return F.nll_loss(scores, wanted)
 
 
