@@ -22,6 +22,8 @@ __all__ = ["architectures", "specimens"]
 _OTHER: Final = ("speech", "wav2vec", "hubert", "xm_transformer", "dlm", "tts", "tacotron", "ulm")
 """Parts of the modules and names of models that read or write sound."""
 _PAD: Final = 1
+_END: Final = 2
+_UNKNOWN: Final = 3
 
 
 def architectures() -> dict[str, str]:
@@ -78,7 +80,7 @@ def batch() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     target = torch.randint(4, SYMBOLS, (2, 6), generator=numbers)
     source[1, :2] = _PAD  # fairseq pads sources on the left
     target[1, 4:] = _PAD
-    before = torch.cat([torch.full((2, 1), 2), target[:, :-1]], dim=1)
+    before = torch.cat([torch.full((2, 1), _END), target[:, :-1]], dim=1)
     return source, torch.tensor([7, 5]), before, target
 
 
@@ -103,12 +105,22 @@ def _refining(model: nn.Module) -> Callable[..., Tensor] | None:
     if not isinstance(model, nat):
         return None
 
-    def step(source: Tensor, lengths: Tensor, before: Tensor, target: Tensor) -> Tensor:
+    def step(source: Tensor, lengths: Tensor, _: Tensor, target: Tensor) -> Tensor:
         torch.manual_seed(0)  # some draw what they mask
-        outputs = model(source, lengths, before, target)
+        outputs = model(source, lengths, *_noisy(target))
         return torch.stack([_part(part) for part in outputs.values()]).sum()
 
     return step
+
+
+def _noisy(target: Tensor) -> tuple[Tensor, Tensor]:
+    """What a refining model begins with, one word unknown, and what it should reach."""
+    edge = torch.zeros(len(target), 1, dtype=target.dtype)
+    wanted = torch.cat([edge, target, edge + _PAD], dim=1)  # begin, words, end
+    wanted[torch.arange(len(wanted)), wanted.eq(_PAD).int().argmax(dim=1)] = _END
+    given = wanted.clone()
+    given[:, 2] = _UNKNOWN
+    return given, wanted
 
 
 def _part(part: Mapping[str, Any]) -> Tensor:

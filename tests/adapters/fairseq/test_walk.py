@@ -55,6 +55,8 @@ def check(specimen: Specimen) -> str:
     if derived < 0.95 * (derived + dense):
         return f"{derived} of {derived + dense} derived"
     before = specimen.loss(model)
+    if not before.isfinite():
+        return f"a loss of {before.item()}"
     if not torch.equal(before, specimen.loss(embshare.materialize(model))):
         return "the plain model computes something else"
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
