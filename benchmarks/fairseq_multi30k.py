@@ -70,7 +70,7 @@ PROGRESS: Final = re.compile(r"(train_inner|valid) \| (\{.*\})")
 class Budget(Value):
     """What all runs of one table have in common."""
 
-    updates: int = 2000
+    updates: int = 1600
     tokens: int = 1024
     lr: float = 0.001
     warmup: int = 300
