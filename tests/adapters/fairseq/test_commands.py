@@ -191,7 +191,8 @@ def test_a_language_model_of_a_dataclass(commands: Commands) -> None:
 
 
 def test_adaptive_softmax(commands: Commands) -> None:
-    words = f"{LSTM} {SHARED} --adaptive-softmax-cutoff 10,20 --criterion adaptive_loss".split()
+    cut = "--adaptive-softmax-cutoff 10,20 --criterion adaptive_loss --ddp-backend legacy_ddp"
+    words = f"{LSTM} {SHARED} {cut}".split()
     ran = commands.train("run", 6, words)
     assert ran.losses()[6] < ran.losses()[1], ran.text
     assert len(commands.generate("run/checkpoint_last.pt").hypotheses()) == 8
