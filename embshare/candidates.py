@@ -132,7 +132,7 @@ def find_table(model: nn.Module, inventory: Inventory, source: str) -> str:
 
     Raises:
         NoSourceError: there is none, or none of that name.
-        UnsupportedSourceError: it is not a floating 2-D parameter.
+        UnsupportedSourceError: it is not a floating parameter of two or more dimensions.
     """
     tables = [n for n, m in inventory.modules.items() if isinstance(m, LOOKUPS) and m._parameters]
     name = _own_table(model, inventory) if source == "auto" else source
@@ -168,9 +168,11 @@ def _own_table(model: nn.Module, inventory: Inventory) -> str | None:
 
 
 def _check_table(name: str, table: nn.Parameter) -> None:
-    if table.dim() != 2 or not table.numel():
+    if table.dim() < 2 or not table.numel():
         raise UnsupportedSourceError(
-            source=name, need="a non-empty 2-D table", finding=f"of shape {tuple(table.shape)}"
+            source=name,
+            need="non-empty and of two or more dimensions",
+            finding=f"of shape {tuple(table.shape)}",
         )
     if not table.is_floating_point():
         raise UnsupportedSourceError(source=name, need="floating", finding=str(table.dtype))

@@ -176,7 +176,7 @@ def _assign(
 
 def _source(inventory: Inventory, name: str, config: ShareConfig) -> Source:
     table, aliases = next((p, names) for p, names in inventory.names.items() if name in names)
-    rows, dim = table.shape
+    rows, dim = table.shape[0], table.numel() // table.shape[0]
     tied = tuple(alias for alias in aliases if alias != name)
     if config.factor is not None:
         _check_factor(inventory, name, tied, dim, config.factor)
