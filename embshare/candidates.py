@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final
 
 import torch
 from torch import nn
@@ -14,9 +15,11 @@ from torch.nn.utils.parametrize import ParametrizationList
 from embshare.errors import AliasedWeightError, NoSourceError, PlanError, UnsupportedSourceError
 from embshare.rules import Rules, rule_for
 
-__all__ = ["Candidate", "Inventory", "find_table", "take_inventory"]
+__all__ = ["LOOKED_UP", "UNKNOWN", "Candidate", "Inventory", "find_table", "take_inventory"]
 
 LOOKUPS = (nn.Embedding, nn.EmbeddingBag)
+LOOKED_UP: Final = "an embedding looks its rows up"
+UNKNOWN: Final = "not a known layer kind"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +80,7 @@ def _candidate(
         owner, _, leaf = name.rpartition(".")
         layer = modules[owner]
         if isinstance(layer, LOOKUPS):
-            obstacle = "an embedding looks its rows up"
+            obstacle = LOOKED_UP
         rule = rule_for(layer, rules)
         if rule is None or leaf not in rule.weights(layer):
             known = False

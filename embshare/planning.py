@@ -9,7 +9,15 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from embshare.candidates import LOOKUPS, Candidate, Inventory, deviation, find_table, take_inventory
+from embshare.candidates import (
+    LOOKUPS,
+    UNKNOWN,
+    Candidate,
+    Inventory,
+    deviation,
+    find_table,
+    take_inventory,
+)
 from embshare.config import ShareConfig
 from embshare.errors import (
     AlreadySharedError,
@@ -126,7 +134,7 @@ def _refusal(
         return (
             "no `include` pattern names it"
             if matched
-            else candidate.obstacle or "not a known layer kind"
+            else candidate.obstacle or UNKNOWN
         )
     if candidate.obstacle:
         if not candidate.parameter.is_floating_point():

@@ -26,7 +26,9 @@ def feeds(model: nn.Module) -> Iterator[Feed]:
     A model says with an error what it cannot do without, so what it takes is found by trying.
     """
     asked = inspect.signature(model.forward).parameters
-    text = {name: make(model) for name, make in TEXT.items() if name in asked}
+    text: dict[str, Any] = {name: make(model) for name, make in TEXT.items() if name in asked}
+    if "use_cache" in asked:  # not every cache can be as short as these models are
+        text["use_cache"] = False
     needed = {
         name: make(model)
         for name, make in OTHERS.items()

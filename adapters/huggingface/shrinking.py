@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final
 
-__all__ = ["Scale", "shrink"]
+from embshare.adapters.huggingface.exceptions import SETTINGS
+
+__all__ = ["Scale", "make_config", "shrink"]
 
 VOCABULARY: Final = 256
 """Symbols that are kept."""
@@ -62,7 +64,9 @@ def _head(scale: Scale, value: int) -> int:
 RULES: Final[tuple[tuple[re.Pattern[str], Rule], ...]] = tuple(
     (re.compile(pattern), rule)
     for pattern, rule in (
+        (r"^n_(embd|inner)$|^upsample_groups$", Scale.width),
         (r"vocab|^num_embeddings$|codebook_size|num_hash_buckets", _at_most(VOCABULARY)),
+        (r"window", _at_most(SMALL)),
         (r"n_group$|topk_group$", _at_most(1)),
         (r"experts?_(per_tok|topk|top_k)|top_?k(_experts)?$|selected_experts", _at_most(2)),
         (r"experts$|zero_expert_num", _at_most(4)),
@@ -86,6 +90,32 @@ RULES: Final[tuple[tuple[re.Pattern[str], Rule], ...]] = tuple(
 )
 
 
+def make_config(kind: Any, scale: Scale) -> Any:
+    """A tiny configuration of a model class, with what the class needs and no default has."""
+    made: type = kind.config_class
+    own = {name: value for base in made.__mro__ for name, value in SETTINGS.get(base.__name__, {}).items()}
+    config = made(**(shrink(made, scale) | own | SETTINGS.get(kind.__name__, {})))
+    if getattr(config, "pad_token_id", None) is None:  # heads that classify a row look for it
+        config.pad_token_id = 0
+    for part in (config, *(_value(config, name) for name in getattr(made, "sub_configs", None) or {})):
+        _fill(part)
+    return config
+
+
+def _fill(config: object) -> None:
+    """What some families leave to their published configurations, and cannot do without."""
+    heads, width = _value(config, "num_attention_heads"), _value(config, "hidden_size")
+    if not (isinstance(heads, int) and isinstance(width, int)):
+        return
+    if hasattr(config, "head_dim") and _value(config, "head_dim") is None:
+        config.head_dim = width // heads
+    rope = _value(config, "rope_parameters")
+    if "mrope_section" in getattr(config, "ignore_keys_at_rope_validation", ()) and isinstance(rope, dict):
+        part = rope.get("partial_rotary_factor") or 1
+        half = int((_value(config, "head_dim") or width // heads) * part) // 2
+        rope["mrope_section"] = [half - 2 * (3 * half // 8), 3 * half // 8, 3 * half // 8]
+
+
 def shrink(kind: type, scale: Scale, *, default: object = None) -> dict[str, Any]:
     """Keyword arguments that make a tiny configuration of a class.
 
@@ -103,14 +133,17 @@ def shrink(kind: type, scale: Scale, *, default: object = None) -> dict[str, Any
 def _shrink(kind: type, default: object, scale: Scale, symbols: Iterator[int]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     parts = getattr(kind, "sub_configs", None) or {}
+    layers = _value(default, "num_hidden_layers")
     for name, written in _written(kind):
         if name in parts:
             continue
         value = _value(default, name)
         if written is None or value is None:  # worked out from others, or not used
             continue
+        if isinstance(value, (list, tuple)) and len(value) == layers:
+            value = type(value)(value[: scale.layers])
         changed = _setting(name, value, scale, symbols)
-        if changed != value:
+        if changed != _value(default, name):
             found[name] = changed
     for name in parts:
         part = _value(default, name)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from embshare.adapters.huggingface.feeding import Feed, feeds, score
-from embshare.adapters.huggingface.shrinking import Scale, shrink
+from embshare.adapters.huggingface.exceptions import SOURCES
+from embshare.adapters.huggingface.feeding import feeds, score
+from embshare.adapters.huggingface.shrinking import Scale, make_config
 from embshare.adapters.packages import need
 from embshare.adapters.specimen import Specimen
 
@@ -28,6 +29,8 @@ SCALES: Final = (
 """Tried in this order: not every number of heads divides by four."""
 LIMIT: Final = 40_000_000
 """Parameters of a model that is still tiny."""
+
+TABLES: Final = (nn.Embedding, nn.EmbeddingBag)
 
 
 def specimens() -> Iterator[Specimen]:
@@ -70,9 +73,6 @@ def _names() -> set[str]:
     return found
 
 
-SOURCES: Final[Mapping[str, str]] = {}
-
-
 @dataclass
 class _Tiny:
     """A class, and the scale and batch with which it runs, once they are found."""
@@ -80,55 +80,67 @@ class _Tiny:
     kind: Any
     scale: Scale | None = None
     feed: int | None = None
+    fault: str = ""
+    """The first error that kept it from being built or run."""
 
     def build(self) -> nn.Module:
+        """A model in evaluation mode.
+
+        Raises:
+            RuntimeError: no scale makes a model; the message is the error at the first one.
+        """
         if self.scale is None:
             self._find()
         assert self.scale is not None
         return self._make(self.scale)
 
     def loss(self, model: nn.Module) -> Tensor:
+        """Of the batch that was found.
+
+        Raises:
+            RuntimeError: there is none; the message is the error of the first batch.
+        """
         if self.feed is None:
             raise RuntimeError(self.fault)
         return score(model(**list(feeds(model))[self.feed]))
 
-    fault: str = ""
-
     def _make(self, scale: Scale) -> nn.Module:
-        config = make_config(self.kind.config_class, scale, self.kind.__name__)
-        model: nn.Module = self.kind(config)
+        model: nn.Module = self.kind(make_config(self.kind, scale))
         return model.eval()
 
     def _find(self) -> None:
         """The first scale at which a model can be made and run."""
-        made: Scale | None = None
+        state = torch.random.get_rng_state()
         for scale in SCALES:
             try:
-                with torch.device("meta"):
-                    size = sum(p.numel() for p in self._make(scale).parameters())
-            except Exception:
-                size = 0  # not everything can be made on meta
-            try:
-                if size > LIMIT:
-                    raise ValueError(f"{size:,} parameters are too many to try")
-                state = torch.random.get_rng_state()
+                self._check_size(scale)
                 model = self._make(scale)
-                torch.random.set_rng_state(state)
             except Exception as error:
                 self.fault = self.fault or _told(error)
                 continue
-            made = made or scale
-            if not _has_table(model):
-                break
-            number = self._run(model)
-            if number is not None:
-                self.scale, self.feed = scale, number
+            finally:
+                torch.random.set_rng_state(state)
+            self.scale = self.scale or scale
+            if not any(isinstance(module, TABLES) for module in model.modules()):
                 return
-        if made is None:
+            self.feed = self._run(model)
+            if self.feed is not None:
+                self.scale = scale
+                return
+        if self.scale is None:
             raise RuntimeError(self.fault)
-        self.scale = made
+
+    def _check_size(self, scale: Scale) -> None:
+        try:
+            with torch.device("meta"):
+                size = sum(parameter.numel() for parameter in self._make(scale).parameters())
+        except Exception:  # not everything can be made on meta
+            return
+        if size > LIMIT:
+            raise ValueError(f"{size:,} parameters are too many to try")
 
     def _run(self, model: nn.Module) -> int | None:
+        """The number of the first batch that the model takes."""
         for number, feed in enumerate(feeds(model)):
             try:
                 with torch.no_grad():
@@ -140,21 +152,5 @@ class _Tiny:
         return None
 
 
-def _has_table(model: nn.Module) -> bool:
-    try:
-        return isinstance(model.get_input_embeddings(), (nn.Embedding, nn.EmbeddingBag)) or type(model).__name__ in SOURCES
-    except (NotImplementedError, AttributeError):
-        return False
-
-
 def _told(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:200]}"
-
-
-def make_config(kind: type, scale: Scale, name: str = "") -> Any:
-    settings = shrink(kind, scale)
-    config = kind(**settings)
-    if getattr(config, "pad_token_id", None) is None:
-        config.pad_token_id = 0
-    return config
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
