@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -9,13 +10,13 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-__all__ = ["feeds", "score"]
+from embshare.adapters.scoring import waves
+
+__all__ = ["feeds"]
 
 ROWS: Final = 2
 LENGTH: Final = 8
 """Symbols of a row."""
-LIMIT: Final = 1e4
-"""Scores beyond it are those of masks."""
 
 Feed = Mapping[str, Any]
 
@@ -29,43 +30,34 @@ def feeds(model: nn.Module) -> Iterator[Feed]:
     text: dict[str, Any] = {name: make(model) for name, make in TEXT.items() if name in asked}
     if "use_cache" in asked:  # not every cache can be as short as these models are
         text["use_cache"] = False
-    needed = {
+    needed: dict[str, Any] = {
         name: make(model)
         for name, make in OTHERS.items()
         if name in asked and asked[name].default is inspect.Parameter.empty
     }
     yield text | needed
-    for group in (("pixel_values",), ("input_features",), ("input_values",), tuple(OTHERS)):
-        for own in (text, {}):
-            more = {name: OTHERS[name](model) for name in group if name in asked}
-            if more:
-                yield own | needed | more
-
-
-def score(outputs: object) -> Tensor:
-    """One number of everything that a model returned, which no normalisation holds constant."""
-    found = list(_floats(outputs))
-    if not found:
-        raise ValueError("the model returns nothing that could be scored")
-    total = torch.zeros(())
-    for tensor in found:
-        flat = tensor.float().flatten().clamp(-LIMIT, LIMIT)
-        total = total + (flat * torch.arange(flat.numel()).mul(1.7).sin()).mean()
-    return total
-
-
-def _floats(outputs: object) -> Iterator[Tensor]:
-    """Floating tensors in order; caches of a generation are no mapping and are passed over."""
-    match outputs:
-        case Tensor() if outputs.is_floating_point() and outputs.numel():
-            yield outputs
-        case Mapping():
-            for name, part in outputs.items():
-                if "past" not in name and "cache" not in name:
-                    yield from _floats(part)
-        case list() | tuple():
-            for part in outputs:
-                yield from _floats(part)
+    seen: list[set[str]] = []
+    for group in GROUPS:
+        more = {name: OTHERS[name](model) for name in group if name in asked}
+        if not more or set(more) in seen:
+            continue
+        seen.append(set(more))
+        yield text | needed | more
+        yield needed | more
+        if "decoder_input_ids" in text:  # masks are as long as what they mask
+            yield {"decoder_input_ids": text["decoder_input_ids"]} | needed | more
+        if "input_ids" in text and (marks := _placeholders(model)) is not None:
+            yield text | needed | more | {"input_ids": marks}
+        if "input_features" in more:
+            turned = {"input_features": more["input_features"].transpose(1, 2).contiguous()}
+            yield text | needed | more | turned
+            if "decoder_input_ids" in text:
+                yield {"decoder_input_ids": text["decoder_input_ids"]} | needed | more | turned
+        if "pixel_values" in more:  # a row may have several
+            several = {"pixel_values": more["pixel_values"].unsqueeze(1)}
+            if "image_attention_mask" in asked:
+                several["image_attention_mask"] = torch.ones(ROWS, LENGTH, 1, dtype=torch.long)
+            yield text | needed | more | several
 
 
 def _part(model: nn.Module, *names: str) -> Any:
@@ -92,7 +84,9 @@ def _setting(config: Any, *names: str, default: Any) -> Any:
 def _symbols(model: nn.Module) -> Tensor:
     """Symbols of the upper half of the vocabulary: the special ones are in the lower."""
     getter = getattr(model, "get_input_embeddings", None)
-    table = getter() if getter is not None else None
+    table = None
+    with contextlib.suppress(NotImplementedError, AttributeError):
+        table = getter() if getter is not None else None
     rows = getattr(table, "num_embeddings", None) or _setting(
         _part(model, "text_config"), "vocab_size", default=32
     )
@@ -111,16 +105,13 @@ def _boxes(model: nn.Module) -> Tensor:
 
 
 def _picture(model: nn.Module) -> Tensor:
+    if "spatial_shapes" in inspect.signature(model.forward).parameters:  # patches in a row
+        return waves(ROWS, 4, 16 * 16 * 3)
     config = _part(model, "vision_config", "encoder", "backbone_config")
     size = _setting(config, "image_size", default=64)
     high, wide = (size, size) if isinstance(size, int) else tuple(size)[-2:]
     channels = _setting(config, "num_channels", "in_channels", "in_chans", default=3)
-    return _waves(ROWS, channels if isinstance(channels, int) else 3, int(high), int(wide))
-
-
-def _waves(*shape: int) -> Tensor:
-    numbers = torch.arange(torch.Size(shape).numel(), dtype=torch.float32)
-    return numbers.mul(0.37).sin().view(shape)
+    return waves(ROWS, channels if isinstance(channels, int) else 3, int(high), int(wide))
 
 
 def _spectrum(model: nn.Module) -> Tensor:
@@ -133,18 +124,55 @@ def _spectrum(model: nn.Module) -> Tensor:
     )
     limit = _setting(config, "max_source_positions", default=None)
     if limit is not None and not hasattr(config, "input_feat_per_channel"):  # as Whisper has it
-        return _waves(ROWS, int(bins), 2 * int(limit))
-    return _waves(ROWS, 64, int(bins))
+        return waves(ROWS, int(bins), 2 * int(limit))
+    return waves(ROWS, 64, int(bins))
 
 
 def _mask(model: nn.Module) -> Tensor:
     return torch.ones_like(_symbols(model))
 
 
+def _placeholders(model: nn.Module) -> Tensor | None:
+    """Symbols that stand for the parts of a picture, and nothing else."""
+    symbol = _setting(model.config, "image_token_id", "video_token_id", default=None)
+    return None if symbol is None else torch.full((ROWS, LENGTH), int(symbol))
+
+
+def _text(model: nn.Module) -> Tensor:
+    """Symbols, as some families want them."""
+    ids = _symbols(model)
+    name = type(model).__name__
+    if name.startswith("Longformer"):  # the question ends at the first of three
+        ids[..., 2] = ids[..., 4] = ids[..., -1] = model.config.sep_token_id  # type: ignore[union-attr]
+    if name.startswith("SplinterForPreTraining"):
+        ids[:, 2] = model.config.question_token_id  # type: ignore[union-attr]
+    if name.startswith("KyutaiSpeechToText"):  # one column for each codebook besides the text
+        return torch.ones(ROWS, LENGTH, model.config.num_codebooks + 1, dtype=torch.long)  # type: ignore
+    return ids
+
+
+def _targets(model: nn.Module) -> Tensor:
+    books = getattr(getattr(model.config, "decoder", None), "num_codebooks", None)
+    if books is None:
+        return _symbols(model)
+    return torch.ones(ROWS * int(books), LENGTH, dtype=torch.long)  # a row for each codebook
+
+
+def _visual(model: nn.Module) -> Tensor:
+    return waves(ROWS, 4, int(_setting(model.config, "visual_feat_dim", default=64)))
+
+
+def _flat_patches(model: nn.Module) -> Tensor:
+    """A patch's row and column, and its pixels."""
+    patches = waves(ROWS, 4, 16 * 16 * 3 + 2)
+    patches[..., :2] = 1
+    return patches
+
+
 TEXT: Final[Mapping[str, Callable[[nn.Module], Tensor]]] = {
-    "input_ids": _symbols,
+    "input_ids": _text,
     "attention_mask": _mask,
-    "decoder_input_ids": _symbols,
+    "decoder_input_ids": _targets,
     "bbox": _boxes,
 }
 """Always given."""
@@ -152,6 +180,28 @@ TEXT: Final[Mapping[str, Callable[[nn.Module], Tensor]]] = {
 OTHERS: Final[Mapping[str, Callable[[nn.Module], Tensor]]] = {
     "pixel_values": _picture,
     "input_features": _spectrum,
-    "input_values": lambda model: _waves(ROWS, 4000),
+    "input_values": lambda model: waves(ROWS, 4000),
+    "qformer_input_ids": _symbols,
+    "visual_feats": _visual,
+    "visual_pos": lambda model: waves(ROWS, 4, 4),
+    "flattened_patches": _flat_patches,
+    "pixel_attention_mask": lambda model: torch.ones(ROWS, 4, dtype=torch.long),
+    "spatial_shapes": lambda model: torch.full((ROWS, 2), 2),
+    "pixel_values_videos": lambda model: _picture(model).unsqueeze(1),
+    "image_embeds_position_mask": lambda model: torch.ones(ROWS, LENGTH, dtype=torch.bool),
+    "decoder_input_values": lambda model: waves(ROWS, LENGTH, int(model.config.num_mel_bins)),  # type: ignore
 }
 """Given where nothing less will do."""
+
+GROUPS: Final = (
+    ("pixel_values", "pixel_attention_mask", "spatial_shapes"),
+    ("pixel_values_videos",),
+    ("input_features",),
+    ("input_values",),
+    ("visual_feats", "visual_pos"),
+    ("flattened_patches",),
+    ("pixel_values", "image_embeds_position_mask"),
+    ("decoder_input_values",),
+    ("pixel_values", "qformer_input_ids"),
+)
+"""What is given together."""

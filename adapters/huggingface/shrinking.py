@@ -9,6 +9,7 @@ that held before hold then. What a setting is, is read from its name.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import re
@@ -19,7 +20,7 @@ from typing import Any, Final
 
 from embshare.adapters.huggingface.exceptions import SETTINGS
 
-__all__ = ["Scale", "make_config", "shrink"]
+__all__ = ["Scale", "make_config", "reads_symbols", "shrink"]
 
 VOCABULARY: Final = 256
 """Symbols that are kept."""
@@ -42,7 +43,9 @@ class Scale:
 
     def width(self, value: int) -> int:
         """Any other width."""
-        return max(1, value // (self.head * self.heads))
+        small, rest = divmod(value, self.head * self.heads)
+        # What is bound to nothing else is a multiple of four, as fused kernels want it.
+        return max(1, small if not rest else -(-small // 4) * 4)
 
 
 Rule = Callable[[Scale, int], int]
@@ -68,7 +71,9 @@ RULES: Final[tuple[tuple[re.Pattern[str], Rule], ...]] = tuple(
         (r"vocab|^num_embeddings$|codebook_size|num_hash_buckets", _at_most(VOCABULARY)),
         (r"window", _at_most(SMALL)),
         (r"n_group$|topk_group$", _at_most(1)),
-        (r"experts?_(per_tok|topk|top_k)|top_?k(_experts)?$|selected_experts", _at_most(2)),
+        (r"experts?_(per_tok|topk|top_k)|top_?k(_experts)?$|selected_experts|^moe_k$", _at_most(2)),
+        (r"feature_layer|_indices$|_indexes$|deepstack|global_attn_ind|^summary_idxs$",
+         lambda scale, value: min(value, scale.layers - 1)),
         (r"experts$|zero_expert_num", _at_most(4)),
         (r"first_k_dense|offset$", _at_most(1)),
         (r"period|interval|every|_freq|sparse_step$", _at_most(2)),
@@ -79,7 +84,7 @@ RULES: Final[tuple[tuple[re.Pattern[str], Rule], ...]] = tuple(
          lambda scale, value: min(value, scale.layers)),
         (r"position_embeddings|^n_positions|^n_ctx|max_seq_len|_positions$|max_text_length"
          r"|context_length|seq_length|^max_length$", _at_most(128)),
-        (r"num_(queries|query_tokens|latents|detection_tokens)|n_latents$|num_image_tokens"
+        (r"query_num$|num_(queries|query_tokens|latents|detection_tokens)|n_latents$|num_image_tokens"
          r"|position_buckets", _at_most(8)),
         (r"token|symbol|position|image_size|patch|kernel|window|strid|chunk|block|rate|bins|mel"
          r"|label|class|length|bucket|distance|max_|min_|num_|^n_|seed|theta|base|temperature"
@@ -93,27 +98,48 @@ RULES: Final[tuple[tuple[re.Pattern[str], Rule], ...]] = tuple(
 def make_config(kind: Any, scale: Scale) -> Any:
     """A tiny configuration of a model class, with what the class needs and no default has."""
     made: type = kind.config_class
-    own = {name: value for base in made.__mro__ for name, value in SETTINGS.get(base.__name__, {}).items()}
-    config = made(**(shrink(made, scale) | own | SETTINGS.get(kind.__name__, {})))
-    if getattr(config, "pad_token_id", None) is None:  # heads that classify a row look for it
-        config.pad_token_id = 0
-    for part in (config, *(_value(config, name) for name in getattr(made, "sub_configs", None) or {})):
+    config = made(**(shrink(made, scale) | SETTINGS.get(kind.__name__, {})))
+    for part in _parts(config):
+        if _value(part, "pad_token_id") is None:  # heads that classify a row look for it
+            part.pad_token_id = 0
         _fill(part)
     return config
 
 
-def _fill(config: object) -> None:
+def reads_symbols(kind: type) -> bool:
+    """Whether a configuration or a part of it has a vocabulary; unknown parts may have one."""
+    if any("vocab" in name for name, _ in _written(kind)):
+        return True
+    parts: Mapping[str, type] = getattr(kind, "sub_configs", None) or {}
+    return any(part is None or "Auto" in part.__name__ or reads_symbols(part) for part in parts.values())
+
+
+def _parts(config: object) -> Iterator[Any]:
+    """A configuration and those in it."""
+    yield config
+    for name in getattr(type(config), "sub_configs", None) or {}:
+        part = _value(config, name)
+        if hasattr(part, "model_type"):
+            yield from _parts(part)
+
+
+def _fill(config: Any) -> None:
     """What some families leave to their published configurations, and cannot do without."""
+    names = {name for name, _ in _written(type(config))}
     heads, width = _value(config, "num_attention_heads"), _value(config, "hidden_size")
     if not (isinstance(heads, int) and isinstance(width, int)):
         return
-    if hasattr(config, "head_dim") and _value(config, "head_dim") is None:
-        config.head_dim = width // heads
+    for name, value in (("head_dim", width // heads), ("num_key_value_heads", heads)):
+        if name in names and _value(config, name) is None:
+            with contextlib.suppress(Exception):  # each layer has its own
+                setattr(config, name, value)
+    if "use_cache" in names:  # not every cache can be as short as these models are
+        config.use_cache = False
     rope = _value(config, "rope_parameters")
-    if "mrope_section" in getattr(config, "ignore_keys_at_rope_validation", ()) and isinstance(rope, dict):
+    if "mrope_section" in getattr(config, "ignore_keys_at_rope_validation", ()) and "rope_theta" in (rope or ()):
         part = rope.get("partial_rotary_factor") or 1
         half = int((_value(config, "head_dim") or width // heads) * part) // 2
-        rope["mrope_section"] = [half - 2 * (3 * half // 8), 3 * half // 8, 3 * half // 8]
+        rope["mrope_section"] = [3 * half // 8, 3 * half // 8, half - 2 * (3 * half // 8)]
 
 
 def shrink(kind: type, scale: Scale, *, default: object = None) -> dict[str, Any]:
@@ -151,7 +177,7 @@ def _shrink(kind: type, default: object, scale: Scale, symbols: Iterator[int]) -
             found[name] = type(part)(**_shrink(type(part), part, scale, symbols))
     if "image_size" not in found:
         found |= _pictures(default, {name for name, _ in _written(kind)})
-    return found
+    return found | SETTINGS.get(kind.__name__, {})
 
 
 def _written(kind: type) -> Iterator[tuple[str, Any]]:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from embshare.adapters.huggingface.exceptions import SOURCES
-from embshare.adapters.huggingface.feeding import feeds, score
-from embshare.adapters.huggingface.shrinking import Scale, make_config
+from embshare.adapters.huggingface.feeding import feeds
+from embshare.adapters.huggingface.shrinking import Scale, make_config, reads_symbols
 from embshare.adapters.packages import need
+from embshare.adapters.scoring import score
 from embshare.adapters.specimen import Specimen
 
 __all__ = ["specimens"]
@@ -27,16 +28,16 @@ SCALES: Final = (
     Scale(head=1, heads=1, layers=2),
 )
 """Tried in this order: not every number of heads divides by four."""
-LIMIT: Final = 40_000_000
-"""Parameters of a model that is still tiny."""
+LIMIT: Final = 300_000_000
+"""Parameters of a model that there is time for: not every part can be made tiny."""
 
 TABLES: Final = (nn.Embedding, nn.EmbeddingBag)
 
 
 def specimens() -> Iterator[Specimen]:
-    """One for each model class that an Auto class of the installed transformers knows.
+    """One for each model class that an Auto class knows and whose configuration has a vocabulary.
 
-    Those without an input embedding are among them: what has one shows when it is built.
+    Some of them have no input embedding all the same: that shows when they are built.
 
     Raises:
         MissingPackageError: transformers is not installed.
@@ -47,7 +48,8 @@ def specimens() -> Iterator[Specimen]:
         skip = None
         kind = getattr(transformers, name, None)
         try:
-            if getattr(kind, "config_class", None) is None:
+            settings = getattr(kind, "config_class", None)
+            if settings is None or not reads_symbols(settings):
                 continue
         except ImportError as error:  # stands for a class whose packages are not installed
             skip = _told(error)
@@ -110,13 +112,16 @@ class _Tiny:
 
     def _find(self) -> None:
         """The first scale at which a model can be made and run."""
-        state = torch.random.get_rng_state()
+        state, last = torch.random.get_rng_state(), ""
         for scale in SCALES:
             try:
                 self._check_size(scale)
                 model = self._make(scale)
             except Exception as error:
                 self.fault = self.fault or _told(error)
+                if _told(error) == last:  # not a matter of scale
+                    break
+                last = _told(error)
                 continue
             finally:
                 torch.random.set_rng_state(state)

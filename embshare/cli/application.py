@@ -20,6 +20,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "inspect": "embshare.cli.inspecting:inspect_model",
         "share": "embshare.cli.sharing:share_model",
         "bench": "embshare.cli.bench:bench",
+        "coverage": "embshare.cli.coverage:coverage",
     }
 )
 """Command -> ``module:function``. A module that is not there is a command that is not there."""

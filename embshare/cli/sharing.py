@@ -10,6 +10,7 @@ import typer
 
 import embshare
 from embshare.adapters import huggingface
+from embshare.adapters.vision import with_tables
 from embshare.cli.models import FORMS, build_model
 from embshare.cli.options import with_config
 from embshare.cli.output import check_target, show
@@ -37,7 +38,7 @@ def share_model(
     _check_folder(out)
     torch.manual_seed(seed)
     built = build_model(model, weights=weights)
-    shared = embshare.share_from_embedding(built.model, config)
+    shared = embshare.share_from_embedding(built.model, with_tables(built.model, config))
     show(built.origin)
     show(embshare.summarize(shared))
     if huggingface.is_pretrained(shared):

@@ -26,6 +26,9 @@ PACKAGES: Final = (
     "transformers",
     "accelerate",
     "tokenizers",
+    "torchvision",
+    "timm",
+    "fairseq-fixed",
 )
 
 
