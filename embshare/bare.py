@@ -14,7 +14,8 @@ from embshare.tables import pattern_of
 __all__ = ["bare_weights"]
 
 _ROWS: Final = re.compile(r"embed|position|(^|_)pos(_|$)|token|bias|table|quer|latent|prompt")
-"""Names of parameters whose rows are looked up, added or put in front, not multiplied with."""
+"""In the names of parameters, or of their modules, whose rows are looked up, added or put in
+front, and not multiplied with."""
 
 
 def bare_weights(model: nn.Module, *, rules: Rules = RULES) -> tuple[str, ...]:
@@ -50,7 +51,7 @@ def _is_bare_weight(candidate: Candidate) -> bool:
         and candidate.obstacle is None
         and shape[0] > 1
         and candidate.parameter.numel() > max(shape)
-        and not _ROWS.search(candidate.names[0].rpartition(".")[2])
+        and not _ROWS.search(".".join(candidate.names[0].split(".")[-2:]))
     )
 
 

@@ -131,11 +131,7 @@ def _refusal(
         excluded[glob] += 1
     if not hits:
         matched = candidate.kind and not candidate.obstacle
-        return (
-            "no `include` pattern names it"
-            if matched
-            else candidate.obstacle or UNKNOWN
-        )
+        return "no `include` pattern names it" if matched else candidate.obstacle or UNKNOWN
     if candidate.obstacle:
         if not candidate.parameter.is_floating_point():
             raise PlanError(

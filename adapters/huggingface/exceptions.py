@@ -34,9 +34,7 @@ SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "InstructBlipVideoConfig": {"video_token_id": 5},
         "ChameleonConfig": {"vocabulary_map": {"<image>": 4}},  # none by default
         "CohereCompassTextConfig": {  # one for each type of layer, and none by default
-            "rope_parameters": {
-                "full_attention": {"rope_type": "default", "rope_theta": 10_000.0}
-            }
+            "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10_000.0}}
         },
         "Cosmos3EdgeTextConfig": {  # half of a head's width
             "rope_parameters": {

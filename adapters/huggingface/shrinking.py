@@ -72,25 +72,38 @@ RULES: Final[tuple[tuple[re.Pattern[str], Rule], ...]] = tuple(
         (r"window", _at_most(SMALL)),
         (r"n_group$|topk_group$", _at_most(1)),
         (r"experts?_(per_tok|topk|top_k)|top_?k(_experts)?$|selected_experts|^moe_k$", _at_most(2)),
-        (r"feature_layer|_indices$|_indexes$|deepstack|global_attn_ind|^summary_idxs$",
-         lambda scale, value: min(value, scale.layers - 1)),
+        (
+            r"feature_layer|_indices$|_indexes$|deepstack|global_attn_ind|^summary_idxs$",
+            lambda scale, value: min(value, scale.layers - 1),
+        ),
         (r"experts$|zero_expert_num", _at_most(4)),
         (r"first_k_dense|offset$", _at_most(1)),
         (r"period|interval|every|_freq|sparse_step$", _at_most(2)),
         (r"(head_dim|dim_head|head_size|^d_kv|^d_head|mamba_d_head|kv_channels)$", _head),
         (r"^rotary_dim$|mrope_section|^qk_", _head),
         (r"heads|n_head$|groups$", lambda scale, value: max(1, value // scale.heads)),
-        (r"layers?$|^n_layer|^depths?$|^num_blocks$|blocks_per_stage|stage_numb_of_layers",
-         lambda scale, value: min(value, scale.layers)),
-        (r"position_embeddings|^n_positions|^n_ctx|max_seq_len|_positions$|max_text_length"
-         r"|context_length|seq_length|^max_length$", _at_most(128)),
-        (r"query_num$|num_(queries|query_tokens|latents|detection_tokens)|n_latents$|num_image_tokens"
-         r"|position_buckets", _at_most(8)),
-        (r"token|symbol|position|image_size|patch|kernel|window|strid|chunk|block|rate|bins|mel"
-         r"|label|class|length|bucket|distance|max_|min_|num_|^n_|seed|theta|base|temperature"
-         r"|frames|period|seconds|samples|resolution|radius|offset|level|index|steps|types|ratio"
-         r"|grid|area|pool|id$|feat_size|feature_size|feat_per_channel|extent|capacity|fifo|cache"
-         r"|hop|factor|scalar|multiple|res_types|shape|alpha|context|scale|dilation", _kept),
+        (
+            r"layers?$|^n_layer|^depths?$|^num_blocks$|blocks_per_stage|stage_numb_of_layers",
+            lambda scale, value: min(value, scale.layers),
+        ),
+        (
+            r"position_embeddings|^n_positions|^n_ctx|max_seq_len|_positions$|max_text_length"
+            r"|context_length|seq_length|^max_length$",
+            _at_most(128),
+        ),
+        (
+            r"query_num$|num_(queries|query_tokens|latents|detection_tokens)|n_latents$|num_image_tokens"
+            r"|position_buckets",
+            _at_most(8),
+        ),
+        (
+            r"token|symbol|position|image_size|patch|kernel|window|strid|chunk|block|rate|bins|mel"
+            r"|label|class|length|bucket|distance|max_|min_|num_|^n_|seed|theta|base|temperature"
+            r"|frames|period|seconds|samples|resolution|radius|offset|level|index|steps|types|ratio"
+            r"|grid|area|pool|id$|feat_size|feature_size|feat_per_channel|extent|capacity|fifo|cache"
+            r"|hop|factor|scalar|multiple|res_types|shape|alpha|context|scale|dilation",
+            _kept,
+        ),
     )
 )
 
@@ -111,7 +124,9 @@ def reads_symbols(kind: type) -> bool:
     if any("vocab" in name for name, _ in _written(kind)):
         return True
     parts: Mapping[str, type] = getattr(kind, "sub_configs", None) or {}
-    return any(part is None or "Auto" in part.__name__ or reads_symbols(part) for part in parts.values())
+    return any(
+        part is None or "Auto" in part.__name__ or reads_symbols(part) for part in parts.values()
+    )
 
 
 def _parts(config: object) -> Iterator[Any]:
@@ -136,7 +151,9 @@ def _fill(config: Any) -> None:
     if "use_cache" in names:  # not every cache can be as short as these models are
         config.use_cache = False
     rope = _value(config, "rope_parameters")
-    if "mrope_section" in getattr(config, "ignore_keys_at_rope_validation", ()) and "rope_theta" in (rope or ()):
+    if "mrope_section" in getattr(
+        config, "ignore_keys_at_rope_validation", ()
+    ) and "rope_theta" in (rope or ()):
         part = rope.get("partial_rotary_factor") or 1
         half = int((_value(config, "head_dim") or width // heads) * part) // 2
         rope["mrope_section"] = [3 * half // 8, 3 * half // 8, half - 2 * (3 * half // 8)]

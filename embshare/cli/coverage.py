@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +16,7 @@ from embshare.cli.output import check_target, show, write
 from embshare.errors import CheckpointError, InvalidValueError, MissingPackageError
 
 if TYPE_CHECKING:
+    from embshare.tasks.benchmark.provenance import Provenance
     from embshare.tasks.coverage import Job, Report, Row
 
 __all__ = ["WALKS", "coverage"]
@@ -109,29 +109,31 @@ def _walk(wanted: Sequence[Job], workers: int, limit: float, out: Path | None) -
     from rich.console import Console
     from rich.progress import Progress
 
-    from embshare.tasks.coverage import examine_all
+    from embshare.tasks.benchmark.provenance import read_provenance
+    from embshare.tasks.coverage import Report, examine_all
 
     rows: list[Row] = []
+    provenance = read_provenance()
+    earlier = Report() if out is None or not out.exists() else _read(out)
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("examined", total=len(wanted))
         for row in examine_all(wanted, workers=workers, limit=limit):
             rows.append(row)
             bar.update(task, advance=1, description=f"{row.name}: {row.outcome}")
             if out is not None and len(rows) % EVERY == 0:
-                _write(out, rows)
+                _write(out, earlier, provenance, rows)
     if out is not None:
-        _write(out, rows)
+        _write(out, earlier, provenance, rows)
     return rows
 
 
-def _write(out: Path, rows: Iterable[Row]) -> None:
-    """With the rows of an earlier walk that this one has not come by."""
-    from embshare.tasks.benchmark.provenance import read_provenance
-    from embshare.tasks.coverage import Report
+def _write(out: Path, earlier: Report, provenance: Provenance, rows: Sequence[Row]) -> None:
+    """With the rows of earlier walks that this one has not come by."""
+    from embshare.tasks.coverage import Walk
 
-    earlier = _read(out).rows if out.exists() else ()
-    report = Report(provenance=read_provenance(), rows=earlier)
-    write(out, report.model_copy(update={"rows": report.joined(rows)}).to_json() + "\n")
+    seconds = round(sum(row.seconds for row in rows), 1)
+    walk = Walk(provenance=provenance.model_copy(update={"seconds": seconds}), rows=tuple(rows))
+    write(out, earlier.joined(walk).to_json() + "\n")
 
 
 def _read(path: Path) -> Report:
@@ -146,9 +148,10 @@ def _read(path: Path) -> Report:
 
 
 def _table(rows: Iterable[Row]) -> str:
+    from rich.table import Table
+
     from embshare.tables import render
     from embshare.tasks.coverage.summing import totals
-    from rich.table import Table
 
     table = Table("library", *COLUMNS, box=None)
     for library, counts in totals(rows).items():
@@ -167,7 +170,7 @@ def _compare(before: Report, rows: Sequence[Row]) -> None:
     """
     from embshare.tasks.coverage import regressions
 
-    worse = regressions(before.rows, rows)
+    worse = regressions(before.rows(), rows)
     for sentence in worse:
         show(f"worse: {sentence}")
     if worse:

@@ -210,7 +210,8 @@ def _check_gradients(shared: nn.Module, plan: SharePlan) -> None:
     for source in plan.sources:
         gradient = shared.get_parameter(source.name).grad
         if gradient is None or not gradient.isfinite().all():
-            raise ValueError(f"the gradient of `{source.name}` is {'absent' if gradient is None else 'not finite'}")
+            fault = "absent" if gradient is None else "not finite"
+            raise ValueError(f"the gradient of `{source.name}` is {fault}")
 
 
 def _save_and_load(
