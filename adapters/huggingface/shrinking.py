@@ -111,7 +111,7 @@ RULES: Final[tuple[tuple[re.Pattern[str], Rule], ...]] = tuple(
 def make_config(kind: Any, scale: Scale) -> Any:
     """A tiny configuration of a model class, with what the class needs and no default has."""
     made: type = kind.config_class
-    config = made(**(shrink(made, scale) | SETTINGS.get(kind.__name__, {})))
+    config = made(**{**shrink(made, scale), **SETTINGS.get(kind.__name__, {})})
     for part in _parts(config):
         if _value(part, "pad_token_id") is None:  # heads that classify a row look for it
             part.pad_token_id = 0
@@ -194,7 +194,7 @@ def _shrink(kind: type, default: object, scale: Scale, symbols: Iterator[int]) -
             found[name] = type(part)(**_shrink(type(part), part, scale, symbols))
     if "image_size" not in found:
         found |= _pictures(default, {name for name, _ in _written(kind)})
-    return found | SETTINGS.get(kind.__name__, {})
+    return {**found, **SETTINGS.get(kind.__name__, {})}
 
 
 def _written(kind: type) -> Iterator[tuple[str, Any]]:

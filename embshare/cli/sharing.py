@@ -16,6 +16,8 @@ from embshare.cli.options import with_config
 from embshare.cli.output import check_target, show
 from embshare.config import ShareConfig
 from embshare.errors import CheckpointError
+from embshare.state import require_bank
+from embshare.tables import poor_sources
 
 __all__ = ["share_model"]
 
@@ -41,6 +43,8 @@ def share_model(
     shared = embshare.share_from_embedding(built.model, with_tables(built.model, config))
     show(built.origin)
     show(embshare.summarize(shared))
+    for note in poor_sources(require_bank(shared).plan):
+        show(note)
     if huggingface.is_pretrained(shared):
         huggingface.export(shared, out, made_from=model)
     else:
