@@ -44,34 +44,31 @@ def specimens() -> Iterator[Specimen]:
     """
     transformers = need("transformers", extra="hf")
     transformers.logging.set_verbosity_error()
-    for name in sorted(_names()):
-        skip = None
-        kind = getattr(transformers, name, None)
-        try:
-            settings = getattr(kind, "config_class", None)
-            if settings is None or not reads_symbols(settings):
-                continue
-        except ImportError as error:  # stands for a class whose packages are not installed
-            skip = _told(error)
-        made = _Tiny(kind)
-        yield Specimen(
-            library="transformers",
-            name=name,
-            build=made.build,
-            loss=made.loss,
-            source=SOURCES.get(name, "auto"),
-            skip=skip,
-        )
+    for name, settings in sorted(_classes().items()):
+        if any(map(reads_symbols, settings)):
+            made = _Tiny(name)
+            yield Specimen(
+                library="transformers",
+                name=name,
+                build=made.build,
+                loss=made.loss,
+                source=SOURCES.get(name, "auto"),
+            )
 
 
-def _names() -> set[str]:
-    """Class names in the mappings of the Auto classes."""
+def _classes() -> dict[str, list[type]]:
+    """Model classes in the mappings of the Auto classes, with their configurations' classes.
+
+    By name: to import them all takes a minute.
+    """
     auto = need("transformers.models.auto.modeling_auto", extra="hf")
-    found: set[str] = set()
+    configs = need("transformers.models.auto.configuration_auto", extra="hf").CONFIG_MAPPING
+    found: dict[str, list[type]] = {}
     for attribute, mapping in vars(auto).items():
         if attribute.startswith("MODEL_") and attribute.endswith("_MAPPING_NAMES"):
-            for names in mapping.values():
-                found |= {names} if isinstance(names, str) else set(names)
+            for key, names in mapping.items():
+                for name in [names] if isinstance(names, str) else names:
+                    found.setdefault(name, []).append(configs[key])
     return found
 
 
@@ -79,7 +76,7 @@ def _names() -> set[str]:
 class _Tiny:
     """A class, and the scale and batch with which it runs, once they are found."""
 
-    kind: Any
+    name: str
     scale: Scale | None = None
     feed: int | None = None
     fault: str = ""
@@ -107,7 +104,8 @@ class _Tiny:
         return score(model(**list(feeds(model))[self.feed]))
 
     def _make(self, scale: Scale) -> nn.Module:
-        model: nn.Module = self.kind(make_config(self.kind, scale))
+        kind = getattr(need("transformers", extra="hf"), self.name)
+        model: nn.Module = kind(make_config(kind, scale))
         return model.eval()
 
     def _find(self) -> None:

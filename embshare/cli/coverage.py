@@ -31,7 +31,7 @@ WALKS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Library -> module with ``specimens``. A module that is not there is a walk that is not there."""
 
-EVERY: Final = 25
+EVERY: Final = 10
 """Rows after which a file is written again: a walk is long, and may be ended."""
 
 
@@ -50,6 +50,9 @@ def coverage(
     against: Annotated[
         Path | None, typer.Option(help="An earlier file: exit with 1 where something got worse.")
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Leave out what that JSON file has a row of.")
+    ] = False,
     jobs: Annotated[int, typer.Option(help="Processes at a time, of one thread each.")] = 1,
     limit: Annotated[float, typer.Option(help="Seconds for one architecture.")] = 120.0,
 ) -> None:
@@ -58,13 +61,19 @@ def coverage(
     Each is made tiny where its library lets it be. Architectures that crash or hang cost their own
     row and nothing else.
     """
+    from embshare.tasks.coverage import Report
+
     if jobs < 1 or limit <= 0:
         raise InvalidValueError(what="coverage", faults=["jobs and limit must be above zero"])
     if out is not None:
         check_target(out)
     before = None if against is None else _read(against)
+    earlier = Report() if out is None or not out.exists() else _read(out)
     wanted = _jobs(library or [], only or ["*"])
-    rows = _walk(wanted, jobs, limit, out)
+    if resume:
+        done = {(row.library, row.name) for row in earlier.rows()}
+        wanted = [job for job in wanted if (job.library, job.name) not in done]
+    rows = _walk(wanted, earlier, out, workers=jobs, limit=limit)
     show(_table(rows))
     for row in rows:
         if row.outcome in ("fails", "not run"):
@@ -105,16 +114,17 @@ def _jobs(libraries: Sequence[str], globs: Sequence[str]) -> list[Job]:
     return found
 
 
-def _walk(wanted: Sequence[Job], workers: int, limit: float, out: Path | None) -> list[Row]:
+def _walk(
+    wanted: Sequence[Job], earlier: Report, out: Path | None, *, workers: int, limit: float
+) -> list[Row]:
     from rich.console import Console
     from rich.progress import Progress
 
     from embshare.tasks.benchmark.provenance import read_provenance
-    from embshare.tasks.coverage import Report, examine_all
+    from embshare.tasks.coverage import examine_all
 
     rows: list[Row] = []
     provenance = read_provenance()
-    earlier = Report() if out is None or not out.exists() else _read(out)
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("examined", total=len(wanted))
         for row in examine_all(wanted, workers=workers, limit=limit):
