@@ -152,7 +152,10 @@ def _text(model: nn.Module) -> Tensor:
 
 
 def _targets(model: nn.Module) -> Tensor:
-    books = getattr(getattr(model.config, "decoder", None), "num_codebooks", None)
+    part = _part(model, "decoder", "decoder_config")
+    books = _setting(part, "num_codebooks", "num_channels", default=None)
+    if part is model.config or isinstance(part, nn.Module):
+        books = None
     if books is None:
         return _symbols(model)
     return torch.ones(ROWS * int(books), LENGTH, dtype=torch.long)  # a row for each codebook

@@ -120,12 +120,14 @@ def make_config(kind: Any, scale: Scale) -> Any:
 
 
 def reads_symbols(kind: type) -> bool:
-    """Whether a configuration or a part of it has a vocabulary; unknown parts may have one."""
-    if any("vocab" in name for name, _ in _written(kind)):
+    """Whether a configuration or a part of it has a vocabulary; what may be any model may have."""
+    if "vocab_size" in dict(_written(kind)):
         return True
     parts: Mapping[str, type] = getattr(kind, "sub_configs", None) or {}
     return any(
-        part is None or "Auto" in part.__name__ or reads_symbols(part) for part in parts.values()
+        "Auto" in part.__name__ or reads_symbols(part)
+        for name, part in parts.items()
+        if not re.search(r"backbone|image|vision|patch|fov", name)
     )
 
 

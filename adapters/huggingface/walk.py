@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ SCALES: Final = (
     Scale(head=1, heads=1, layers=2),
 )
 """Tried in this order: not every number of heads divides by four."""
-LIMIT: Final = 300_000_000
+LIMIT: Final = 100_000_000
 """Parameters of a model that there is time for: not every part can be made tiny."""
 
 TABLES: Final = (nn.Embedding, nn.EmbeddingBag)

@@ -69,7 +69,9 @@ def coverage(
         check_target(out)
     before = None if against is None else _read(against)
     earlier = Report() if out is None or not out.exists() else _read(out)
-    wanted = _jobs(library or [], only or ["*"])
+    everything = _jobs(library or [])
+    earlier = earlier.without_others([(job.library, job.name) for job in everything])
+    wanted = _named(everything, only or ["*"])
     if resume:
         done = {(row.library, row.name) for row in earlier.rows()}
         wanted = [job for job in wanted if (job.library, job.name) not in done]
@@ -82,11 +84,24 @@ def coverage(
         _compare(before, rows)
 
 
-def _jobs(libraries: Sequence[str], globs: Sequence[str]) -> list[Job]:
-    """What to examine.
+def _named(jobs: Iterable[Job], globs: Sequence[str]) -> list[Job]:
+    """Those of some names.
 
     Raises:
-        InvalidValueError: a library is unknown, or nothing has such a name.
+        InvalidValueError: there is none.
+    """
+    found = [job for job in jobs if any(fnmatch.fnmatchcase(job.name, glob) for glob in globs)]
+    if not found:
+        fault = f"no architecture is called {' or '.join(map(repr, globs))}"
+        raise InvalidValueError(what="coverage", faults=[fault])
+    return found
+
+
+def _jobs(libraries: Sequence[str]) -> list[Job]:
+    """All that can be examined.
+
+    Raises:
+        InvalidValueError: a library is unknown.
         MissingPackageError: a library that was asked for is not installed.
     """
     from embshare.tasks.coverage import Job
@@ -100,17 +115,12 @@ def _jobs(libraries: Sequence[str], globs: Sequence[str]) -> list[Job]:
             continue
         try:
             for specimen in importlib.import_module(place).specimens():
-                if libraries and specimen.library not in libraries:
-                    continue
-                if any(fnmatch.fnmatchcase(specimen.name, glob) for glob in globs):
+                if not libraries or specimen.library in libraries:
                     found.append(Job(place=place, library=specimen.library, name=specimen.name))
         except MissingPackageError as error:
             if libraries:
                 raise
             show(f"Left out: {error}")
-    if not found:
-        fault = f"no architecture is called {' or '.join(map(repr, globs))}"
-        raise InvalidValueError(what="coverage", faults=[fault])
     return found
 
 

@@ -25,7 +25,9 @@ from embshare.tasks.coverage.row import Row
 __all__ = ["Job", "examine_all"]
 
 START: Final = 120.0
-"""Seconds that a process has for its imports, on top of those for what it examines."""
+"""Seconds that a process has for its imports, before those for what it examines."""
+BEGUN: Final = "begun"
+"""What a process says when it has found the architecture that it is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +110,6 @@ class _Helper:
 
     def ask(self, job: Job, limit: float) -> Row:
         begun = time.perf_counter()
-        fresh = self.process is None
         if self.process is None or self.connection is None:
             context = multiprocessing.get_context("spawn")
             self.connection, theirs = context.Pipe()
@@ -118,7 +119,7 @@ class _Helper:
         finding = ""
         try:
             self.connection.send(job)
-            if self._answered(limit + START * fresh):
+            if self._answered(START) and self.connection.recv() == BEGUN and self._answered(limit):
                 return Row.from_json(self.connection.recv())
             finding = f"nothing came of it within {limit:.0f} seconds"
         except (EOFError, OSError):
@@ -165,7 +166,9 @@ def _serve(connection: Connection, memory: int) -> None:
         if job.place not in found:
             specimens: Callable[[], Iterable[Any]] = importlib.import_module(job.place).specimens
             found[job.place] = {(s.library, s.name): s for s in specimens()}
-        row = examine(found[job.place][job.library, job.name])
+        subject = found[job.place][job.library, job.name]
+        connection.send(BEGUN)
+        row = examine(subject)
         connection.send(row.to_json())
 
 

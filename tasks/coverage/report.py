@@ -36,6 +36,17 @@ class Report(Value):
         newer = {_key(row) for row in walk.rows}
         return Report(walks=(*_without(self.walks, newer), walk))
 
+    def without_others(self, known: Iterable[tuple[str, str]]) -> Report:
+        """Without the rows of architectures that their library no longer has.
+
+        Args:
+            known: library and name of all that the walked libraries have now.
+        """
+        keys = set(known)
+        walked = {library for library, _ in keys}
+        gone = {key for row in self.rows() if (key := _key(row))[0] in walked} - keys
+        return Report(walks=tuple(_without(self.walks, gone)))
+
 
 def _key(row: Row) -> tuple[str, str]:
     return row.library, row.name
