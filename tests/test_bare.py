@@ -1,5 +1,7 @@
 """Which bare parameters are taken for weights."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -33,6 +35,7 @@ class Model(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         hidden = self.embed(ids) + self.positions[:, : ids.shape[1]]
+        block: Any
         for block in self.blocks:
             hidden = hidden + (hidden @ block.gate_up[0]).tanh() @ block.gate_up[1].t()
             hidden = hidden + hidden @ block.state_log @ block.state_log.t()
@@ -55,7 +58,7 @@ def test_the_patterns_make_a_plan_derive_them() -> None:
     plain = embshare.plan_sharing(model)
     assert {"blocks.0.gate_up", "free.0"} <= {entry.weight for entry in plain.left_dense}
     config = ShareConfig(include=("*", *bare_weights(model)))
-    shared = embshare.share_from_embedding(model, config)
+    shared: Any = embshare.share_from_embedding(model, config)
     names = dict(shared.named_parameters())
     assert not {"blocks.0.gate_up", "blocks.1.state_log", "free.0"} & names.keys()
     assert {"positions", "blocks.0.scale", "blocks.0.relative_bias_table"} <= names.keys()

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,9 +33,9 @@ class Patches(nn.Module):
         return scores
 
 
-def shared(**settings: object) -> Patches:
+def shared(**settings: Any) -> Any:
     torch.manual_seed(0)
-    config = ShareConfig(**({"source": "patch.weight"} | settings))
+    config = ShareConfig(**{"source": "patch.weight", **settings})
     return embshare.share_from_embedding(Patches(), config)
 
 
@@ -70,7 +71,7 @@ def test_gradients_reach_it_from_every_layer_also_under_no_grad_and_twice() -> N
 
 
 @pytest.mark.parametrize("settings", [{}, {"tie": "none"}, {"anchor": 2.0}, {"residual_rank": 1}])
-def test_it_is_saved_loaded_and_made_plain(settings: dict[str, object], tmp_path: Path) -> None:
+def test_it_is_saved_loaded_and_made_plain(settings: dict[str, Any], tmp_path: Path) -> None:
     model = shared(**settings)
     wanted = model(IMAGES)
     assert torch.equal(embshare.load(embshare.save(model, tmp_path), Patches)(IMAGES), wanted)

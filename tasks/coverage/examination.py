@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +63,7 @@ def examine(subject: Subject) -> Row:
         What came out; no error of the architecture or of sharing leaves this function.
     """
     begun = time.perf_counter()
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     outcome: Outcome = "passes"
     try:
         if subject.skip is not None:
@@ -81,7 +81,7 @@ def examine(subject: Subject) -> Row:
     )
 
 
-def _examine(subject: Subject, found: dict[str, object]) -> None:
+def _examine(subject: Subject, found: dict[str, Any]) -> None:
     with _stage("building", "not run"):
         dense = _build(subject, seed=0)
     found["parameters"] = sum(parameter.numel() for parameter in dense.parameters())
@@ -217,7 +217,7 @@ def _check_gradients(shared: nn.Module, plan: SharePlan) -> None:
 
 
 def _save_and_load(
-    subject: Subject, shared: nn.Module, repeatable: bool, found: dict[str, object]
+    subject: Subject, shared: nn.Module, repeatable: bool, found: dict[str, Any]
 ) -> nn.Module:
     """Into a model of another random start: everything has to come from the folder."""
     wanted = _loss(subject, shared)
@@ -259,7 +259,7 @@ def _make_plain(
         raise ValueError(f"its loss is {loss}, not {wanted}")
 
 
-def _counted(plan: SharePlan) -> dict[str, object]:
+def _counted(plan: SharePlan) -> dict[str, Any]:
     """What is derived, what is not, and why."""
     tables = [entry for entry in plan.left_dense if entry.reason in (LOOKED_UP, UNKNOWN)]
     dense = [entry for entry in plan.left_dense if entry.reason not in (LOOKED_UP, UNKNOWN)]

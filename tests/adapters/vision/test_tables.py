@@ -120,7 +120,7 @@ class Captioner(nn.Module):
 
 def trunk(name: str) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
-        model = torchvision.models.get_model(name)
+        model: nn.Module = torchvision.models.get_model(name)
         last = "fc" if hasattr(model, "fc") else "classifier"
         setattr(model, last, nn.Identity())
         return model
@@ -145,8 +145,8 @@ def test_an_image_encoder_reads_from_the_decoder_s_table(
     found = {m.groups for m in model.modules() if isinstance(m, nn.Conv2d)}
     assert len(found) >= len(groups) - 1 and (1 in found)
     config = ShareConfig(source={"*": "embed"} if mapped else "auto", tie="none")
-    shared = embshare.share_from_embedding(model, config)
-    plan = shared.embshare_bank.plan  # type: ignore[union-attr]
+    shared: Any = embshare.share_from_embedding(model, config)
+    plan = shared.embshare_bank.plan
     assert [source.name for source in plan.sources] == ["embed.weight"]
     assert plan.sources[0].tied == ("head.weight",)
     assert not plan.left_dense

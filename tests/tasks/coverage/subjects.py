@@ -53,7 +53,8 @@ class Forgetful(Sound):
         self.register_buffer("noise", torch.randn(8), persistent=False)
 
     def forward(self, ids: Tensor) -> Tensor:
-        return super().forward(ids) * (1 + self.noise.sum())
+        scores: Tensor = super().forward(ids) * (1 + self.get_buffer("noise").sum())
+        return scores
 
 
 class Constant(Sound):
@@ -69,7 +70,7 @@ class Integer(Sound):
     def __init__(self) -> None:
         super().__init__()
         self.turned = nn.Bilinear(1, 1, 1)
-        self.turned.weight = nn.Parameter(self.layers[0].weight.detach().clone())
+        self.turned.weight = nn.Parameter(torch.randn(8, 8))
         self.again = nn.Linear(8, 8)
         self.again.weight = self.turned.weight
 

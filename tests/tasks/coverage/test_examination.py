@@ -1,6 +1,7 @@
 """What comes out for architectures that are sound, and for those that are not."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -55,7 +56,7 @@ def test_what_stays_dense_is_told_with_its_reason() -> None:
 def test_a_fault_of_sharing_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     def stale(model: nn.Module, *, inplace: bool) -> nn.Module:
         plain = plainly(model, inplace=inplace)
-        plain.mix.data.add_(1e-6)  # type: ignore[operator, union-attr]
+        plain.mix.data.add_(1e-6)  # type: ignore[operator]
         return plain
 
     plainly = embshare.materialize
@@ -73,7 +74,7 @@ def test_loading_something_else_is_a_failure(monkeypatch: pytest.MonkeyPatch) ->
     def partial(folder: Path, model: nn.Module) -> nn.Module:
         loaded = loading(folder, model)
         with torch.no_grad():
-            loaded.norm.weight.add_(0.1)  # type: ignore[operator, union-attr]
+            loaded.norm.weight.add_(0.1)  # type: ignore[operator]
         return loaded
 
     monkeypatch.setattr(embshare, "load", partial)
@@ -92,8 +93,13 @@ def test_processes_that_die_or_hang_cost_one_row_each() -> None:
     assert rows["absent"].outcome == "not run"
 
 
-def row(name: str, **fields: object) -> Row:
-    made = {"outcome": "passes", "hidden": 100, "derived": 100, "source": ("embed.weight",)}
+def row(name: str, **fields: Any) -> Row:
+    made: dict[str, Any] = {
+        "outcome": "passes",
+        "hidden": 100,
+        "derived": 100,
+        "source": ("embed.weight",),
+    }
     return Row(library="transformers", name=name, **(made | fields))
 
 
