@@ -140,14 +140,15 @@ def _placeholders(model: nn.Module) -> Tensor | None:
 
 def _text(model: nn.Module) -> Tensor:
     """Symbols, as some families want them."""
-    ids = _symbols(model)
+    ids, config = _symbols(model), _part(model)
     name = type(model).__name__
     if name.startswith("Longformer"):  # the question ends at the first of three
-        ids[..., 2] = ids[..., 4] = ids[..., -1] = model.config.sep_token_id  # type: ignore[union-attr]
+        for place in (2, 4, -1):
+            ids[..., place] = config.sep_token_id
     if name.startswith("SplinterForPreTraining"):
-        ids[:, 2] = model.config.question_token_id  # type: ignore[union-attr]
+        ids[:, 2] = config.question_token_id
     if name.startswith("KyutaiSpeechToText"):  # one column for each codebook besides the text
-        return torch.ones(ROWS, LENGTH, model.config.num_codebooks + 1, dtype=torch.long)  # type: ignore
+        return torch.ones(ROWS, LENGTH, config.num_codebooks + 1, dtype=torch.long)
     return ids
 
 
@@ -192,7 +193,7 @@ OTHERS: Final[Mapping[str, Callable[[nn.Module], Tensor]]] = {
     "spatial_shapes": lambda model: torch.full((ROWS, 2), 2),
     "pixel_values_videos": lambda model: _picture(model).unsqueeze(1),
     "image_embeds_position_mask": lambda model: torch.ones(ROWS, LENGTH, dtype=torch.bool),
-    "decoder_input_values": lambda model: waves(ROWS, LENGTH, int(model.config.num_mel_bins)),  # type: ignore
+    "decoder_input_values": lambda model: waves(ROWS, LENGTH, int(_part(model).num_mel_bins)),
 }
 """Given where nothing less will do."""
 

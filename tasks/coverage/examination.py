@@ -188,12 +188,20 @@ def _train(subject: Subject, shared: nn.Module, plan: SharePlan, training: bool)
     with _stage("training shared", "fails"):
         _backward(subject, shared, training)
         _check_gradients(shared, plan)
-        torch.optim.Adam(shared.parameters(), lr=RATE).step()
+        _step(shared)
         if _loss(subject, shared) == before:
             raise ValueError("a step did not change what it returns")
         for name, weight in _first_weights(shared, plan).items():
             if torch.equal(weight, weights[name]):
                 raise ValueError(f"a step did not change `{name}`")
+
+
+@torch.no_grad()
+def _step(model: nn.Module) -> None:
+    """By the sign of each gradient: whatever its size, every element moves."""
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            parameter.sub_(parameter.grad.sign(), alpha=RATE)
 
 
 def _first_weights(model: nn.Module, plan: SharePlan) -> dict[str, Tensor]:
@@ -210,7 +218,10 @@ def _read(model: nn.Module, name: str) -> Tensor:
 
 def _check_gradients(shared: nn.Module, plan: SharePlan) -> None:
     for source in plan.sources:
-        gradient = shared.get_parameter(source.name).grad
+        table = shared.get_parameter(source.name)
+        gradient = table.grad
+        if not table.requires_grad:  # frozen by the model itself; the projection learns
+            continue
         if gradient is None or not gradient.isfinite().all():
             fault = "absent" if gradient is None else "not finite"
             raise ValueError(f"the gradient of `{source.name}` is {fault}")

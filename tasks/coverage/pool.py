@@ -41,7 +41,7 @@ class Job:
 
 
 def examine_all(
-    jobs: Sequence[Job], *, workers: int = 1, limit: float = 60.0, memory: int = 8 * 2**30
+    jobs: Sequence[Job], *, workers: int = 1, limit: float = 60.0, memory: int = 12 * 2**30
 ) -> Iterator[Row]:
     """Examine each in turn.
 
