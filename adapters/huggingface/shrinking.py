@@ -98,7 +98,7 @@ RULES: Final[tuple[tuple[re.Pattern[str], Rule], ...]] = tuple(
         ),
         (
             r"token|symbol|position|image_size|patch|kernel|window|strid|chunk|block|rate|bins|mel"
-            r"|label|class|length|bucket|distance|max_|min_|num_|^n_|seed|theta|base|temperature"
+            r"|label|class|length|input_size|bucket|distance|max_|min_|num_|^n_|seed|theta|base|temperature"
             r"|frames|period|seconds|samples|resolution|radius|offset|level|index|steps|types|ratio"
             r"|grid|area|pool|id$|feat_size|feature_size|feat_per_channel|extent|capacity|fifo|cache"
             r"|hop|factor|scalar|multiple|res_types|shape|alpha|context|scale|dilation",

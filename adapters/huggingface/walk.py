@@ -124,7 +124,8 @@ class _Tiny:
             finally:
                 torch.random.set_rng_state(state)
             self.scale = self.scale or scale
-            if not any(isinstance(module, TABLES) for module in model.modules()):
+            known = self.name in SOURCES
+            if not known and not any(isinstance(module, TABLES) for module in model.modules()):
                 return
             self.feed = self._run(model)
             if self.feed is not None:
