@@ -1,4 +1,4 @@
-"""A specimen: one architecture of a library made tiny, for walks over all that it has."""
+"""One architecture made tiny: what a coverage walk takes from every library."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class Specimen:
     """One architecture made tiny: what a coverage walk shares, runs and trains."""
 
     library: str
-    """``fairseq``."""
+    """``transformers``."""
     name: str
-    """``transformer_iwslt_de_en``."""
+    """``BertForMaskedLM``; no two of a library have the same."""
     build: Callable[[], nn.Module]
-    """Tiny, with a random start that is the same for the same torch seed."""
+    """Makes it, tiny and with a random start that is the same for the same torch seed."""
     loss: Callable[[nn.Module], Tensor]
-    """Runs the model on a fixed small batch and returns a scalar loss."""
+    """Runs a model that `build` made on a fixed small batch and returns a scalar to go down."""
     source: str | Mapping[str, str] = "auto"
-    """``ShareConfig.source`` that suits it."""
+    """`ShareConfig.source` that suits it."""
     skip: str | None = None
     """Why it cannot be built or run at all, in the library's own words."""

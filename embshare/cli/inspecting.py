@@ -8,6 +8,7 @@ from typing import Annotated
 import torch
 import typer
 
+from embshare.adapters.vision import with_tables
 from embshare.cli.models import FORMS, build_model
 from embshare.cli.options import with_config
 from embshare.cli.output import check_target, show, write
@@ -42,7 +43,7 @@ def inspect_model(
     if plot is not None:
         check_format(plot)
     built = build_model(model, weights=weights, meta=not weights)
-    plan = built.plan(built.model, config)
+    plan = built.plan(built.model, with_tables(built.model, config))
     show(built.origin)
     show(plan)
     show(render(totals_table(count(built.model, plan))))
