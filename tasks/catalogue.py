@@ -47,5 +47,10 @@ TASKS: Final[Mapping[str, TaskEntry]] = MappingProxyType(
             "LanguageModelling",
             "Predict the next word or subword of a text; scored by perplexity.",
         ),
+        "glue": TaskEntry(
+            "glue",
+            "Glue",
+            "Classify sentences and pairs of them: the nine tasks of GLUE, by their own metrics.",
+        ),
     }
 )
