@@ -52,5 +52,10 @@ TASKS: Final[Mapping[str, TaskEntry]] = MappingProxyType(
             "Glue",
             "Classify sentences and pairs of them: the nine tasks of GLUE, by their own metrics.",
         ),
+        "squad": TaskEntry(
+            "squad",
+            "Squad",
+            "Find the answer to a question in a passage: SQuAD 1.1 and 2.0, by F1 and exact match.",
+        ),
     }
 )
