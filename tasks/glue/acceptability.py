@@ -80,7 +80,7 @@ def _phrase(dice: Dice, *, after: bool = False) -> Phrase:
 
 
 def _clause(dice: Dice) -> Clause:
-    subject = _phrase(dice, after=dice.chance(0.5))
+    subject = _phrase(dice, after=dice.chance(0.25))
     takes_object = dice.chance(0.6)
     verb = dice.pick(TAKES_OBJECT if takes_object else NO_OBJECT)
     target = ""
@@ -127,9 +127,10 @@ def _order(clause: Clause, dice: Dice) -> str:
 
 FAULTS: Final[tuple[Callable[[Clause, Dice], str], ...]] = (
     _agreement,
-    _agreement,
     _object,
     _determiner,
+    _determiner,
     _reflexive,
+    _order,
     _order,
 )

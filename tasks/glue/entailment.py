@@ -49,7 +49,12 @@ class Claim:
 
     def __str__(self) -> str:
         adjective = () if self.bare else (self.adjective,)
-        words = (self.quantifier, *adjective, self.kind[self.wide_kind], self.state[self.wide_state])
+        words = (
+            self.quantifier,
+            *adjective,
+            self.kind[self.wide_kind],
+            self.state[self.wide_state],
+        )
         return f"{' '.join(words)} ."
 
 

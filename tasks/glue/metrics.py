@@ -17,7 +17,9 @@ __all__ = ["METRICS", "score"]
 Values: TypeAlias = np.ndarray[tuple[int], np.dtype[Any]]
 
 
-def score(task: GlueTask, predictions: Sequence[float], labels: Sequence[float]) -> dict[str, float]:
+def score(
+    task: GlueTask, predictions: Sequence[float], labels: Sequence[float]
+) -> dict[str, float]:
     """Every metric of a task, and ``score``, their mean, where they are several.
 
     Args:

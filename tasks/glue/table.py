@@ -9,9 +9,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 __all__ = ["NAMES", "TASKS", "GlueName", "GlueTask", "Part"]
 
-GlueName: TypeAlias = Literal[
-    "cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"
-]
+GlueName: TypeAlias = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"]
 NAMES: Final[tuple[GlueName, ...]] = get_args(GlueName)
 
 
@@ -148,9 +146,7 @@ TASKS: Final[Mapping[GlueName, GlueTask]] = MappingProxyType(
                 label="gold_label",
                 labels=("entailment", "neutral", "contradiction"),
                 dev=(
-                    Part(
-                        stems=("dev_matched", *DEV.stems), hub="validation_matched", needed=True
-                    ),
+                    Part(stems=("dev_matched", *DEV.stems), hub="validation_matched", needed=True),
                     Part(
                         stems=("dev_mismatched",), hub="validation_mismatched", prefix="mismatched_"
                     ),

@@ -74,9 +74,7 @@ def _question(dice: Dice, number: str, *, unanswerable: bool) -> Question:
     people = dice.shuffled(NAMES)[:3]
     facts = [(name, fact, dice.pick(fact.values)) for fact in FACTS for name in people]
     told = dice.shuffled(facts)[:6]
-    sentences = [
-        dice.pick(fact.told).format(name=name, value=value) for name, fact, value in told
-    ]
+    sentences = [dice.pick(fact.told).format(name=name, value=value) for name, fact, value in told]
     passage = " ".join(sentences)
     if unanswerable and dice.chance(UNANSWERABLE):
         fact = dice.pick(FACTS)

@@ -110,9 +110,7 @@ class SquadProcessor:
                 yield answers.text(self.threshold)
 
 
-def training_rows(
-    processor: SquadProcessor, questions: Sequence[Question]
-) -> list[dict[str, Any]]:
+def training_rows(processor: SquadProcessor, questions: Sequence[Question]) -> list[dict[str, Any]]:
     """Windows with the places of their answers."""
     rows = []
     for window in processor.windows(questions):
