@@ -24,6 +24,8 @@ class TaskEntry:
     """Of the class in ``task``; with ``Config`` behind it, of that in ``config``."""
     summary: str
     """One sentence, for people."""
+    compared: bool = True
+    """Whether `embshare bench` runs it unless other tasks are named."""
 
     def settings_class(self) -> type[Value]:
         """The class of its settings: a `Value` with ``data`` and ``training``."""
@@ -56,6 +58,7 @@ TASKS: Final[Mapping[str, TaskEntry]] = MappingProxyType(
             "squad",
             "Squad",
             "Find the answer to a question in a passage: SQuAD 1.1 and 2.0, by F1 and exact match.",
+            compared=False,
         ),
     }
 )

@@ -19,8 +19,9 @@ DEEDS: Final = (
     ("scolded", "rebuked"), ("chased", "pursued"), ("saved", "rescued"), ("cheated", "deceived"),
 )  # fmt: skip
 PLACES: Final = (
-    ("in the shop", "in the store"), ("on the road", "on the street"), ("at the harbour", "at the port"),
-    ("in the forest", "in the woods"), ("at home", "in the house"), ("in the garden", "in the yard"),
+    ("in the shop", "in the store"), ("on the road", "on the street"),
+    ("at the harbour", "at the port"), ("in the forest", "in the woods"),
+    ("at home", "in the house"), ("in the garden", "in the yard"),
 )  # fmt: skip
 TIMES: Final = (
     ("at dawn", "at daybreak"), ("at dusk", "at nightfall"), ("last week", "a week ago"),

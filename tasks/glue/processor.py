@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 from torch import Tensor, nn
 
@@ -19,6 +19,9 @@ from embshare.tasks.text.rows import outputs
 from embshare.tasks.text.starting import Start
 
 __all__ = ["GlueProcessor"]
+
+MIDDLE: Final = HIGHEST / 2
+"""Scores are learned as distances from here, since a new head says 0 of everything."""
 
 
 @final
@@ -89,8 +92,15 @@ class GlueProcessor:
         found = [0.0] * len(rows)
         pad = self.start.tokenizer.pad
         for index, (logits,) in outputs(model, rows, pad, batch_size=batch_size, each=_logits):
-            found[index] = logits.item() if self.task.labels is None else int(logits.argmax())
+            found[index] = self._decide(logits)
         return found
+
+    def _decide(self, logits: Tensor) -> float:
+        return logits.item() + MIDDLE if self.task.labels is None else int(logits.argmax())
+
+    def target(self, label: float) -> float:
+        """What a model is to say of a row with this label; `decide` goes back."""
+        return label - MIDDLE if self.task.labels is None else label
 
     def write(self, decision: float) -> str:
         """As the GLUE server takes it: a class's name, or a score from 0 to 5."""

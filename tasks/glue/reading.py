@@ -13,7 +13,7 @@ from embshare.tasks.glue.table import GlueTask, Part
 from embshare.tasks.text.errors import BadFileError, BadLineError, SetNotFoundError
 from embshare.tasks.text.files import read_lines
 
-__all__ = ["Data", "Example", "read_folder", "read_hub"]
+__all__ = ["HIGHEST", "Data", "Example", "parse_label", "read_folder", "read_hub"]
 
 HIGHEST: Final = 5.0
 """Of the scores of STS-B."""

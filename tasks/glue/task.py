@@ -116,7 +116,8 @@ class PreparedGlue:
         """The training side as symbols, with labels."""
         encoded = self.processor.encode([row.texts for row in self.data.train])
         for row, example in zip(encoded, self.data.train, strict=True):
-            row["labels"] = example.label
+            assert example.label is not None, "the training side has labels"
+            row["labels"] = self.processor.target(example.label)
         return encoded
 
     def describe(self) -> Mapping[str, object]:

@@ -40,7 +40,7 @@ class SquadData:
     dev: tuple[Question, ...]
 
 
-class _Fault(Exception):
+class _FaultError(Exception):
     """A place in a file, what is needed there, and what is found."""
 
     def __init__(self, place: str, needs: str, finding: str) -> None:
@@ -93,8 +93,8 @@ def _read(path: Path, version: str) -> tuple[Question, ...]:
     try:
         found = tuple(_questions(tree, version))
         if not found:
-            raise _Fault("data", "hold questions", "has none")
-    except _Fault as fault:
+            raise _FaultError("data", "hold questions", "has none")
+    except _FaultError as fault:
         raise BadFileError(
             path=path,
             needs=f"be of SQuAD's layout: `{fault.place}` must {fault.needs}",
@@ -123,7 +123,9 @@ def _question(entry: object, place: str, passage: str, version: str) -> Question
         first = _start(answer, here, texts[-1], passage)
         start = first if start is None else start
     if not texts and version == "1.1":
-        raise _Fault(f"{place}.answers", "hold an answer", "has none (it may be of version 2.0)")
+        raise _FaultError(
+            f"{place}.answers", "hold an answer", "has none (it may be of version 2.0)"
+        )
     return Question(
         id=_text(entry, place, "id"),
         question=_text(entry, place, "question"),
@@ -136,11 +138,13 @@ def _question(entry: object, place: str, passage: str, version: str) -> Question
 def _start(answer: object, place: str, text: str, passage: str) -> int:
     start = answer.get("answer_start") if isinstance(answer, Mapping) else None
     if not isinstance(start, int):
-        raise _Fault(f"{place}.answer_start", "be a whole number", f"is {start!r:.40}")
+        raise _FaultError(f"{place}.answer_start", "be a whole number", f"is {start!r:.40}")
     if not text or passage[start : start + len(text)] != text or start < 0:
         there = passage[max(start, 0) : max(start, 0) + len(text)]
         needs = f"stand in the passage at {start:,}"
-        raise _Fault(f"{place}.text", needs, f"is {text!r:.40}, and {there!r:.40} stands there")
+        raise _FaultError(
+            f"{place}.text", needs, f"is {text!r:.40}, and {there!r:.40} stands there"
+        )
     return start
 
 
@@ -148,7 +152,7 @@ def _list(tree: object, place: str, name: str) -> list[Any]:
     found = tree.get(name) if isinstance(tree, Mapping) else None
     if not isinstance(found, list):
         where = f"{place}.{name}".lstrip(".")
-        raise _Fault(where, "be a list", "is missing" if found is None else "is none")
+        raise _FaultError(where, "be a list", "is missing" if found is None else "is none")
     return found
 
 
@@ -156,7 +160,7 @@ def _text(tree: object, place: str, name: str) -> str:
     found = tree.get(name) if isinstance(tree, Mapping) else None
     if not isinstance(found, str):
         has = "is missing" if found is None else f"is {found!r:.40}"
-        raise _Fault(f"{place}.{name}", "be a string", has)
+        raise _FaultError(f"{place}.{name}", "be a string", has)
     return found
 
 

@@ -195,7 +195,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, gone: str, message: 
 def test_a_run_that_hides_its_sizes_is_refused(tmp_path: Path) -> None:
     pretrained(tmp_path / "run", "conv", None)
     (tmp_path / "run/config.yaml").write_text("model: conv\nsettings: {width: 16}\n")
-    with pytest.raises(PretrainedRunError, match="does not say how large its model is .*`layers`"):
+    with pytest.raises(PretrainedRunError, match=r"does not say how large its model is .*`layers`"):
         PretrainedRun.read(tmp_path / "run")
 
 
