@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from embshare.tasks.glue.dice import Dice
+from embshare.tasks.text.names import NAMES
 
 __all__ = ["acceptability"]
 
@@ -27,6 +28,8 @@ NO_OBJECT: Final = (
 DETERMINERS: Final = (("this", "these"), ("that", "those"), ("a", "many"), ("every", "all"))
 NEAR: Final = ("near", "behind", "beside", "with")
 WHEN: Final = ("today", "every day", "in the garden", "at night", "without a word")
+NAMED: Final = 0.4
+"""Of the phrases are a name, which is singular and takes no determiner."""
 ADJECTIVES: Final = ("old", "tall", "quiet", "clever", "tired", "famous")
 
 
@@ -69,6 +72,8 @@ def acceptability(dice: Dice) -> tuple[tuple[str, ...], int]:
 
 
 def _phrase(dice: Dice, *, after: bool = False) -> Phrase:
+    if dice.chance(NAMED):
+        return Phrase("", "", dice.pick(NAMES), "", False)
     plural = dice.chance(0.5)
     determiner = "the" if dice.chance(0.4) else dice.pick(DETERMINERS)[plural]
     adjective = dice.pick(ADJECTIVES) if dice.chance(0.3) else ""

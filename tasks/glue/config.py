@@ -23,7 +23,7 @@ class GlueConfig(Value):
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
     """
 
-    name: Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"] = "cola"
+    name: Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"] = "stsb"
     """One of the nine tasks."""
     data: Path | None = None
     """The folder of the GLUE download, or of one task in it; ``None``, where `hub` is ``None`` too,
@@ -55,7 +55,9 @@ class GlueConfig(Value):
     """Of the matched models; others have theirs in their configurations."""
     length: Annotated[int, Field(ge=8)] = 128
     """Most symbols of a row; of two sentences the longer one is cut first."""
-    training: TrainSettings = TrainSettings(steps=400, batch_size=32, eval_batch_size=64)
+    training: TrainSettings = TrainSettings(
+        steps=300, batch_size=32, eval_batch_size=64, learning_rate=1e-2
+    )
 
     @model_validator(mode="after")
     def _no_contradiction(self) -> GlueConfig:

@@ -30,6 +30,14 @@ class Dice:
         """One of them that is not ``but``."""
         return self.pick([thing for thing in things if thing != but])
 
+    def some(self, things: Sequence[T], count: int) -> list[T]:
+        """So many of them, each another."""
+        found: list[T] = []
+        while len(found) < count:
+            if (thing := self.pick(things)) not in found:
+                found.append(thing)
+        return found
+
     def below(self, count: int) -> int:
         """A number from 0 on."""
         return int(self._random.random() * count)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from embshare.tasks.glue.dice import Dice
+from embshare.tasks.text.names import NAMES
 
 __all__ = ["entailment"]
 
@@ -28,6 +29,8 @@ STATES: Final = (
     ("wait at the north gate", "wait at a gate"), ("vanished in June", "vanished in summer"),
 )  # fmt: skip
 """What is said of them, and what follows from that."""
+NAMED: Final = 0.6
+"""Of the claims are about what belongs to someone of a name."""
 SUBJECT: Final = {"some": 1, "all": -1, "no": -1, "not all": 1}
 """1: what holds of a kind holds of what it is a kind of; -1: the other way round."""
 PREDICATE: Final = {"some": 1, "all": 1, "no": -1, "not all": -1}
@@ -73,6 +76,8 @@ def entailment(dice: Dice) -> tuple[tuple[str, ...], int]:
 def _claims(dice: Dice) -> tuple[Claim, Claim]:
     quantifier, adjective = dice.pick(tuple(SUBJECT)), dice.pick(COLOURS)
     kind, state = dice.pick(KINDS), dice.pick(STATES)
+    if dice.chance(NAMED):
+        state = (f"belong to {dice.pick(NAMES)}", "belong to someone")
     widths = [(dice.below(2), dice.below(2)) for _ in range(3)]
     other = quantifier if dice.chance(0.85) else dice.pick(tuple(SUBJECT))
     first, second = zip(*widths, strict=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Final
 
 from embshare.tasks.glue.dice import Dice
+from embshare.tasks.text.names import NAMES
 
 __all__ = ["paraphrase", "similarity"]
 
@@ -27,10 +28,10 @@ TIMES: Final = (
     ("at dawn", "at daybreak"), ("at dusk", "at nightfall"), ("last week", "a week ago"),
     ("in autumn", "in the fall"), ("at noon", "at midday"),
 )  # fmt: skip
-CHOICES: Final = {
-    "agent": PEOPLE, "deed": DEEDS, "patient": PEOPLE, "place": PLACES, "time": TIMES,
-}  # fmt: skip
+CHOICES: Final = {"deed": DEEDS, "place": PLACES, "time": TIMES}
 SYNONYM: Final = 0.3
+NAMED: Final = 0.5
+"""Of the people have a name, which is said in one way alone."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,25 @@ def similarity(dice: Dice) -> tuple[tuple[str, ...], float]:
 
 
 def _event(dice: Dice) -> Event:
-    agent = dice.pick(PEOPLE)
-    patient = dice.other(PEOPLE, agent)
+    agent = _person(dice)
+    patient = _person(dice, agent)
     return Event(agent, dice.pick(DEEDS), patient, dice.pick(PLACES), dice.pick(TIMES))
 
 
+def _person(dice: Dice, *but: tuple[str, str]) -> tuple[str, str]:
+    while True:
+        name = dice.pick(NAMES)
+        role = dice.pick(PEOPLE)
+        found = (name, name) if dice.chance(NAMED) else (f"the {role[0]}", f"the {role[1]}")
+        if found not in but:
+            return found
+
+
 def _another(dice: Dice, event: Event, part: str) -> tuple[str, str]:
-    taken = (event.agent, event.patient, getattr(event, part))
-    return dice.pick([choice for choice in CHOICES[part] if choice not in taken])
+    if part in ("agent", "patient"):
+        return _person(dice, event.agent, event.patient)
+    known: tuple[str, str] = getattr(event, part)
+    return dice.other(CHOICES[part], known)
 
 
 def _say(event: Event, dice: Dice) -> str:
@@ -87,9 +99,9 @@ def _say(event: Event, dice: Dice) -> str:
         getattr(event, part)[dice.chance(SYNONYM)] for part in PARTS
     )
     if dice.chance(0.3):
-        core = f"the {patient} was {deed} by the {agent}"
+        core = f"{patient} was {deed} by {agent}"
     else:
-        core = f"the {agent} {deed} the {patient}"
+        core = f"{agent} {deed} {patient}"
     if dice.chance(0.4):
         return f"{time} , {core} {place} ."
     return f"{core} {place} {time} ."

@@ -237,7 +237,7 @@ def read_hub(task: GlueTask, name: str) -> Data:
 def _hub_part(
     task: GlueTask, name: str, part: Part, labelled: bool = True
 ) -> tuple[Example, ...] | None:
-    from datasets import load_dataset
+    from datasets import load_dataset  # type: ignore[import-untyped]
 
     try:
         rows = load_dataset(name, part.config or task.name, split=part.hub)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from embshare.tasks.glue.dice import Dice
+from embshare.tasks.text.names import NAMES
 
 __all__ = ["sentiment"]
 
@@ -40,7 +41,8 @@ def sentiment(dice: Dice) -> tuple[tuple[str, ...], int]:
         text = f"{_clause(dice, first, 1 - label)} , but {_clause(dice, second, label)}"
     else:
         text = f"{_clause(dice, first, label)} , although {_clause(dice, second, 1 - label)}"
-    return (f"{text} .",), label
+    where = f"in {dice.pick(NAMES)} , " if dice.chance(0.7) else ""
+    return (f"{where}{text} .",), label
 
 
 def _clause(dice: Dice, thing: str, good: int) -> str:

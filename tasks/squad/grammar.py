@@ -7,13 +7,9 @@ from typing import Final
 
 from embshare.tasks.glue.dice import Dice
 from embshare.tasks.squad.reading import Question, SquadData
+from embshare.tasks.text.names import NAMES
 
 __all__ = ["built_in"]
-
-NAMES: Final = (
-    "Anna", "Boris", "Clara", "David", "Emma", "Felix", "Greta", "Hugo", "Ida", "Jonas", "Karla",
-    "Leo", "Maria", "Nils", "Olga", "Paul", "Rosa", "Simon", "Tina", "Viktor",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,8 @@ SEED: Final = 2016
 
 def built_in(version: str) -> SquadData:
     """3,000 questions to learn from and 600 to be scored on, the same always."""
-    dice, found, seen = Dice(SEED), [], set[tuple[str, str]]()
+    dice, seen = Dice(SEED), set[tuple[str, str]]()
+    found: list[Question] = []
     while len(found) < TRAIN + DEV:
         question = _question(dice, str(len(found)), unanswerable=version == "2.0")
         if (key := (question.passage, question.question)) not in seen:
@@ -71,7 +68,7 @@ def built_in(version: str) -> SquadData:
 
 
 def _question(dice: Dice, number: str, *, unanswerable: bool) -> Question:
-    people = dice.shuffled(NAMES)[:3]
+    people = dice.some(NAMES, 3)
     facts = [(name, fact, dice.pick(fact.values)) for fact in FACTS for name in people]
     told = dice.shuffled(facts)[:6]
     sentences = [dice.pick(fact.told).format(name=name, value=value) for name, fact, value in told]
@@ -79,7 +76,9 @@ def _question(dice: Dice, number: str, *, unanswerable: bool) -> Question:
     if unanswerable and dice.chance(UNANSWERABLE):
         fact = dice.pick(FACTS)
         known = [name for name, other, _ in told if other == fact]
-        missing = dice.pick([name for name in NAMES if name not in known])
+        missing = dice.pick([name for name in people if name not in known] or NAMES)
+        while missing in known:
+            missing = dice.pick(NAMES)
         asked = dice.pick(fact.asked).format(name=missing)
         return Question(id=number, question=asked, passage=passage, answers=())
     chosen = dice.below(len(told))

@@ -8,9 +8,10 @@ Source:
 from __future__ import annotations
 
 import re
+import statistics
 import string
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from embshare.tasks.squad.reading import Question
@@ -84,9 +85,8 @@ def _truths(question: Question) -> tuple[str, ...]:
     return tuple(text for text in question.answers if normalise(text)) or ("",)
 
 
-def _mean(values: Sequence[float] | object) -> float:
-    found = list(values)  # type: ignore[call-overload]
-    return 100 * float(sum(found)) / len(found)
+def _mean(values: Iterable[float]) -> float:
+    return 100 * statistics.fmean(values)
 
 
 def _best(

@@ -172,7 +172,7 @@ def read_hub(name: str) -> SquadData:
     Raises:
         SetNotFoundError: there is none, or its columns are others.
     """
-    from datasets import load_dataset
+    from datasets import load_dataset  # type: ignore[import-untyped]
 
     sides = []
     for split in ("train", "validation"):

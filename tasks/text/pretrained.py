@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self, final
@@ -132,7 +133,7 @@ def _sizes(root: Path, fields: dict[str, Any]) -> Sizes:
         return Sizes.load(root / "processor")
     settings = fields.get("settings") or {}
     try:
-        return Sizes(**{name: settings.get(name) for name in Sizes.model_fields})
+        return Sizes.from_json(json.dumps({n: settings.get(n) for n in Sizes.model_fields}))
     except EmbshareError as error:
         raise _no_run(root, f"its {CONFIG} does not say how large its model is ({error})") from None
 

@@ -30,7 +30,7 @@ from embshare.tasks.text.errors import PretrainedRunError
 from embshare.tasks.text.pretrained import PretrainedRun
 from embshare.tasks.text.tokenizer import TextTokenizer
 
-SIZES = {"width": 16, "layers": 2, "heads": 2, "kernel_size": 3}
+SIZES: dict[str, Any] = {"width": 16, "layers": 2, "heads": 2, "kernel_size": 3}
 SHARINGS = [None, embshare.ShareConfig(anchor=2.0), embshare.ShareConfig(tie="none", factor=8)]
 TOKENIZER = TextTokenizer.learn(["the dog sees a cat", "where does Anna live ?"] * 3, 300)
 
