@@ -101,7 +101,11 @@ def test_the_folder_of_all_tasks_or_of_one(tmp_path: Path) -> None:
 
 FAULTS = {
     "columns": (f"{HEADER}\n{ROW}\n1\tIt rains .\tentailment\n", 3, "have 4 columns .* has 3"),
-    "label": (f"{HEADER}\n{ROW.replace('entail', 'detail')}", 2, "have ent.* as its label, but has 'detailment'"),
+    "label": (
+        f"{HEADER}\n{ROW.replace('entail', 'detail')}",
+        2,
+        "have ent.* as its label, but has 'detailment'",
+    ),
     "header": ("index\tsentence1\tlabel\n", 1, "name the column `sentence2`, but has `index`, "),
     "encoding": (f"{HEADER}\n{ROW}\n1\tcaf\xe9".encode("latin1"), 3, "be UTF-8, .*0xe9"),
 }
@@ -165,7 +169,7 @@ def test_a_fault_in_json_lines_is_named(tmp_path: Path, line: str, message: str)
 
 def hub(folder: Path, task: GlueTask, **row: Any) -> Path:
     """A set in the hub's form, as a folder with a card."""
-    fields = {field: "It rains ." for field in task.fields}
+    fields = dict.fromkeys(task.fields, "It rains .")
     for split, label in (("train", 0), ("validation", 1), ("test", -1)):
         line = json.dumps({**fields, "label": label, "idx": 4, **row})
         (folder / f"{split}.jsonl").write_text(line + "\n")
