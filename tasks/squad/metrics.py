@@ -59,7 +59,7 @@ def score(
     found = {"exact_match": _mean(exact.values()), "f1": _mean(fuzzy.values())}
     if null_odds is None:
         return found
-    answered = {question.id for question in questions if _truths(question) != ("",)}
+    answered = {question.id for question in questions if question.answers}
     for kind, wanted in (("answerable", True), ("unanswerable", False)):
         ids = [question.id for question in questions if (question.id in answered) is wanted]
         if ids:
