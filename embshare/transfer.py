@@ -7,7 +7,7 @@ read them. What only the new one has, its head, stays dense and as it was.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -24,13 +24,17 @@ RELAXATIONS = f"{BANK}.relaxations."
 WAY_OUT = "Build a model whose table and layers have the names and sizes of the saved one's."
 
 
-def load_part(folder: str | os.PathLike[str], model: nn.Module) -> tuple[str, ...]:
+def load_part(
+    folder: str | os.PathLike[str], model: nn.Module, *, parts: Sequence[str] = ()
+) -> tuple[str, ...]:
     """Share a dense model as a checkpoint of another one says, as far as their names agree.
 
     Args:
         folder: as `embshare.save` wrote it.
         model: dense, changed in place. Its table and its layers have the names and shapes that
             they have in the model that was saved; it may lack some of them, and have others.
+        parts: names of submodules, to take nothing but these: a head that happens to have the name
+            of the new one is not the new one. None named are all.
     Returns:
         The names of what was not in the checkpoint and keeps its values: a new head.
     Raises:
@@ -39,7 +43,8 @@ def load_part(folder: str | os.PathLike[str], model: nn.Module) -> tuple[str, ..
     """
     folder = Path(folder)
     checkpoint, state = read_checkpoint(folder)
-    names = _names_of(model)
+    everything = _names_of(model)
+    names = {name: same for name, same in everything.items() if _is_of(name, parts)}
 
     def here(name: str) -> str:
         return name
@@ -47,16 +52,21 @@ def load_part(folder: str | os.PathLike[str], model: nn.Module) -> tuple[str, ..
     try:
         plan = refit(checkpoint.plan, names, here)
         state = _renumbered(state, readers_kept(checkpoint.plan, names, here))
+        state = {n: t for n, t in state.items() if n not in everything or n in names}
         expected = share_from_embedding(meta_copy(model), plan, start=False).state_dict()
     except PlanError as error:
         raise _unfit(folder, str(error).removesuffix(".")) from error
-    untouched = _check(folder, expected, state, names)
+    untouched = _check(folder, expected, state, everything)
     share_from_embedding(model, plan, start=False)
     with torch.no_grad():
         for name, tensor in model.state_dict(keep_vars=True).items():
             if name in state:
                 tensor.data = state[name].to(tensor.device)
     return untouched
+
+
+def _is_of(name: str, parts: Sequence[str]) -> bool:
+    return not parts or any(name.startswith(f"{part}.") for part in parts)
 
 
 def _names_of(model: nn.Module) -> dict[str, tuple[str, ...]]:

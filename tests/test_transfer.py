@@ -67,6 +67,22 @@ def test_table_and_layers_are_those_of_the_saved_model(
     assert all(p.grad is not None for n, p in model.named_parameters() if "head" not in n)
 
 
+def test_a_head_of_the_same_name_can_be_left_out(tmp_path: Path) -> None:
+    saved = Trunk({"head": nn.Linear(8, 5)})
+    embshare.share_from_embedding(saved, embshare.ShareConfig())
+    embshare.save(saved, tmp_path)
+    for outputs in (5, 3):
+        head = nn.Linear(8, outputs)
+        model, before = Trunk({"head": head}), head.bias.detach().clone()
+        taken = load_part(tmp_path, model, parts=("table", "blocks"))
+        assert taken == ("head.weight", "head.bias")
+        assert torch.equal(head.bias, before)
+        ids = torch.randint(0, 40, (2, 5))
+        assert torch.equal(model(ids), saved(ids))
+    with pytest.raises(CheckpointError, match=r"`head\.weight` must be of shape \(5, 8\)"):
+        load_part(tmp_path, Trunk({"head": nn.Linear(8, 3)}))
+
+
 def test_what_was_transferred_is_saved_and_loaded(tmp_path: Path) -> None:
     pretrained(tmp_path / "one", method="veps", tie="all")
     model = Trunk({"head": nn.Linear(8, 3)})

@@ -23,7 +23,7 @@ __all__ = ["PretrainedRun", "Sizes"]
 CONFIG: Final = "config.yaml"
 SIZES: Final = "sizes.json"
 WEIGHTS: Final = "model.safetensors"
-TRUNK: Final = ("embedding.", "backbone.")
+TRUNK: Final = ("embedding", "backbone")
 
 
 class Sizes(Value):
@@ -105,10 +105,10 @@ class PretrainedRun:
             CheckpointError: the files of a shared model are not as they were written.
         """
         if (self.weights / "embshare.json").is_file():
-            untouched = load_part(self.weights, model)
+            untouched = load_part(self.weights, model, parts=TRUNK)
         else:
             untouched = self._fill_dense(model)
-        if missing := [name for name in untouched if name.startswith(TRUNK)]:
+        if missing := [name for name in untouched if _of_trunk(name)]:
             raise _no_run(self.root, f"its model has no `{missing[0]}`")
 
     @torch.no_grad()
@@ -117,7 +117,7 @@ class PretrainedRun:
         for name, parameter in model.named_parameters():
             if name not in saved:
                 untouched.append(name)
-            elif not name.startswith(TRUNK):  # a head of the same name is of another task
+            elif not _of_trunk(name):  # a head of the same name is of another task
                 untouched.append(name)
             elif saved[name].shape != parameter.shape:
                 shapes = f"{tuple(saved[name].shape)}, and not {tuple(parameter.shape)}"
@@ -125,6 +125,10 @@ class PretrainedRun:
             else:
                 parameter.copy_(saved[name])
         return tuple(untouched)
+
+
+def _of_trunk(name: str) -> bool:
+    return name.partition(".")[0] in TRUNK
 
 
 def _sizes(root: Path, fields: dict[str, Any]) -> Sizes:

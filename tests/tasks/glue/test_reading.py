@@ -99,7 +99,7 @@ def test_the_folder_of_all_tasks_or_of_one(tmp_path: Path) -> None:
     assert sizes(read_folder(RTE, tmp_path)) == sizes(read_folder(RTE, tmp_path / "RTE")) == [1, 1]
 
 
-FAULTS = {
+FAULTS: dict[str, tuple[Any, int, str]] = {
     "columns": (f"{HEADER}\n{ROW}\n1\tIt rains .\tentailment\n", 3, "have 4 columns .* has 3"),
     "label": (
         f"{HEADER}\n{ROW.replace('entail', 'detail')}",

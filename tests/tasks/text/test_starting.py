@@ -101,6 +101,25 @@ def test_the_trunk_is_that_of_the_run(
     assert torch.equal(again(**batch)["logits"], model(**batch)["logits"])
 
 
+@pytest.mark.parametrize("share", [None, embshare.ShareConfig()], ids=["dense", "shared"])
+def test_a_run_of_one_task_starts_another(
+    tmp_path: Path, share: embshare.ShareConfig | None
+) -> None:
+    """Both have a `classifier`, of other shapes; of a shared one it is shared as well."""
+    first = Glue(GlueConfig(name="cola", width=16, heads=2, vocabulary_size=400)).prepare()
+    saved = first.processor.build("lstm", seed=0).eval()
+    if share is not None:
+        embshare.share_from_embedding(saved, share)
+    write_run(tmp_path / "run", saved, "lstm", SIZES)
+    first.processor.save(tmp_path / "run" / "processor")
+    task = Glue(GlueConfig(name="rte", init_from=tmp_path / "run")).prepare()
+    model = task.processor.build("lstm", seed=0).eval()
+    ids = torch.randint(5, 300, (2, 9))
+    assert torch.equal(trunk(model, ids), trunk(saved, ids))
+    assert model.classifier.weight.shape == (2, 64)
+    assert "classifier.weight" in dict(model.named_parameters())
+
+
 def test_spans_start_from_a_run_too(tmp_path: Path) -> None:
     saved = pretrained(tmp_path / "run", "conv", embshare.ShareConfig())
     task = Squad(SquadConfig(init_from=tmp_path / "run")).prepare()
