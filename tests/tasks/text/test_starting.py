@@ -113,7 +113,7 @@ def test_a_run_of_one_task_starts_another(
     write_run(tmp_path / "run", saved, "lstm", SIZES)
     first.processor.save(tmp_path / "run" / "processor")
     task = Glue(GlueConfig(name="rte", init_from=tmp_path / "run")).prepare()
-    model = task.processor.build("lstm", seed=0).eval()
+    model: Any = task.processor.build("lstm", seed=0).eval()
     ids = torch.randint(5, 300, (2, 9))
     assert torch.equal(trunk(model, ids), trunk(saved, ids))
     assert model.classifier.weight.shape == (2, 64)
