@@ -28,6 +28,11 @@ NO_OBJECT: Final = (
 DETERMINERS: Final = (("this", "these"), ("that", "those"), ("a", "many"), ("every", "all"))
 NEAR: Final = ("near", "behind", "beside", "with")
 WHEN: Final = ("today", "every day", "in the garden", "at night", "without a word")
+SELVES: Final = {
+    "dog": ("itself",), "mouse": ("itself",), "woman": ("herself",), "queen": ("herself",),
+    "man": ("himself",),
+}  # fmt: skip
+"""Of others either is English."""
 NAMED: Final = 0.4
 """Of the phrases are a name, which is singular and takes no determiner."""
 ADJECTIVES: Final = ("old", "tall", "quiet", "clever", "tired", "famous")
@@ -90,15 +95,15 @@ def _clause(dice: Dice) -> Clause:
     verb = dice.pick(TAKES_OBJECT if takes_object else NO_OBJECT)
     target = ""
     if takes_object:
-        target = _self(subject) if dice.chance(0.2) else str(_phrase(dice))
+        target = _self(subject, dice) if dice.chance(0.2) else str(_phrase(dice))
     when = dice.pick(WHEN) if dice.chance(0.4) else ""
     return Clause(subject, verb, subject.plural, target, takes_object, when)
 
 
-def _self(subject: Phrase) -> str:
+def _self(subject: Phrase, dice: Dice) -> str:
     if subject.plural:
         return "themselves"
-    return {"woman": "herself", "queen": "herself", "man": "himself"}.get(subject.noun, "itself")
+    return dice.pick(SELVES.get(subject.noun, ("himself", "herself")))
 
 
 def _agreement(clause: Clause, dice: Dice) -> str:

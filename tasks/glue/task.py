@@ -104,7 +104,7 @@ class PreparedGlue:
     def metric(self) -> Metric:
         """The task's own, on the development side: test labels are not published."""
         task = self.task
-        return Metric(name=task.compare, label=f"{task.label_of_metric}", better="higher")
+        return Metric(name=task.compare, label=task.label_of_metric, better="higher")
 
     @property
     def training(self) -> TrainSettings:
