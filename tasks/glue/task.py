@@ -19,6 +19,7 @@ from embshare.tasks.glue.metrics import score
 from embshare.tasks.glue.processor import GlueProcessor
 from embshare.tasks.glue.reading import Data, Example, read_folder, read_hub
 from embshare.tasks.glue.table import TASKS, GlueTask, Part
+from embshare.tasks.packages import check_packages
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Feed, Metric
 from embshare.tasks.text.pretrained import Sizes
@@ -48,7 +49,9 @@ class Glue:
             TokenizerError: there is no such tokenizer.
             PretrainedRunError: `init_from` is no run that models can start from.
             MatchedConfigError: no model has these sizes.
+            MissingPackageError: what the metrics need is not installed.
         """
+        check_packages(("sklearn", "scipy"), extra="glue")
         data = self._data()
         if processor is None:
             processor = GlueProcessor(self.config, self._start(data))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from embshare.errors import InvalidValueError
+from embshare.errors import InvalidValueError, MissingPackageError
 from embshare.models.matched import ARCHITECTURES, Architecture
 from embshare.tasks.glue.config import GlueConfig
 from embshare.tasks.glue.task import Glue
@@ -126,6 +126,14 @@ def test_all_files_are_checked_before_anything_is_trained(tmp_path: Path) -> Non
         file.write("7\tone sentence\n")
     with pytest.raises(BadFileError, match=r"test\.tsv`, line 8, must have 3 columns .* has 2"):
         Glue(GlueConfig(name="stsb", data=tmp_path)).prepare()
+
+
+def test_what_metrics_need_is_looked_for_before_anything_is_trained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("embshare.tasks.packages.find_spec", lambda name: None)
+    with pytest.raises(MissingPackageError, match=r"`sklearn` is not .*'embshare\[glue\]'"):
+        Glue(GlueConfig()).prepare()
 
 
 def test_what_is_predicted_for_must_have_the_tasks_sentences(tmp_path: Path) -> None:
