@@ -37,7 +37,7 @@ def share_model(
     _check_folder(out)
     torch.manual_seed(seed)
     built = build_model(model, weights=weights)
-    shared = embshare.share_from_embedding(built.model, config)
+    shared = embshare.share_from_embedding(built.model, built.plan(built.model, config))
     show(built.origin)
     show(embshare.summarize(shared))
     if huggingface.is_pretrained(shared):
