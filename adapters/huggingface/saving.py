@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from embshare.adapters.huggingface.entry import Entry
 from embshare.adapters.huggingface.gains import as_tensors
-from embshare.refit import only
 from embshare.aliases import aliases_of
 from embshare.errors import CheckpointError
 from embshare.layers import SharedLayer
 from embshare.plan import SharePlan
+from embshare.refit import only
 from embshare.sharing import BANK
 from embshare.state import require_bank
 

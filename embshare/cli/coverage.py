@@ -16,8 +16,8 @@ from embshare.cli.output import check_target, show, write
 from embshare.errors import CheckpointError, InvalidValueError, MissingPackageError
 
 if TYPE_CHECKING:
-    from embshare.tasks.measurement.provenance import Provenance
     from embshare.tasks.coverage import Job, Report, Row
+    from embshare.tasks.measurement.provenance import Provenance
 
 __all__ = ["WALKS", "coverage"]
 
@@ -130,8 +130,8 @@ def _walk(
     from rich.console import Console
     from rich.progress import Progress
 
-    from embshare.tasks.measurement.provenance import read_provenance
     from embshare.tasks.coverage import examine_all
+    from embshare.tasks.measurement.provenance import read_provenance
 
     rows: list[Row] = []
     provenance = read_provenance()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from embshare._value import Value
-from embshare.tasks.measurement.provenance import Provenance
 from embshare.tasks.coverage.row import Row
+from embshare.tasks.measurement.provenance import Provenance
 
 __all__ = ["Report", "Walk", "regressions"]
 

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 import embshare
-from embshare.tasks.measurement.provenance import read_provenance
 from embshare.tasks.coverage import Job, Report, Row, Walk, examine, examine_all, regressions
 from embshare.tasks.coverage.markdown import exceptions_table, full_lists, totals_table
+from embshare.tasks.measurement.provenance import read_provenance
 from tests.tasks.coverage.subjects import BY_NAME
 
 PLACE = "tests.tasks.coverage.subjects"
