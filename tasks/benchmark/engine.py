@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -16,7 +15,7 @@ import torch
 from torch import nn
 
 import embshare
-from embshare.errors import EmbshareError, MissingPackageError
+from embshare.errors import EmbshareError
 from embshare.tasks.benchmark.config import BenchmarkConfig, Cell, TaskName
 from embshare.tasks.benchmark.folder import OutputFolder
 from embshare.tasks.benchmark.observer import Observer, Silent
@@ -25,6 +24,7 @@ from embshare.tasks.language_modelling.task import LanguageModelling
 from embshare.tasks.measurement.memory import PeakMemory
 from embshare.tasks.measurement.provenance import Provenance, read_provenance
 from embshare.tasks.measurement.sizes import Sizes, sizes_of
+from embshare.tasks.packages import check_packages
 from embshare.tasks.saving import save_trained
 from embshare.tasks.task import PreparedTask, Task, Training
 
@@ -63,7 +63,7 @@ def run_benchmark(config: BenchmarkConfig, observer: Observer | None = None) -> 
 
     observer = observer or Silent()
     begun = time.perf_counter()
-    _check_packages()
+    check_packages(NEEDED, extra="bench")
     provenance = read_provenance()
     for method in config.methods:
         config.share_config(method)
@@ -82,12 +82,6 @@ def run_benchmark(config: BenchmarkConfig, observer: Observer | None = None) -> 
     for name in config.tasks:
         draw_pareto(report, name, folder.picture(name))
     return report
-
-
-def _check_packages() -> None:
-    for package in NEEDED:
-        if find_spec(package) is None:
-            raise MissingPackageError(package=package, extra="bench")
 
 
 def _check_plans(config: BenchmarkConfig, tasks: Prepared) -> None:

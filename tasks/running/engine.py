@@ -6,7 +6,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ def run(
     *,
     overwrite: bool = False,
     resume: bool = False,
+    on_start: Callable[[int], None] = lambda steps: None,
     on_step: OnStep = lambda: None,
 ) -> RunResult:
     """Train a model, evaluate it, and write both.
@@ -49,6 +50,7 @@ def run(
         config: what to train, and the folder for it.
         overwrite: replace an earlier run in that folder.
         resume: go on from the last checkpoint of the run in that folder; begin where there is none.
+        on_start: called with the number of steps before the first.
         on_step: called after each step.
     Returns:
         What stands in ``result.json``.
@@ -72,6 +74,7 @@ def run(
         folder.open(config, overwrite=overwrite)
         task.processor.save(folder.processor)
     process.wait_for_everyone()
+    on_start(settings.steps)
     trained = _train(config, task, model, folder, resume=resume, on_step=on_step)
     with _samples(folder, process.is_main_process) as samples:
         metrics = dict(task.evaluate(model, folder=samples))
