@@ -47,5 +47,10 @@ TASKS: Final[Mapping[str, TaskEntry]] = MappingProxyType(
             "LanguageModelling",
             "Predict the next word or subword of a text; scored by perplexity.",
         ),
+        "captioning": TaskEntry(
+            "captioning",
+            "Captioning",
+            "Describe pictures; scored by CIDEr, BLEU, METEOR and ROUGE-L.",
+        ),
     }
 )

@@ -64,6 +64,20 @@ class SharingTrainer(Trainer):
         super().__init__(**given)
         self._hidden_lr = hidden_lr
         self._batches = None if feed is None else feed.batches
+        self._objective = None if feed is None else feed.objective
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """As in transformers, but for the objective of the feed, if it has one."""
+        if self._objective is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss = self._objective(model, inputs, self.state.max_steps - self.state.global_step)
+        return (loss, {"loss": loss}) if return_outputs else loss
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW over `embshare.parameter_groups`, unless an optimizer was given."""

@@ -161,5 +161,5 @@ def _similarity(keys: Tensor, others: Tensor, frequencies: Frequencies, order: i
 
 
 def _counts(keys: Tensor, among: Tensor) -> Tensor:
-    """How often each key ``[..., T]`` stands among others ``[..., S]``, at least 1 among its own."""
+    """How often each key ``[..., T]`` stands among others ``[..., S]``."""
     return (keys[..., :, None] == among[..., None, :]).sum(dim=-1).double()
