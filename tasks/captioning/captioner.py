@@ -39,6 +39,9 @@ class Captioner(nn.Module):
     ) -> None:
         super().__init__()
         self.eye = eye
+        # What all places of all pictures have in common tells nothing of any one of them. Left in,
+        # it is most of what the decoder attends to, and pictures are found out about much later.
+        self.centre = nn.BatchNorm1d(features, affine=False)
         self.text = MatchedSeq2Seq(config, feature_width=features)
         self.shift = shift
 
@@ -65,13 +68,17 @@ class Captioner(nn.Module):
         if self.eye is None:
             if features is None or pixels is not None:
                 raise ValueError("this model reads features: give `features`, and no `pixels`.")
-            return features.to(self.text.embedding.weight.dtype)
+            return self._centred(features.to(self.text.embedding.weight.dtype))
         if pixels is None or features is not None:
             raise ValueError("this model reads pictures: give `pixels`, and no `features`.")
         if self.training and self.shift:
             pixels = move_at_random(pixels, self.shift)
-        grid: Tensor = self.eye(pixels)
-        return grid
+        return self._centred(self.eye(pixels))
+
+    def _centred(self, grid: Tensor) -> Tensor:
+        """Each feature with mean 0 and spread 1 over places and pictures."""
+        centred: Tensor = self.centre(grid.transpose(1, 2))
+        return centred.transpose(1, 2)
 
     def encode(self, pixels: Tensor | None = None, features: Tensor | None = None) -> Memory:
         """What the decoder attends to; arguments and errors as in `forward`."""

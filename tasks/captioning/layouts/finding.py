@@ -61,6 +61,8 @@ def _read(data: Path) -> tuple[Found, str, tuple[str, ...]]:
     if data.is_file():
         if data.match(COCO_VALID) or data.match(COCO_TRAIN):
             return _coco(data.parent)
+        if any(data.match(pattern) for pattern in TOKENS):
+            return read_token_file(data, find_lists(data.parent)), "", ()
         return (read_table(data) if data.suffix == ".tsv" else read_karpathy(data)), "", ()
     for folder in (data / name for name in BELOW):
         if (folder / TABLE).is_file():

@@ -86,12 +86,12 @@ def make_encoder(name: str, size: int, width: int = 64) -> ImageEncoder:
 
 
 def _small(size: int, most: int) -> nn.Sequential:
-    """Convolutions of stride 2 until the grid has at most 7 x 7 places, each normed by itself."""
+    """Convolutions of stride 2 until the grid has at most 7 x 7 places, each normed."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     before, width, stage = 3, min(NARROWEST, most), 0
     while size > LARGEST_GRID or stage == 0:
         layers[f"conv{stage}"] = nn.Conv2d(before, width, 3, stride=2, padding=1)
-        layers[f"norm{stage}"] = nn.GroupNorm(8, width)
+        layers[f"norm{stage}"] = nn.BatchNorm2d(width)
         layers[f"active{stage}"] = nn.GELU()
         before, width, size, stage = width, min(2 * width, most), (size + 1) // 2, stage + 1
     return nn.Sequential(layers)
