@@ -78,7 +78,7 @@ class PictureError(CaptioningDataError):
     """A picture cannot be decoded."""
 
     def __init__(self, *, path: Path, finding: str, place: str | None = None) -> None:
-        named = "" if place is None else f", named in {place},"
+        named = "" if place is None else f", named in {place.rstrip(',')},"
         super().__init__(
             f"`{path}`{named} must be a whole picture that Pillow can read, but {finding}. Fetch "
             "the file again, or take it out of the captions."

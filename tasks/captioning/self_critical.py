@@ -93,7 +93,13 @@ class SelfCritical:
         ended = [[*row, EOS] if len(row) < self._most_words else [*row] for row in drawn]
         labels = pad_labels(ended).to(pictures.device)
         logits = model(**batch, labels=labels)["logits"]
-        return policy_loss(logits, labels, (rewards - baseline).to(pictures.device))
+        # What is never drawn must not take up the probability that bad captions lose.
+        never = torch.tensor(self._banned(inner), device=logits.device)
+        logits = logits.index_fill(2, never, -torch.inf)
+        return policy_loss(logits, labels, (rewards - baseline).to(logits.device))
+
+    def _banned(self, model: Captioner) -> list[int]:
+        return banned_symbols(self._vocabulary, model.text.settings.vocab_size)
 
     @torch.no_grad()
     def _write(
@@ -104,8 +110,7 @@ class SelfCritical:
         # Drawn from torch's own state, which checkpoints keep: a resumed run draws the same.
         seed = int(torch.randint(2**62, ()))
         generator = torch.Generator(device).manual_seed(seed)
-        rows = model.text.settings.vocab_size
-        scorer = SequenceScorer(model.text, banned=banned_symbols(self._vocabulary, rows))
+        scorer = SequenceScorer(model.text, banned=self._banned(model))
         first = model.text.settings.bos_token_id
         model.eval()
         with cached(model):
