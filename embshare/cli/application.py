@@ -23,6 +23,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "eval": "embshare.cli.using:evaluate_run",
         "predict": "embshare.cli.using:predict_lines",
         "bench": "embshare.cli.bench:bench",
+        "report": "embshare.cli.bench:report",
     }
 )
 """Command -> ``module:function``. A module that is not there is a command that is not there."""
