@@ -1,4 +1,4 @@
-"""A model that sees and writes: an image encoder before an encoder-decoder of the matched family."""
+"""A model that sees and writes: an image encoder, then a matched encoder-decoder."""
 
 from __future__ import annotations
 

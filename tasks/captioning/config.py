@@ -24,7 +24,7 @@ class CaptioningConfig(Value):
     """
 
     data: Path | None = None
-    """A folder in a layout of Flickr8k, Flickr30k or COCO, or its JSON file; ``None`` draws scenes."""
+    """A folder in a layout of Flickr8k, Flickr30k or COCO; ``None`` draws scenes."""
     images: Path | None = None
     """The folder of the pictures, where it is not in or beside `data`."""
     cache: Path | None = None
@@ -32,7 +32,7 @@ class CaptioningConfig(Value):
     image_size: Annotated[int, Field(ge=8, le=1024)] | None = None
     """Pixels of a picture's side, as the encoder sees it; ``None``: 32 for scenes, else 112."""
     encoder: str = "small"
-    """``small``, a few convolutions, or a network of torchvision (``resnet18``) without its head."""
+    """``small``, a few convolutions, or a network of torchvision (``resnet18``)."""
     encoder_width: Annotated[int, Field(ge=8, multiple_of=8)] = 64
     """Channels of the last convolutions of ``small``."""
     encoder_weights: str | None = None
@@ -74,7 +74,7 @@ class CaptioningConfig(Value):
     """Largest heap of the Java programs that tokenise, and compute METEOR and SPICE."""
     java_seconds: Annotated[float, Field(gt=0)] = 600.0
     """After which such a program is ended."""
-    training: TrainSettings = TrainSettings()
+    training: TrainSettings = TrainSettings(steps=260, batch_size=16, learning_rate=1e-2)
     """How long and how fast one model is trained."""
 
     @field_validator("metrics")

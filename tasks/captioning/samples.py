@@ -32,7 +32,7 @@ def write_samples(
         pictures: that were described.
         pixels: of the first `SHOWN` of them at least, ``[N, S, S, 3]``.
         written: a caption for each.
-        cider: of each.
+        cider: of each, for ``predictions.json``, which is as COCO's evaluation reads results.
         scores: what was computed, by which words, and what was left out and why.
     """
     thumbnails = folder / "pictures"
@@ -46,13 +46,12 @@ def write_samples(
                 "image": f"pictures/{name}",
                 "source": picture.name,
                 "prediction": written[index],
-                "references": " / ".join(picture.captions),
-                "cider": round(cider[index], 4),
+                "references": " | ".join(picture.captions),
             }
         )
     results = [
-        {"image_id": picture.name, "caption": caption}
-        for picture, caption in zip(pictures, written, strict=True)
+        {"image_id": picture.name, "caption": caption, "cider": round(value, 6)}
+        for picture, caption, value in zip(pictures, written, cider, strict=True)
     ]
     for name, found in (("samples", samples), ("predictions", results), ("scores", dict(scores))):
         text = json.dumps(found, indent=1, ensure_ascii=False)

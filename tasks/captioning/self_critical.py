@@ -86,7 +86,7 @@ class SelfCritical:
             loss: Tensor = model(**batch)["loss"]
             return loss
         batch.pop("labels")
-        inner = getattr(model, "module", model)
+        inner: Captioner = getattr(model, "module", model)  # type: ignore[assignment]
         drawn, greedy = self._write(inner, batch)
         both = torch.cat((pictures, pictures))
         rewards, baseline = self._reward(both, [*drawn, *greedy]).chunk(2)

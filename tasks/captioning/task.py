@@ -137,7 +137,7 @@ class PreparedCaptioning:
             "captions": self.captions.name,
             "note": self.captions.note,
             "fingerprint": self.captions.fingerprint(),
-            "seen": blake2b(np.ascontiguousarray(array), digest_size=8).hexdigest(),
+            "seen": blake2b(np.ascontiguousarray(array).data, digest_size=8).hexdigest(),
             "words": len(self.processor.vocabulary),
             "table_rows": self.config.table_rows(len(self.processor.vocabulary)),
             "pictures": {split: len(self.captions.pictures(split)) for split in self.needed},

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.tasks.captioning import making
+
 __all__ = ["EXAMPLES", "Example"]
 
 
@@ -38,6 +40,28 @@ def _language_modelling(folder: Path) -> dict[str, Any]:
     }
 
 
+def _captioning(folder: Path) -> dict[str, Any]:
+    making.table(folder, plain=True)
+    making.paint(folder / "images")
+    return {
+        "data": str(folder),
+        "cache": str(folder / "cache"),
+        "image_size": 16,
+        "encoder_width": 8,
+        "rows": 1024,
+        "width": 32,
+        "layers": 1,
+        "heads": 2,
+        "metrics": ["cider"],
+        "scst_steps": 4,
+        "most_words": 8,
+        "training": {"steps": 8, "batch_size": 4, "save_every": 2, "learning_rate": 1e-2},
+    }
+
+
 EXAMPLES: Mapping[str, Example] = {
+    "captioning": Example(
+        _captioning, lambda folder: [str(path) for path in sorted((folder / "images").iterdir())]
+    ),
     "language_modelling": Example(_language_modelling, lambda _: ["the quick", ""]),
 }

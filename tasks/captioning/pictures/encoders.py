@@ -99,7 +99,7 @@ def _small(size: int, most: int) -> nn.Sequential:
 
 def _torchvision(name: str) -> nn.Module:
     try:
-        from torchvision import models
+        from torchvision import models  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
         raise MissingPackageError(package="torchvision", extra="captioning") from error
     if name not in models.list_models(module=models):

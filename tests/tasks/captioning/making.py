@@ -33,10 +33,12 @@ def paint(folder: Path, side: int = 40) -> Path:
     return folder
 
 
-def table(folder: Path) -> Path:
-    """``captions.tsv``."""
+def table(folder: Path, *, plain: bool = False) -> Path:
+    """``captions.tsv``; plain captions are words alone, which need no tokenizer."""
     lines = ["image\tsplit\tn\tcaption"]
     for name, split, captions in pictures():
+        if plain:
+            captions = [caption.lower().removesuffix(" .") for caption in captions]
         lines += [f"{name}\t{split}\t{n}\t{caption}" for n, caption in enumerate(captions)]
     (folder / "captions.tsv").write_text("\n".join(lines) + "\n")
     return folder / "captions.tsv"

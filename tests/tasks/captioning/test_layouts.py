@@ -46,9 +46,7 @@ def test_every_layout_gives_the_same_captions(tmp_path: Path, layout: str, image
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_pictures_may_lie_in_the_folder_that_is_named_for_them(
-    tmp_path: Path, layout: str
-) -> None:
+def test_pictures_may_lie_in_the_folder_that_is_named_for_them(tmp_path: Path, layout: str) -> None:
     LAYOUTS[layout](tmp_path)
     paint(tmp_path)
     assert len(load_folder(tmp_path).pictures("test")) == (6 if layout == "coco" else 3)
@@ -104,16 +102,18 @@ def test_missing_pictures_are_counted_and_the_first_is_named(tmp_path: Path) -> 
     ("old", "new", "message"),
     [
         ("image\tsplit", "file\tsplit", r"line 1, must be a header with the columns image, split"),
-        ("\t1\tThis", "\tThis", r"line 3, must have 4 columns between tabs, as the header has, but "),
+        (
+            "\t1\tThis",
+            "\tThis",
+            r"line 3, must have 4 columns between tabs, as the header has, but ",
+        ),
         ("\tA red", "\tA\tred", r"line 2, .* but has 5\. Correct the line; a caption cannot hold"),
         ("\ttrain\t0", "\ttrian\t0", r"line 2, must name a split \(train, restval, .*'trian'"),
         ("\ttrain\t1", "\ttest\t1", r"line 3, must leave `train0\.jpg` in the split `train`, but "),
         ("\tA red picture .", "\t  . ", r"line 2, must have a caption, but has '  \. ' there"),
     ],
 )
-def test_a_wrong_line_of_a_table_is_named(
-    tmp_path: Path, old: str, new: str, message: str
-) -> None:
+def test_a_wrong_line_of_a_table_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
     replace(table(tmp_path), old, new)
     with pytest.raises(CaptionFileError, match=message) as caught:
         load_folder(tmp_path)
@@ -123,7 +123,12 @@ def test_a_wrong_line_of_a_table_is_named(
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("token", "train0.jpg#0\t", "train0.jpg#0 ", "token.txt`, line 2, must be NAME#NUMBER, one"),
+        (
+            "token",
+            "train0.jpg#0\t",
+            "train0.jpg#0 ",
+            "token.txt`, line 2, must be NAME#NUMBER, one",
+        ),
         ("token", "train0.jpg#0", "train0.jpg", "line 2, .* has 2 columns and begins 'train0.jpg'"),
         ("train", "train1.jpg", "train99.jpg", "line 2, .* names `train99.jpg`, which has none"),
         ("train", "train1.jpg", "test0.jpg", "testImages.txt`, line 1, .* split `train` names too"),
@@ -215,9 +220,9 @@ def test_a_byte_order_mark_in_front_is_no_part_of_the_text(tmp_path: Path, layou
     paint(tmp_path)
     before = load_folder(tmp_path).fingerprint()
     raw = path.read_bytes()
-    path.write_bytes(codecs.BOM_UTF8 + (raw if layout in ("karpathy", "coco") else raw.replace(
-        b"\n", b"\r\n"
-    )))
+    path.write_bytes(
+        codecs.BOM_UTF8 + (raw if layout in ("karpathy", "coco") else raw.replace(b"\n", b"\r\n"))
+    )
     assert load_folder(tmp_path).fingerprint() == before
 
 

@@ -43,7 +43,8 @@ def path_of(picture: Picture) -> Path:
 
 def test_a_picture_is_decoded_whole_and_square(pictures: list[Picture]) -> None:
     found = decode(path_of(pictures[0]), 16)
-    assert (found.shape, found.dtype) == ((16, 16, 3), np.uint8)
+    assert found.shape == (16, 16, 3)
+    assert found.dtype == np.uint8
     assert np.abs(found.reshape(-1, 3).mean(axis=0) - COLOURS["red"]).max() < 6
 
 
@@ -131,7 +132,9 @@ def test_a_failure_leaves_no_file(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_names_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CacheFolderError, match=r"cannot be written \(.*\)\. Name another with `cac"):
+    with pytest.raises(
+        CacheFolderError, match=r"cannot be written \(.*\)\. Name another with `cac"
+    ):
         stored(tmp_path / "file", "k", shape=(1,), dtype=np.uint8, fill=lambda array: None)
 
 
@@ -139,15 +142,15 @@ def test_keys_tell_where_one_part_ends() -> None:
     assert key_of(["ab", "c"]) != key_of(["a", "bc"]) != key_of(["abc"])
 
 
-def test_features_are_kept_for_these_weights_alone(
-    pictures: list[Picture], tmp_path: Path
-) -> None:
+def test_features_are_kept_for_these_weights_alone(pictures: list[Picture], tmp_path: Path) -> None:
     eye = make_encoder("small", 16, 16).eval()
     found = features_of(pictures, 16, eye, tmp_path)
     pixels = np.stack([decode(path_of(picture), 16) for picture in pictures])
     with torch.no_grad():
         expected = eye(to_tensor(pixels))
-    torch.testing.assert_close(torch.from_numpy(np.array(found)).float(), expected, atol=2e-3, rtol=2e-3)
+    torch.testing.assert_close(
+        torch.from_numpy(np.array(found)).float(), expected, atol=2e-3, rtol=2e-3
+    )
     before = weights_digest(eye)
     with torch.no_grad():
         next(eye.parameters()).add_(1.0)
@@ -185,7 +188,10 @@ def test_a_grid_is_read_row_by_row() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet", "the encoder `resnet` must be `small` or a classifier of torchvision, but there"),
+        (
+            "resnet",
+            "the encoder `resnet` must be `small` or a classifier of torchvision, but there",
+        ),
         ("vit_b_16", "must be a convolutional network whose layers stand in a row, but is of anot"),
         ("swin_t", "must be a convolutional network"),
     ],
@@ -208,7 +214,9 @@ def test_weights_of_a_classifier_are_read_without_its_head(tmp_path: Path, suffi
     trained = models.resnet18(weights=None)
     path = tmp_path / f"weights.{suffix}"
     if suffix == "pth":
-        torch.save({"state_dict": {f"module.{k}": v for k, v in trained.state_dict().items()}}, path)
+        torch.save(
+            {"state_dict": {f"module.{k}": v for k, v in trained.state_dict().items()}}, path
+        )
     else:
         save_file(trained.state_dict(), path)
     eye = make_encoder("resnet18", 64).eval()
@@ -223,7 +231,9 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     models = pytest.importorskip("torchvision").models
     path = tmp_path / "weights.pth"
     torch.save(models.resnet34(weights=None).state_dict(), path)
-    with pytest.raises(EncoderError, match=r"each of its layers, but those of `.*` lack `layer1\.0"):
+    with pytest.raises(
+        EncoderError, match=r"each of its layers, but those of `.*` lack `layer1\.0"
+    ):
         read_weights(make_encoder("resnet50", 64), "resnet50", str(path))
     path.write_bytes(b"no weights")
     with pytest.raises(EncoderError, match=r"have a file of weights, but `.*` cannot be read"):
@@ -231,4 +241,3 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     torch.save([1, 2], path)
     with pytest.raises(EncoderError, match="holds no state dict"):
         read_weights(make_encoder("small", 16), "small", str(path))
-

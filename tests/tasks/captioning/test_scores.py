@@ -51,9 +51,7 @@ def case(data: Path) -> dict[str, object]:
 def test_the_published_case_is_matched_to_six_digits(case: dict[str, dict[str, list[str]]]) -> None:
     references, captions = case["gts_tokenized"], case["res_tokenized"]
     plan = ScorePlan(("bleu", "rouge_l", "cider"), "plain", None, PACKAGE)
-    found = score_words(
-        [captions[name][0] for name in references], list(references.values()), plan
-    )
+    found = score_words([captions[name][0] for name in references], list(references.values()), plan)
     expected: dict[str, float] = case["expected"]["corpus"]  # type: ignore[assignment]
     published = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr")
     assert found.corpus == pytest.approx(
@@ -70,9 +68,7 @@ def test_the_published_meteor_is_matched_to_six_digits(
     references, captions = case["gts_tokenized"], case["res_tokenized"]
     assert JAVA is not None
     plan = ScorePlan(("meteor",), "ptb", Java(JAVA), PACKAGE)
-    found = score_words(
-        [captions[name][0] for name in references], list(references.values()), plan
-    )
+    found = score_words([captions[name][0] for name in references], list(references.values()), plan)
     expected: dict[str, float] = case["expected"]["corpus"]  # type: ignore[assignment]
     assert found.corpus == {"meteor": pytest.approx(expected["METEOR"], abs=5e-7)}
 
@@ -138,7 +134,9 @@ def test_a_program_that_fails_is_quoted(program: Path, tmp_path: Path, score: st
     program.write_text("#!/bin/sh\necho 'java.lang.OutOfMemoryError: heap' >&2\nexit 3\n")
     words = "ptb" if score == "words" else "plain"
     plan = ScorePlan(("meteor",), words, Java(program), tmp_path)  # type: ignore[arg-type]
-    with pytest.raises(ScoreError, match=r"failed \(java.lang.OutOfMemoryError: heap\)\. Give it m"):
+    with pytest.raises(
+        ScoreError, match=r"failed \(java.lang.OutOfMemoryError: heap\)\. Give it m"
+    ):
         score_captions(["a"], [["a"]], plan)
 
 
@@ -185,9 +183,9 @@ def test_without_java_the_other_scores_have_other_names(
     assert (plan.words, plan.families) == ("words", ("bleu", "rouge_l", "cider"))
     assert set(plan.left_out) == {"meteor", "spice"}
     monkeypatch.undo()
-    found = score_captions(WRITTEN, [["A man's dog"], ["dogs"]], ScorePlan(
-        ("cider",), "words", None, None
-    ))
+    found = score_captions(
+        WRITTEN, [["A man's dog"], ["dogs"]], ScorePlan(("cider",), "words", None, None)
+    )
     assert set(found.corpus) == {"cider_words"}
 
 
@@ -202,9 +200,7 @@ def test_without_the_package_cider_is_still_there(
         assert make_plan(None, ["a b"], quick=True, memory="1G", seconds=1).words == "plain"
 
 
-def test_the_parser_of_spice_is_looked_for(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_parser_of_spice_is_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     without(monkeypatch, package=True, java=True, tmp=tmp_path)
     with pytest.warns(ScoresLeftOutWarning, match=r"Spice is left out: its parser \(stanford-core"):
         assert "spice" not in make().families
@@ -235,4 +231,3 @@ def test_spices_answer_is_read() -> None:
     rows = [{"scores": {"All": {"f": value}}} for value in (0.5, float("nan"), 0.25)]
     assert read_spice(json.dumps(rows)) == 0.375
     assert read_spice("[]") == 0.0
-
