@@ -7,7 +7,7 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +86,7 @@ class SelfCritical:
             loss: Tensor = model(**batch)["loss"]
             return loss
         batch.pop("labels")
-        inner: Captioner = getattr(model, "module", model)  # type: ignore[assignment]
+        inner: Any = getattr(model, "module", model)
         drawn, greedy = self._write(inner, batch)
         both = torch.cat((pictures, pictures))
         rewards, baseline = self._reward(both, [*drawn, *greedy]).chunk(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import chain
 
 import torch
@@ -147,14 +148,12 @@ def _as_mappings(
 
 
 def _bleu(captions: Captions, references: References) -> dict[str, float]:
-    from pycocoevalcap.bleu.bleu import Bleu  # type: ignore[import-untyped]
-
-    corpus, _ = Bleu(4).compute_score(*_as_mappings(captions, references), verbose=0)
+    scorer = import_module("pycocoevalcap.bleu.bleu").Bleu(4)
+    corpus, _ = scorer.compute_score(*_as_mappings(captions, references), verbose=0)
     return {f"bleu_{order}": float(value) for order, value in enumerate(corpus, start=1)}
 
 
 def _rouge(captions: Captions, references: References) -> float:
-    from pycocoevalcap.rouge.rouge import Rouge  # type: ignore[import-untyped]
-
-    corpus, _ = Rouge().compute_score(*_as_mappings(captions, references))
+    scorer = import_module("pycocoevalcap.rouge.rouge").Rouge()
+    corpus, _ = scorer.compute_score(*_as_mappings(captions, references))
     return float(corpus)

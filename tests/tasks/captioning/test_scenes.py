@@ -54,7 +54,10 @@ def test_a_thing_is_in_its_cell_in_its_colour(shape: str, cell: int) -> None:
     pixels = draw(Scene("white", (thing(shape, row, column),)), 32).astype(int)
     inked = np.abs(pixels - GROUNDS["white"]).sum(axis=-1) > 60
     rows, columns = np.nonzero(inked)
-    cells = {(r * SIDE // 32, c * SIDE // 32) for r, c in zip(rows, columns, strict=True)}
+    cells = {
+        (r * SIDE // 32, c * SIDE // 32)
+        for r, c in zip(rows.tolist(), columns.tolist(), strict=True)
+    }
     assert cells == {(row, column)}
     full = np.abs(pixels - COLOURS["red"]).sum(axis=-1) < 3
     assert full.sum() > 5
