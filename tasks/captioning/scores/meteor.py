@@ -15,6 +15,8 @@ from embshare.tasks.captioning.java import Java
 __all__ = ["meteor"]
 
 BETWEEN = " ||| "
+NOTHING = "emptycaption"
+"""In place of a caption without words, for which the program takes the last reference instead."""
 
 
 def meteor(
@@ -35,7 +37,7 @@ def meteor(
     with java.talk(["-jar", str(jar), *options], score="meteor") as program:
         statistics: list[str] = []
         for caption, lines in zip(captions, references, strict=True):
-            program.say(BETWEEN.join(("SCORE", *map(_clean, lines), _clean(caption))))
+            program.say(BETWEEN.join(("SCORE", *map(_clean, lines), _clean(caption) or NOTHING)))
             statistics.append(program.hear())
         program.say(BETWEEN.join(("EVAL", *statistics)))
         answers = [program.hear() for _ in range(len(captions) + 1)]  # of each, then of all

@@ -93,6 +93,7 @@ def test_every_caption_gets_its_own_line_whatever_it_holds() -> None:
 @pytest.mark.slow
 def test_meteor_takes_captions_without_words_and_with_its_own_mark() -> None:
     plan = make(("cider", "meteor"))
+    assert score_captions(["", ""], [["a cat"], ["A dog", "dogs"]], plan).corpus["meteor"] == 0
     found = score_captions(["", "a dog ||| cat ."], [["a cat"], ["A dog", "dogs"]], plan).corpus
     assert 0 < found["meteor"] < 1
 
