@@ -33,6 +33,12 @@ class Sight:
     def __len__(self) -> int:
         return len(self.array)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A worker process maps the file for itself, instead of getting a copy of it."""
+        if isinstance(self.array, np.memmap) and self.array.filename is not None:
+            return _mapped, (str(self.array.filename),)
+        return Sight, (self.array,)
+
     def batch(self, numbers: Sequence[int]) -> Batch:
         """Some pictures under the name that `Captioner.forward` has for them."""
         some = self.array[list(numbers)]
@@ -44,6 +50,10 @@ class Sight:
         """All pictures in order."""
         for begin in range(0, len(self), size):
             yield self.batch(range(begin, min(begin + size, len(self))))
+
+
+def _mapped(path: str) -> Sight:
+    return Sight(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 @final

@@ -103,24 +103,24 @@ def test_a_wrapped_model_is_called_through_its_wrapper() -> None:
 
 
 def test_it_raises_the_reward_of_what_is_drawn_and_is_the_same_twice() -> None:
-    def run() -> tuple[float, float, float]:
+    def run(steps: int) -> tuple[list[float], float]:
         torch.manual_seed(0)
         model, given, reward = captioner(), batch(), Reward(CAPTIONS, WORDS)
-        loss_of = SelfCritical(reward, WORDS, steps=120, most_words=5)
-        optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+        loss_of = SelfCritical(reward, WORDS, steps=80, most_words=5)
+        optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
         means = []
-        for step in range(150):
-            loss = loss_of(model, given, remaining=150 - step)
+        for step in range(steps):
+            loss = loss_of(model, given, remaining=steps - step)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            if step in (30, 149):
+            if step in (30, steps - 1):
                 seen = {"features": given["features"]}
-                drawn = [loss_of._write(model, seen)[0] for _ in range(20)]
+                drawn = [loss_of._write(model, seen)[0] for _ in range(10)]
                 each = [reward(given[PICTURE], captions).mean() for captions in drawn]
                 means.append(torch.stack(each).mean().item())
-        return means[0], means[1], loss.item()
+        return means, loss.item()
 
-    before, after, last = run()
+    (before, after), _ = run(110)
     assert after > before + 0.5
-    assert run() == (before, after, last)
+    assert run(12) == run(12)
