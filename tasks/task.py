@@ -78,6 +78,9 @@ class Feed:
     objective: Objective | None = None
     """What is minimised; ``None`` is the loss that the model returns. It may take from a batch what
     the model's forward does not know."""
+    rate: Callable[[int], float] | None = None
+    """From the number of steps that are left, this one counted, to a factor of the schedule's
+    learning rate; ``None`` is 1."""
 
 
 class Processor(Protocol):

@@ -65,6 +65,9 @@ class CaptioningConfig(Value):
     """Exponent of the length by which a caption's log-probability is divided in the beam."""
     scst_steps: Annotated[int, Field(ge=0)] = 0
     """The last so many steps of training maximise CIDEr-D of drawn captions (SCST)."""
+    scst_rate: Annotated[float, Field(gt=0)] = 0.1
+    """Learning rate of those steps as a multiple of the schedule's; what a single drawn caption
+    tells is noisy."""
     split: Literal["test", "valid"] = "test"
     """Which split is scored."""
     metrics: tuple[str, ...] | None = None
@@ -74,7 +77,7 @@ class CaptioningConfig(Value):
     """Largest heap of the Java programs that tokenise, and compute METEOR and SPICE."""
     java_seconds: Annotated[float, Field(gt=0)] = 600.0
     """After which such a program is ended."""
-    training: TrainSettings = TrainSettings(steps=260, batch_size=16, learning_rate=1e-2)
+    training: TrainSettings = TrainSettings(steps=300, batch_size=16, learning_rate=1e-2)
     """How long and how fast one model is trained."""
 
     @field_validator("metrics")

@@ -169,7 +169,12 @@ class PreparedCaptioning:
                 collate_rows, sight=self.sights["train"], numbered=objective is not None
             ),
             objective=objective,
+            rate=self._rate if config.scst_steps else None,
         )
+
+    def _rate(self, remaining: int) -> float:
+        """The factor of the learning rate when so many steps are left."""
+        return self.config.scst_rate if remaining <= self.config.scst_steps else 1.0
 
     def evaluate(self, model: nn.Module, *, folder: Path) -> Mapping[str, float]:
         """Scores of the captions that a model writes for a split; samples go to the folder.
