@@ -59,6 +59,10 @@ TASKS: Final[Mapping[str, TaskEntry]] = MappingProxyType(
             "Squad",
             "Find the answer to a question in a passage: SQuAD 1.1 and 2.0, by F1 and exact match.",
             compared=False,
+        "captioning": TaskEntry(
+            "captioning",
+            "Captioning",
+            "Describe pictures; scored by CIDEr, BLEU, METEOR and ROUGE-L.",
         ),
     }
 )

@@ -21,6 +21,7 @@ __all__ = [
     "Batch",
     "Feed",
     "Metric",
+    "Objective",
     "OnStep",
     "PreparedTask",
     "Processor",
@@ -30,6 +31,9 @@ __all__ = [
 
 Batch: TypeAlias = dict[str, Tensor]
 """Keyword arguments of a model's forward."""
+
+Objective: TypeAlias = Callable[[nn.Module, Batch, int], Tensor]
+"""From a model, a batch and the number of steps that are left, this one counted, to a loss."""
 
 OnStep: TypeAlias = Callable[[], None]
 """Called after every training step, for whoever draws progress."""
@@ -71,6 +75,12 @@ class Feed:
     """From a seed to batches of row numbers, for tasks whose batches are not a fixed number of
     rows. The sampler has ``__len__`` and ``set_epoch``. ``None``: rows in random order,
     `TrainSettings.batch_size` at a time."""
+    objective: Objective | None = None
+    """What is minimised; ``None`` is the loss that the model returns. It may take from a batch what
+    the model's forward does not know."""
+    rate: Callable[[int], float] | None = None
+    """From the number of steps that are left, this one counted, to a factor of the schedule's
+    learning rate; ``None`` is 1."""
 
 
 class Processor(Protocol):

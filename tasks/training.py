@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias, final
 import torch
 from safetensors.torch import load_model
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 from transformers import (
     EvalPrediction,
@@ -66,6 +67,21 @@ class SharingTrainer(Trainer):
         super().__init__(**given)
         self._hidden_lr = hidden_lr
         self._batches = None if feed is None else feed.batches
+        self._objective = None if feed is None else feed.objective
+        self._rate = None if feed is None else feed.rate
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """As in transformers, but for the objective of the feed, if it has one."""
+        if self._objective is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss = self._objective(model, inputs, self.state.max_steps - self.state.global_step)
+        return (loss, {"loss": loss}) if return_outputs else loss
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW over `embshare.parameter_groups`, unless an optimizer was given."""
@@ -81,6 +97,21 @@ class SharingTrainer(Trainer):
             kind, settings = self.get_optimizer_cls_and_kwargs(self.args)
             self.optimizer = kind(groups, **settings)
         return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> Any:
+        """As in transformers, times the rate of the feed, if it has one."""
+        scheduler: Any = super().create_scheduler(num_training_steps, optimizer)
+        if (rate := self._rate) is not None:
+            assert isinstance(scheduler, LambdaLR), "each schedule of the settings is one"
+            lambdas = scheduler.lr_lambdas
+
+            def scaled(factor: Callable[[int], float]) -> Callable[[int], float]:
+                return lambda step: factor(step) * rate(num_training_steps - step)
+
+            scheduler.lr_lambdas = [scaled(factor) for factor in lambdas]
+        return scheduler
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """As in transformers, but for the batches of the feed, if it makes any."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.tasks.captioning import making
+
 __all__ = ["EXAMPLES", "Example"]
 
 
@@ -74,9 +76,29 @@ def _squad(folder: Path) -> dict[str, Any]:
         (folder / f"{side}-v2.0.json").write_text(json.dumps(tree))
     training = {"steps": 8, "batch_size": 4, "save_every": 2}
     return {**TINY, "version": "2.0", "data": str(folder), "training": training}
+def _captioning(folder: Path) -> dict[str, Any]:
+    making.table(folder, plain=True)
+    making.paint(folder / "images")
+    return {
+        "data": str(folder),
+        "cache": str(folder / "cache"),
+        "image_size": 16,
+        "encoder_width": 8,
+        "rows": 1024,
+        "width": 32,
+        "layers": 1,
+        "heads": 2,
+        "metrics": ["cider"],
+        "scst_steps": 4,
+        "most_words": 8,
+        "training": {"steps": 8, "batch_size": 4, "save_every": 2, "learning_rate": 1e-2},
+    }
 
 
 EXAMPLES: Mapping[str, Example] = {
+    "captioning": Example(
+        _captioning, lambda folder: [str(path) for path in sorted((folder / "images").iterdir())]
+    ),
     "language_modelling": Example(_language_modelling, lambda _: ["the quick", ""]),
     "glue": Example(_glue, lambda _: ["The red dog .\tA red dog .", "A cat .\tNo cat ."]),
     "squad": Example(_squad, lambda _: ["What is Tom ?\tTom is red ."]),

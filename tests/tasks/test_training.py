@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from embshare.models.matched import MatchedConfig, MatchedLanguageModel
 from embshare.tasks.settings import TrainSettings
-from embshare.tasks.training import SharingTrainer, make_arguments
+from embshare.tasks.task import Batch, Feed
+from embshare.tasks.training import SharingTrainer, make_arguments, train
 
 
 def test_matrices_have_the_rate_that_the_settings_say(tmp_path: Path) -> None:
@@ -21,3 +26,39 @@ def test_matrices_have_the_rate_that_the_settings_say(tmp_path: Path) -> None:
     assert groups["hidden"]["lr"] == pytest.approx(0.005)
     assert [p is model.embedding.weight for p in groups["table"]["params"]] == [True]
     assert groups["vectors"]["weight_decay"] == 0 < groups["hidden"]["weight_decay"]
+
+
+def test_an_objective_takes_the_place_of_the_models_loss(tmp_path: Path) -> None:
+    seen: list[tuple[int, list[str]]] = []
+
+    def objective(model: nn.Module, batch: Batch, remaining: int) -> Tensor:
+        seen.append((remaining, sorted(batch)))
+        weight: Tensor = model(batch["x"])
+        return (weight - 3).square().mean()
+
+    model = nn.Linear(1, 1, bias=False)
+    rows = [{"x": torch.ones(1), "labels": torch.zeros(1)}] * 4
+    settings = TrainSettings(steps=30, batch_size=2, learning_rate=0.3, hidden_lr=1.0)
+    feed = Feed(rows=cast(Dataset[Any], rows), objective=objective)
+    train(model, feed, settings, seed=0, folder=tmp_path, on_step=lambda: None)
+    assert [left for left, _ in seen] == list(range(30, 0, -1))
+    assert seen[0][1] == ["labels", "x"]
+    assert abs(model.weight.item() - 3) < 0.5
+
+
+def test_a_feed_may_slow_its_last_steps_down(tmp_path: Path) -> None:
+    rows = cast(Dataset[Any], [{"x": torch.ones(1)}] * 4)
+    model = nn.Linear(1, 1, bias=False)
+    settings = TrainSettings(steps=8, learning_rate=0.1, hidden_lr=1.0, warmup=0, schedule="linear")
+    feed = Feed(rows=rows, rate=lambda left: 0.5 if left <= 3 else 1.0)
+    arguments = make_arguments(settings, seed=0, folder=tmp_path)
+    trainer = SharingTrainer(model=model, args=arguments, hidden_lr=1.0, feed=feed)
+    trainer.create_optimizer_and_scheduler(8)
+    assert trainer.lr_scheduler is not None and trainer.optimizer is not None
+    found = []
+    for _ in range(8):
+        found.append(trainer.lr_scheduler.get_last_lr()[0])
+        trainer.optimizer.step()
+        trainer.lr_scheduler.step()
+    expected = [0.1 * (8 - step) / 8 * (0.5 if 8 - step <= 3 else 1) for step in range(8)]
+    assert found == pytest.approx(expected)

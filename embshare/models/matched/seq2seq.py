@@ -43,16 +43,31 @@ class MatchedSeq2Seq(nn.Module):
     """Encoder over source symbols or features, decoder with attention over what it returns.
 
     Args:
-        config: Of both sides. Source and target have one vocabulary and one table.
+        config: Of both sides. Source and target have one vocabulary and one table, unless
+            ``source_vocab_size`` is given; then ``config.vocab_size`` is the target's.
         feature_width: ``None`` for symbols as source. Otherwise the source is a sequence of
             vectors of this width (an image's grid, row by row, say), and one linear layer brings
             them to the model's width where symbols would be embedded.
+        source_vocab_size: ``None`` for one vocabulary. Otherwise the source's symbols have a table
+            of their own with so many rows; padding is the same symbol in both.
+    Raises:
+        ValueError: the source is features and has a vocabulary too, or one without padding.
     """
 
-    def __init__(self, config: MatchedConfig, *, feature_width: int | None = None) -> None:
+    def __init__(
+        self,
+        config: MatchedConfig,
+        *,
+        feature_width: int | None = None,
+        source_vocab_size: int | None = None,
+    ) -> None:
         super().__init__()
+        self._check_source(config, feature_width, source_vocab_size)
         self.settings = config  # not `config`: the transformers Trainer writes to that
         self.embedding = nn.Embedding(config.vocab_size, config.width)
+        self.source_embedding = (
+            None if source_vocab_size is None else nn.Embedding(source_vocab_size, config.width)
+        )
         self.bridge = None if feature_width is None else nn.Linear(feature_width, config.width)
         self.dropout = nn.Dropout(config.dropout)
         self.encoder = Backbone(config, causal=False)
@@ -60,6 +75,23 @@ class MatchedSeq2Seq(nn.Module):
         self.head = nn.Linear(config.width, config.vocab_size, bias=False)
         tie_head_(self.head, self.embedding)
         initialise_(self)
+
+    @staticmethod
+    def _check_source(
+        config: MatchedConfig, feature_width: int | None, source_vocab_size: int | None
+    ) -> None:
+        if source_vocab_size is None:
+            return
+        if feature_width is not None:
+            raise ValueError(
+                "`feature_width` and `source_vocab_size` exclude each other: features have no "
+                "vocabulary."
+            )
+        if source_vocab_size <= config.pad_token_id:
+            raise ValueError(
+                f"`source_vocab_size` must be more than the padding symbol {config.pad_token_id}, "
+                f"but is {source_vocab_size}."
+            )
 
     def forward(
         self,
@@ -102,7 +134,8 @@ class MatchedSeq2Seq(nn.Module):
         if self.bridge is None:
             if input_ids is None or features is not None:
                 raise ValueError("this model reads symbols: give `input_ids`, and no `features`.")
-            x, mask = embed(self.embedding, input_ids), attention_mask
+            own = self.source_embedding
+            x, mask = embed(self.embedding if own is None else own, input_ids), attention_mask
             if mask is None:
                 mask = input_ids.ne(self.settings.pad_token_id)
         else:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import embshare
 from embshare.models.matched import (
     ARCHITECTURES,
     Architecture,
@@ -146,6 +147,36 @@ def test_a_grid_of_features_can_be_the_source(architecture: Architecture) -> Non
     model = MatchedSeq2Seq(config(architecture), feature_width=10)
     target = symbols(3, 5)
     assert fit(model, features=torch.randn(3, 9, 10), labels=target) < 0.5
+
+
+def test_a_source_can_have_a_table_of_its_own(architecture: Architecture) -> None:
+    model = MatchedSeq2Seq(config(architecture), source_vocab_size=90)
+    assert model.source_embedding is not None
+    assert model.source_embedding.weight.shape == (90, 32)
+    assert model.head.weight is model.embedding.weight
+    source, target = torch.randint(60, 90, (4, 7)), symbols(4, 7)
+    assert fit(model, input_ids=source, labels=target) < 0.3
+    logits = model.eval()(source, labels=target)["logits"]
+    padded = torch.cat((source, torch.zeros(4, 2, dtype=torch.long)), dim=1)
+    torch.testing.assert_close(model(padded, labels=target)["logits"], logits)
+
+
+def test_the_targets_table_is_the_one_that_is_shared(architecture: Architecture) -> None:
+    model = MatchedSeq2Seq(config(architecture), source_vocab_size=VOCAB)
+    assert [s.name for s in embshare.plan_sharing(model).sources] == ["embedding.weight"]
+    both = embshare.ShareConfig(
+        source={"encoder.*": "source_embedding", "decoder.*": "embedding"}, method="veps"
+    )
+    embshare.share_from_embedding(model, both)
+    ids = symbols(4, 7)
+    assert fit(model, input_ids=ids, labels=ids) < 0.5
+
+
+def test_a_source_vocabulary_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="^`feature_width` and `source_vocab_size` exclude"):
+        MatchedSeq2Seq(config("conv"), feature_width=3, source_vocab_size=5)
+    with pytest.raises(ValueError, match="^`source_vocab_size` must be more than the padding"):
+        MatchedSeq2Seq(config("conv"), source_vocab_size=0)
 
 
 def test_ignored_labels_are_shifted_as_padding(architecture: Architecture) -> None:

@@ -1,0 +1,115 @@
+"""Settings of the captioning task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from embshare._value import Value
+from embshare.tasks.settings import TrainSettings
+
+__all__ = ["SCORES", "CaptioningConfig"]
+
+SCORES: Final = ("bleu", "rouge_l", "cider", "meteor", "spice")
+SCENE_ROWS: Final = 4_096  # EPS reads all weights of the default sizes from a table of 96 columns
+
+
+class CaptioningConfig(Value):
+    """Pictures, captions, the image encoder, the size of the matched models, and scoring.
+
+    Raises:
+        InvalidValueError: a field is unknown or out of range, or two contradict each other.
+    """
+
+    data: Path | None = None
+    """A folder in a layout of Flickr8k, Flickr30k or COCO; ``None`` draws scenes."""
+    images: Path | None = None
+    """The folder of the pictures, where it is not in or beside `data`."""
+    cache: Path | None = None
+    """Folder for decoded pictures and features; ``None`` is embshare in the user's cache folder."""
+    image_size: Annotated[int, Field(ge=8, le=1024)] | None = None
+    """Pixels of a picture's side, as the encoder sees it; ``None``: 32 for scenes, else 112."""
+    encoder: str = "small"
+    """``small``, a few convolutions, or a network of torchvision (``resnet18``)."""
+    encoder_width: Annotated[int, Field(ge=8, multiple_of=8)] = 64
+    """Channels of the last convolutions of ``small``."""
+    encoder_weights: str | None = None
+    """A file of the encoder's weights, or ``default`` for those that torchvision downloads;
+    ``None`` trains it from scratch."""
+    frozen: bool = False
+    """Leave the encoder as it is: its features are computed once and kept on disk."""
+    shift: Annotated[int, Field(ge=0)] = 0
+    """Pixels by which a picture is moved at random in training, at most."""
+    least: Annotated[int, Field(ge=1)] = 1
+    """Times that a word must stand in the training captions to be learned."""
+    rows: Annotated[int, Field(ge=1)] | None = None
+    """Rows of the table at least; those beyond the words stand for none, as where a general
+    vocabulary is used. ``None``: 4,096 for scenes, which have 56 words, else as many as words."""
+    width: Annotated[int, Field(ge=1)] = 96
+    """Columns of the table, and width of all layers."""
+    layers: Annotated[int, Field(ge=1)] = 2
+    """Layers over the picture's grid, and as many that write."""
+    heads: Annotated[int, Field(ge=1)] = 4
+    """Heads of every attention."""
+    kernel_size: Annotated[int, Field(ge=1)] = 3
+    """Positions that one convolution sees."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Part of embeddings and of layers' outputs that is zeroed in training."""
+    most_words: Annotated[int, Field(ge=1)] = 20
+    """Words of a caption at most; longer ones are cut in training."""
+    beam: Annotated[int, Field(ge=1)] = 3
+    """Captions that are followed at once in writing; 1 is greedy."""
+    length_penalty: Annotated[float, Field(ge=0)] = 0.6
+    """Exponent of the length by which a caption's log-probability is divided in the beam."""
+    scst_steps: Annotated[int, Field(ge=0)] = 0
+    """The last so many steps of training maximise CIDEr-D of drawn captions (SCST)."""
+    scst_rate: Annotated[float, Field(gt=0)] = 0.1
+    """Learning rate of those steps as a multiple of the schedule's; what a single drawn caption
+    tells is noisy."""
+    split: Literal["test", "valid"] = "test"
+    """Which split is scored."""
+    metrics: tuple[str, ...] | None = None
+    """Scores: bleu, rouge_l, cider, meteor, spice; ``None`` is all that this machine can compute,
+    for scenes without those that need Java."""
+    java_memory: Annotated[str, Field(pattern=r"^[1-9][0-9]*[kKmMgG]$")] = "1G"
+    """Largest heap of the Java programs that tokenise, and compute METEOR and SPICE."""
+    java_seconds: Annotated[float, Field(gt=0)] = 600.0
+    """After which such a program is ended."""
+    training: TrainSettings = TrainSettings(steps=300, batch_size=16, learning_rate=1e-2)
+    """How long and how fast one model is trained."""
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, metrics: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        unknown = [name for name in metrics or () if name not in SCORES]
+        if unknown:
+            raise ValueError(f"must be of {', '.join(SCORES)}")
+        if metrics is not None and "cider" not in metrics:
+            raise ValueError("must have cider among them, by which models are compared")
+        return metrics
+
+    @model_validator(mode="after")
+    def _no_contradiction(self) -> CaptioningConfig:
+        if self.frozen and self.encoder_weights is None:
+            raise ValueError(
+                "`frozen` needs `encoder_weights`: an encoder that was never trained sees nothing"
+            )
+        if self.frozen and self.shift:
+            raise ValueError("`shift` needs an encoder that is trained: it is `frozen`")
+        if self.training.epochs is None and self.scst_steps > self.training.steps:
+            raise ValueError(
+                f"`scst_steps` must be at most the {self.training.steps} steps of training, but is "
+                f"{self.scst_steps}"
+            )
+        return self
+
+    @property
+    def side(self) -> int:
+        """The size of pictures, with its default resolved."""
+        return self.image_size or (32 if self.data is None else 112)
+
+    def table_rows(self, words: int) -> int:
+        """Rows of the table for so many words, special symbols counted."""
+        return max(words, self.rows or (SCENE_ROWS if self.data is None else 1))

@@ -1,0 +1,1 @@
+"""The layouts that captioned pictures are published in, each read to a `CaptionSet`."""

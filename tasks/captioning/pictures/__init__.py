@@ -1,0 +1,1 @@
+"""From picture files to numbers, once: decoding, image encoders, and what is kept on disk."""

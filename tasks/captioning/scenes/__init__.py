@@ -1,0 +1,1 @@
+"""Scenes drawn with Pillow and described by a grammar: data that any machine has."""

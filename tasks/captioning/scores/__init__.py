@@ -1,0 +1,1 @@
+"""The published scores of captions: BLEU, METEOR, ROUGE-L, CIDEr and SPICE."""

@@ -1,0 +1,146 @@
+"""Self-critical sequence training: the reward of a drawn caption above that of the greedy one.
+
+Source:
+    Rennie et al. 2017, "Self-critical Sequence Training for Image Captioning", equations 8 and 11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from embshare.caching import cached
+from embshare.tasks.captioning.captioner import Captioner
+from embshare.tasks.captioning.cider import Frequencies, cider_d, pad_rows
+from embshare.tasks.captioning.rows import IGNORED, PICTURE, pad_labels
+from embshare.tasks.captioning.scores.compute import pad_references
+from embshare.tasks.captioning.tokens import tokenize
+from embshare.tasks.captioning.vocabulary import EOS, Vocabulary
+from embshare.tasks.captioning.writing import banned_symbols
+from embshare.tasks.decoding import SequenceScorer, greedy_search, sample
+from embshare.tasks.task import Batch
+
+__all__ = ["Reward", "SelfCritical", "policy_loss"]
+
+
+@final
+class Reward:
+    """CIDEr-D against the training side's references, with its document frequencies.
+
+    Words are numbered as the model's vocabulary numbers them, with those that it does not have
+    behind, so that a model's symbols are compared as they are.
+
+    Args:
+        captions: of each training picture.
+        vocabulary: of the model.
+    """
+
+    def __init__(self, captions: Sequence[Sequence[str]], vocabulary: Vocabulary) -> None:
+        numbers = dict(vocabulary.ids)
+        rows = [
+            [[numbers.setdefault(word, len(numbers)) for word in tokenize(line)] for line in lines]
+            for lines in captions
+        ]
+        self._frequencies = Frequencies.count(rows, base=len(numbers))
+        self._words, self._lengths = pad_references(rows)
+
+    def __call__(self, pictures: Tensor, captions: Sequence[Sequence[int]]) -> Tensor:
+        """CIDEr-D from 0 to 10 of captions of the training pictures ``[B]``: ``[B]``, float32."""
+        words, lengths = pad_rows(captions)
+        at = pictures.cpu()
+        found = cider_d(words, lengths, self._words[at], self._lengths[at], self._frequencies)
+        return found.float()
+
+
+@final
+class SelfCritical:
+    """The objective of training: cross-entropy, and in the last steps the reward.
+
+    Args:
+        reward: of captions.
+        vocabulary: of the model.
+        steps: at the end of training that maximise it.
+        most_words: of a drawn caption.
+    """
+
+    def __init__(
+        self, reward: Reward, vocabulary: Vocabulary, *, steps: int, most_words: int
+    ) -> None:
+        self._reward, self._vocabulary = reward, vocabulary
+        self._steps, self._most_words = steps, most_words
+
+    def __call__(self, model: nn.Module, batch: Batch, remaining: int) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            model: a `Captioner`, perhaps in a wrapper of distributed training.
+            batch: with pictures' numbers under `PICTURE`.
+            remaining: steps of training that are left, this one counted.
+        """
+        batch = dict(batch)
+        pictures = batch.pop(PICTURE)
+        if remaining > self._steps:
+            loss: Tensor = model(**batch)["loss"]
+            return loss
+        batch.pop("labels")
+        inner: Any = getattr(model, "module", model)
+        drawn, greedy = self._write(inner, batch)
+        both = torch.cat((pictures, pictures))
+        rewards, baseline = self._reward(both, [*drawn, *greedy]).chunk(2)
+        ended = [[*row, EOS] if len(row) < self._most_words else [*row] for row in drawn]
+        labels = pad_labels(ended).to(pictures.device)
+        logits = model(**batch, labels=labels)["logits"]
+        # What is never drawn must not take up the probability that bad captions lose.
+        never = torch.tensor(self._banned(inner), device=logits.device)
+        logits = logits.index_fill(2, never, -torch.inf)
+        return policy_loss(logits, labels, (rewards - baseline).to(logits.device))
+
+    def _banned(self, model: Captioner) -> list[int]:
+        return banned_symbols(self._vocabulary, model.text.settings.vocab_size)
+
+    @torch.no_grad()
+    def _write(
+        self, model: Captioner, batch: Batch
+    ) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+        """A drawn and the greedy caption of each picture, without dropout."""
+        device = model.text.embedding.weight.device
+        # Drawn from torch's own state, which checkpoints keep: a resumed run draws the same.
+        seed = int(torch.randint(2**62, ()))
+        generator = torch.Generator(device).manual_seed(seed)
+        scorer = SequenceScorer(model.text, banned=self._banned(model))
+        first = model.text.settings.bos_token_id
+        model.eval()
+        with cached(model):
+            state = scorer.start(model.encode(**batch))
+            limits = [self._most_words + 1] * len(state.memory.hidden)
+            drawn = sample(
+                scorer,
+                state,
+                limits=limits,
+                first=first,
+                end=EOS,
+                generator=generator,
+                device=device,
+            )
+            greedy = greedy_search(
+                scorer, state, limits=limits, first=first, end=EOS, device=device
+            )
+        model.train()
+        return drawn, greedy
+
+
+def policy_loss(logits: Tensor, labels: Tensor, advantage: Tensor) -> Tensor:
+    """Minus the mean over symbols of ``advantage * log p``.
+
+    Args:
+        logits: ``[B, T, V]``.
+        labels: the drawn symbols ``[B, T]``, -100 behind.
+        advantage: of each caption, ``[B]``: its reward less the greedy one's.
+    """
+    nats = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="none"
+    ).view_as(labels)
+    return (nats * advantage[:, None]).sum() / labels.ne(IGNORED).sum().clamp(min=1)

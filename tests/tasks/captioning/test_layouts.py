@@ -1,0 +1,259 @@
+"""Captions in every published layout, and what is said about files that are not as they must be."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embshare.tasks.captioning.errors import (
+    CaptionFileError,
+    EmptySplitError,
+    LayoutMissingError,
+    PicturesMissingError,
+)
+from embshare.tasks.captioning.layouts.finding import load_folder
+from tests.tasks.captioning.making import LAYOUTS, coco, flickr, karpathy, paint, table
+
+SIZES = {"train": 12, "valid": 3, "test": 3}
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("images", ["images", "Flicker8k_Dataset", "val2017", "elsewhere"])
+def test_every_layout_gives_the_same_captions(tmp_path: Path, layout: str, images: str) -> None:
+    if layout != "coco" and images == "val2017":
+        pytest.skip("a folder of COCO's own layout")
+    path = LAYOUTS[layout](tmp_path)
+    folder = paint(tmp_path / images)
+    found = load_folder(tmp_path, folder if images == "elsewhere" else None)
+    expected = SIZES if layout != "coco" else {"train": 12, "valid": 6, "test": 6}
+    assert {split: len(rows) for split, rows in found.splits.items()} == expected
+    first = found.pictures("train")[0]
+    assert first.captions == ("A red picture .", "This is a very red wall .")
+    assert first.path == folder / "train0.jpg"
+    assert str(tmp_path) in first.place
+    assert load_folder(path, folder).fingerprint() == found.fingerprint()
+    assert bool(found.note) == (layout == "coco")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pictures_may_lie_in_the_folder_that_is_named_for_them(tmp_path: Path, layout: str) -> None:
+    LAYOUTS[layout](tmp_path)
+    paint(tmp_path)
+    assert len(load_folder(tmp_path).pictures("test")) == (6 if layout == "coco" else 3)
+
+
+def test_only_the_splits_that_are_needed_have_to_be_there(tmp_path: Path) -> None:
+    coco(tmp_path)
+    (tmp_path / "captions_train2017.json").unlink()
+    paint(tmp_path)
+    found = load_folder(tmp_path, needed=("test",))
+    assert list(found.splits) == ["test"]
+    with pytest.raises(EmptySplitError) as caught:
+        load_folder(tmp_path)
+    assert str(caught.value) == (
+        f"`{tmp_path}` must give pictures with captions for the split `train`, but gives 6 for "
+        "valid, 6 for test. Fetch the files again, or name another folder."
+    )
+
+
+def test_an_empty_split_is_refused(tmp_path: Path) -> None:
+    path = table(tmp_path)
+    paint(tmp_path)
+    kept = [line for line in path.read_text().splitlines() if "\tdev\t" not in line]
+    path.write_text("\n".join(kept))
+    with pytest.raises(EmptySplitError, match="for the split `valid`, but gives 12 for train, 3"):
+        load_folder(tmp_path)
+
+
+def test_a_folder_without_captions_names_the_layouts(tmp_path: Path) -> None:
+    paint(tmp_path)
+    with pytest.raises(LayoutMissingError, match=r"one of captions\.tsv, dataset_\*\.json"):
+        load_folder(tmp_path)
+    with pytest.raises(LayoutMissingError, match="but is not a folder"):
+        load_folder(tmp_path / "nowhere")
+
+
+def test_missing_pictures_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
+    path = table(tmp_path)
+    paint(tmp_path / "images")
+    (tmp_path / "images" / "train3.jpg").unlink()
+    (tmp_path / "images" / "test0.jpg").unlink()
+    with pytest.raises(PicturesMissingError) as caught:
+        load_folder(tmp_path, tmp_path / "images")
+    assert str(caught.value) == (
+        f"`{path}`, line 8 names the picture `train3.jpg`, which is in none of "
+        f"`{tmp_path / 'images'}`; in all 2 of 18 pictures are missing. Put them there, or name "
+        "their folder as `images`."
+    )
+    assert (caught.value.file, caught.value.count) == ("train3.jpg", 2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("image\tsplit", "file\tsplit", r"line 1, must be a header with the columns image, split"),
+        (
+            "\t1\tThis",
+            "\tThis",
+            r"line 3, must have 4 columns between tabs, as the header has, but ",
+        ),
+        ("\tA red", "\tA\tred", r"line 2, .* but has 5\. Correct the line; a caption cannot hold"),
+        ("\ttrain\t0", "\ttrian\t0", r"line 2, must name a split \(train, restval, .*'trian'"),
+        ("\ttrain\t1", "\ttest\t1", r"line 3, must leave `train0\.jpg` in the split `train`, but "),
+        ("\tA red picture .", "\t  . ", r"line 2, must have a caption, but has '  \. ' there"),
+    ],
+)
+def test_a_wrong_line_of_a_table_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    replace(table(tmp_path), old, new)
+    with pytest.raises(CaptionFileError, match=message) as caught:
+        load_folder(tmp_path)
+    assert str(tmp_path / "captions.tsv") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        (
+            "token",
+            "train0.jpg#0\t",
+            "train0.jpg#0 ",
+            "token.txt`, line 2, must be NAME#NUMBER, one",
+        ),
+        ("token", "train0.jpg#0", "train0.jpg", "line 2, .* has 2 columns and begins 'train0.jpg'"),
+        ("train", "train1.jpg", "train99.jpg", "line 2, .* names `train99.jpg`, which has none"),
+        ("train", "train1.jpg", "test0.jpg", "testImages.txt`, line 1, .* split `train` names too"),
+        ("train", "train1.jpg", "train0.jpg", "trainImages.txt`, line 2, .* `train` names too"),
+    ],
+)
+def test_a_wrong_line_of_flickr8k_is_named(
+    tmp_path: Path, file: str, old: str, new: str, message: str
+) -> None:
+    path = flickr(tmp_path)
+    replace(path if file == "token" else tmp_path / "Flickr_8k.trainImages.txt", old, new)
+    with pytest.raises(CaptionFileError, match=message):
+        load_folder(tmp_path)
+
+
+def test_a_missing_list_is_named(tmp_path: Path) -> None:
+    flickr(tmp_path)
+    (tmp_path / "Flickr_8k.devImages.txt").unlink()
+    with pytest.raises(CaptionFileError, match=r"must have a list of the split `valid` \(\*dev"):
+        load_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('{"images"', '{"images', r"line 1, must be JSON, but is not from column \d+ on"),
+        ('{"images"', '{"pictures"', "must hold a list `images`, but has the fields pictures, "),
+        ('"filename": "train1.jpg"', '"name": "x"', r"`images\[1\]`, must name a picture"),
+        ('"raw": "A red', '"text": "A red', r"`images\[0\]`, must have a caption, but has None"),
+        ('"split": "restval"', '"split": 3', r"`images\[0\]`, must name a split .* has 3 there"),
+    ],
+)
+def test_a_wrong_entry_of_karpathys_file_is_named(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    replace(karpathy(tmp_path), old, new)
+    with pytest.raises(CaptionFileError, match=message):
+        load_folder(tmp_path)
+
+
+def change_coco(path: Path, part: str, index: int, row: Any) -> None:
+    found = json.loads(path.read_text())
+    found[part][index] = row
+    path.write_text(json.dumps(found))
+
+
+@pytest.mark.parametrize(
+    ("part", "row", "message"),
+    [
+        ("images", {"id": 0}, r"`images\[0\]`, must have a field `file_name`, but has id"),
+        ("images", [], r"`images\[0\]`, must be an object, but is a list"),
+        ("annotations", {"image_id": 77, "caption": "x"}, r"image in `images`, but is of 77"),
+        ("annotations", {"image_id": 0, "caption": ""}, r"must have a caption, but has ''"),
+        ("images", {"id": 99, "file_name": "y"}, r"`annotations\[0\]`, .* but is of 0"),
+    ],
+)
+def test_a_wrong_entry_of_cocos_file_is_named(
+    tmp_path: Path, part: str, row: Any, message: str
+) -> None:
+    change_coco(coco(tmp_path), part, 0, row)
+    with pytest.raises(CaptionFileError, match=message):
+        load_folder(tmp_path)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_other_encodings_are_refused(tmp_path: Path, layout: str, encoding: str) -> None:
+    path = LAYOUTS[layout](tmp_path)
+    path.write_bytes(path.read_text().encode(encoding))
+    with pytest.raises(CaptionFileError) as caught:
+        load_folder(tmp_path)
+    assert str(caught.value) == (
+        f"`{path}`, line 1, must be UTF-8, but begins with the byte order mark of "
+        f"{encoding.upper()}. Convert the file, for example with "
+        f"`iconv -f {encoding.upper()} -t utf-8`."
+    )
+
+
+def test_latin1_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = table(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"very green", b"tr\xe8s green", 1))
+    with pytest.raises(CaptionFileError, match=r"line 5, must be UTF-8, but has the byte 0xe8"):
+        load_folder(tmp_path)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_byte_order_mark_in_front_is_no_part_of_the_text(tmp_path: Path, layout: str) -> None:
+    path = LAYOUTS[layout](tmp_path)
+    paint(tmp_path)
+    before = load_folder(tmp_path).fingerprint()
+    raw = path.read_bytes()
+    path.write_bytes(
+        codecs.BOM_UTF8 + (raw if layout in ("karpathy", "coco") else raw.replace(b"\n", b"\r\n"))
+    )
+    assert load_folder(tmp_path).fingerprint() == before
+
+
+def test_a_byte_order_mark_within_a_file_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = flickr(tmp_path)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:4], "\ufeff" + lines[4], *lines[5:]]), encoding="utf-8")
+    with pytest.raises(CaptionFileError, match=r"line 5, must be text, but has a byte order mark"):
+        load_folder(tmp_path)
+
+
+@pytest.mark.data
+def test_the_flickr8k_subset_is_read(data: Path) -> None:
+    found = load_folder(data / "flickr8k")
+    assert {split: len(rows) for split, rows in found.splits.items()} == {
+        "train": 1400,
+        "valid": 300,
+        "test": 300,
+    }
+    assert {len(p.captions) for rows in found.splits.values() for p in rows} == {5}
+
+
+@pytest.mark.data
+def test_the_whole_of_flickr8k_wants_its_pictures(data: Path) -> None:
+    with pytest.raises(PicturesMissingError, match=r"in all 6,000 of 8,000 pictures are missing"):
+        load_folder(data / "flickr8k" / "text")
+
+
+@pytest.mark.data
+def test_coco_without_pictures_says_so(data: Path) -> None:
+    with pytest.raises(PicturesMissingError, match=r"in all 5,000 of 5,000 pictures are missing"):
+        load_folder(data / "coco_captions_val2017", needed=("test",))
+    with pytest.raises(EmptySplitError, match="split `train`, but gives 5,000 for valid"):
+        load_folder(data / "coco_captions_val2017")
