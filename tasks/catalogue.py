@@ -49,6 +49,11 @@ TASKS: Final[Mapping[str, TaskEntry]] = MappingProxyType(
             "LanguageModelling",
             "Predict the next word or subword of a text; scored by perplexity.",
         ),
+        "captioning": TaskEntry(
+            "captioning",
+            "Captioning",
+            "Describe pictures; scored by CIDEr, BLEU, METEOR and ROUGE-L.",
+        ),
         "glue": TaskEntry(
             "glue",
             "Glue",
@@ -59,10 +64,6 @@ TASKS: Final[Mapping[str, TaskEntry]] = MappingProxyType(
             "Squad",
             "Find the answer to a question in a passage: SQuAD 1.1 and 2.0, by F1 and exact match.",
             compared=False,
-        "captioning": TaskEntry(
-            "captioning",
-            "Captioning",
-            "Describe pictures; scored by CIDEr, BLEU, METEOR and ROUGE-L.",
         ),
     }
 )

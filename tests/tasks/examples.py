@@ -76,6 +76,8 @@ def _squad(folder: Path) -> dict[str, Any]:
         (folder / f"{side}-v2.0.json").write_text(json.dumps(tree))
     training = {"steps": 8, "batch_size": 4, "save_every": 2}
     return {**TINY, "version": "2.0", "data": str(folder), "training": training}
+
+
 def _captioning(folder: Path) -> dict[str, Any]:
     making.table(folder, plain=True)
     making.paint(folder / "images")
