@@ -47,5 +47,10 @@ TASKS: Final[Mapping[str, TaskEntry]] = MappingProxyType(
             "LanguageModelling",
             "Predict the next word or subword of a text; scored by perplexity.",
         ),
+        "pretraining": TaskEntry(
+            "pretraining",
+            "Pretraining",
+            "Predict hidden words of a text from both sides; scored by their perplexity.",
+        ),
     }
 )

@@ -32,6 +32,7 @@ from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 import embshare
+from embshare.tasks.optimizing import make_lamb, schedule_with_floor
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Feed, OnStep, Training
 
@@ -57,16 +58,25 @@ class SharingTrainer(Trainer):
     Args:
         hidden_lr: as in `embshare.parameter_groups`.
         feed: where batches are not a fixed number of rows, what makes them.
+        settings: for what ``TrainingArguments`` have no word for; ``None`` is their defaults.
         given: to ``Trainer``.
     """
 
-    def __init__(self, *, hidden_lr: float, feed: Feed | None = None, **given: Any) -> None:
+    def __init__(
+        self,
+        *,
+        hidden_lr: float,
+        feed: Feed | None = None,
+        settings: TrainSettings | None = None,
+        **given: Any,
+    ) -> None:
         super().__init__(**given)
         self._hidden_lr = hidden_lr
+        self._settings = TrainSettings() if settings is None else settings
         self._batches = None if feed is None else feed.batches
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW over `embshare.parameter_groups`, unless an optimizer was given."""
+        """Over `embshare.parameter_groups`, unless an optimizer was given."""
         if self.optimizer is None:
             owner = self.model if model is None else model
             assert owner is not None, "a Trainer without a model trains nothing"
@@ -76,9 +86,27 @@ class SharingTrainer(Trainer):
                 weight_decay=self.args.weight_decay,
                 hidden_lr=self._hidden_lr,
             )
-            kind, settings = self.get_optimizer_cls_and_kwargs(self.args)
-            self.optimizer = kind(groups, **settings)
+            for group in groups:
+                if group["name"] == "table":
+                    group["weight_decay"] *= self._settings.table_decay
+            if self._settings.optimizer == "lamb":
+                self.optimizer = make_lamb(groups, self._settings)
+            else:
+                kind, settings = self.get_optimizer_cls_and_kwargs(self.args)
+                self.optimizer = kind(groups, **settings)
         return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """As in transformers, but for schedules that do not come down to zero."""
+        if self._settings.floor == 0 or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        owner = self.optimizer if optimizer is None else optimizer
+        assert owner is not None, "the Trainer makes its optimizer first"
+        self.lr_scheduler = schedule_with_floor(owner, self._settings, steps=num_training_steps)
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """As in transformers, but for the batches of the feed, if it makes any."""
@@ -198,6 +226,7 @@ def make_arguments(
         weight_decay=settings.weight_decay,
         adam_beta1=settings.betas[0],
         adam_beta2=settings.betas[1],
+        adam_epsilon=settings.epsilon,
         max_grad_norm=settings.max_grad_norm,
         bf16=settings.precision == "bf16",
         fp16=settings.precision == "fp16",
@@ -255,6 +284,7 @@ def train(
         callbacks=[clock],
         hidden_lr=settings.hidden_lr,
         feed=feed,
+        settings=settings,
     )
     trainer.remove_callback(PrinterCallback)  # a library is silent
     last = get_last_checkpoint(str(folder)) if saving is not None and saving.resume else None
