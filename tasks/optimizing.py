@@ -30,7 +30,7 @@ def make_lamb(groups: list[dict[str, Any]], settings: TrainSettings) -> Optimize
         You et al. 2020, Large Batch Optimization for Deep Learning, algorithm 2.
     """
     try:
-        from timm.optim import Lamb
+        from timm.optim.lamb import Lamb
     except ModuleNotFoundError as error:
         raise MissingPackageError(package="timm", extra="vision") from error
     return Lamb(
@@ -39,7 +39,7 @@ def make_lamb(groups: list[dict[str, Any]], settings: TrainSettings) -> Optimize
         betas=settings.betas,
         eps=settings.epsilon,
         weight_decay=settings.weight_decay,
-        max_grad_norm=None,  # type: ignore[arg-type]  # its annotation is older than its `None`
+        max_grad_norm=None,
         always_adapt=False,
     )
 

@@ -50,7 +50,7 @@ class Dice:
         salt = np.array([use + 1], dtype=np.uint64) * SECOND  # arrays wrap around in silence
         uses = _mix(rows + salt)
         places = np.arange(1, count + 1, dtype=np.uint64) * STEP
-        return (_mix(uses[:, None] + places) >> np.uint64(11)) * 2.0**-53
+        return (_mix(uses[:, None] + places) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _mix(x: Hashes) -> Hashes:

@@ -49,8 +49,8 @@ def how_many(free: Bools, *, share: float, most: int | None) -> Integers:
     The ``share`` of them to the nearest whole number, at least one where there is any, and no more
     than ``most``.
     """
-    has = free.sum(axis=1)
-    wanted = np.rint(has * share).astype(np.int64).clip(min=1, max=most)
+    has: Integers = free.sum(axis=1)
+    wanted: Integers = np.rint(has * share).astype(np.int64).clip(min=1, max=most)
     return np.minimum(wanted, has)
 
 

@@ -83,7 +83,7 @@ class Pretraining:
 def _vocabulary(config: PretrainingConfig, text: Text) -> MaskedVocabulary:
     if config.tokenizer is not None:
         return MaskedVocabulary.of(config.tokenizer)
-    return MaskedVocabulary.learn((piece.text for piece in text.sides("train")), config)
+    return MaskedVocabulary.learn(lambda: (piece.text for piece in text.sides("train")), config)
 
 
 def _check_words(config: PretrainingConfig, vocabulary: MaskedVocabulary) -> None:

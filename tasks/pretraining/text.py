@@ -74,19 +74,19 @@ def open_text(config: PretrainingConfig) -> Text:
 def _of_folder(folder: Path, *, blank: bool, held_out: int) -> Text:
     if not folder.is_dir():
         raise NoTextError(folder=folder, finding="there is no such folder")
-    named = {side: _named(folder, side) for side in ("train", "valid")}
-    if all(named.values()):
-        files = [path for path in named.values() if path is not None]
-        sides = {side: [path] for side, path in named.items()}
-
-        def split(side: Side) -> Iterator[Piece]:
-            return _of_files(sides[side], blank=blank)
-    else:
-        files = sorted(path for path in folder.rglob("*.txt") if path.is_file())
-        if not files:
-            raise NoTextError(folder=folder, finding="it has no such file")
-        split = partial(_hold_out, lambda: _of_files(files, blank=blank), held_out)
-    return Text(str(folder), _fingerprint(files), split)
+    train, valid = _named(folder, "train"), _named(folder, "valid")
+    if train is not None and valid is not None:
+        sides: Callable[[Side], Iterator[Piece]] = partial(
+            _either,
+            lambda: _of_files([train], blank=blank),
+            lambda: _of_files([valid], blank=blank),
+        )
+        return Text(str(folder), _fingerprint([train, valid]), sides)
+    files = sorted(path for path in folder.rglob("*.txt") if path.is_file())
+    if not files:
+        raise NoTextError(folder=folder, finding="it has no such file")
+    sides = partial(_hold_out, lambda: _of_files(files, blank=blank), held_out)
+    return Text(str(folder), _fingerprint(files), sides)
 
 
 def _named(folder: Path, side: str) -> Path | None:
@@ -213,7 +213,7 @@ def _either(
 
 def _load(name: str) -> Any:
     try:
-        from datasets import load_dataset
+        from datasets import load_dataset  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
         raise MissingPackageError(package="datasets", extra="hf") from error
     path, _, configuration = name.partition(":")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, TypeAlias, final
 
 import numpy as np
 
@@ -18,11 +19,15 @@ from embshare.tasks.pretraining.errors import TokenizerNotForTaskError
 
 __all__ = ["SPECIAL", "MaskedVocabulary"]
 
+Texts: TypeAlias = Callable[[], Iterable[str]]
+
 SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """Padding, unknown, beginning, end, mask: the first symbols of a vocabulary learned here."""
 BYTES: Final = 256
 SAMPLE: Final = 2**28
 """Characters of the training side, from its beginning, that a vocabulary is learned from."""
+COVERAGE: Final = 0.9995
+"""Part of the text whose characters are symbols; the others are unknown (as in SentencePiece)."""
 NEEDED: Final = ("pad_token_id", "cls_token_id", "sep_token_id", "mask_token_id")
 
 
@@ -34,23 +39,19 @@ class MaskedVocabulary:
     tokenizer: Any
 
     @classmethod
-    def learn(cls, texts: Iterable[str], config: PretrainingConfig) -> MaskedVocabulary:
+    def learn(cls, texts: Texts, config: PretrainingConfig) -> MaskedVocabulary:
         """Learn from the training side, as far as `SAMPLE` goes; needs the extra ``hf``.
 
+        Args:
+            texts: gives them from the beginning, each time that it is called.
+            config: how, and how many symbols.
         Raises:
             VocabularySizeError: the size leaves no room for the smallest vocabulary.
         """
         from transformers import PreTrainedTokenizerFast
 
-        made = _wordpiece(config) if config.tokenization == "wordpiece" else _bytes(config)
-        tokenizer, trainer = made
-        tokenizer.train_from_iterator(_up_to(texts, SAMPLE), trainer)
-        if (has := tokenizer.get_vocab_size()) > config.vocabulary_size:
-            raise VocabularySizeError(
-                needs=f"at least {has:,}, for the characters of the text",
-                has=config.vocabulary_size,
-                way_out="Raise it, or choose tokenization='bytes'.",
-            )
+        make = _wordpieces if config.tokenization == "wordpiece" else _bytes
+        tokenizer = make(lambda: _up_to(texts(), SAMPLE), config)
         tokenizer.post_processor = _template(tokenizer)
         pad, unknown, begin, end, mask = SPECIAL
         wrapped = PreTrainedTokenizerFast(
@@ -163,23 +164,64 @@ class MaskedVocabulary:
         return self.tokenizer.backend_tokenizer
 
 
-def _wordpiece(config: PretrainingConfig) -> tuple[Any, Any]:
+def _wordpieces(texts: Texts, config: PretrainingConfig) -> Any:
+    """Word pieces, the same from the same text every time.
+
+    The trainer numbers ``##a`` and the like as it meets them in a hash table, and breaks ties by
+    number. So they are given to it in order, and a tokenizer is made anew of what it has learned.
+    """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL[1]))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=config.lowercase)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
+    normalizer = normalizers.BertNormalizer(lowercase=config.lowercase)
+    letters = _alphabet(texts(), normalizer, most=config.vocabulary_size // 4)
+    first = [*SPECIAL, *letters, *(f"##{letter}" for letter in letters)]
+    if len(first) > config.vocabulary_size or not letters:
+        raise VocabularySizeError(
+            needs=f"at least {max(8, len(first))}, for special symbols and a character",
+            has=config.vocabulary_size,
+            way_out="Raise it.",
+        )
+    scratch = Tokenizer(models.WordPiece(unk_token=SPECIAL[1]))
+    scratch.normalizer, scratch.pre_tokenizer = normalizer, pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(
         vocab_size=config.vocabulary_size,
-        special_tokens=list(SPECIAL),
-        limit_alphabet=max(1, config.vocabulary_size // 2),
+        special_tokens=first,
+        initial_alphabet=letters,
+        limit_alphabet=len(letters),
         show_progress=False,
     )
-    return tokenizer, trainer
+    scratch.train_from_iterator(texts(), trainer)
+    learned = scratch.get_vocab(with_added_tokens=True)
+    tokenizer = Tokenizer(models.WordPiece(vocab=learned, unk_token=SPECIAL[1]))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.add_special_tokens(list(SPECIAL))
+    return tokenizer
 
 
-def _bytes(config: PretrainingConfig) -> tuple[Any, Any]:
+def _alphabet(texts: Iterable[str], normalizer: Any, *, most: int) -> list[str]:
+    """The most frequent characters that make up `COVERAGE` of a text, in order, without spaces."""
+    raw = Counter[str]()
+    for text in texts:
+        raw.update(text)
+    counts = Counter[str]()
+    for letter, count in raw.items():
+        for part in normalizer.normalize_str(letter):
+            counts[part] += count
+    for letter in list(counts):
+        if letter.isspace():
+            del counts[letter]
+    missing = counts.total() * COVERAGE
+    kept = []
+    for letter in sorted(counts, key=lambda letter: (-counts[letter], letter))[:most]:
+        if missing <= 0:
+            break
+        kept.append(letter)
+        missing -= counts[letter]
+    return sorted(kept)
+
+
+def _bytes(texts: Texts, config: PretrainingConfig) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     if config.vocabulary_size < BYTES + len(SPECIAL):
@@ -197,7 +239,8 @@ def _bytes(config: PretrainingConfig) -> tuple[Any, Any]:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    return tokenizer, trainer
+    tokenizer.train_from_iterator(texts(), trainer)
+    return tokenizer
 
 
 def _template(tokenizer: Any) -> Any:
