@@ -92,7 +92,7 @@ class PretrainingConfig(Value):
     """Positions that one convolution sees."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Of the matched models; others have theirs in their configurations."""
-    training: TrainSettings = TrainSettings(batch_size=32)
+    training: TrainSettings = TrainSettings(steps=400, learning_rate=2e-2)
 
     @model_validator(mode="after")
     def _no_contradiction(self) -> PretrainingConfig:

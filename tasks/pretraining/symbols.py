@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +17,7 @@ import numpy as np
 from embshare.tasks.pretraining.text import Piece
 from embshare.tasks.pretraining.vocabulary import MaskedVocabulary
 
-__all__ = ["Symbols", "encode_to_disk"]
+__all__ = ["Scratch", "Symbols", "encode_to_disk"]
 
 PIECES: Final = 256
 """That are encoded at once: enough for all cores, some megabytes."""
@@ -57,6 +60,15 @@ class Symbols:
             return made if path.stat().st_size == size else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+
+@final
+class Scratch:
+    """A folder that is there for as long as this is."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="embshare-symbols-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 def encode_to_disk(

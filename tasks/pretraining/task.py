@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ from embshare.tasks.pretraining.generator import (
 from embshare.tasks.pretraining.processor import PretrainingProcessor
 from embshare.tasks.pretraining.rows import RowBatches, Rows, Stage
 from embshare.tasks.pretraining.scoring import METRICS, sums_per_row, to_metrics
-from embshare.tasks.pretraining.symbols import Symbols, encode_to_disk
+from embshare.tasks.pretraining.symbols import Scratch, Symbols, encode_to_disk
 from embshare.tasks.pretraining.text import Side, Text, open_text
 from embshare.tasks.pretraining.vocabulary import MaskedVocabulary
 from embshare.tasks.settings import TrainSettings
@@ -62,8 +61,9 @@ class Pretraining:
         for architecture in ARCHITECTURES:
             processor.model_config(architecture)
         _check_words(config, processor.vocabulary)
-        scratch = None if config.cache else tempfile.TemporaryDirectory(prefix="embshare-symbols-")
-        folder = config.cache or Path(scratch.name if scratch else "")
+        scratch = Scratch() if config.cache is None else None
+        folder = config.cache if scratch is None else scratch.path
+        assert folder is not None
         with _one_after_the_other(shared=config.cache is not None):
             train = _encode(config, text, "train", processor.vocabulary, folder)
             valid = _encode(config, text, "valid", processor.vocabulary, folder)
@@ -134,7 +134,7 @@ class PreparedPretraining:
     processor: PretrainingProcessor
     train: Symbols
     valid: Symbols
-    scratch: Any = None
+    scratch: Scratch | None = None
     """What removes the files of the two when this goes."""
 
     @property

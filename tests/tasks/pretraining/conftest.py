@@ -18,7 +18,7 @@ def write_text(folder: Path, lines: int = 240) -> Path:
     for side, count in (("train", lines), ("valid", lines // 4)):
         text = [" = A title = \n"]
         for number in range(count):
-            words = [WORDS[(number * 5 + i * i) % len(WORDS)] for i in range(8)]
+            words = [WORDS[(number * 5 + i) % len(WORDS)] for i in range(8)]
             text.append(" ".join(words) + "\n")
             if number % 50 == 49:
                 text.append(" = Another title = \n")
