@@ -60,6 +60,7 @@ def build_model(
     auto: str | None,
     vocab_size: int,
     changes: Mapping[str, object] = MappingProxyType({}),
+    symbols: Mapping[str, int] = MappingProxyType({}),
 ) -> nn.Module:
     """The model of a name, with random weights or with those of its folder.
 
@@ -72,6 +73,7 @@ def build_model(
             the task takes the matched family alone.
         vocab_size: symbols of the task. A new model gets as many; a trained one has to have them.
         changes: further fields of a new or loaded configuration (``num_labels``).
+        symbols: the task's own special symbols, for a new configuration (``bos_token_id``).
     Raises:
         ModelNotForTaskError: there is no such model, it is of a kind that the task cannot use, or
             its table has fewer rows than the task has symbols.
@@ -88,11 +90,12 @@ def build_model(
                 finding="it takes models of the matched family",
                 way_out=f"Name one of {', '.join(get_args(Architecture))}.",
             )
-        made: nn.Module = _of_transformers(model, auto, vocab_size, dict(changes))
+        new = {"vocab_size": vocab_size, **symbols, **changes}
+        made: nn.Module = _of_transformers(model, auto, new, dict(changes))
         return made
 
 
-def _of_transformers(model: str, auto: str, vocab_size: int, changes: dict[str, object]) -> Any:
+def _of_transformers(model: str, auto: str, new: dict[str, Any], changes: dict[str, object]) -> Any:
     try:
         import transformers
     except ModuleNotFoundError as error:
@@ -100,15 +103,15 @@ def _of_transformers(model: str, auto: str, vocab_size: int, changes: dict[str, 
     kind = getattr(transformers, auto)
     try:
         if model.startswith("embshare:"):
-            config = _system(model, vocab_size)
-            config.update(changes)
+            config = _system(model)
+            config.update(new)
             return kind.from_config(config)
         folder = Path(model)
         if folder.is_dir() and not has_weights(folder):
             config = transformers.AutoConfig.from_pretrained(model)
-            config.update({"vocab_size": vocab_size, **changes})
+            config.update(new)
             return kind.from_config(config)
-        return _with_enough_rows(model, kind.from_pretrained(model, **changes), vocab_size)
+        return _with_enough_rows(model, kind.from_pretrained(model, **changes), new["vocab_size"])
     except (OSError, ValueError, KeyError) as error:
         if isinstance(error, EmbshareError):
             raise
@@ -124,7 +127,7 @@ def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__).rstrip(". ")
 
 
-def _system(model: str, vocab_size: int) -> Any:
+def _system(model: str) -> Any:
     name = model.removeprefix("embshare:")
     if name not in SYSTEMS:
         raise ModelNotForTaskError(
@@ -133,9 +136,7 @@ def _system(model: str, vocab_size: int) -> Any:
             way_out=f"Name one of {', '.join(f'embshare:{known}' for known in SYSTEMS)}.",
         )
     module, function, arguments = SYSTEMS[name]
-    config = attrgetter(function)(import_module(module))(*arguments)
-    config.update({"vocab_size": vocab_size})
-    return config
+    return attrgetter(function)(import_module(module))(*arguments)
 
 
 def has_weights(folder: Path) -> bool:

@@ -19,7 +19,11 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "inspect": "embshare.cli.inspecting:inspect_model",
         "share": "embshare.cli.sharing:share_model",
+        "train": "embshare.cli.train:train",
+        "eval": "embshare.cli.using:evaluate_run",
+        "predict": "embshare.cli.using:predict_lines",
         "bench": "embshare.cli.bench:bench",
+        "report": "embshare.cli.bench:report",
     }
 )
 """Command -> ``module:function``. A module that is not there is a command that is not there."""
@@ -37,7 +41,12 @@ class Commands(TyperGroup):
         if cmd_name not in self.list_commands(ctx):
             return None
         module, _, function = COMMANDS[cmd_name].partition(":")
-        return command_of(cmd_name, getattr(importlib.import_module(module), function))
+        found = getattr(importlib.import_module(module), function)
+        if isinstance(found, typer.Typer):  # a command with commands of its own
+            group = typer.main.get_command(found)
+            group.name = cmd_name
+            return group
+        return command_of(cmd_name, found)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command.

@@ -6,8 +6,10 @@ import ast
 import functools
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Literal, get_args, get_origin
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType, NoneType, UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
@@ -15,7 +17,15 @@ from pydantic import BaseModel
 from embshare.config import ShareConfig
 from embshare.errors import InvalidValueError
 
-__all__ = ["config_options", "field_docs", "option_name", "with_config"]
+__all__ = [
+    "config_options",
+    "field_docs",
+    "given_part",
+    "option_name",
+    "optional_options",
+    "source_of",
+    "with_config",
+]
 
 
 def with_config(command: Callable[..., None]) -> Callable[..., None]:
@@ -55,6 +65,83 @@ def config_options() -> Iterator[inspect.Parameter]:
             default=default,
             annotation=Annotated[kind, option],
         )
+
+
+def optional_options(
+    model: type[BaseModel],
+    prefix: str,
+    flags: Mapping[str, Sequence[str]],
+    panel: str | None = None,
+) -> Iterator[inspect.Parameter]:
+    """One keyword parameter for each named field of a config, ``None`` where it is not given.
+
+    Args:
+        model: the config.
+        prefix: of the parameters' names, so that two configs may have a field of one name.
+        flags: field -> its flags on the command line.
+        panel: the heading in the help.
+    """
+    docs = field_docs(model)
+    for name, names in flags.items():
+        field = model.model_fields[name]
+        kind, metavar = _optional_kind(field.annotation)
+        option = typer.Option(
+            *(_switch(names) if kind == bool | None else names),
+            help=" ".join(filter(None, [docs.get(name), _choices(field.annotation)])),
+            metavar=metavar,
+            rich_help_panel=panel,
+            show_default=False,
+        )
+        yield inspect.Parameter(
+            prefix + name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[kind, option],
+        )
+
+
+def given_part(given: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Of what `optional_options` gave, one config's fields that are not left out."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in given.items()
+        if name.startswith(prefix) and value is not None
+    }
+
+
+def _switch(names: Sequence[str]) -> list[str]:
+    return [f"{name}/--no-{name[2:]}" for name in names]
+
+
+def _optional_kind(annotation: Any) -> tuple[Any, str | None]:
+    """What typer reads an option as that may be left out; ranges are left to the config."""
+    inner = _members(annotation)
+    if any(get_origin(member) is dict for member in inner):
+        return list[str] | None, "NAME"
+    if any(get_origin(member) is tuple for member in inner):
+        (entries,) = [member for member in inner if get_origin(member) is tuple]
+        kinds = _members(get_args(entries)[0])
+        kind = next((known for known in (int, float, Path) if known in kinds), str)
+        return list[kind] | None, f"{_METAVARS[kind]}, repeated"  # type: ignore[valid-type]
+    for known in (bool, int, float, Path):
+        if known in inner:
+            return known | None, None if known is bool else _METAVARS[known]
+    return str | None, "TEXT"
+
+
+_METAVARS: Final[Mapping[type, str]] = MappingProxyType(
+    {int: "INTEGER", float: "NUMBER", Path: "PATH", str: "TEXT"}
+)
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The kinds that an annotation allows, without ``Annotated`` and ``None``."""
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        parts = [_members(part) for part in get_args(annotation) if part is not NoneType]
+        return [member for part in parts for member in part]
+    return [annotation]
 
 
 def option_name(field: str) -> str:
@@ -107,9 +194,10 @@ def _may_be_int(annotation: Any) -> bool:
 
 def _choices(annotation: Any) -> str:
     """What a Literal allows, as a sentence."""
-    if get_origin(annotation) is not Literal:
-        return ""
-    return f"One of {', '.join(get_args(annotation))}."
+    for member in _members(annotation):
+        if get_origin(member) is Literal:
+            return f"One of {', '.join(map(str, get_args(member)))}."
+    return ""
 
 
 def _config(given: dict[str, Any]) -> ShareConfig:
@@ -121,11 +209,11 @@ def _config(given: dict[str, Any]) -> ShareConfig:
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
     }
-    fields["source"] = _source(given["source"])
+    fields["source"] = source_of(given["source"])
     return ShareConfig(**fields)
 
 
-def _source(given: list[str]) -> str | dict[str, str]:
+def source_of(given: list[str]) -> str | dict[str, str]:
     """One name, or ``GLOB=NAME`` as often as needed."""
     if len(given) == 1 and "=" not in given[0]:
         return given[0]

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import typer
+from rich import box
+from rich.table import Table
 
 from embshare.errors import CheckpointError
 
-__all__ = ["check_target", "show", "write"]
+__all__ = ["check_target", "metric_table", "show", "write"]
 
 
 def show(what: object) -> None:
     """Print something on stdout, and an empty line after it."""
     typer.echo(f"{what}\n")
+
+
+def metric_table(metrics: Mapping[str, float], first: str) -> Table:
+    """Metrics by name, the one that models are compared by at the top."""
+    table = Table(box=box.SIMPLE, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right")
+    for name in sorted(metrics, key=lambda name: name != first):
+        style = "bold" if name == first else None
+        table.add_row(name, f"{metrics[name]:,.4f}".rstrip("0").rstrip("."), style=style)
+    return table
 
 
 def check_target(path: Path) -> None:

@@ -62,6 +62,7 @@ class LanguageModellingProcessor:
             matched=lambda architecture: MatchedLanguageModel(self.model_config(architecture)),
             auto="AutoModelForCausalLM",
             vocab_size=len(self.vocabulary),
+            symbols=dict.fromkeys(("bos_token_id", "eos_token_id"), self.vocabulary.start),
         )
 
     def predict(self, model: nn.Module, inputs: Iterable[str]) -> Iterator[str]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from embshare._value import Value
 from embshare.tasks.settings import TrainSettings
 
 __all__ = ["Masking", "PretrainingConfig"]
 
+TRAINING: Final[dict[str, Any]] = {"steps": 400, "learning_rate": 2e-2}
+"""Where the defaults of this task are not those of `TrainSettings`."""
 Masking = Literal["tokens", "words", "spans", "ltg_spans"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -92,7 +95,16 @@ class PretrainingConfig(Value):
     """Positions that one convolution sees."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Of the matched models; others have theirs in their configurations."""
-    training: TrainSettings = TrainSettings(steps=400, learning_rate=2e-2)
+    training: TrainSettings = TrainSettings(**TRAINING)
+
+    @field_validator("training", mode="before")
+    @classmethod
+    def _own_defaults(cls, given: Any) -> Any:
+        """What is left out has this task's defaults, also where a part is given."""
+        if not isinstance(given, Mapping):
+            return given
+        counted = given.get("epochs") is not None
+        return {name: v for name, v in TRAINING.items() if name != "steps" or not counted} | dict(given)
 
     @model_validator(mode="after")
     def _no_contradiction(self) -> PretrainingConfig:

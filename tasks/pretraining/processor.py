@@ -80,7 +80,7 @@ class PretrainingProcessor:
             matched=lambda name: MatchedMaskedLanguageModel(self.model_config(name)),
             auto="AutoModelForPreTraining" if replacing else "AutoModelForMaskedLM",
             vocab_size=len(self.vocabulary),
-            changes=self.vocabulary.symbols,
+            symbols=self.vocabulary.symbols,
         )
         if not is_matched(model):
             self._prepare(model, made)

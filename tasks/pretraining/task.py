@@ -26,6 +26,7 @@ from embshare.tasks.pretraining.generator import (
 )
 from embshare.tasks.pretraining.processor import PretrainingProcessor
 from embshare.tasks.pretraining.rows import RowBatches, Rows, Stage
+from embshare.tasks.pretraining.samples import write_samples
 from embshare.tasks.pretraining.scoring import METRICS, sums_per_row, to_metrics
 from embshare.tasks.pretraining.symbols import Scratch, Symbols, encode_to_disk
 from embshare.tasks.pretraining.text import Side, Text, open_text
@@ -208,7 +209,8 @@ class PreparedPretraining:
         from embshare.tasks.training import evaluate
 
         rows = self.rows(self.valid)
-        share, settings = self.config.mask_share, self._evaluation_settings()
+        settings = self._evaluation_settings()
+        masks = FixedMasks(self.vocabulary, self.config.mask_share)
         with embshare.cached(model):
             found = evaluate(
                 as_masked_model(model),
@@ -217,12 +219,13 @@ class PreparedPretraining:
                 folder=folder,
                 reduce=sums_per_row,
                 summarise=to_metrics,
-                collate=FixedMasks(self.vocabulary, share),
+                collate=masks,
             )
             metrics = {name: found[name] for name in METRICS}
             if is_replacing(model):
                 batches = self._plain_batches(rows, settings.eval_batch_size)
                 metrics.update(discriminator_scores(model.eval(), batches, seed=FIXED))  # type: ignore[arg-type]
+            write_samples(self.processor, model, rows, masks, folder)
         return metrics
 
     def _evaluation_settings(self) -> TrainSettings:

@@ -1,0 +1,97 @@
+"""``embshare eval`` and ``embshare predict``: what to do with a model that a run has trained."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from embshare.cli.output import check_target, metric_table, write
+from embshare.errors import InvalidValueError
+from embshare.tasks.packages import TRAINING, check_packages
+
+__all__ = ["evaluate_run", "predict_lines"]
+
+Run = Annotated[Path, typer.Argument(help="Folder that `embshare train` wrote.")]
+
+
+def evaluate_run(
+    run: Run,
+    data: Annotated[
+        Path | None, typer.Option(help="Other data of the same layout.", show_default=False)
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Another setting of the task than it was trained with; several times.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="JSON file for the metrics.", show_default=False)
+    ] = None,
+    samples: Annotated[
+        Path | None,
+        typer.Option(help="Folder for samples and prediction files.", show_default=False),
+    ] = None,
+) -> None:
+    """Score a trained model again: on other data, or with other settings."""
+    check_packages(TRAINING, extra="hf")
+    from embshare.tasks.running.loading import FinishedRun
+
+    if out is not None:
+        check_target(out)
+    changes = _changes(set_ or [])
+    if data is not None:
+        changes["data"] = data
+    found = FinishedRun.load(run)
+    if samples is not None:
+        samples.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        result = found.evaluate(changes, folder=samples or Path(scratch))
+    if out is not None:
+        write(out, json.dumps({"run": str(run), "metrics": result}, indent=2) + "\n")
+    Console().print(metric_table(result, ""))
+
+
+def _changes(given: list[str]) -> dict[str, Any]:
+    """``NAME=VALUE`` with the value as YAML reads it."""
+    import yaml
+
+    pairs = [entry.partition("=") for entry in given]
+    if wrong := [
+        entry for entry, (name, sign, _) in zip(given, pairs, strict=True) if not (name and sign)
+    ]:
+        fault = f"`--set`: must be NAME=VALUE, but is {wrong[0]!r}"
+        raise InvalidValueError(what="settings", faults=[fault])
+    return {name: yaml.safe_load(value) for name, _, value in pairs}
+
+
+def predict_lines(
+    run: Run,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="What to predict for; without it, each line of standard input is one.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Translate sentences, describe image files, go on with texts, or classify rows.
+
+    One line of output for each input, in order. The sentences of a row stand between tabs.
+    """
+    check_packages(TRAINING, extra="hf")
+    from embshare.tasks.running.loading import FinishedRun
+
+    found = FinishedRun.load(run)
+    lines = inputs or (line.rstrip("\n") for line in sys.stdin)
+    for line in found.processor.predict(found.model, lines):
+        typer.echo(line)

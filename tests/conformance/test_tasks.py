@@ -1,0 +1,109 @@
+"""The same questions of every task in the catalogue."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from embshare.config import ShareConfig
+from embshare.models.matched import ARCHITECTURES, Architecture
+from embshare.state import bank_of
+from embshare.tasks.catalogue import TASKS
+from embshare.tasks.running.config import RunConfig
+from embshare.tasks.running.engine import run
+from embshare.tasks.running.loading import FinishedRun
+from embshare.tasks.running.result import RunResult
+from tests.tasks.examples import EXAMPLES
+
+NAMES = sorted(TASKS)
+VEPS = ShareConfig(anchor=2.0)
+# What the format of checkpoints makes transformers say; the test is about what is in them.
+pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated and will be removed:FutureWarning")
+
+
+def config(name: str, folder: Path, **changes: Any) -> RunConfig:
+    data = folder / "data"
+    if not data.exists():
+        data.mkdir(parents=True)
+    settings = EXAMPLES[name].settings(data)
+    fields: dict[str, Any] = {"model": "conv", "out": folder / "run", "settings": settings}
+    return RunConfig(task=name, **(fields | changes))
+
+
+def test_every_task_has_an_example() -> None:
+    assert set(EXAMPLES) == set(TASKS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("architecture", "share"),
+    [("lstm", None), ("conv", VEPS), ("attention", ShareConfig(method="eps"))],
+)
+def test_a_run_is_trained_saved_loaded_and_used(
+    name: str, architecture: Architecture, share: ShareConfig | None, tmp_path: Path
+) -> None:
+    assert architecture in ARCHITECTURES
+    settings = config(name, tmp_path, model=architecture, share=share)
+    result = run(settings)
+    assert RunResult.from_json((settings.out / "result.json").read_text()) == result
+    assert RunConfig.from_yaml(settings.out / "config.yaml") == settings
+    assert math.isfinite(result.metrics[result.metric])
+    assert result.steps == settings.training.steps
+    assert (result.stored_parameters < result.read_parameters) or share is None
+    assert result.bytes > 4 * result.stored_parameters
+    points = json.loads((settings.out / "curve.json").read_text())
+    assert [point["step"] for point in points] == list(range(1, result.steps + 1))
+
+    found = FinishedRun.load(settings.out)
+    assert (bank_of(found.model) is None) == (share is None)
+    again = found.evaluate({}, folder=tmp_path)
+    assert again[result.metric] == pytest.approx(result.metrics[result.metric], rel=1e-6)
+    inputs = EXAMPLES[name].inputs(tmp_path / "data")
+    lines = list(found.processor.predict(found.model, inputs))
+    assert len(lines) == len(inputs)
+    assert all("\n" not in line for line in lines)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_killed_run_ends_as_if_it_had_not_been(name: str, tmp_path: Path) -> None:
+    whole = run(config(name, tmp_path, share=VEPS, seed=3))
+    steps = iter(range(100))
+
+    def die() -> None:
+        if next(steps) == 4:
+            raise KeyboardInterrupt
+
+    broken = config(name, tmp_path, share=VEPS, seed=3, out=tmp_path / "broken")
+    with pytest.raises(KeyboardInterrupt):
+        run(broken, on_step=die)
+    assert not (broken.out / "result.json").exists()
+    torch.rand(7)  # what happened before must not matter
+    resumed = run(broken, resume=True)
+    assert resumed.metrics == whole.metrics
+    losses = [
+        [point["loss"] for point in json.loads((folder / "curve.json").read_text())]
+        for folder in (tmp_path / "run", broken.out)
+    ]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_need_no_extra(name: str) -> None:
+    """The command line shows a task's options before anything that it needs is installed."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys\n"
+        "from embshare.tasks.catalogue import TASKS\n"
+        f"TASKS[{name!r}].settings_class()()\n"
+        "heavy = {'transformers', 'datasets', 'accelerate', 'sacrebleu', 'matplotlib', 'PIL'}\n"
+        "print(*sorted(heavy & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("\n", 0), done.stderr
