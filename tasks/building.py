@@ -20,6 +20,7 @@ __all__ = ["SYSTEMS", "ModelNotForTaskError", "build_model", "has_weights", "is_
 Place: TypeAlias = tuple[str, str, tuple[str, ...]]
 SYSTEMS: Final[Mapping[str, Place]] = MappingProxyType(
     {
+        "bert-base": ("transformers", "BertConfig", ()),  # its defaults are those of the paper
         "sharebert-small": ("embshare.models.sharebert.presets", "small", ()),
         "sharebert-base": ("embshare.models.sharebert.presets", "base", ()),
         "sharebert-large": ("embshare.models.sharebert.presets", "large", ()),

@@ -104,7 +104,9 @@ class PretrainingConfig(Value):
         if not isinstance(given, Mapping):
             return given
         counted = given.get("epochs") is not None
-        return {name: v for name, v in TRAINING.items() if name != "steps" or not counted} | dict(given)
+        return {name: v for name, v in TRAINING.items() if name != "steps" or not counted} | dict(
+            given
+        )
 
     @model_validator(mode="after")
     def _no_contradiction(self) -> PretrainingConfig:
