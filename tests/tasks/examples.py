@@ -39,11 +39,12 @@ def _language_modelling(folder: Path) -> dict[str, Any]:
 
 
 def _pretraining(folder: Path) -> dict[str, Any]:
+    words = " ".join(f"word{index}" for index in range(300))
     for split, times in (("train", 60), ("valid", 6)):
-        (folder / f"{split}.txt").write_text(SENTENCE * times)
+        (folder / f"{split}.txt").write_text(SENTENCE * times + words + "\n")
     return {
         "data": str(folder),
-        "vocabulary_size": 120,
+        "vocabulary_size": 360,
         "width": 16,
         "heads": 2,
         "length": 12,
