@@ -31,8 +31,8 @@ class PretrainingConfig(Value):
     """A folder in the WikiText layout, or with any text files; ``None``, where no `dataset` is
     named, is the text that comes with Python."""
     dataset: str | None = None
-    """A text of the hub in place of `data`, read as a stream: ``wikitext:wikitext-103-raw-v1``, a
-    name and, after a colon, a configuration."""
+    """A text of the hub where no `data` is named, read as a stream:
+    ``wikitext:wikitext-103-raw-v1``, a name and, after a colon, a configuration."""
     column: str = "text"
     """Of the data set: the one with the text."""
     documents: Literal["title", "blank"] = "title"
@@ -110,8 +110,6 @@ class PretrainingConfig(Value):
 
     @model_validator(mode="after")
     def _no_contradiction(self) -> PretrainingConfig:
-        if self.data is not None and self.dataset is not None:
-            raise ValueError("`data` and `dataset` exclude each other: leave one out")
         if self.masked_part + self.random_part > 1:
             raise ValueError(
                 f"`masked_part` and `random_part` must be 1 together at most, but are "

@@ -59,10 +59,10 @@ def open_text(config: PretrainingConfig) -> Text:
         MissingPackageError: `datasets` is not installed.
     """
     blank = config.documents == "blank"
-    if config.dataset is not None:
-        return _of_hub(config.dataset, config.column, blank=blank, held_out=config.held_out)
     if config.data is not None:
         return _of_folder(config.data, blank=blank, held_out=config.held_out)
+    if config.dataset is not None:
+        return _of_hub(config.dataset, config.column, blank=blank, held_out=config.held_out)
     corpus = builtin_corpus()
 
     def sides(side: Side) -> Iterator[Piece]:

@@ -65,7 +65,6 @@ def test_a_recipe_trains_when_it_is_made_small(name: str, folder: Path, tmp_path
     less: dict[str, Any] = {"steps": 4, "batch_size": 4, "accumulation": 2, "precision": "fp32"}
     small: dict[str, Any] = {
         "data": folder,
-        "dataset": None,
         "tokenizer": None,
         "vocabulary_size": 280,
         "length": 18,

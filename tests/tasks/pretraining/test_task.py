@@ -257,7 +257,6 @@ def test_a_model_that_cannot_is_refused_before_training(
         ({"length": 20_000}, TextTooShortError, "the training side .* at least 19,998 symbols"),
         ({"length": 1200}, TextTooShortError, "the validation side .*lower `held_out`"),
         ({"late_length": 18}, InvalidValueError, r"`late_length` must be above `length` \(18\)"),
-        ({"dataset": "x"}, InvalidValueError, "`data` and `dataset` exclude each other"),
         ({"random_part": 0.3}, InvalidValueError, "must be 1 together at most"),
         (
             {"masking": "ltg_spans", "most_masked": 3},
