@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 import weakref
@@ -48,7 +49,9 @@ class Symbols:
 
     def write_about(self) -> None:
         """Say what the file holds; it is taken for whole from then on."""
-        self._about.write_text(json.dumps({"count": self.count, "kind": self.kind}))
+        part = _part_of(self._about)
+        part.write_text(json.dumps({"count": self.count, "kind": self.kind}))
+        part.replace(self._about)
 
     @classmethod
     def found(cls, path: Path) -> Symbols | None:
@@ -60,6 +63,11 @@ class Symbols:
             return made if path.stat().st_size == size else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+
+def _part_of(path: Path) -> Path:
+    """Where a process writes a file that is not whole yet; another process has another one."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 @final
@@ -84,7 +92,7 @@ def encode_to_disk(
     """
     kind = "uint16" if len(vocabulary) <= 2**16 else "uint32"
     path.parent.mkdir(parents=True, exist_ok=True)
-    part, count = path.with_name(f".{path.name}.part"), 0
+    part, count = _part_of(path), 0
     with part.open("wb") as file:
         for ids in _encoded(pieces, vocabulary):
             if most is not None:
