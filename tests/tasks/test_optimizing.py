@@ -13,7 +13,7 @@ import embshare
 from embshare.errors import InvalidValueError
 from embshare.models.matched import MatchedConfig, MatchedLanguageModel
 from embshare.tasks.optimizing import factor_of_step, make_lamb
-from embshare.tasks.settings import TrainSettings
+from embshare.tasks.settings import Schedule, TrainSettings
 from embshare.tasks.training import SharingTrainer, make_arguments
 
 LAMB = TrainSettings(
@@ -94,7 +94,9 @@ def test_adam_takes_epsilon_and_decay_of_tables(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
 @pytest.mark.parametrize("floor", [0.0, 0.1])
-def test_rates_rise_and_come_down_to_the_floor(tmp_path: Path, schedule: str, floor: float) -> None:
+def test_rates_rise_and_come_down_to_the_floor(
+    tmp_path: Path, schedule: Schedule, floor: float
+) -> None:
     settings = TrainSettings(
         steps=100, warmup=0.2, schedule=schedule, floor=floor, learning_rate=1.0
     )

@@ -49,7 +49,8 @@ def choose(way: str, free: Bools, begins: Bools, chance: Dice, share: float = 0.
 
 
 def words_of(begins: Bools) -> Integers:
-    return np.maximum(np.cumsum(begins, axis=1) - 1, 0)
+    found: Integers = np.maximum(np.cumsum(begins, axis=1) - 1, 0)
+    return found
 
 
 @pytest.mark.parametrize("way", WAYS)

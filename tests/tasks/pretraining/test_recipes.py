@@ -76,7 +76,7 @@ def test_a_recipe_trains_when_it_is_made_small(name: str, folder: Path, tmp_path
     made = RunConfig(
         task="pretraining",
         model=architecture(tmp_path, "convbert") if replacing else "attention",
-        settings=settings.model_dump() | small,
+        settings=PretrainingConfig(**settings.model_dump() | small),
         out=tmp_path / "run",
     )
     assert math.isfinite(run(made).metrics["masked_perplexity"])

@@ -98,14 +98,14 @@ def test_a_model_learns(folder: Path, tmp_path: Path, model: str, share: Any) ->
             task="pretraining",
             model=model,
             share=share,
-            settings={**tiny(folder, training={"steps": 100}).model_dump()},
+            settings=tiny(folder, training={"steps": 100}),
             out=tmp_path / "run",
         )
     )
     assert result.metric == "masked_perplexity"
     # 14 words of one frequency; a shared model of this size has learned little more by then
     assert result.metrics["masked_perplexity"] < (9 if share is None else 14)
-    assert 0.1 < result.metrics["masked_accuracy"] <= 1
+    assert (0.3 if share is None else 0) < result.metrics["masked_accuracy"] <= 1
     samples = json.loads((tmp_path / "run" / "samples" / "samples.json").read_text())
     assert "[MASK]" in samples[0]["given"]
     assert samples[0]["reference"].count(",") == samples[0]["prediction"].count(",")
@@ -123,7 +123,7 @@ def test_models_of_transformers_are_trained_saved_and_used(
         task="pretraining",
         model=architecture(tmp_path, kind),
         share=embshare.ShareConfig(tie="all") if kind == "bert" else None,
-        settings=settings.model_dump(),
+        settings=settings,
         out=out,
     )
     result = run(config)
@@ -147,7 +147,7 @@ def test_convbert_replaces_words(folder: Path, tmp_path: Path) -> None:
         RunConfig(
             task="pretraining",
             model=architecture(tmp_path, "convbert"),
-            settings=settings.model_dump(),
+            settings=settings,
             out=out,
         )
     )
@@ -178,9 +178,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
 
     settings = tiny(folder, dropout=0.2, late_length=late, late_from=0.5, masking="spans")
     configs = [
-        RunConfig(
-            task="pretraining", model="conv", settings=settings.model_dump(), out=tmp_path / name
-        )
+        RunConfig(task="pretraining", model="conv", settings=settings, out=tmp_path / name)
         for name in ("whole", "cut")
     ]
     steps: list[int] = []
@@ -220,9 +218,7 @@ def test_lamb_trains(folder: Path, tmp_path: Path) -> None:
         "steps": 100,
     }
     settings = tiny(folder, masking="ltg_spans", training=training)
-    config = RunConfig(
-        task="pretraining", model="conv", settings=settings.model_dump(), out=tmp_path / "run"
-    )
+    config = RunConfig(task="pretraining", model="conv", settings=settings, out=tmp_path / "run")
     assert run(config).metrics["masked_perplexity"] < 16
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from embshare.tasks.pretraining.text import Piece, Text, open_text
 WIKI = " \n = One = \n \n first line \n = = Part = = \n second \n = Two = \n third \n"
 
 
-def text(folder: Path, **changes: object) -> Text:
+def text(folder: Path, **changes: Any) -> Text:
     return open_text(PretrainingConfig(data=folder, **changes))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,8 @@ from embshare.tasks.pretraining.vocabulary import SPECIAL, MaskedVocabulary
 TEXT = ["Étude in blue: the quick brown fox, the quicker browner foxes.\n"] * 20
 
 
-def learn(size: int = 120, **changes: object) -> MaskedVocabulary:
-    fields = {"vocabulary_size": size, **changes}
+def learn(size: int = 120, **changes: Any) -> MaskedVocabulary:
+    fields: dict[str, Any] = {"vocabulary_size": size, **changes}
     return MaskedVocabulary.learn(lambda: TEXT, PretrainingConfig(**fields))
 
 
