@@ -1,9 +1,10 @@
-"""Nine encoders of about as many stored parameters, pretrained on WikiText-2 for equally long.
+"""Fifteen encoders of about as many stored parameters, pretrained equally long on WikiText-2.
 
     python benchmarks/pretraining.py DATA --work FOLDER [--only NAME ...] [--steps N]
     python benchmarks/pretraining.py DATA --work FOLDER --time 12 --out RESULT.json
 
-DATA is a folder in the WikiText layout. Each model has about 0.9 million stored parameters in what
+DATA is a folder in the WikiText layout. Six are published systems
+made small, nine are matched models, dense, EPS and VEPS. Each has about 0.9 million stored parameters in what
 pretraining leaves behind: table and encoder, without the head for hidden words, which ShareBERT
 does not tie to its table. The matched models are dense at width 128, and shared at 216, where
 they store as much. ``--time`` trains that many steps of each and writes sizes and times alone;
