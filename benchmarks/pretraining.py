@@ -3,12 +3,12 @@
     python benchmarks/pretraining.py DATA --work FOLDER [--only NAME ...] [--steps N]
     python benchmarks/pretraining.py DATA --work FOLDER --time 12 --out RESULT.json
 
-DATA is a folder in the WikiText layout. Six are published systems
-made small, nine are matched models, dense, EPS and VEPS. Each has about 0.9 million stored parameters in what
-pretraining leaves behind: table and encoder, without the head for hidden words, which ShareBERT
-does not tie to its table. The matched models are dense at width 128, and shared at 216, where
-they store as much. ``--time`` trains that many steps of each and writes sizes and times alone;
-otherwise each model is a run under FOLDER, with its ``result.json``.
+DATA is a folder in the WikiText layout. Six are published systems made small, nine are matched
+models, dense, EPS and VEPS. Each has about 0.9 million stored parameters in what pretraining leaves
+behind: table and encoder, without the head for hidden words, which ShareBERT does not tie to its
+table. The matched models are dense at width 128, and shared at 216, where they store as much.
+``--time`` trains that many steps of each and writes sizes and times alone; otherwise each model is
+a run under FOLDER, with its ``result.json``.
 """
 
 from __future__ import annotations
