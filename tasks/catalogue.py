@@ -49,5 +49,16 @@ TASKS: Final[Mapping[str, TaskEntry]] = MappingProxyType(
             "LanguageModelling",
             "Predict the next word or subword of a text; scored by perplexity.",
         ),
+        "glue": TaskEntry(
+            "glue",
+            "Glue",
+            "Classify sentences and pairs of them: the nine tasks of GLUE, by their own metrics.",
+        ),
+        "squad": TaskEntry(
+            "squad",
+            "Squad",
+            "Find the answer to a question in a passage: SQuAD 1.1 and 2.0, by F1 and exact match.",
+            compared=False,
+        ),
     }
 )

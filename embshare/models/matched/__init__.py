@@ -14,6 +14,7 @@ from embshare.models.matched.config import (
 from embshare.models.matched.embedding import hidden_parameters
 from embshare.models.matched.language_model import MatchedLanguageModel
 from embshare.models.matched.seq2seq import MatchedSeq2Seq, Memory
+from embshare.models.matched.spans import MatchedSpans
 
 __all__ = [
     "ARCHITECTURES",
@@ -25,6 +26,7 @@ __all__ = [
     "MatchedConfigError",
     "MatchedLanguageModel",
     "MatchedSeq2Seq",
+    "MatchedSpans",
     "Memory",
     "hidden_parameters",
     "reorder_state",
