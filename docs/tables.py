@@ -7,6 +7,7 @@ A page says ``<!-- table: NAME -->`` and ``<!-- end -->``; what stands between i
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import re
@@ -20,7 +21,13 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 RESULTS: Final = ROOT / "benchmarks" / "results"
 MARKED: Final = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-NAMES: Final = ("README.md", "docs/ablation.md", "docs/speed.md", "docs/sharebert.md")
+NAMES: Final = (
+    "README.md",
+    "docs/ablation.md",
+    "docs/coverage.md",
+    "docs/speed.md",
+    "docs/sharebert.md",
+)
 PAGES: Final = tuple(ROOT / name for name in NAMES)
 
 
@@ -147,11 +154,27 @@ def _kept(row: Any, dense: Any, better: str) -> str:
     return f" (keeps {100 * row.metric.mean / dense.metric.mean:.1f} %)"
 
 
+def coverage(name: str) -> Callable[[], str]:
+    """One of the tables of a walk over architectures."""
+
+    def draw() -> str:
+        markdown = importlib.import_module("embshare.tasks.coverage.markdown")
+        report = importlib.import_module("embshare.tasks.coverage.report").Report
+        found = report.from_json((RESULTS / "coverage.json").read_bytes())
+        table: str = getattr(markdown, name)(found)
+        return table
+
+    return draw
+
+
 TABLES: Final[dict[str, Callable[[], str]]] = {
     "front": front,
     "study": quality("study"),
     "long": quality("long"),
     "levers": quality("levers"),
+    "coverage": coverage("totals_table"),
+    "coverage_exceptions": coverage("exceptions_table"),
+    "coverage_all": coverage("full_lists"),
     "speed": measured("speed"),
     "large": measured("large"),
     "sharebert_speed": measured("sharebert_speed"),

@@ -30,7 +30,7 @@ from embshare.plan import SharePlan
 from embshare.sharing import share_from_embedding
 from embshare.state import bank_of, require_bank
 
-__all__ = ["Checkpoint", "load", "save"]
+__all__ = ["Checkpoint", "load", "meta_copy", "read_checkpoint", "save"]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -125,7 +125,7 @@ def load(folder: str | os.PathLike[str], model: M | Callable[[], M]) -> M:
             is another.
     """
     folder = Path(folder)
-    checkpoint, state = _read(folder)
+    checkpoint, state = read_checkpoint(folder)
     target = cast("M", model if isinstance(model, nn.Module) else model())
     bank = bank_of(target)
     structure = structure_of(target) if bank is None else structure_now(target, bank.structure)
@@ -167,7 +167,12 @@ def meta_copy(model: M) -> M:
     return copy.deepcopy(model, memo)
 
 
-def _read(folder: Path) -> tuple[Checkpoint, dict[str, Tensor]]:
+def read_checkpoint(folder: Path) -> tuple[Checkpoint, dict[str, Tensor]]:
+    """The two files of a checkpoint, each sound, and both of one save.
+
+    Raises:
+        CheckpointError: a file is missing, cut off, changed or of a newer format.
+    """
     path = folder / WEIGHTS
     try:
         if (folder / DESCRIPTION).stat().st_size > LIMIT:

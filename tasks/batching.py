@@ -1,16 +1,16 @@
-"""Batches that hold about as many symbols each: short rows together, long rows together."""
+"""Batches of rows of about one length, by their symbols or by their number: little padding."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Self, final
+from typing import Final, Self, final
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from embshare.errors import InvalidValueError
 
-__all__ = ["SymbolBatches"]
+__all__ = ["RowBatches", "SymbolBatches"]
 
 
 @final
@@ -75,3 +75,55 @@ class SymbolBatches(Sampler[list[int]]):
             if (index + 1 - cuts[-1]) * length > self._symbols:
                 cuts.append(index)
         return [*cuts, len(ascending)]
+
+
+@final
+class RowBatches(Sampler[list[int]]):
+    """Batches of a fixed number of rows of about one length.
+
+    In each epoch the rows are shuffled and cut into portions of fifty batches; a portion is sorted
+    by length and cut into batches, and all batches are shuffled. So padding is little, and which
+    rows meet is chance.
+
+    Args:
+        lengths: Of each row, in symbols.
+        rows: Of a batch; the last one of an epoch has what is left.
+        seed: As in `SymbolBatches`.
+        processes: As in `SymbolBatches`.
+    Raises:
+        InvalidValueError: there are fewer batches than processes.
+    """
+
+    PORTION: Final = 50
+
+    def __init__(self, lengths: Sequence[int], *, rows: int, seed: int, processes: int = 1) -> None:
+        self._lengths = np.asarray(lengths, dtype=np.int64)
+        self._rows, self._seed, self._processes = rows, seed, processes
+        self._epoch = 0
+        if not len(self):
+            fault = f"{len(lengths)} rows give fewer batches of {rows} than {processes} processes"
+            raise InvalidValueError(what="batches", faults=[f"{fault} need: lower `batch_size`"])
+
+    @property
+    def sampler(self) -> Self:
+        """As in `SymbolBatches`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of an epoch."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        count = -(-len(self._lengths) // self._rows)
+        return count - count % self._processes
+
+    def __iter__(self) -> Iterator[list[int]]:
+        random = np.random.default_rng((self._seed, self._epoch))
+        order = random.permutation(len(self._lengths))
+        portion = self.PORTION * self._rows
+        for first in range(0, len(order), portion):
+            part = order[first : first + portion]
+            order[first : first + portion] = part[np.argsort(self._lengths[part], kind="stable")]
+        starts = range(0, len(order), self._rows)
+        for index in random.permutation(len(starts))[: len(self)].tolist():
+            yield order[starts[index] : starts[index] + self._rows].tolist()

@@ -125,7 +125,7 @@ def _of_transformers(model: str, auto: str, new: dict[str, Any], changes: dict[s
             config.update(new)
             return kind.from_config(config)
         return _with_enough_rows(model, kind.from_pretrained(model, **changes), new["vocab_size"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         if isinstance(error, EmbshareError):
             raise
         raise ModelNotForTaskError(

@@ -53,6 +53,18 @@ TASKS: Final[Mapping[str, TaskEntry]] = MappingProxyType(
             "pretraining",
             "Pretraining",
             "Predict hidden words of a text from both sides; scored by their perplexity.",
+            compared=False,
+        ),
+        "glue": TaskEntry(
+            "glue",
+            "Glue",
+            "Classify sentences and pairs of them: the nine tasks of GLUE, by their own metrics.",
+        ),
+        "squad": TaskEntry(
+            "squad",
+            "Squad",
+            "Find the answer to a question in a passage: SQuAD 1.1 and 2.0, by F1 and exact match.",
+            compared=False,
         ),
     }
 )

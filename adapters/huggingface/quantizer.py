@@ -17,7 +17,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from embshare.adapters.huggingface.dressing import dress, names_of, tie, undress
 from embshare.adapters.huggingface.entry import METHOD, parse
 from embshare.adapters.huggingface.files import check_files
-from embshare.adapters.huggingface.refit import naming, readers_kept, refit
+from embshare.refit import naming, readers_kept, refit
 from embshare.errors import CheckpointError, EmbshareError
 from embshare.sharing import share_from_embedding
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from embshare.adapters.huggingface.entry import Entry
 from embshare.adapters.huggingface.gains import as_tensors
-from embshare.adapters.huggingface.refit import only
+from embshare.refit import only
 from embshare.aliases import aliases_of
 from embshare.errors import CheckpointError
 from embshare.layers import SharedLayer

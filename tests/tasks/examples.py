@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,46 @@ def _pretraining(folder: Path) -> dict[str, Any]:
     }
 
 
+TINY: Mapping[str, object] = {"vocabulary_size": 300, "width": 16, "heads": 2, "layers": 1}
+COLOURS = ("red", "blue", "green", "grey", "black", "white")
+
+
+def _glue(folder: Path) -> dict[str, Any]:
+    """Pairs of colours that are the same, or not."""
+    for split, rows in (("train", 60), ("dev", 12), ("test", 6)):
+        lines = ["index\tsentence1\tsentence2" + ("" if split == "test" else "\tlabel")]
+        for index in range(rows):
+            one, other = COLOURS[index % 6], COLOURS[(index + index % 2) % 6]
+            label = ("entailment", "not_entailment")[index % 2]
+            tail = "" if split == "test" else f"\t{label}"
+            lines.append(f"{index}\tThe {one} dog .\tA dog that is {other} .{tail}")
+        (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+    training = {"steps": 8, "batch_size": 4, "save_every": 2}
+    return {**TINY, "name": "rte", "data": str(folder), "training": training}
+
+
+def _squad(folder: Path) -> dict[str, Any]:
+    """Whose colour is asked for; of some the passage does not tell."""
+    for side, count in (("train", 12), ("dev", 4)):
+        paragraphs = []
+        for index in range(count):
+            one, other = COLOURS[index % 6], COLOURS[(index + 1) % 6]
+            context = f"Anna is {one} . Tom is {other} ."
+            found = {"text": other, "answer_start": context.rindex(other)}
+            asked = [
+                {"id": f"{index}a", "question": "What is Tom ?", "answers": [found]},
+                {"id": f"{index}b", "question": "What is Eve ?", "is_impossible": True},
+            ]
+            paragraphs.append({"context": context, "qas": asked})
+        tree = {"version": "v2.0", "data": [{"title": "colours", "paragraphs": paragraphs}]}
+        (folder / f"{side}-v2.0.json").write_text(json.dumps(tree))
+    training = {"steps": 8, "batch_size": 4, "save_every": 2}
+    return {**TINY, "version": "2.0", "data": str(folder), "training": training}
+
+
 EXAMPLES: Mapping[str, Example] = {
     "language_modelling": Example(_language_modelling, lambda _: ["the quick", ""]),
     "pretraining": Example(_pretraining, lambda _: ["the quick [MASK] fox", ""]),
+    "glue": Example(_glue, lambda _: ["The red dog .\tA red dog .", "A cat .\tNo cat ."]),
+    "squad": Example(_squad, lambda _: ["What is Tom ?\tTom is red ."]),
 }

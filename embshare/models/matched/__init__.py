@@ -15,6 +15,7 @@ from embshare.models.matched.embedding import hidden_parameters
 from embshare.models.matched.language_model import MatchedLanguageModel
 from embshare.models.matched.masked_language_model import MatchedMaskedLanguageModel
 from embshare.models.matched.seq2seq import MatchedSeq2Seq, Memory
+from embshare.models.matched.spans import MatchedSpans
 
 __all__ = [
     "ARCHITECTURES",
@@ -27,6 +28,7 @@ __all__ = [
     "MatchedLanguageModel",
     "MatchedMaskedLanguageModel",
     "MatchedSeq2Seq",
+    "MatchedSpans",
     "Memory",
     "hidden_parameters",
     "reorder_state",

@@ -1,9 +1,12 @@
 """A classifier, or a regression, of the matched family."""
 
+# Axis letters: B batch, T positions, D width.
+
 from __future__ import annotations
 
 from typing import NotRequired, TypedDict, final
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
@@ -25,15 +28,26 @@ class ClassifierOutput(TypedDict):
 
 @final
 class MatchedClassifier(nn.Module):
-    """Encodes a sequence in both directions, averages its positions, and classifies that."""
+    """Encodes a sequence in both directions, averages its positions, and classifies that.
 
-    def __init__(self, config: MatchedConfig) -> None:
+    Args:
+        config: Architecture, sizes and labels.
+        pairs: A row is two sentences. They are read as one sequence and averaged apart, as ``u``
+            and ``v``, and ``[u; v; |u - v|; u v]`` is classified: what an average of both would
+            lose, and what lets a convolution, which sees some positions only, compare them.
+
+    Source:
+        Conneau et al. 2017, figure 1; Wang et al. 2018, GLUE, section 5, for its baselines.
+    """
+
+    def __init__(self, config: MatchedConfig, *, pairs: bool = False) -> None:
         super().__init__()
         self.settings = config  # not `config`: the transformers Trainer writes to that
+        self.pairs = pairs
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.dropout = nn.Dropout(config.dropout)
         self.backbone = Backbone(config, causal=False)
-        self.classifier = nn.Linear(config.width, config.labels)
+        self.classifier = nn.Linear(config.width * (4 if pairs else 1), config.labels)
         initialise_(self)
 
     def forward(
@@ -41,6 +55,7 @@ class MatchedClassifier(nn.Module):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
     ) -> ClassifierOutput:
         """Classify each row.
 
@@ -49,16 +64,30 @@ class MatchedClassifier(nn.Module):
             attention_mask: ``[B, T]``, true at real symbols, which stand on the left; ``None``
                 is wherever ``input_ids`` is not the padding symbol.
             labels: ``[B]``, classes as integers, or numbers where ``config.labels == 1``.
+            token_type_ids: ``[B, T]``, 1 in the second sentence and 0 in the first; read where
+                ``pairs``, and nowhere else: no vector stands for them.
+        Raises:
+            ValueError: ``pairs``, and no ``token_type_ids``.
         """
         mask = (
             input_ids.ne(self.settings.pad_token_id) if attention_mask is None else attention_mask
         )
         hidden, _ = self.backbone(self.dropout(embed(self.embedding, input_ids)), mask)
-        logits = self.classifier(self.dropout(mean_of_real(hidden, mask)))
+        features = self._features(hidden, mask, token_type_ids)
+        logits = self.classifier(self.dropout(features))
         output: ClassifierOutput = {"logits": logits}
         if labels is not None:
             output["loss"] = self._loss(logits, labels)
         return output
+
+    def _features(self, hidden: Tensor, mask: Tensor, kinds: Tensor | None) -> Tensor:
+        if not self.pairs:
+            return mean_of_real(hidden, mask)
+        if kinds is None:
+            raise ValueError("this model compares two sentences: give `token_type_ids`.")
+        u = mean_of_real(hidden, mask.bool() & kinds.eq(0))
+        v = mean_of_real(hidden, mask.bool() & kinds.eq(1))
+        return torch.cat((u, v, (u - v).abs(), u * v), dim=-1)
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         if self.settings.labels == 1:

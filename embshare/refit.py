@@ -1,7 +1,8 @@
 """A plan of one class of a family for another: pre-trained with one head, trained with the next.
 
 transformers loads the weights of a `BertForMaskedLM` into a `BertForSequenceClassification`: what
-both have is taken, what only the new one has starts at random. A plan is carried over likewise.
+both have is taken, what only the new one has starts at random. A plan is carried over likewise,
+for models of transformers when their folders are read, and by `embshare.transfer` for any other.
 """
 
 from __future__ import annotations

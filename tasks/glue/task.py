@@ -1,0 +1,202 @@
+"""The GLUE tasks: data read, models built, trained, scored, and predictions written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, final
+
+from torch import nn
+
+from embshare.models.matched import ARCHITECTURES
+from embshare.tasks.glue.config import GlueConfig
+from embshare.tasks.glue.grammar import built_in
+from embshare.tasks.glue.metrics import score
+from embshare.tasks.glue.processor import GlueProcessor
+from embshare.tasks.glue.reading import Data, Example, read_folder, read_hub
+from embshare.tasks.glue.table import TASKS, GlueTask, Part
+from embshare.tasks.packages import check_packages
+from embshare.tasks.settings import TrainSettings
+from embshare.tasks.task import Feed, Metric
+from embshare.tasks.text.pretrained import Sizes
+from embshare.tasks.text.rows import make_feed
+from embshare.tasks.text.starting import Start
+
+__all__ = ["Glue", "PreparedGlue"]
+
+SAMPLES: Final = 200
+"""Rows of the development side that a person can look at."""
+
+
+@final
+@dataclass(frozen=True)
+class Glue:
+    """One of the nine tasks, before its data are read."""
+
+    config: GlueConfig = field(default_factory=GlueConfig)
+
+    def prepare(self, processor: GlueProcessor | None = None) -> PreparedGlue:
+        """Read and check all files, and learn the vocabulary if none is given.
+
+        Raises:
+            BadFileError: a file is missing, empty, not UTF-8, or has a line that is not as it must
+                be; with file and line.
+            SetNotFoundError: the hub has no such set, or it is not as it must be.
+            TokenizerError: there is no such tokenizer.
+            PretrainedRunError: `init_from` is no run that models can start from.
+            MatchedConfigError: no model has these sizes.
+            MissingPackageError: what the metrics need is not installed.
+        """
+        check_packages(("sklearn", "scipy"), extra="glue")
+        data = self._data()
+        if processor is None:
+            processor = GlueProcessor(self.config, self._start(data))
+        else:
+            processor = GlueProcessor(self.config, processor.start)
+        for architecture in ARCHITECTURES:
+            processor.model_config(architecture)
+        return PreparedGlue(self.config, data, processor)
+
+    def load_processor(self, folder: Path) -> GlueProcessor:
+        """The vocabulary and sizes of a model that is there already.
+
+        Raises:
+            TokenizerError: the vocabulary cannot be read.
+            PretrainedRunError: the sizes cannot be read.
+        """
+        return GlueProcessor(self.config, Start.load(folder))
+
+    def _data(self) -> Data:
+        config, task = self.config, TASKS[self.config.name]
+        if config.hub is not None:
+            return read_hub(task, config.hub)
+        if config.data is not None:
+            return read_folder(task, config.data, skip_bad_rows=config.skip_bad_rows)
+        return built_in(config.name)
+
+    def _start(self, data: Data) -> Start:
+        config = self.config
+        return Start.make(
+            sizes=Sizes(**{name: getattr(config, name) for name in Sizes.model_fields}),
+            tokenizer=config.tokenizer,
+            init_from=config.init_from,
+            texts=(text for row in data.train for text in row.texts),
+            vocabulary_size=config.vocabulary_size,
+        )
+
+
+@final
+@dataclass(frozen=True)
+class PreparedGlue:
+    """One of the nine tasks with its data at hand."""
+
+    config: GlueConfig
+    data: Data
+    processor: GlueProcessor
+
+    @property
+    def task(self) -> GlueTask:
+        """The row of the table."""
+        return TASKS[self.config.name]
+
+    @property
+    def metric(self) -> Metric:
+        """The task's own, on the development side: test labels are not published."""
+        task = self.task
+        return Metric(name=task.compare, label=task.label_of_metric, better="higher")
+
+    @property
+    def training(self) -> TrainSettings:
+        """How long and how fast one model is trained."""
+        return self.config.training
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The training side as symbols, with labels."""
+        encoded = self.processor.encode([row.texts for row in self.data.train])
+        for row, example in zip(encoded, self.data.train, strict=True):
+            assert example.label is not None, "the training side has labels"
+            row["labels"] = self.processor.target(example.label)
+        return encoded
+
+    def describe(self) -> Mapping[str, object]:
+        """Source, fingerprint, and numbers of rows and symbols."""
+        sides = {"train": self.data.train}
+        sides |= {part.stems[0]: rows for part, rows in self.data.dev.items()}
+        return {
+            "task": self.task.folder,
+            "data": self.data.name,
+            "fingerprint": fingerprint([row for rows in sides.values() for row in rows]),
+            "vocabulary": len(self.processor.start.tokenizer),
+            "rows": {name: len(rows) for name, rows in sides.items()},
+            "skipped": self.data.skipped,
+            "symbols": sum(len(row["input_ids"]) for row in self.rows),
+        }
+
+    def feed(self) -> Feed:
+        """The training side, rows of about one length together."""
+        from accelerate import PartialState  # type: ignore[import-untyped]
+
+        return make_feed(
+            self.rows,
+            self.processor.start.tokenizer.pad,
+            batch_size=self.training.batch_size,
+            processes=PartialState().num_processes,
+        )
+
+    def evaluate(self, model: nn.Module, *, folder: Path) -> Mapping[str, float]:
+        """Metrics of the development side; of MNLI's other one with ``mismatched_`` before them.
+
+        Predictions for the test side, where there is one, are written as the GLUE server takes
+        them, and some of the development side's as ``samples.json``.
+        """
+        metrics: dict[str, float] = {}
+        for part, rows in self.data.dev.items():
+            guesses = self._decide(model, rows)
+            labels = [row.label for row in rows if row.label is not None]
+            found = score(self.task, guesses, labels)
+            metrics |= {f"{part.prefix}{name}": value for name, value in found.items()}
+            if not part.prefix:
+                self._write_samples(folder, rows, guesses)
+        for part, rows in self.data.test.items():
+            self._submit(folder, part, rows, self._decide(model, rows))
+        return metrics
+
+    def _decide(self, model: nn.Module, rows: Sequence[Example]) -> list[float]:
+        return self.processor.decide(model, self.processor.encode([row.texts for row in rows]))
+
+    def _submit(
+        self, folder: Path, part: Part, rows: Sequence[Example], guesses: Sequence[float]
+    ) -> None:
+        assert part.submission is not None, "the table names one for each test file"
+        lines = ["index\tprediction"]
+        for row, guess in zip(rows, guesses, strict=True):
+            lines.append(f"{row.index}\t{self.processor.write(guess)}")
+        (folder / part.submission).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def _write_samples(
+        self, folder: Path, rows: Sequence[Example], guesses: Sequence[float]
+    ) -> None:
+        write = self.processor.write
+        samples = [
+            {
+                "source": "\n".join(row.texts),
+                "reference": write(row.label or 0),
+                "prediction": write(guess),
+            }
+            for row, guess in zip(rows[:SAMPLES], guesses, strict=False)
+        ]
+        text = json.dumps(samples, indent=1, ensure_ascii=False)
+        (folder / "samples.json").write_text(text + "\n", encoding="utf-8")
+
+
+def fingerprint(rows: Sequence[Example]) -> str:
+    """The start of a SHA-256 over all sentences and labels, to tell data of one name apart."""
+    found = sha256()
+    for row in rows:
+        found.update("\t".join((*row.texts, str(row.label), "\n")).encode())
+    return found.hexdigest()[:16]

@@ -1,0 +1,201 @@
+"""SQuAD's JSON, or a set of the hub, as questions; every fault with its place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from embshare.tasks.text.errors import BadFileError, BadLineError, SetNotFoundError
+from embshare.tasks.text.files import read_text
+
+__all__ = ["Question", "SquadData", "read_folder", "read_hub"]
+
+TRAIN: Final = ("train-v{version}.json", "train.json")
+DEV: Final = ("dev-v{version}.json", "dev.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A question, its passage, and what people answered."""
+
+    id: str
+    question: str
+    passage: str
+    answers: tuple[str, ...]
+    """None where the passage has no answer."""
+    start: int | None = None
+    """The first character of the first answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SquadData:
+    """Both sides."""
+
+    name: str
+    """Where they came from, for a report."""
+    train: tuple[Question, ...]
+    dev: tuple[Question, ...]
+
+
+class _FaultError(Exception):
+    """A place in a file, what is needed there, and what is found."""
+
+    def __init__(self, place: str, needs: str, finding: str) -> None:
+        self.place, self.needs, self.finding = place, needs, finding
+
+
+def read_folder(folder: Path, version: str) -> SquadData:
+    """Read ``train-v{version}.json`` and ``dev-v{version}.json``.
+
+    Raises:
+        BadFileError: one is missing, no JSON, not of SQuAD's layout, or has no questions; or an
+            answer does not stand where it should.
+    """
+    paths = {side: _find(folder, side, version) for side in (TRAIN, DEV)}
+    train, dev = (_read(paths[side], version) for side in (TRAIN, DEV))
+    return SquadData(name=str(folder), train=train, dev=dev)
+
+
+def _find(folder: Path, names: tuple[str, ...], version: str) -> Path:
+    wanted = [name.format(version=version) for name in names]
+    for name in wanted:
+        if (folder / name).is_file():
+            return folder / name
+    if folder.is_dir():
+        found = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+        has = f"holds {found}"
+    else:
+        has = "is not there"
+    raise BadFileError(
+        path=folder,
+        needs=f"be a folder with {' or '.join(wanted)}",
+        finding=has,
+        way_out="Name the folder that the files of SQuAD are in, and their `version`.",
+    )
+
+
+def _read(path: Path, version: str) -> tuple[Question, ...]:
+    try:
+        tree = json.loads(read_text(path))
+    except ValueError as error:
+        if not isinstance(error, json.JSONDecodeError):
+            raise
+        raise BadLineError(
+            path=path,
+            line=error.lineno,
+            needs="be JSON",
+            finding=f"is not ({error.msg} at column {error.colno:,})",
+            way_out="Fetch the file again.",
+        ) from error
+    try:
+        found = tuple(_questions(tree, version))
+        if not found:
+            raise _FaultError("data", "hold questions", "has none")
+    except _FaultError as fault:
+        raise BadFileError(
+            path=path,
+            needs=f"be of SQuAD's layout: `{fault.place}` must {fault.needs}",
+            finding=fault.finding,
+            way_out=f"Fetch the file of SQuAD {version}, or mend this one.",
+        ) from None
+    return found
+
+
+def _questions(tree: object, version: str) -> Iterator[Question]:
+    for number, article in enumerate(_list(tree, "", "data")):
+        place = f"data[{number}]"
+        for index, paragraph in enumerate(_list(article, place, "paragraphs")):
+            inside = f"{place}.paragraphs[{index}]"
+            passage = _text(paragraph, inside, "context")
+            for item, entry in enumerate(_list(paragraph, inside, "qas")):
+                yield _question(entry, f"{inside}.qas[{item}]", passage, version)
+
+
+def _question(entry: object, place: str, passage: str, version: str) -> Question:
+    texts, start = [], None
+    impossible = isinstance(entry, Mapping) and bool(entry.get("is_impossible"))
+    for index, answer in enumerate([] if impossible else _list(entry, place, "answers")):
+        here = f"{place}.answers[{index}]"
+        texts.append(_text(answer, here, "text"))
+        first = _start(answer, here, texts[-1], passage)
+        start = first if start is None else start
+    if not texts and version == "1.1":
+        raise _FaultError(
+            f"{place}.answers", "hold an answer", "has none (it may be of version 2.0)"
+        )
+    return Question(
+        id=_text(entry, place, "id"),
+        question=_text(entry, place, "question"),
+        passage=passage,
+        answers=tuple(texts),
+        start=start,
+    )
+
+
+def _start(answer: object, place: str, text: str, passage: str) -> int:
+    start = answer.get("answer_start") if isinstance(answer, Mapping) else None
+    if not isinstance(start, int):
+        raise _FaultError(f"{place}.answer_start", "be a whole number", f"is {start!r:.40}")
+    if not text or passage[start : start + len(text)] != text or start < 0:
+        there = passage[max(start, 0) : max(start, 0) + len(text)]
+        needs = f"stand in the passage at {start:,}"
+        raise _FaultError(
+            f"{place}.text", needs, f"is {text!r:.40}, and {there!r:.40} stands there"
+        )
+    return start
+
+
+def _list(tree: object, place: str, name: str) -> list[Any]:
+    found = tree.get(name) if isinstance(tree, Mapping) else None
+    if not isinstance(found, list):
+        where = f"{place}.{name}".lstrip(".")
+        raise _FaultError(where, "be a list", "is missing" if found is None else "is none")
+    return found
+
+
+def _text(tree: object, place: str, name: str) -> str:
+    found = tree.get(name) if isinstance(tree, Mapping) else None
+    if not isinstance(found, str):
+        has = "is missing" if found is None else f"is {found!r:.40}"
+        raise _FaultError(f"{place}.{name}", "be a string", has)
+    return found
+
+
+def read_hub(name: str) -> SquadData:
+    """Load SQuAD with the package ``datasets``.
+
+    Args:
+        name: of the set on the hub, or a folder with such a set.
+    Raises:
+        SetNotFoundError: there is none, or its columns are others.
+    """
+    from datasets import load_dataset  # type: ignore[import-untyped]
+
+    sides = []
+    for split in ("train", "validation"):
+        try:
+            rows = load_dataset(name, split=split)
+        except Exception as error:  # its errors have no class in common
+            first = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            finding = f"{split} cannot be had ({first})"
+            raise SetNotFoundError(name=name, finding=finding) from error
+        missing = sorted({"id", "question", "context", "answers"} - set(rows.column_names))
+        if missing:
+            finding = f"{split} has no column `{missing[0]}`"
+            raise SetNotFoundError(name=name, finding=finding)
+        sides.append(tuple(map(_of_hub, rows)))
+    return SquadData(name=name, train=sides[0], dev=sides[1])
+
+
+def _of_hub(row: Mapping[str, Any]) -> Question:
+    texts, starts = row["answers"]["text"], row["answers"]["answer_start"]
+    return Question(
+        id=row["id"],
+        question=row["question"],
+        passage=row["context"],
+        answers=tuple(texts),
+        start=starts[0] if texts else None,
+    )

@@ -1,0 +1,179 @@
+"""SQuAD as a task: data read, models built, trained, scored, and predictions written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, final
+
+from torch import nn
+
+from embshare.models.matched import ARCHITECTURES
+from embshare.tasks.settings import TrainSettings
+from embshare.tasks.squad.answers import Answers
+from embshare.tasks.squad.config import SquadConfig
+from embshare.tasks.squad.grammar import built_in
+from embshare.tasks.squad.metrics import score
+from embshare.tasks.squad.processor import SquadProcessor, training_rows
+from embshare.tasks.squad.reading import SquadData, read_folder, read_hub
+from embshare.tasks.task import Feed, Metric
+from embshare.tasks.text.pretrained import Sizes
+from embshare.tasks.text.rows import make_feed
+from embshare.tasks.text.starting import Start
+
+__all__ = ["PreparedSquad", "Squad"]
+
+SAMPLES: Final = 200
+"""Questions of the development side that a person can look at."""
+
+
+@final
+@dataclass(frozen=True)
+class Squad:
+    """The task before its data are read."""
+
+    config: SquadConfig = field(default_factory=SquadConfig)
+
+    def prepare(self, processor: SquadProcessor | None = None) -> PreparedSquad:
+        """Read and check both files, and learn the vocabulary if none is given.
+
+        Raises:
+            BadFileError: a file is missing, no JSON, or not as it must be; with its place.
+            SetNotFoundError: the hub has no such set, or it is not as it must be.
+            TokenizerError: there is no such tokenizer.
+            PretrainedRunError: `init_from` is no run that models can start from.
+            MatchedConfigError: no model has these sizes.
+        """
+        data = self._data()
+        start = self._start(data) if processor is None else processor.start
+        made = SquadProcessor(self.config, start)
+        for architecture in ARCHITECTURES:
+            made.model_config(architecture)
+        return PreparedSquad(self.config, data, made)
+
+    def load_processor(self, folder: Path) -> SquadProcessor:
+        """The vocabulary and sizes of a model that is there already.
+
+        Raises:
+            TokenizerError: the vocabulary cannot be read.
+            PretrainedRunError: the sizes cannot be read.
+        """
+        return SquadProcessor(self.config, Start.load(folder))
+
+    def _data(self) -> SquadData:
+        if self.config.hub is not None:
+            return read_hub(self.config.hub)
+        if self.config.data is not None:
+            return read_folder(self.config.data, self.config.version)
+        return built_in(self.config.version)
+
+    def _start(self, data: SquadData) -> Start:
+        config = self.config
+        passages = dict.fromkeys(question.passage for question in data.train)
+        return Start.make(
+            sizes=Sizes(**{name: getattr(config, name) for name in Sizes.model_fields}),
+            tokenizer=config.tokenizer,
+            init_from=config.init_from,
+            texts=[*passages, *(question.question for question in data.train)],
+            vocabulary_size=config.vocabulary_size,
+        )
+
+
+@final
+@dataclass(frozen=True)
+class PreparedSquad:
+    """The task with its data at hand."""
+
+    config: SquadConfig
+    data: SquadData
+    processor: SquadProcessor
+
+    @property
+    def metric(self) -> Metric:
+        """F1 of the development side."""
+        return Metric(name="f1", label="F1 of answers (%)", better="higher")
+
+    @property
+    def training(self) -> TrainSettings:
+        """How long and how fast one model is trained."""
+        return self.config.training
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The training side as windows of symbols, with the places of answers."""
+        return training_rows(self.processor, self.data.train)
+
+    def describe(self) -> Mapping[str, object]:
+        """Source, fingerprint, and numbers of questions, windows and symbols."""
+        sides = {"train": self.data.train, "dev": self.data.dev}
+        digest = sha256()
+        for question in (*self.data.train, *self.data.dev):
+            parts = (question.question, question.passage, *question.answers, "")
+            digest.update("\t".join(parts).encode())
+        return {
+            "task": f"SQuAD {self.config.version}",
+            "data": self.data.name,
+            "fingerprint": digest.hexdigest()[:16],
+            "vocabulary": len(self.processor.start.tokenizer),
+            "questions": {name: len(questions) for name, questions in sides.items()},
+            "windows": len(self.rows),
+            "symbols": sum(len(row["input_ids"]) for row in self.rows),
+        }
+
+    def feed(self) -> Feed:
+        """The training side, windows of about one length together."""
+        from accelerate import PartialState  # type: ignore[import-untyped]
+
+        return make_feed(
+            self.rows,
+            self.processor.start.tokenizer.pad,
+            batch_size=self.training.batch_size,
+            processes=PartialState().num_processes,
+        )
+
+    def evaluate(self, model: nn.Module, *, folder: Path) -> Mapping[str, float]:
+        """Exact match and F1; for 2.0 also of both kinds of questions, and with best thresholds.
+
+        Writes ``predictions.json`` as the official script takes it, ``nbest_predictions.json``,
+        for 2.0 ``null_odds.json``, and ``samples.json``.
+        """
+        questions = self.data.dev
+        found = dict(
+            zip(
+                (question.id for question in questions),
+                self.processor.answer(model, questions),
+                strict=True,
+            )
+        )
+        texts = {name: answers.text(self.processor.threshold) for name, answers in found.items()}
+        odds = {name: answers.null_odds for name, answers in found.items()}
+        _write(folder / "predictions.json", texts)
+        _write(folder / "nbest_predictions.json", {n: _listed(a) for n, a in found.items()})
+        samples = [
+            {
+                "source": f"{question.question}\n{question.passage}",
+                "reference": " | ".join(dict.fromkeys(question.answers)),
+                "prediction": texts[question.id],
+            }
+            for question in questions[:SAMPLES]
+        ]
+        _write(folder / "samples.json", samples)
+        if not self.config.unanswerable:
+            return score(questions, texts)
+        _write(folder / "null_odds.json", odds)
+        return score(questions, texts, odds)
+
+
+def _listed(answers: Answers) -> list[dict[str, str | float]]:
+    return [
+        {"text": candidate.text, "probability": probability, "score": candidate.score}
+        for candidate, probability in zip(answers.candidates, answers.probabilities(), strict=True)
+    ]
+
+
+def _write(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

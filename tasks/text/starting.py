@@ -1,0 +1,124 @@
+"""What models of a task start from: nothing, a tokenizer, or a run that was trained before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, final
+
+from torch import nn
+
+from embshare.models.matched import Architecture, MatchedConfig
+from embshare.tasks.building import ModelNotForTaskError, build_model
+from embshare.tasks.text.pretrained import PretrainedRun, Sizes
+from embshare.tasks.text.tokenizer import TextTokenizer
+
+__all__ = ["Start"]
+
+
+@final
+@dataclass(frozen=True)
+class Start:
+    """A vocabulary, the sizes of the matched models, and trained weights if there are any."""
+
+    tokenizer: TextTokenizer
+    sizes: Sizes
+    run: PretrainedRun | None = None
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        sizes: Sizes,
+        tokenizer: str | None,
+        init_from: Path | None,
+        texts: Iterable[str],
+        vocabulary_size: int,
+    ) -> Self:
+        """As settings ask for.
+
+        Args:
+            sizes: where no run decides them.
+            tokenizer: by folder or name; ``None`` takes the run's, or learns one.
+            init_from: the run.
+            texts: the training side.
+            vocabulary_size: of a vocabulary that is learned.
+        Raises:
+            PretrainedRunError: `init_from` is no run that models can start from.
+            TokenizerError: there is no such tokenizer.
+        """
+        if init_from is not None:
+            run = PretrainedRun.read(init_from)
+            return cls(TextTokenizer.of(tokenizer or run.tokenizer), run.sizes or sizes, run)
+        if tokenizer is not None:
+            return cls(TextTokenizer.of(tokenizer), sizes)
+        return cls(TextTokenizer.learn(texts, vocabulary_size), sizes)
+
+    def save(self, folder: Path) -> None:
+        """Write what `load` needs: the vocabulary and the sizes, no weights."""
+        self.tokenizer.save(folder)
+        self.sizes.save(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read back what `save` wrote.
+
+        Raises:
+            TokenizerError: the vocabulary cannot be read.
+            PretrainedRunError: the sizes cannot be read.
+        """
+        return cls(TextTokenizer.of(str(folder)), Sizes.load(folder))
+
+    def model_config(
+        self, architecture: Architecture, *, dropout: float, labels: int = 2
+    ) -> MatchedConfig:
+        """The model of one architecture; all have the same table, width and budget."""
+        return MatchedConfig(
+            architecture=architecture,
+            vocab_size=len(self.tokenizer),
+            width=self.sizes.width,
+            layers=self.sizes.layers,
+            heads=self.sizes.heads,
+            kernel_size=self.sizes.kernel_size,
+            dropout=dropout,
+            labels=labels,
+            pad_token_id=self.tokenizer.pad,
+            bos_token_id=self.tokenizer.start,
+        )
+
+    def build(
+        self,
+        model: str,
+        *,
+        seed: int,
+        matched: Callable[[Architecture], nn.Module],
+        auto: str,
+        changes: Mapping[str, object],
+    ) -> nn.Module:
+        """A new model, one that goes on from the run, or a saved one; see `build_model`.
+
+        Raises:
+            ModelNotForTaskError: there is no such model, or it is not the one of the run.
+            EmbshareError: the run's weights cannot be read.
+        """
+        if self.run is not None and model != self.run.model:
+            raise ModelNotForTaskError(
+                model=model,
+                finding=f"the run in {self.run.root} trained `{self.run.model}`",
+                way_out="Name that model, or leave `init_from` out.",
+            )
+        trained = self.run is not None and self.run.sizes is None
+        name = str(self.run.weights) if self.run is not None and trained else model
+        made = build_model(
+            name,
+            seed=seed,
+            matched=matched,
+            auto=auto,
+            vocab_size=len(self.tokenizer),
+            changes=changes,
+            symbols={"pad_token_id": self.tokenizer.pad},
+        )
+        if self.run is not None and not trained:
+            self.run.fill(made)
+        return made
