@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
@@ -20,6 +22,7 @@ __all__ = ["SYSTEMS", "ModelNotForTaskError", "build_model", "has_weights", "is_
 Place: TypeAlias = tuple[str, str, tuple[str, ...]]
 SYSTEMS: Final[Mapping[str, Place]] = MappingProxyType(
     {
+        "bert-base": ("transformers", "BertConfig", ()),  # its defaults are those of the paper
         "sharebert-small": ("embshare.models.sharebert.presets", "small", ()),
         "sharebert-base": ("embshare.models.sharebert.presets", "base", ()),
         "sharebert-large": ("embshare.models.sharebert.presets", "large", ()),
@@ -37,6 +40,15 @@ SYSTEMS: Final[Mapping[str, Place]] = MappingProxyType(
     }
 )
 """NAME of ``embshare:NAME`` -> module, function and arguments that give its configuration."""
+
+FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "sharebert": "embshare.models.sharebert",
+        "elc_bert": "embshare.models.elc_bert",
+        "embshare-convbert": "embshare.models.convbert",
+    }
+)
+"""Model type of a ``config.json`` -> package whose import makes it known to transformers."""
 
 
 class ModelNotForTaskError(EmbshareError, ValueError):
@@ -107,6 +119,7 @@ def _of_transformers(model: str, auto: str, new: dict[str, Any], changes: dict[s
             config.update(new)
             return kind.from_config(config)
         folder = Path(model)
+        _introduce(folder)
         if folder.is_dir() and not has_weights(folder):
             config = transformers.AutoConfig.from_pretrained(model)
             config.update(new)
@@ -125,6 +138,14 @@ def _of_transformers(model: str, auto: str, new: dict[str, Any], changes: dict[s
 
 def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__).rstrip(". ")
+
+
+def _introduce(folder: Path) -> None:
+    """Import the family of a folder's model, if it is one of ours."""
+    with suppress(OSError, ValueError, AttributeError):
+        fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if (package := FAMILIES.get(fields.get("model_type"))) is not None:
+            import_module(package)
 
 
 def _system(model: str) -> Any:

@@ -65,5 +65,11 @@ TASKS: Final[Mapping[str, TaskEntry]] = MappingProxyType(
             "Find the answer to a question in a passage: SQuAD 1.1 and 2.0, by F1 and exact match.",
             compared=False,
         ),
+        "pretraining": TaskEntry(
+            "pretraining",
+            "Pretraining",
+            "Predict hidden words of a text from both sides; scored by their perplexity.",
+            compared=False,
+        ),
     }
 )

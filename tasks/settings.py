@@ -13,13 +13,14 @@ from pydantic import (
 
 from embshare._value import Value
 
-__all__ = ["Schedule", "TrainSettings"]
+__all__ = ["Optimizer", "Schedule", "TrainSettings"]
 
+Optimizer = Literal["adamw", "lamb"]
 Schedule = Literal["cosine", "linear", "inverse_sqrt", "constant"]
 
 
 class TrainSettings(Value):
-    """AdamW with a linear warm-up, then a schedule.
+    """An optimizer with a linear warm-up, then a schedule.
 
     Raises:
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
@@ -44,15 +45,23 @@ class TrainSettings(Value):
     schedule: Schedule = "cosine"
     """From the end of the warm-up on: down to zero as a cosine or a line, with the inverse square
     root of the steps, or not at all."""
+    floor: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """What a cosine or a line comes down to, as a part of `learning_rate`."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Part of the steps in which the learning rate rises."""
+    optimizer: Optimizer = "adamw"
+    """``lamb``, for very large batches, scales each matrix's step by the matrix's own size."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Of matrices; biases, norms and gains have none."""
+    table_decay: Annotated[float, Field(ge=0)] = 1.0
+    """Weight decay of embedding tables, as a multiple of `weight_decay`."""
     betas: tuple[
         Annotated[float, Field(ge=0, lt=1)],
         Annotated[float, Field(ge=0, lt=1)],
     ] = (0.9, 0.999)
-    """Of AdamW's two running means."""
+    """Of the optimizer's two running means."""
+    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    """Keeps the optimizer's steps finite where gradients have been zero."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradients are scaled down to this norm where theirs is larger."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -72,6 +81,11 @@ class TrainSettings(Value):
     def _no_contradiction(self) -> TrainSettings:
         if self.epochs is not None and "steps" in self.model_fields_set:
             raise ValueError("`steps` and `epochs` exclude each other: leave one out")
+        if self.floor > 0 and self.schedule not in ("cosine", "linear"):
+            raise ValueError(
+                f"`floor` must be 0 where `schedule` is {self.schedule!r}, which has none of its "
+                "own: leave it out, or choose cosine or linear"
+            )
         return self
 
     @model_serializer(mode="wrap")

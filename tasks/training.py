@@ -33,6 +33,7 @@ from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 import embshare
+from embshare.tasks.optimizing import make_lamb, schedule_with_floor
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Feed, OnStep, Training
 
@@ -60,12 +61,21 @@ class SharingTrainer(Trainer):
     Args:
         hidden_lr: as in `embshare.parameter_groups`.
         feed: where batches are not a fixed number of rows, what makes them.
+        settings: for what ``TrainingArguments`` have no word for; ``None`` is their defaults.
         given: to ``Trainer``.
     """
 
-    def __init__(self, *, hidden_lr: float, feed: Feed | None = None, **given: Any) -> None:
+    def __init__(
+        self,
+        *,
+        hidden_lr: float,
+        feed: Feed | None = None,
+        settings: TrainSettings | None = None,
+        **given: Any,
+    ) -> None:
         super().__init__(**given)
         self._hidden_lr = hidden_lr
+        self._settings = TrainSettings() if settings is None else settings
         self._batches = None if feed is None else feed.batches
         self._objective = None if feed is None else feed.objective
         self._rate = None if feed is None else feed.rate
@@ -84,7 +94,7 @@ class SharingTrainer(Trainer):
         return (loss, {"loss": loss}) if return_outputs else loss
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW over `embshare.parameter_groups`, unless an optimizer was given."""
+        """Over `embshare.parameter_groups`, unless an optimizer was given."""
         if self.optimizer is None:
             owner = self.model if model is None else model
             assert owner is not None, "a Trainer without a model trains nothing"
@@ -94,14 +104,25 @@ class SharingTrainer(Trainer):
                 weight_decay=self.args.weight_decay,
                 hidden_lr=self._hidden_lr,
             )
-            kind, settings = self.get_optimizer_cls_and_kwargs(self.args)
-            self.optimizer = kind(groups, **settings)
+            for group in groups:
+                if group["name"] == "table":
+                    group["weight_decay"] *= self._settings.table_decay
+            if self._settings.optimizer == "lamb":
+                self.optimizer = make_lamb(groups, self._settings)
+            else:
+                kind, settings = self.get_optimizer_cls_and_kwargs(self.args)
+                self.optimizer = kind(groups, **settings)
         return self.optimizer
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> Any:
-        """As in transformers, times the rate of the feed, if it has one."""
+        """As in transformers, but for a floor in the settings, and times the rate of the feed."""
+        if self._settings.floor and self.lr_scheduler is None:
+            owner = self.optimizer if optimizer is None else optimizer
+            assert owner is not None, "the Trainer makes its optimizer first"
+            made = schedule_with_floor(owner, self._settings, steps=num_training_steps)
+            self.lr_scheduler, self._created_lr_scheduler = made, True
         scheduler: Any = super().create_scheduler(num_training_steps, optimizer)
         if (rate := self._rate) is not None:
             assert isinstance(scheduler, LambdaLR), "each schedule of the settings is one"
@@ -231,6 +252,7 @@ def make_arguments(
         weight_decay=settings.weight_decay,
         adam_beta1=settings.betas[0],
         adam_beta2=settings.betas[1],
+        adam_epsilon=settings.epsilon,
         max_grad_norm=settings.max_grad_norm,
         bf16=settings.precision == "bf16",
         fp16=settings.precision == "fp16",
@@ -288,6 +310,7 @@ def train(
         callbacks=[clock],
         hidden_lr=settings.hidden_lr,
         feed=feed,
+        settings=settings,
     )
     trainer.remove_callback(PrinterCallback)  # a library is silent
     last = get_last_checkpoint(str(folder)) if saving is not None and saving.resume else None

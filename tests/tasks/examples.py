@@ -41,6 +41,20 @@ def _language_modelling(folder: Path) -> dict[str, Any]:
     }
 
 
+def _pretraining(folder: Path) -> dict[str, Any]:
+    words = " ".join(f"word{index}" for index in range(300))
+    for split, times in (("train", 60), ("valid", 6)):
+        (folder / f"{split}.txt").write_text(SENTENCE * times + words + "\n")
+    return {
+        "data": str(folder),
+        "vocabulary_size": 360,
+        "width": 16,
+        "heads": 2,
+        "length": 12,
+        "training": {"steps": 8, "batch_size": 4, "save_every": 2},
+    }
+
+
 TINY: Mapping[str, object] = {"vocabulary_size": 300, "width": 16, "heads": 2, "layers": 1}
 COLOURS = ("red", "blue", "green", "grey", "black", "white")
 
@@ -102,6 +116,7 @@ EXAMPLES: Mapping[str, Example] = {
         _captioning, lambda folder: [str(path) for path in sorted((folder / "images").iterdir())]
     ),
     "language_modelling": Example(_language_modelling, lambda _: ["the quick", ""]),
+    "pretraining": Example(_pretraining, lambda _: ["the quick [MASK] fox", ""]),
     "glue": Example(_glue, lambda _: ["The red dog .\tA red dog .", "A cat .\tNo cat ."]),
     "squad": Example(_squad, lambda _: ["What is Tom ?\tTom is red ."]),
 }

@@ -13,6 +13,7 @@ from embshare.models.matched.config import (
 )
 from embshare.models.matched.embedding import hidden_parameters
 from embshare.models.matched.language_model import MatchedLanguageModel
+from embshare.models.matched.masked_language_model import MatchedMaskedLanguageModel
 from embshare.models.matched.seq2seq import MatchedSeq2Seq, Memory
 from embshare.models.matched.spans import MatchedSpans
 
@@ -25,6 +26,7 @@ __all__ = [
     "MatchedConfig",
     "MatchedConfigError",
     "MatchedLanguageModel",
+    "MatchedMaskedLanguageModel",
     "MatchedSeq2Seq",
     "MatchedSpans",
     "Memory",

@@ -1,0 +1,135 @@
+"""Vocabulary and models of the pretraining task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import nn
+
+import embshare
+from embshare.errors import EmbshareError
+from embshare.models.matched import Architecture, MatchedConfig, MatchedMaskedLanguageModel
+from embshare.tasks.building import ModelNotForTaskError, build_model, is_matched
+from embshare.tasks.pretraining.config import PretrainingConfig
+from embshare.tasks.pretraining.generator import as_masked_model, is_replacing
+from embshare.tasks.pretraining.sparse import labelled_logits, score_labelled_alone
+from embshare.tasks.pretraining.vocabulary import MaskedVocabulary
+
+__all__ = ["PretrainingProcessor"]
+
+
+@final
+@dataclass(frozen=True)
+class PretrainingProcessor:
+    """From text to symbols, and from settings to models.
+
+    What is saved is a tokenizer of transformers, for ``AutoTokenizer.from_pretrained``.
+    """
+
+    config: PretrainingConfig
+    vocabulary: MaskedVocabulary
+
+    def save(self, folder: Any) -> None:
+        """Write the tokenizer."""
+        self.vocabulary.save(folder)
+
+    def model_config(self, architecture: Architecture) -> MatchedConfig:
+        """The model of one architecture; all have the same table, head, width and budget."""
+        config, symbols = self.config, self.vocabulary.symbols
+        return MatchedConfig(
+            architecture=architecture,
+            vocab_size=len(self.vocabulary),
+            width=config.width,
+            layers=config.layers,
+            heads=config.heads,
+            kernel_size=config.kernel_size,
+            dropout=config.dropout,
+            pad_token_id=symbols["pad_token_id"],
+            bos_token_id=symbols["cls_token_id"],
+        )
+
+    def build(self, model: str, seed: int) -> nn.Module:
+        """A model of the objective: of hidden words, or ConvBERT with its generator.
+
+        Of transformers it is what ``AutoModelForMaskedLM`` reads. Its head scores labelled
+        positions alone in calls with labels, where it can.
+
+        Raises:
+            ModelNotForTaskError: there is no such model, it is of another kind, its table is too
+                small, or it cannot read rows of this length.
+        """
+        replacing = self.config.objective == "replaced"
+        if replacing and is_matched(model):
+            raise ModelNotForTaskError(
+                model=model,
+                finding="it has no generator that replaces words",
+                way_out="Choose objective='masked', or a ConvBERT.",
+            )
+        if not replacing and model.startswith("embshare:convbert"):
+            raise ModelNotForTaskError(
+                model=model,
+                finding="it finds replaced words",
+                way_out="Choose objective='replaced'.",
+            )
+        made = build_model(
+            model,
+            seed=seed,
+            matched=lambda name: MatchedMaskedLanguageModel(self.model_config(name)),
+            auto="AutoModelForPreTraining" if replacing else "AutoModelForMaskedLM",
+            vocab_size=len(self.vocabulary),
+            symbols=self.vocabulary.symbols,
+        )
+        if not is_matched(model):
+            self._prepare(model, made)
+        return made
+
+    def _prepare(self, name: str, model: Any) -> None:
+        if (self.config.objective == "replaced") != is_replacing(model):
+            raise ModelNotForTaskError(
+                model=name,
+                finding="it does not replace words itself",
+                way_out="Choose objective='masked', or a ConvBERT.",
+            )
+        self._read_a_row(name, model)
+        model.accepts_loss_kwargs = False  # its loss is the mean over one batch
+        if not is_replacing(model):
+            score_labelled_alone(model)
+
+    def _read_a_row(self, name: str, model: nn.Module) -> None:
+        """A row that is too long is found here, not in the first step, or the nine hundredth."""
+        length = self.config.late_length or self.config.length
+        ids = torch.full((1, length), int(self.vocabulary.ordinary[0]))
+        training = model.training
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                model.eval()(input_ids=ids)
+        except (EmbshareError, RuntimeError, IndexError, ValueError) as error:
+            lines = str(error).splitlines() or [type(error).__name__]
+            raise ModelNotForTaskError(
+                model=name,
+                finding=f"it does not read a row of {length} symbols ({lines[0].rstrip('. ')})",
+                way_out="Lower `length`, or build the model with more positions.",
+            ) from error
+        finally:
+            model.train(training)
+
+    @torch.inference_mode()
+    def predict(self, model: nn.Module, inputs: Iterable[str]) -> Iterator[str]:
+        """Each line with the likeliest symbol in the place of every ``[MASK]``."""
+        symbols, device = self.vocabulary.symbols, next(model.parameters()).device
+        masked = as_masked_model(model.eval())
+        for text in inputs:
+            (body,) = self.vocabulary.encode([text], specials=True)
+            body = body[: (self.config.late_length or self.config.length) - 2]
+            ids = torch.tensor([[symbols["cls_token_id"], *body, symbols["sep_token_id"]]])
+            hidden = ids == symbols["mask_token_id"]
+            if hidden.any():
+                labels = ids.masked_fill(~hidden, -100).to(device)
+                with embshare.cached(model):
+                    output: Any = masked(input_ids=ids.to(device), labels=labels)
+                best = labelled_logits(output["logits"], labels).argmax(dim=-1)
+                ids[hidden] = best.cpu()
+            yield self.vocabulary.decode(ids[0, 1:-1].tolist())

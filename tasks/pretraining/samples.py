@@ -1,0 +1,58 @@
+"""What a model makes of hidden symbols, for people to look at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from embshare.tasks.pretraining.collating import FixedMasks
+from embshare.tasks.pretraining.generator import as_masked_model
+from embshare.tasks.pretraining.processor import PretrainingProcessor
+from embshare.tasks.pretraining.rows import Rows
+from embshare.tasks.pretraining.sparse import labelled_logits
+
+__all__ = ["write_samples"]
+
+SHOWN: Final = 5
+"""Rows, from all over the text."""
+SYMBOLS: Final = 32
+"""Of each of them."""
+
+
+@torch.inference_mode()
+def write_samples(
+    processor: PretrainingProcessor, model: nn.Module, rows: Rows, masks: FixedMasks, folder: Path
+) -> None:
+    """Write ``samples.json``: rows with hidden symbols, what was hidden, and what was predicted."""
+    numbers = range(0, len(rows), max(1, len(rows) // SHOWN))[:SHOWN]
+    batch = masks([rows[number] for number in numbers])
+    device = next(model.parameters()).device
+    ids, labels = batch["input_ids"], batch["labels"]
+    output: Any = as_masked_model(model.eval())(input_ids=ids.to(device), labels=labels.to(device))
+    best = labelled_logits(output["logits"], labels.to(device)).argmax(dim=-1).cpu()
+    guessed = torch.full_like(labels, -100)
+    guessed[labels != -100] = best
+    samples = [_sample(processor, *parts) for parts in zip(ids, labels, guessed, strict=True)]
+    content = json.dumps(samples, ensure_ascii=False, indent=1)
+    (folder / "samples.json").write_text(content, encoding="utf-8")
+
+
+def _sample(
+    processor: PretrainingProcessor, ids: Tensor, labels: Tensor, guessed: Tensor
+) -> dict[str, str]:
+    ids, labels, guessed = (part[1:SYMBOLS] for part in (ids, labels, guessed))
+    hidden = labels != -100
+    return {
+        "given": processor.vocabulary.decode(ids.tolist()),
+        "reference": _words(processor, labels[hidden].tolist()),
+        "prediction": _words(processor, guessed[hidden].tolist()),
+    }
+
+
+def _words(processor: PretrainingProcessor, ids: Sequence[int]) -> str:
+    return ", ".join(processor.vocabulary.decode([symbol]) for symbol in ids)

@@ -1,0 +1,241 @@
+"""Pretraining as a task: text encoded, models built, trained and evaluated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, final
+
+from accelerate import PartialState  # type: ignore[import-untyped]
+from torch import nn
+from torch.utils.data import Sampler
+
+import embshare
+from embshare.models.matched import ARCHITECTURES
+from embshare.tasks.pretraining.collating import FIXED, FixedMasks, Plain, TrainingMasks
+from embshare.tasks.pretraining.config import PretrainingConfig
+from embshare.tasks.pretraining.errors import TextTooShortError, TokenizerNotForTaskError
+from embshare.tasks.pretraining.generator import (
+    as_masked_model,
+    discriminator_scores,
+    is_replacing,
+)
+from embshare.tasks.pretraining.processor import PretrainingProcessor
+from embshare.tasks.pretraining.rows import RowBatches, Rows, Stage
+from embshare.tasks.pretraining.samples import write_samples
+from embshare.tasks.pretraining.scoring import METRICS, sums_per_row, to_metrics
+from embshare.tasks.pretraining.symbols import Scratch, Symbols, encode_to_disk
+from embshare.tasks.pretraining.text import Side, Text, open_text
+from embshare.tasks.pretraining.vocabulary import MaskedVocabulary
+from embshare.tasks.settings import TrainSettings
+from embshare.tasks.task import Batch, Feed, Metric
+
+__all__ = ["PreparedPretraining", "Pretraining"]
+
+LOGITS: Final = 2**23
+"""Most logits that are evaluated at once: larger blocks of memory are new pages every time."""
+
+
+@final
+@dataclass(frozen=True)
+class Pretraining:
+    """The task before its text is read."""
+
+    config: PretrainingConfig = field(default_factory=PretrainingConfig)
+
+    def prepare(self, processor: PretrainingProcessor | None = None) -> PreparedPretraining:
+        """Learn the vocabulary if none is given, and encode both sides of the text to disk.
+
+        Raises:
+            PretrainingDataError: no text, too little of it, or no such tokenizer.
+            CorpusError: a file is not UTF-8, or a vocabulary cannot be that small.
+            MatchedConfigError: no model has these sizes.
+        """
+        config = self.config
+        text = open_text(config)
+        if processor is None:
+            processor = PretrainingProcessor(config, _vocabulary(config, text))
+        for architecture in ARCHITECTURES:
+            processor.model_config(architecture)
+        _check_words(config, processor.vocabulary)
+        scratch = Scratch() if config.cache is None else None
+        folder = config.cache if scratch is None else scratch.path
+        assert folder is not None
+        with _one_after_the_other(shared=config.cache is not None):
+            train = _encode(config, text, "train", processor.vocabulary, folder)
+            valid = _encode(config, text, "valid", processor.vocabulary, folder)
+        for side, symbols in (("training", train), ("validation", valid)):
+            _check_count(config, side, symbols)
+        return PreparedPretraining(config, text, processor, train, valid, scratch)
+
+    def load_processor(self, folder: Path) -> PretrainingProcessor:
+        """The tokenizer of a model that is there already.
+
+        Raises:
+            VocabularyFileError: it cannot be read.
+        """
+        return PretrainingProcessor(self.config, MaskedVocabulary.of(str(folder)))
+
+
+def _vocabulary(config: PretrainingConfig, text: Text) -> MaskedVocabulary:
+    if config.tokenizer is not None:
+        return MaskedVocabulary.of(config.tokenizer)
+    return MaskedVocabulary.learn(lambda: (piece.text for piece in text.sides("train")), config)
+
+
+def _check_words(config: PretrainingConfig, vocabulary: MaskedVocabulary) -> None:
+    if config.masking in ("words", "spans") and vocabulary.begins is None:
+        raise TokenizerNotForTaskError(
+            name=config.tokenizer or "learned",
+            finding="its symbols do not tell where words begin",
+            way_out="Choose masking='tokens' or 'ltg_spans'.",
+        )
+
+
+def _check_count(config: PretrainingConfig, side: str, symbols: Symbols) -> None:
+    longest = config.length if side == "validation" else max(config.late_length or 0, config.length)
+    if symbols.count < longest - 2:
+        raise TextTooShortError(
+            side=side,
+            needs=longest - 2,
+            has=symbols.count,
+            way_out="Name a longer text, lower `length`, or lower `held_out` so that more of it "
+            "validates.",
+        )
+
+
+def _one_after_the_other(*, shared: bool) -> AbstractContextManager[Any]:
+    """Of several processes, the first encodes what the others then find."""
+    first: AbstractContextManager[Any] = PartialState().main_process_first()
+    return first if shared else nullcontext()
+
+
+def _encode(
+    config: PretrainingConfig, text: Text, side: Side, vocabulary: MaskedVocabulary, folder: Path
+) -> Symbols:
+    most = config.most_symbols if side == "train" else None
+    about = (text.fingerprint, vocabulary.fingerprint, config.documents, config.held_out, most)
+    name = sha256(repr(about).encode()).hexdigest()[:16]
+    path = folder / f"{side}-{name}.bin"
+    found = Symbols.found(path)
+    return found or encode_to_disk(text.sides(side), vocabulary, path, most=most)
+
+
+@final
+@dataclass(frozen=True)
+class PreparedPretraining:
+    """The task with its text at hand."""
+
+    config: PretrainingConfig
+    text: Text
+    processor: PretrainingProcessor
+    train: Symbols
+    valid: Symbols
+    scratch: Scratch | None = None
+    """What removes the files of the two when this goes."""
+
+    @property
+    def metric(self) -> Metric:
+        """Perplexity of hidden symbols of the validation side."""
+        return Metric(
+            name="masked_perplexity", label="perplexity of masked symbols", better="lower"
+        )
+
+    @property
+    def training(self) -> TrainSettings:
+        """How long and how fast one model is trained."""
+        return self.config.training
+
+    @property
+    def vocabulary(self) -> MaskedVocabulary:
+        """From text to symbols."""
+        return self.processor.vocabulary
+
+    def describe(self) -> Mapping[str, object]:
+        """Source, sizes, and a fingerprint of the validation side as symbols."""
+        return {
+            "text": self.text.name,
+            "fingerprint": sha256(self.valid.array.tobytes()).hexdigest()[:16],
+            "vocabulary": len(self.vocabulary),
+            "vocabulary_fingerprint": self.vocabulary.fingerprint,
+            "symbols": {"train": self.train.count, "valid": self.valid.count},
+        }
+
+    def feed(self) -> Feed:
+        """The training side in rows, in random order, masked as the settings say."""
+        rows = self.rows(self.train, late_length=self.config.late_length)
+        masks = TrainingMasks if self.config.objective == "masked" else Plain
+        return Feed(
+            rows=rows,
+            collate=masks(self.config, self.vocabulary, rows.total),
+            batches=lambda seed: self._batches(rows, seed),
+        )
+
+    def rows(self, symbols: Symbols, *, late_length: int | None = None) -> Rows:
+        """A side of the text in rows for a model."""
+        special = self.vocabulary.symbols
+        return Rows(
+            symbols,
+            begin=special["cls_token_id"],
+            end=special["sep_token_id"],
+            length=self.config.length,
+            late_length=late_length,
+        )
+
+    def _batches(self, rows: Rows, seed: int) -> Sampler[list[int]]:
+        settings, processes = self.training, PartialState().num_processes
+        size = settings.batch_size
+        made = RowBatches(rows, size=size, seed=seed, processes=processes)
+        if self.config.late_length is None:
+            return made
+        if settings.epochs is None:
+            batches = settings.steps * settings.accumulation * processes
+        else:
+            batches = math.ceil(settings.epochs * len(made))
+        late = Stage(first=round(self.config.late_from * batches))
+        return RowBatches(rows, size=size, seed=seed, processes=processes, late=late)
+
+    def evaluate(self, model: nn.Module, *, folder: Path) -> Mapping[str, float]:
+        """Perplexity and accuracy of hidden symbols of the validation side.
+
+        In each row ``config.mask_share`` of the symbols are hidden, all of them by the mask symbol,
+        and the same ones in every run, whatever the training masks. A model that replaces words is
+        scored by its generator, and by how well it finds what that replaced.
+        """
+        from embshare.tasks.training import evaluate
+
+        rows = self.rows(self.valid)
+        settings = self._evaluation_settings()
+        masks = FixedMasks(self.vocabulary, self.config.mask_share)
+        with embshare.cached(model):
+            found = evaluate(
+                as_masked_model(model),
+                rows,  # type: ignore[arg-type]  # the collator makes batches of them
+                settings,
+                folder=folder,
+                reduce=sums_per_row,
+                summarise=to_metrics,
+                collate=masks,
+            )
+            metrics = {name: found[name] for name in METRICS}
+            if is_replacing(model):
+                batches = self._plain_batches(rows, settings.eval_batch_size)
+                metrics.update(discriminator_scores(model.eval(), batches, seed=FIXED))  # type: ignore[arg-type]
+            write_samples(self.processor, model, rows, masks, folder)
+        return metrics
+
+    def _evaluation_settings(self) -> TrainSettings:
+        scored = len(self.vocabulary) * self.config.length * self.config.mask_share
+        fitting = max(1, int(LOGITS / scored))
+        size = min(fitting, self.training.eval_batch_size)
+        return self.training.model_copy(update={"eval_batch_size": size})
+
+    def _plain_batches(self, rows: Rows, size: int) -> Iterator[Batch]:
+        whole = self.config.model_copy(update={"short_rows": 0.0})
+        collate = Plain(whole, self.vocabulary, rows.total)
+        for begin in range(0, len(rows), size):
+            yield collate([rows[i] for i in range(begin, min(begin + size, len(rows)))])

@@ -1,0 +1,224 @@
+"""Where the text comes from, piece by piece: none of its kinds is ever read as a whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from embshare.errors import MissingPackageError
+from embshare.tasks.language_modelling.corpus import LAYOUTS, builtin_corpus
+from embshare.tasks.language_modelling.errors import TextEncodingError
+from embshare.tasks.pretraining.config import PretrainingConfig
+from embshare.tasks.pretraining.errors import DatasetNotFoundError, NoTextError
+
+__all__ = ["Piece", "Side", "Text", "open_text"]
+
+Side = Literal["train", "valid"]
+Lines: TypeAlias = Iterable[str]
+
+TITLE: Final = re.compile(r" = (?!=).*(?<!=) = ?\s*")
+"""WikiText's title of an article; those of sections have more signs."""
+BLOCK: Final = 2**20
+"""Bytes that are read at once."""
+LINES: Final = 64
+"""Most lines of a piece."""
+
+
+class Piece(NamedTuple):
+    """Some lines of a document."""
+
+    text: str
+    first: bool
+    """Whether the document begins with them."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text that can be read as often as one likes."""
+
+    name: str
+    """Where it comes from, for a report."""
+    fingerprint: str
+    """Changes when the text does."""
+    sides: Callable[[Side], Iterator[Piece]]
+    """The pieces of one side, from the beginning."""
+
+
+def open_text(config: PretrainingConfig) -> Text:
+    """The text that some settings name; nothing is read yet but names and sizes.
+
+    Raises:
+        NoTextError: the folder holds none.
+        DatasetNotFoundError: there is no such data set.
+        MissingPackageError: `datasets` is not installed.
+    """
+    blank = config.documents == "blank"
+    if config.data is not None:
+        return _of_folder(config.data, blank=blank, held_out=config.held_out)
+    if config.dataset is not None:
+        return _of_hub(config.dataset, config.column, blank=blank, held_out=config.held_out)
+    corpus = builtin_corpus()
+
+    def sides(side: Side) -> Iterator[Piece]:
+        return _cut(corpus.split(side).splitlines(keepends=True), blank=blank)
+
+    return Text(corpus.name, corpus.fingerprint(), sides)
+
+
+def _of_folder(folder: Path, *, blank: bool, held_out: int) -> Text:
+    if not folder.is_dir():
+        raise NoTextError(folder=folder, finding="there is no such folder")
+    train, valid = _named(folder, "train"), _named(folder, "valid")
+    if train is not None and valid is not None:
+        sides: Callable[[Side], Iterator[Piece]] = partial(
+            _either,
+            lambda: _of_files([train], blank=blank),
+            lambda: _of_files([valid], blank=blank),
+        )
+        return Text(str(folder), _fingerprint([train, valid]), sides)
+    files = sorted(path for path in folder.rglob("*.txt") if path.is_file())
+    if not files:
+        raise NoTextError(folder=folder, finding="it has no such file")
+    sides = partial(_hold_out, lambda: _of_files(files, blank=blank), held_out)
+    return Text(str(folder), _fingerprint(files), sides)
+
+
+def _named(folder: Path, side: str) -> Path | None:
+    paths = (folder / layout.format(side) for layout in LAYOUTS)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _fingerprint(files: Iterable[Path]) -> str:
+    """Of names, sizes and times: the text itself may be too long to be read for that."""
+    digest = sha256()
+    for path in files:
+        about = path.stat()
+        digest.update(f"{path}\0{about.st_size}\0{about.st_mtime_ns}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def _hold_out(pieces: Callable[[], Iterator[Piece]], every: int, side: Side) -> Iterator[Piece]:
+    """One in ``every`` pieces validates, the others train; where some are left out, the next begins
+    as a document does."""
+    wanted, cut = side == "valid", False
+    for number, piece in enumerate(pieces()):
+        if (number % every == every - 1) == wanted:
+            yield Piece(piece.text, piece.first or cut)
+            cut = False
+        else:
+            cut = True
+
+
+def _of_files(files: Iterable[Path], *, blank: bool) -> Iterator[Piece]:
+    for path in files:
+        yield from _cut(_lines(path), blank=blank)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a UTF-8 file, with ``\\n`` at their ends; a byte order mark goes.
+
+    Raises:
+        TextEncodingError: it is none; with file and line.
+    """
+    before, rest = 0, b""
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            whole, newline, rest = (rest + block).rpartition(b"\n")
+            yield from _decoded(whole + newline, path, before)
+            before += whole.count(b"\n") + len(newline)
+    yield from _decoded(rest, path, before)
+
+
+def _decoded(raw: bytes, path: Path, before: int) -> Iterator[str]:
+    try:
+        text = raw.decode("utf-8" if before else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = before + raw.count(b"\n", 0, error.start) + 1
+        raise TextEncodingError(path=path, line=line, byte=raw[error.start]) from error
+    lines = text.replace("\r\n", "\n").split("\n")
+    if not lines[-1]:  # after the last line's end
+        lines.pop()
+    yield from (line + "\n" for line in lines)
+
+
+def _cut(lines: Lines, *, blank: bool) -> Iterator[Piece]:
+    """Documents in pieces of some lines; those without any words are left out."""
+    kept: list[str] = []
+    first = True
+    for line in lines:
+        ends = TITLE.fullmatch(line) is not None or (blank and not line.strip())
+        if kept and (ends or len(kept) == LINES):
+            yield Piece("".join(kept), first)
+            kept, first = [], False
+        first |= ends
+        if line.strip():
+            kept.append(line)
+    if kept:
+        yield Piece("".join(kept), first)
+
+
+def _of_hub(name: str, column: str, *, blank: bool, held_out: int) -> Text:
+    loaded = _load(name)
+    train = loaded.get("train")
+    if train is None:
+        raise DatasetNotFoundError(name=name, finding="it has no split `train`")
+    if column not in (train.column_names or (column,)):
+        columns = ", ".join(train.column_names)
+        raise DatasetNotFoundError(name=name, finding=f"it has no column `{column}` ({columns})")
+
+    def pieces(rows: Any) -> Iterator[Piece]:
+        texts = (row[column] for row in rows)
+        if blank:  # a row is a line of a longer text
+            yield from _cut((text.rstrip("\n") + "\n" for text in texts), blank=True)
+        else:
+            yield from _documents(texts)
+
+    valid = loaded.get("validation")
+    if valid is None:
+        sides: Callable[[Side], Iterator[Piece]] = partial(
+            _hold_out, lambda: pieces(train), held_out
+        )
+    else:
+        sides = partial(_either, lambda: pieces(train), lambda: pieces(valid))
+    return Text(name, sha256(f"{name}\0{column}\0{blank}".encode()).hexdigest()[:16], sides)
+
+
+def _documents(texts: Iterable[str]) -> Iterator[Piece]:
+    """Rows of a data set: each is a document, but lines of WikiText go on with the one before."""
+    texts = iter(texts)
+    head = list(_take(texts, LINES))
+    if any(TITLE.fullmatch(text) for text in head):
+        yield from _cut((text.rstrip("\n") + "\n" for text in chain(head, texts)), blank=False)
+        return
+    for text in chain(head, texts):
+        yield from _cut(text.splitlines(keepends=True), blank=False)
+
+
+def _take(texts: Iterator[str], count: int) -> Iterator[str]:
+    for _, text in zip(range(count), texts, strict=False):
+        yield text
+
+
+def _either(
+    train: Callable[[], Iterator[Piece]], valid: Callable[[], Iterator[Piece]], side: Side
+) -> Iterator[Piece]:
+    return train() if side == "train" else valid()
+
+
+def _load(name: str) -> Any:
+    try:
+        from datasets import load_dataset  # type: ignore[import-untyped]
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(package="datasets", extra="hf") from error
+    path, _, configuration = name.partition(":")
+    try:
+        return load_dataset(path, configuration or None, streaming=True)
+    except Exception as error:  # what the package raises has many classes
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise DatasetNotFoundError(name=name, finding=f"it cannot ({lines[0]})") from error

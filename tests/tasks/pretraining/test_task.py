@@ -1,0 +1,291 @@
+"""The task from text to a trained model, on tiny ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AlbertConfig, AutoTokenizer, BertConfig
+
+import embshare
+from embshare.errors import EmbshareError, InvalidValueError
+from embshare.models.convbert import ConvBertConfig
+from embshare.models.matched import ARCHITECTURES
+from embshare.tasks.building import ModelNotForTaskError
+from embshare.tasks.pretraining.config import PretrainingConfig
+from embshare.tasks.pretraining.errors import TextTooShortError, TokenizerNotForTaskError
+from embshare.tasks.pretraining.task import PreparedPretraining, Pretraining
+from embshare.tasks.running.config import RunConfig
+from embshare.tasks.running.engine import run
+from embshare.tasks.running.loading import FinishedRun
+from embshare.tasks.settings import TrainSettings
+
+VEPS = embshare.ShareConfig(tie="all", anchor=2.0)
+
+
+def tiny(folder: Path | None, **changes: Any) -> PretrainingConfig:
+    training: dict[str, Any] = {"steps": 60, "batch_size": 8, "save_every": 20}
+    fields: dict[str, Any] = {
+        "data": folder,
+        "vocabulary_size": 160,
+        "width": 16,
+        "layers": 1,
+        "heads": 2,
+        "dropout": 0.0,
+        "length": 18,
+    }
+    training |= changes.pop("training", {})
+    return PretrainingConfig(**{**fields, **changes, "training": TrainSettings(**training)})
+
+
+def prepare(folder: Path | None, **changes: Any) -> PreparedPretraining:
+    return Pretraining(tiny(folder, **changes)).prepare()
+
+
+def architecture(folder: Path, kind: str) -> str:
+    """A folder of transformers with a configuration alone."""
+    sizes: dict[str, Any] = {
+        "vocab_size": 99,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 18,
+    }
+    configs: dict[str, Any] = {
+        "bert": lambda: BertConfig(**sizes),
+        "albert": lambda: AlbertConfig(embedding_size=8, **sizes),
+        "convbert": lambda: ConvBertConfig(
+            **{**sizes, "num_attention_heads": 4},
+            embedding_size=16,
+            conv_kernel_size=3,
+            generator_hidden_ratio=0.5,
+            max_predictions=4,
+        ),
+    }
+    configs[kind]().save_pretrained(folder / kind)
+    return str(folder / kind)
+
+
+class Uniform(nn.Module):
+    """Knows nothing."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(vocabulary))
+
+    def forward(self, input_ids: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        return {"loss": self.bias.sum(), "logits": self.bias.expand(*input_ids.shape, -1)}
+
+
+def test_a_uniform_model_has_the_perplexity_of_its_vocabulary(folder: Path) -> None:
+    task = prepare(folder)
+    found = task.evaluate(Uniform(len(task.vocabulary)), folder=folder)
+    assert found["masked_perplexity"] == pytest.approx(len(task.vocabulary), rel=1e-6)
+    per_row = 2  # of 16, less an end of a document at most
+    assert found["masked_symbols"] == per_row * (task.valid.count // 16)
+
+
+@pytest.mark.parametrize("model", ARCHITECTURES)
+@pytest.mark.parametrize("share", [None, VEPS])
+def test_a_model_learns(folder: Path, tmp_path: Path, model: str, share: Any) -> None:
+    result = run(
+        RunConfig(
+            task="pretraining",
+            model=model,
+            share=share,
+            settings=tiny(folder, training={"steps": 100}),
+            out=tmp_path / "run",
+        )
+    )
+    assert result.metric == "masked_perplexity"
+    # 14 words of one frequency; a shared model of this size has learned little more by then
+    assert result.metrics["masked_perplexity"] < (9 if share is None else 14)
+    assert 0 < result.metrics["masked_accuracy"] <= 1
+    samples = json.loads((tmp_path / "run" / "samples" / "samples.json").read_text())
+    assert "[MASK]" in samples[0]["given"]
+    assert samples[0]["reference"].count(",") == samples[0]["prediction"].count(",")
+    described: Any = result.data
+    assert described["symbols"]["train"] > 5 * described["symbols"]["valid"] / 2
+
+
+@pytest.mark.parametrize("kind", ["bert", "albert"])
+def test_models_of_transformers_are_trained_saved_and_used(
+    folder: Path, tmp_path: Path, kind: str
+) -> None:
+    settings = tiny(folder, training={"learning_rate": 5e-3, "accumulation": 2, "batch_size": 4})
+    out = tmp_path / "run"
+    config = RunConfig(
+        task="pretraining",
+        model=architecture(tmp_path, kind),
+        share=embshare.ShareConfig(tie="all") if kind == "bert" else None,
+        settings=settings,
+        out=out,
+    )
+    result = run(config)
+    assert 0 < result.training_loss < 6  # in nats of one batch, whatever the accumulation
+    finished = FinishedRun.load(out)
+    again = finished.evaluate({}, folder=tmp_path)
+    assert again["masked_perplexity"] == pytest.approx(result.metrics["masked_perplexity"])
+    tokenizer = AutoTokenizer.from_pretrained(out / "processor")
+    assert tokenizer.mask_token_id == finished.model.config.mask_token_id  # type: ignore[union-attr]
+    (filled, unchanged) = finished.processor.predict(
+        finished.model, ["the quick [MASK] foxes", "lazy dogs"]
+    )
+    assert "[MASK]" not in filled and filled.split()[:2] == ["the", "quick"]
+    assert unchanged == "lazy dogs"
+
+
+def test_convbert_replaces_words(folder: Path, tmp_path: Path) -> None:
+    settings = tiny(folder, objective="replaced", training={"learning_rate": 5e-3})
+    out = tmp_path / "run"
+    result = run(
+        RunConfig(
+            task="pretraining",
+            model=architecture(tmp_path, "convbert"),
+            settings=settings,
+            out=out,
+        )
+    )
+    assert {"masked_perplexity", "replaced_accuracy", "replaced_f1"} <= set(result.metrics)
+    assert 0 < result.metrics["replaced_share"] < 0.16
+    finished = FinishedRun.load(out)
+    again = finished.evaluate({}, folder=tmp_path)
+    assert again == pytest.approx(result.metrics)
+    (filled,) = finished.processor.predict(finished.model, ["the quick [MASK]"])
+    assert "[MASK]" not in filled
+
+
+def losses(out: Path) -> list[float]:
+    return [point["loss"] for point in json.loads((out / "curve.json").read_text())]
+
+
+@pytest.mark.parametrize("late", [None, 50])
+def test_a_killed_run_goes_on_as_if_it_had_not_been(
+    folder: Path, tmp_path: Path, late: int | None
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill() -> None:
+        steps.append(1)
+        if len(steps) == 45:
+            raise KilledError
+
+    settings = tiny(folder, dropout=0.2, late_length=late, late_from=0.5, masking="spans")
+    configs = [
+        RunConfig(task="pretraining", model="conv", settings=settings, out=tmp_path / name)
+        for name in ("whole", "cut")
+    ]
+    steps: list[int] = []
+    whole = run(configs[0])
+    with pytest.raises(KilledError):
+        run(configs[1], on_step=kill)
+    cut = run(configs[1], resume=True)
+    assert cut.metrics == whole.metrics
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
+def test_the_cache_is_read_again(folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    first = prepare(folder, cache=cache)
+    times = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
+    second = prepare(folder, cache=cache)
+    assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == times
+    assert second.describe() == first.describe()
+    prepare(folder, cache=cache, most_symbols=200)
+    assert len(list(cache.glob("train-*.bin"))) == 2
+
+
+def test_symbols_go_when_the_task_does(folder: Path) -> None:
+    task = prepare(folder)
+    path = task.train.path
+    assert path.is_file()
+    del task
+    assert not path.exists()
+
+
+def test_lamb_trains(folder: Path, tmp_path: Path) -> None:
+    training = {
+        "optimizer": "lamb",
+        "learning_rate": 0.02,
+        "hidden_lr": 1.0,
+        "floor": 0.1,
+        "steps": 100,
+    }
+    settings = tiny(folder, masking="ltg_spans", training=training)
+    config = RunConfig(task="pretraining", model="conv", settings=settings, out=tmp_path / "run")
+    assert run(config).metrics["masked_perplexity"] < 16
+
+
+def test_building_leaves_the_random_state_alone(folder: Path, tmp_path: Path) -> None:
+    task, name = prepare(folder), architecture(tmp_path, "bert")
+    state = torch.get_rng_state()
+    for model in ("lstm", name):
+        task.processor.build(model, seed=3)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "message"),
+    [
+        ("bert", {"length": 19}, "does not read a row of 19 symbols .*Lower `length`"),
+        ("bert", {"objective": "replaced"}, "does not replace words itself.*objective='masked'"),
+        ("conv", {"objective": "replaced"}, "has no generator.*objective='masked', or a ConvBERT"),
+        ("embshare:convbert-small", {}, "it finds replaced words.*objective='replaced'"),
+    ],
+)
+def test_a_model_that_cannot_is_refused_before_training(
+    folder: Path, tmp_path: Path, model: str, changes: dict[str, Any], message: str
+) -> None:
+    name = architecture(tmp_path, model) if model == "bert" else model
+    with pytest.raises(ModelNotForTaskError, match=message):
+        prepare(folder, **changes).processor.build(name, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"length": 20_000}, TextTooShortError, "the training side .* at least 19,998 symbols"),
+        ({"length": 1200}, TextTooShortError, "the validation side .*lower `held_out`"),
+        ({"late_length": 18}, InvalidValueError, r"`late_length` must be above `length` \(18\)"),
+        ({"random_part": 0.3}, InvalidValueError, "must be 1 together at most"),
+        (
+            {"masking": "ltg_spans", "most_masked": 3},
+            InvalidValueError,
+            "`most_masked` must be left out",
+        ),
+    ],
+)
+def test_what_cannot_be_is_told_before_training(
+    folder: Path, changes: dict[str, Any], error: type[EmbshareError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        prepare(folder, **changes)
+
+
+def test_words_need_a_tokenizer_that_tells_them(folder: Path, tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "foxes"]
+    backend = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    named = dict(zip(("pad", "unk", "cls", "sep", "mask"), words[:5], strict=True))
+    PreTrainedTokenizerFast(
+        tokenizer_object=backend, **{f"{kind}_token": word for kind, word in named.items()}
+    ).save_pretrained(tmp_path / "words")
+    message = "its symbols do not tell where words begin"
+    with pytest.raises(TokenizerNotForTaskError, match=message):
+        prepare(folder, masking="words", tokenizer=str(tmp_path / "words"))
+    assert len(prepare(folder, tokenizer=str(tmp_path / "words")).vocabulary) == 7
+
+
+def test_the_builtin_text_is_the_default() -> None:
+    described: Any = prepare(None, vocabulary_size=500).describe()
+    assert described["text"] == "pydoc_data.topics"
+    assert described["symbols"]["train"] > 60_000

@@ -1,0 +1,129 @@
+"""Texts of every kind, in pieces."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embshare.tasks.language_modelling.errors import TextEncodingError
+from embshare.tasks.pretraining.config import PretrainingConfig
+from embshare.tasks.pretraining.errors import DatasetNotFoundError, NoTextError
+from embshare.tasks.pretraining.text import Piece, Text, open_text
+
+WIKI = " \n = One = \n \n first line \n = = Part = = \n second \n = Two = \n third \n"
+
+
+def text(folder: Path, **changes: Any) -> Text:
+    return open_text(PretrainingConfig(data=folder, **changes))
+
+
+def pieces(found: Text, side: str = "train") -> list[Piece]:
+    return list(found.sides(side))  # type: ignore[arg-type]
+
+
+def test_articles_are_documents(tmp_path: Path) -> None:
+    for side in ("train", "valid"):
+        (tmp_path / f"wiki.{side}.tokens").write_text(WIKI)
+    found = pieces(text(tmp_path))
+    assert [piece.first for piece in found] == [True, True]
+    assert "second" in found[0].text and found[1].text == " = Two = \n third \n"
+    assert pieces(text(tmp_path), "valid") == found
+
+
+def test_blank_lines_end_documents_if_asked(tmp_path: Path) -> None:
+    for side in ("train", "valid"):
+        (tmp_path / f"{side}.txt").write_text("a\nb\n\n\nc\n")
+    assert [p.text for p in pieces(text(tmp_path))] == ["a\nb\nc\n"]
+    found = pieces(text(tmp_path, documents="blank"))
+    assert found == [Piece("a\nb\n", True), Piece("c\n", True)]
+
+
+def test_any_files_are_a_text_with_a_side_held_out(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    lines = [f"line {number}\n" for number in range(64 * 12)]
+    (tmp_path / "a.txt").write_text("".join(lines[:400]))
+    (tmp_path / "deep" / "b.txt").write_text("".join(lines[400:])[:-1])  # no newline at its end
+    found = text(tmp_path, held_out=4)
+    train, valid = pieces(found), pieces(found, "valid")
+    together = "".join(piece.text for piece in train + valid).splitlines(keepends=True)
+    assert sorted(together) == sorted(lines)
+    assert len(train) == 10 and len(valid) == 3
+    assert all(piece.first for piece in valid)  # what stood before them is not there
+    assert not set(train[0].text.splitlines()) & set(valid[0].text.splitlines())
+    assert [piece.first for piece in train[:4]] == [True, False, False, True]
+
+
+def test_long_files_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embshare.tasks.pretraining.text.BLOCK", 7)
+    lines = ["ä" * (number % 9) + f"{number}\n" for number in range(300)]
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + "".join(lines).encode())
+    found = text(tmp_path, held_out=2)
+    both = "".join(p.text for side in ("train", "valid") for p in pieces(found, side))
+    assert sorted(both.splitlines(keepends=True)) == sorted(lines)
+
+
+def test_a_file_that_is_not_utf8_is_told_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embshare.tasks.pretraining.text.BLOCK", 5)
+    (tmp_path / "a.txt").write_bytes(b"one\ntwo\nthr\xe9\n")
+    with pytest.raises(TextEncodingError, match=r"line 3, must be UTF-8, but has the byte 0xe9"):
+        pieces(text(tmp_path))
+
+
+def test_a_folder_without_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NoTextError, match=r"any files \*\.txt, but it has no such file"):
+        text(tmp_path)
+    with pytest.raises(NoTextError, match="there is no such folder"):
+        text(tmp_path / "nothing")
+
+
+def test_the_fingerprint_follows_the_files(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a\n")
+    before = text(tmp_path).fingerprint
+    assert text(tmp_path).fingerprint == before
+    (tmp_path / "b.txt").write_text("b\n")
+    assert text(tmp_path).fingerprint != before
+
+
+def hub(folder: Path, **sides: list[str]) -> str:
+    folder.mkdir()
+    for side, rows in sides.items():
+        lines = (json.dumps({"text": row}) for row in rows)
+        (folder / f"{side}.jsonl").write_text("\n".join(lines) + "\n")
+    return str(folder)
+
+
+def test_a_data_set_is_a_stream(tmp_path: Path) -> None:
+    name = hub(tmp_path / "set", train=["one\ntwo", "three"], validation=["four"])
+    found = open_text(PretrainingConfig(dataset=name))
+    assert pieces(found) == [Piece("one\ntwo", True), Piece("three", True)]
+    assert pieces(found, "valid") == [Piece("four", True)]
+    assert pieces(found) == pieces(found)
+
+
+def test_a_data_set_without_a_validation_side_is_held_out_from(tmp_path: Path) -> None:
+    name = hub(tmp_path / "set", train=[f"row {number}" for number in range(30)])
+    found = open_text(PretrainingConfig(dataset=name, held_out=3))
+    assert len(pieces(found)) == 20 and len(pieces(found, "valid")) == 10
+
+
+def test_wikitext_of_the_hub_has_articles(tmp_path: Path) -> None:
+    rows = WIKI.splitlines(keepends=True)
+    name = hub(tmp_path / "set", train=rows, validation=rows)
+    assert [p.first for p in pieces(open_text(PretrainingConfig(dataset=name)))] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "message"),
+    [("set", "words", "it has no column `words`"), ("none", "text", "but it cannot")],
+)
+def test_a_data_set_that_cannot_be_read_is_refused(
+    tmp_path: Path, name: str, column: str, message: str
+) -> None:
+    hub(tmp_path / "set", train=["a"])
+    with pytest.raises(DatasetNotFoundError, match=message):
+        open_text(PretrainingConfig(dataset=str(tmp_path / name), column=column))

@@ -1,0 +1,129 @@
+"""LAMB against steps by hand, and schedules with a floor."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import embshare
+from embshare.errors import InvalidValueError
+from embshare.models.matched import MatchedConfig, MatchedLanguageModel
+from embshare.tasks.optimizing import factor_of_step, make_lamb
+from embshare.tasks.settings import Schedule, TrainSettings
+from embshare.tasks.training import SharingTrainer, make_arguments
+
+LAMB = TrainSettings(
+    optimizer="lamb", learning_rate=0.01, betas=(0.9, 0.98), epsilon=1e-6, weight_decay=0.1
+)
+
+
+def by_hand(weight: torch.Tensor, gradients: list[torch.Tensor], decay: float) -> torch.Tensor:
+    """The rule of ELC-BERT's and LTG-BERT's training, written out."""
+    (one, two), eps, lr = LAMB.betas, LAMB.epsilon, LAMB.learning_rate
+    w, m, v = weight.double().clone(), torch.zeros(()).double(), torch.zeros(()).double()
+    for step, gradient in enumerate(gradients, start=1):
+        g = gradient.double()
+        m, v = one * m + (1 - one) * g, two * v + (1 - two) * g * g
+        update = (m / (1 - one**step)) / ((v / (1 - two**step)).sqrt() + eps)
+        ratio = 1.0
+        if decay > 0:
+            update = update + decay * w
+            ratio = float(w.norm() / update.norm())
+        w = w - lr * ratio * update
+    return w.float()
+
+
+@pytest.mark.parametrize("decay", [0.1, 0.0])
+def test_lamb_steps_are_those_by_hand(decay: float) -> None:
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(4, 3))
+    before, gradients = weight.detach().clone(), [torch.randn(4, 3) * 9 for _ in range(3)]
+    optimizer = make_lamb([{"params": [weight], "lr": 0.01, "weight_decay": decay}], LAMB)
+    for gradient in gradients:
+        weight.grad = gradient.clone()
+        optimizer.step()
+    torch.testing.assert_close(weight.detach(), by_hand(before, gradients, decay))
+
+
+def test_without_decay_lamb_is_adam() -> None:
+    torch.manual_seed(0)
+    one, two = (nn.Parameter(torch.ones(5)) for _ in range(2))
+    lamb = make_lamb([{"params": [one], "lr": 0.01, "weight_decay": 0.0}], LAMB)
+    adam = torch.optim.Adam([two], lr=0.01, betas=LAMB.betas, eps=LAMB.epsilon)
+    for _ in range(4):
+        one.grad = torch.randn(5)
+        two.grad = one.grad.clone()
+        lamb.step()
+        adam.step()
+    torch.testing.assert_close(one, two)
+
+
+def trainer(settings: TrainSettings, folder: Path) -> SharingTrainer:
+    config = MatchedConfig(architecture="conv", vocab_size=300, width=16, layers=2)
+    model = embshare.share_from_embedding(
+        MatchedLanguageModel(config), embshare.ShareConfig(tie="all")
+    )
+    return SharingTrainer(
+        model=model,
+        args=make_arguments(settings, seed=0, folder=folder),
+        hidden_lr=settings.hidden_lr,
+        settings=settings,
+    )
+
+
+def test_the_trainer_makes_lamb_over_groups(tmp_path: Path) -> None:
+    settings = LAMB.model_copy(update={"table_decay": 0.0, "hidden_lr": 0.5})
+    optimizer = trainer(settings, tmp_path).create_optimizer()
+    assert type(optimizer).__name__ == "Lamb"
+    found = {g["name"]: (g["lr"], g["weight_decay"]) for g in optimizer.param_groups}
+    assert found == {"table": (0.01, 0.0), "hidden": (0.005, 0.1), "vectors": (0.01, 0.0)}
+    assert all(group["eps"] == 1e-6 for group in optimizer.param_groups)
+
+
+def test_adam_takes_epsilon_and_decay_of_tables(tmp_path: Path) -> None:
+    settings = TrainSettings(epsilon=1e-6, table_decay=3.0, weight_decay=0.1)
+    optimizer = trainer(settings, tmp_path).create_optimizer()
+    found = {g["name"]: g["weight_decay"] for g in optimizer.param_groups}
+    assert found["table"] == pytest.approx(0.3) and found["hidden"] == pytest.approx(0.1)
+    assert all(group["eps"] == 1e-6 for group in optimizer.param_groups)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+@pytest.mark.parametrize("floor", [0.0, 0.1])
+def test_rates_rise_and_come_down_to_the_floor(
+    tmp_path: Path, schedule: Schedule, floor: float
+) -> None:
+    settings = TrainSettings(
+        steps=100, warmup=0.2, schedule=schedule, floor=floor, learning_rate=1.0
+    )
+    made = trainer(settings, tmp_path)
+    made.create_optimizer_and_scheduler(100)
+    assert made.optimizer is not None and made.lr_scheduler is not None
+    rates = []
+    for _ in range(101):
+        rates.append(made.optimizer.param_groups[0]["lr"])
+        made.optimizer.step()
+        made.lr_scheduler.step()
+    assert rates[:21] == pytest.approx([step / 20 for step in range(21)])
+    half = 0.5
+    assert rates[60] == pytest.approx(floor + (1 - floor) * half)
+    assert rates[100] == pytest.approx(floor)
+
+
+def test_the_cosine_is_elc_berts() -> None:
+    steps, warmup = 15_625, 250
+    for step in (250, 1000, 8000, 15_625):
+        share = (step - warmup) / (steps - warmup)
+        official = max(0.1, 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * share)))
+        found = factor_of_step(step, steps=steps, warmup=warmup, floor=0.1, line=False)
+        assert found == pytest.approx(official)
+    assert factor_of_step(125, steps=steps, warmup=warmup, floor=0.1, line=False) == 0.5
+
+
+def test_a_floor_needs_a_schedule_that_comes_down() -> None:
+    with pytest.raises(InvalidValueError, match="`floor` must be 0 where `schedule` is 'constant'"):
+        TrainSettings(schedule="constant", floor=0.1)
