@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -33,6 +34,11 @@ class TaskEntry:
             import_module(f"embshare.tasks.{self.package}.config"), f"{self.name}Config"
         )
         return found
+
+    def recipes(self) -> Mapping[str, Path]:
+        """Files of published settings by name, where the task has any."""
+        folder = Path(__file__).parent / self.package / "recipes"
+        return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
     def task(self, settings: Value) -> Task[Any]:
         """The task with these settings; nothing is read yet."""

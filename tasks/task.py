@@ -81,6 +81,8 @@ class Feed:
     rate: Callable[[int], float] | None = None
     """From the number of steps that are left, this one counted, to a factor of the schedule's
     learning rate; ``None`` is 1."""
+    next_symbol: bool = False
+    """Whether the scores at a position are for the label after it, as in causal models."""
 
 
 class Processor(Protocol):

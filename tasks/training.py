@@ -34,6 +34,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 import embshare
 from embshare.tasks.optimizing import make_lamb, schedule_with_floor
+from embshare.tasks.processes import on_cpu
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Feed, OnStep, Training
 
@@ -263,6 +264,7 @@ def make_arguments(
         save_total_limit=max(2, settings.average),
         logging_strategy="no" if saving is None else "steps",
         logging_steps=settings.log_every or max(1, steps // POINTS),
+        use_cpu=on_cpu(),
         report_to=list(settings.trackers),
         disable_tqdm=True,
         remove_unused_columns=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from inspect import Parameter, Signature
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -43,6 +44,24 @@ Share = Annotated[
     str | None,
     typer.Option(help="none, eps or veps. Default: none.", rich_help_panel=RUN, show_default=False),
 ]
+Teacher = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of a run of this task, whose model this one learns from too.",
+        rich_help_panel=RUN,
+        show_default=False,
+    ),
+]
+TeacherShare = Annotated[
+    float | None,
+    typer.Option(help="Of the loss. Default: 0.5.", rich_help_panel=RUN, show_default=False),
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        help="Of what teacher and model say. Default: 2.", rich_help_panel=RUN, show_default=False
+    ),
+]
 Seed = Annotated[int | None, typer.Option(help="Default: 0.", rich_help_panel=RUN)]
 Out = Annotated[
     Path | None,
@@ -51,7 +70,8 @@ Out = Annotated[
 Config = Annotated[
     Path | None,
     typer.Option(
-        help="YAML file of settings, as config.yaml beside a result; options here win.",
+        help="YAML file of settings, as config.yaml beside a result, or the name of a recipe of "
+        "this task; options here win.",
         rich_help_panel=RUN,
     ),
 ]
@@ -65,6 +85,21 @@ Resume = Annotated[
         "--resume", help="Go on from the last checkpoint in that folder.", rich_help_panel=RUN
     ),
 ]
+OWN: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "model": Model,
+        "share": Share,
+        "teacher": Teacher,
+        "teacher_share": TeacherShare,
+        "temperature": Temperature,
+        "seed": Seed,
+        "out": Out,
+        "config": Config,
+        "overwrite": Overwrite,
+        "resume": Resume,
+    }
+)
+"""Options of the run itself, of every task alike."""
 
 
 class TaskCommands(TyperGroup):
@@ -92,10 +127,7 @@ def _function(name: str, settings: type[Value]) -> Any:
     """The function that typer makes a command of: its parameters are the fields of all configs."""
 
     def run(**given: Any) -> None:
-        own = {
-            key: given.pop(key)
-            for key in ("model", "share", "seed", "out", "config", "overwrite", "resume")
-        }
+        own = {name: given.pop(name) for name in OWN}
         _run(name, own, given_part(given, ""))
 
     parameters = [*_own(), *_parameters(settings)]
@@ -105,22 +137,14 @@ def _function(name: str, settings: type[Value]) -> Any:
 
 
 def _own() -> Iterator[Parameter]:
-    kinds: Mapping[str, tuple[Any, object]] = {
-        "model": (Model, None),
-        "share": (Share, None),
-        "seed": (Seed, None),
-        "out": (Out, None),
-        "config": (Config, None),
-        "overwrite": (Overwrite, False),
-        "resume": (Resume, False),
-    }
-    for name, (annotation, default) in kinds.items():
+    for name, annotation in OWN.items():
+        default = False if name in ("overwrite", "resume") else None
         yield Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def _parameters(settings: type[Value]) -> Iterator[Parameter]:
     """Settings of the task and of training, then those of sharing; a name is given once."""
-    taken = {"model", "share", "seed", "out", "config", "overwrite", "resume"}
+    taken = set(OWN)
     own = set(settings.model_fields) - {"training"}
     yield from optional_options(
         settings, "", {name: [option_name(name)] for name in settings.model_fields if name in own}
@@ -145,11 +169,11 @@ def _run(name: str, own: dict[str, Any], given: dict[str, Any]) -> None:
     from embshare.tasks.running.config import RunConfig, read_config_file
     from embshare.tasks.running.engine import run
 
-    fields = {} if own["config"] is None else read_config_file(own["config"])
+    fields = {} if own["config"] is None else read_config_file(_file(name, own["config"]))
     if fields.setdefault("task", name) != name:
         fault = f"`task`: the file is for {fields['task']!r}, the command for {name!r}"
         raise InvalidValueError(what="RunConfig", faults=[fault])
-    for key in ("model", "seed", "out"):
+    for key in OWN.keys() & RunConfig.model_fields.keys() - {"share"}:
         if own[key] is not None:
             fields[key] = own[key]
     fields["share"] = share_fields(fields.get("share"), own["share"], given_part(given, "share_"))
@@ -169,6 +193,11 @@ def _run(name: str, own: dict[str, Any], given: dict[str, Any]) -> None:
             on_step=bar.step,
         )
     _report(result)
+
+
+def _file(task: str, given: Path) -> Path:
+    """A file of settings, or a task's recipe by name."""
+    return given if given.exists() else TASKS[task].recipes().get(str(given), given)
 
 
 def share_fields(

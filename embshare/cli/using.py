@@ -34,6 +34,16 @@ def evaluate_run(
             show_default=False,
         ),
     ] = None,
+    blimp: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of BLiMP's files: score a language model on their pairs instead.",
+            show_default=False,
+        ),
+    ] = None,
+    most: Annotated[
+        int | None, typer.Option(help="Pairs of each BLiMP paradigm.", show_default=False)
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="JSON file for the metrics.", show_default=False)
     ] = None,
@@ -44,6 +54,7 @@ def evaluate_run(
 ) -> None:
     """Score a trained model again: on other data, or with other settings."""
     check_packages(TRAINING, extra="hf")
+    from embshare.tasks.blimp import blimp_scores
     from embshare.tasks.running.loading import FinishedRun
 
     if out is not None:
@@ -54,8 +65,11 @@ def evaluate_run(
     found = FinishedRun.load(run)
     if samples is not None:
         samples.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        result = found.evaluate(changes, folder=samples or Path(scratch))
+    if blimp is not None:
+        result = blimp_scores(found.model, found.processor, blimp, most=most)
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            result = found.evaluate(changes, folder=samples or Path(scratch))
     if out is not None:
         write(out, json.dumps({"run": str(run), "metrics": result}, indent=2) + "\n")
     Console().print(metric_table(result, ""))

@@ -139,13 +139,13 @@ class PreparedGlue:
 
     def feed(self) -> Feed:
         """The training side, rows of about one length together."""
-        from accelerate import PartialState  # type: ignore[import-untyped]
+        from embshare.tasks.processes import process_state
 
         return make_feed(
             self.rows,
             self.processor.start.tokenizer.pad,
             batch_size=self.training.batch_size,
-            processes=PartialState().num_processes,
+            processes=process_state().num_processes,
         )
 
     def evaluate(self, model: nn.Module, *, folder: Path) -> Mapping[str, float]:

@@ -107,7 +107,7 @@ class PreparedLanguageModelling:
 
     def feed(self) -> Feed:
         """The training split in windows, end to end."""
-        return Feed(rows=self.windows("train", stride=self.config.length))
+        return Feed(rows=self.windows("train", stride=self.config.length), next_symbol=True)
 
     def evaluate(self, model: nn.Module, *, folder: Path) -> Mapping[str, float]:
         """Perplexity of the test split, and of the validation split as ``valid_...``."""

@@ -10,7 +10,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, final
 
-from accelerate import PartialState  # type: ignore[import-untyped]
 from torch import nn
 from torch.utils.data import Sampler
 
@@ -31,6 +30,7 @@ from embshare.tasks.pretraining.scoring import METRICS, sums_per_row, to_metrics
 from embshare.tasks.pretraining.symbols import Scratch, Symbols, encode_to_disk
 from embshare.tasks.pretraining.text import Side, Text, open_text
 from embshare.tasks.pretraining.vocabulary import MaskedVocabulary
+from embshare.tasks.processes import process_state
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Batch, Feed, Metric
 
@@ -110,7 +110,7 @@ def _check_count(config: PretrainingConfig, side: str, symbols: Symbols) -> None
 
 def _one_after_the_other(*, shared: bool) -> AbstractContextManager[Any]:
     """Of several processes, the first encodes what the others then find."""
-    first: AbstractContextManager[Any] = PartialState().main_process_first()
+    first: AbstractContextManager[Any] = process_state().main_process_first()
     return first if shared else nullcontext()
 
 
@@ -187,7 +187,7 @@ class PreparedPretraining:
         )
 
     def _batches(self, rows: Rows, seed: int) -> Sampler[list[int]]:
-        settings, processes = self.training, PartialState().num_processes
+        settings, processes = self.training, process_state().num_processes
         size = settings.batch_size
         made = RowBatches(rows, size=size, seed=seed, processes=processes)
         if self.config.late_length is None:

@@ -45,6 +45,13 @@ class RunConfig(Value):
     """How its weights are shared; ``None`` leaves the model as it is."""
     settings: SerializeAsAny[Value] = Field(default_factory=Value)
     """Of the task: data, sizes, training."""
+    teacher: Path | None = None
+    """The folder of a run of the same task, whose model this one learns from besides from labels;
+    its vocabulary is taken over."""
+    teacher_share: float = Field(default=0.5, ge=0, le=1)
+    """How much of the loss is the teacher's part."""
+    temperature: float = Field(default=2.0, gt=0)
+    """By which both models' scores are divided before they are compared."""
     seed: int = Field(default=0, ge=0)
     """Of the model's start, dropout, and the order of rows."""
     out: Path

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate import PartialState  # type: ignore[import-untyped]
 from torch import nn
 
 import embshare
@@ -21,12 +20,15 @@ from embshare.tasks.averaging import load_average
 from embshare.tasks.measurement.memory import PeakMemory
 from embshare.tasks.measurement.provenance import read_provenance
 from embshare.tasks.measurement.sizes import sizes_of
+from embshare.tasks.processes import process_state
 from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.curve import draw_curve
 from embshare.tasks.running.folder import RunFolder, write_text
 from embshare.tasks.running.result import RunResult
+from embshare.tasks.running.teaching import prepare_taught, taught
 from embshare.tasks.saving import save_trained
-from embshare.tasks.task import OnStep, PreparedTask, Training
+from embshare.tasks.settings import TrainSettings
+from embshare.tasks.task import Feed, OnStep, PreparedTask, Training
 from embshare.tasks.training import Saving, counted, train
 
 __all__ = ["run"]
@@ -67,20 +69,23 @@ def run(
     if overwrite and resume:
         fault = "`overwrite` and `resume` exclude each other: leave one out"
         raise InvalidValueError(what="run", faults=[fault])
-    process, folder = PartialState(), RunFolder(config.out)
+    process, folder = process_state(), RunFolder(config.out)
     provenance = read_provenance()
     if process.is_main_process:
         folder.check(config, overwrite=overwrite, resume=resume)
-    task = prepared or config.to_task().prepare()
-    model = _build(config, task)
-    settings = counted(task.training, task.feed())
+    taught_by = None if config.teacher is None else prepare_taught(config)
+    task = taught_by.task if taught_by else prepared or config.to_task().prepare()
+    model, feed = _build(config, task), task.feed()
+    if taught_by is not None:
+        feed = taught(feed, taught_by.teacher, model, config)
+    settings = counted(task.training, feed)
     if process.is_main_process:
         folder.open(config, overwrite=overwrite)
         task.processor.save(folder.processor)
     process.wait_for_everyone()
     on_start(settings.steps)
     saving = Saving(checkpoints=checkpoints, resume=resume)
-    trained = _train(config, task, model, folder, saving, on_step)
+    trained = _train(config, task.training, feed, model, folder, saving, on_step)
     with _samples(folder, process.is_main_process) as samples:
         metrics = dict(task.evaluate(model, folder=samples))
     if process.is_main_process:
@@ -129,7 +134,8 @@ class _Trained:
 
 def _train(
     config: RunConfig,
-    task: PreparedTask,
+    settings: TrainSettings,
+    feed: Feed,
     model: nn.Module,
     folder: RunFolder,
     saving: Saving,
@@ -139,15 +145,15 @@ def _train(
     with PeakMemory() as memory:
         training = train(
             model,
-            task.feed(),
-            task.training,
+            feed,
+            settings,
             seed=config.seed,
             folder=folder.checkpoints,
             on_step=on_step,
             saving=saving,
         )
-    if task.training.average > 1:
-        load_average(model, folder.checkpoints, task.training.average)
+    if settings.average > 1:
+        load_average(model, folder.checkpoints, settings.average)
     return _Trained(training, time.perf_counter() - begun, memory)
 
 

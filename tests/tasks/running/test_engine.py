@@ -167,7 +167,6 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         env={
-            "ACCELERATE_USE_CPU": "true",
             "PATH": "/usr/bin:/bin",
             "PYTHONPATH": ":".join(sys.path),
         },

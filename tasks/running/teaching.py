@@ -1,0 +1,94 @@
+"""A run that learns from a model of an earlier run, besides from labels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from embshare.errors import EmbshareError
+from embshare.tasks.distillation import Teacher, mix_losses
+from embshare.tasks.running.config import RunConfig
+from embshare.tasks.running.folder import RunFolder
+from embshare.tasks.running.loading import FinishedRun
+from embshare.tasks.task import Batch, Feed, PreparedTask
+
+__all__ = ["TeacherRunError", "prepare_taught", "taught"]
+
+IGNORED = -100
+
+
+class TeacherRunError(EmbshareError, ValueError):
+    """A run cannot be the teacher of another."""
+
+    def __init__(self, *, folder: Path, finding: str) -> None:
+        super().__init__(
+            f"`teacher` must be a run of the same task whose loss is the model's own, but {folder} "
+            f"{finding}. Name another, or leave it out."
+        )
+        self.folder, self.finding = folder, finding
+
+
+class Taught(NamedTuple):
+    """A task prepared with the vocabulary of its teacher, and the teacher."""
+
+    task: PreparedTask
+    teacher: nn.Module
+
+
+def prepare_taught(config: RunConfig) -> Taught:
+    """Load the teacher, and read the task's data with what the teacher reads them with.
+
+    Args:
+        config: with a `RunConfig.teacher`.
+    Raises:
+        TeacherRunError: the teacher's run is of another task.
+        EmbshareError: its folder or the data cannot be read.
+    """
+    assert config.teacher is not None
+    found = FinishedRun.load(config.teacher)
+    if found.config.task != config.task:
+        raise TeacherRunError(folder=config.teacher, finding=f"is one of {found.config.task}")
+    task = config.to_task()
+    processor = task.load_processor(RunFolder(config.teacher).processor)
+    return Taught(task.prepare(processor), found.model)
+
+
+def taught(feed: Feed, teacher: nn.Module, student: nn.Module, config: RunConfig) -> Feed:
+    """The feed with a loss that is mixed with what the teacher says.
+
+    Raises:
+        TeacherRunError: the task minimises something of its own, which a teacher does not.
+        InvalidValueError: the teacher has other labels.
+    """
+    assert config.teacher is not None
+    if feed.objective is not None:
+        raise TeacherRunError(
+            folder=config.teacher, finding="would be asked for another loss (label smoothing)"
+        )
+    asked = Teacher(teacher, student)
+
+    def objective(model: nn.Module, batch: Batch, left: int) -> Tensor:
+        outputs: Any = model(**batch)
+        scores = asked.scores(batch, names=())  # it is told labels too: it scores the same places
+        return mix_losses(
+            outputs["loss"],
+            outputs["logits"],
+            scores,
+            share=config.teacher_share,
+            temperature=config.temperature,
+            labels=_scored(batch, outputs["logits"], next_symbol=feed.next_symbol),
+        )
+
+    return replace(feed, objective=objective)
+
+
+def _scored(batch: Batch, logits: Tensor, *, next_symbol: bool) -> Tensor | None:
+    """Labels where the scores for them stand; ``None`` where they stand nowhere in particular."""
+    labels = batch["labels"]
+    if labels.shape != logits.shape[:-1] or labels.is_floating_point():
+        return None
+    return F.pad(labels[:, 1:], (0, 1), value=IGNORED) if next_symbol else labels
