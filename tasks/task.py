@@ -26,6 +26,7 @@ __all__ = [
     "Processor",
     "Task",
     "Training",
+    "TrainingLoss",
 ]
 
 Batch: TypeAlias = dict[str, Tensor]
@@ -59,6 +60,32 @@ class Training:
     """What was logged on the way: ``step``, ``loss``, ``learning_rate``, ``grad_norm``."""
 
 
+class TrainingLoss(Protocol):
+    """A loss to train on, in place of the model's own: smoothed, weighted."""
+
+    def prepare(self, model: nn.Module, batch: Batch) -> Batch:
+        """The batch with what the model needs where it is not given labels.
+
+        Args:
+            model: as it was built, not wrapped for several processes.
+            batch: with ``labels``, which are taken out before the forward.
+        """
+        ...
+
+    def __call__(
+        self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """The mean over labels that count.
+
+        Args:
+            outputs: what the model returned.
+            labels: -100 where nothing is predicted.
+            num_items_in_batch: labels that count in all batches of the update; ``None`` is those
+                of this batch.
+        """
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Feed:
     """What a model is trained on."""
@@ -71,6 +98,8 @@ class Feed:
     """From a seed to batches of row numbers, for tasks whose batches are not a fixed number of
     rows. The sampler has ``__len__`` and ``set_epoch``. ``None``: rows in random order,
     `TrainSettings.batch_size` at a time."""
+    loss: TrainingLoss | None = None
+    """``None``: the one that the model's forward returns, which is what evaluation always takes."""
 
 
 class Processor(Protocol):

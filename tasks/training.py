@@ -56,12 +56,13 @@ class SharingTrainer(Trainer):
 
     Args:
         hidden_lr: as in `embshare.parameter_groups`.
-        feed: where batches are not a fixed number of rows, what makes them.
+        feed: for batches that are not a fixed number of rows, and for a loss of its own.
         given: to ``Trainer``.
     """
 
     def __init__(self, *, hidden_lr: float, feed: Feed | None = None, **given: Any) -> None:
-        super().__init__(**given)
+        self._loss = None if feed is None else feed.loss
+        super().__init__(compute_loss_func=self._loss, **given)
         self._hidden_lr = hidden_lr
         self._batches = None if feed is None else feed.batches
 
@@ -95,6 +96,18 @@ class SharingTrainer(Trainer):
         )
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """As in transformers; the feed's loss says what the model needs without labels."""
+        if self._loss is not None:
+            inputs = self._loss.prepare(self.accelerator.unwrap_model(model), inputs)
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def evaluation_loop(
         self,
