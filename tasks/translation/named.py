@@ -67,16 +67,15 @@ def read_hub_split(
         raise NamedSetError(name=name, library="datasets", finding=finding)
     rows = found[key]
     if "translation" in rows.column_names:
-        columns = list(
-            zip(*((row[x] for x in langs) for row in _both(name, rows, langs)), strict=True)
-        )
+        both = list(_both(name, rows, langs))
+        columns = [[row[lang] for row in both] for lang in langs]
     elif set(langs) <= set(rows.column_names):
         columns = [rows[lang] for lang in langs]
     else:
         finding = f"its columns are {', '.join(rows.column_names)}"
         raise NamedSetError(name=name, library="datasets", finding=finding)
     places = tuple(f"{name}, split {key}, {lang}" for lang in langs)
-    sides = [_numbered(column) for column in columns] or [[], []]
+    sides = [_numbered(column) for column in columns]
     return align(
         sides[0],
         sides[1],
@@ -120,7 +119,7 @@ def read_sacrebleu(name: str, langs: tuple[str, str]) -> Pairs:
         found: Any = DATASETS[bare]
         source = found.get_source_file(direction)
         references = found.get_reference_files(direction)
-    except Exception as error:  # what the package raises has no class of its own
+    except (Exception, SystemExit) as error:  # it ends the process where a download fails
         raise NamedSetError(name=name, library="sacrebleu", finding=_first_line(error)) from error
     sides = [
         align(

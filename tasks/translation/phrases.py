@@ -171,10 +171,10 @@ def _phrases(random: Random, territories: Sequence[str]) -> Iterator[Phrase]:
 
 
 def draw_phrase(random: Random, territories: Sequence[str]) -> Phrase:
-    """One thing to say, or up to four of a kind as a list."""
+    """One thing to say, or two of a kind."""
     kinds = (_date, _moment, _distance, _amount, _rate, _money, _territory, _language)
     kind = random.choice(kinds)
-    many = random.choice((1, 2, 2, 3, 4))
+    many = random.choice((1, 1, 2))
     if kind in (_date, _moment) or many == 1:
         return kind(random, territories)
     parts = [kind(random, territories) for _ in range(many)]

@@ -116,9 +116,8 @@ class PreparedTranslation:
         """
         _ = self.signatures
         if "train" in self.corpus.splits and not len(self.rows):
-            place = (
-                f"{self.corpus.splits['train'].origin}, at most {self.config.max_length} symbols"
-            )
+            origin = self.corpus.splits["train"].origin
+            place = f"{origin}, without pairs of more than {self.config.max_length} symbols"
             raise EmptySideError(place=place, split="train")
 
     @cached_property

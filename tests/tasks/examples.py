@@ -38,6 +38,24 @@ def _language_modelling(folder: Path) -> dict[str, Any]:
     }
 
 
+def _translation(folder: Path) -> dict[str, Any]:
+    for split, times in (("train", 6), ("valid", 1), ("test", 1)):
+        for lang, joint in (("en", "and"), ("de", "und")):
+            lines = [f"{a} {joint} {b}\n" for a in range(6) for b in "abcdef"] * times
+            (folder / f"{split}.{lang}").write_text("".join(lines))
+    return {
+        "data": str(folder),
+        "vocabulary_size": 300,
+        "width": 16,
+        "heads": 2,
+        "max_length": 16,
+        "batch_symbols": 128,
+        "beam": 2,
+        "training": {"steps": 8, "save_every": 2},
+    }
+
+
 EXAMPLES: Mapping[str, Example] = {
     "language_modelling": Example(_language_modelling, lambda _: ["the quick", ""]),
+    "translation": Example(_translation, lambda _: ["1 and a", "", "4 and f"]),
 }
