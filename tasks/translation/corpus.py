@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -73,7 +73,7 @@ def load_corpus(config: TranslationConfig, *, train: bool) -> Corpus:
             found="test sets of sacreBLEU have no training side",
         )
     wanted += [split for split in config.evaluate_on if split not in wanted]
-    find = _finder(config, name)
+    find = _finder(config, name, wanted)
     langs = config.source_lang, config.target_lang
     splits = {
         split: read_sacrebleu(split, langs) if split.startswith(SACREBLEU) else find(split)
@@ -84,7 +84,7 @@ def load_corpus(config: TranslationConfig, *, train: bool) -> Corpus:
     return Corpus(name=name or "CLDR", splits=splits)
 
 
-def _finder(config: TranslationConfig, name: str) -> Find:
+def _finder(config: TranslationConfig, name: str, wanted: Sequence[str]) -> Find:
     """What gives a split of the data that were named."""
     langs = config.source_lang, config.target_lang
     skip = config.empty_lines == "skip"
@@ -96,10 +96,13 @@ def _finder(config: TranslationConfig, name: str) -> Find:
         found = load_hub(name, langs)
         return lambda split: read_hub_split(name, found, split, langs, skip_empty=skip)
     folder = config.data
-    sides = {split: find_split(folder, split, langs) for split in ("train", "valid")}
-    return lambda split: read_split(
-        sides.get(split) or find_split(folder, split, langs), split, skip_empty=skip
-    )
+    # All are looked for before a long one is read.
+    sides = {
+        split: find_split(folder, split, langs)
+        for split in wanted
+        if not split.startswith(SACREBLEU)
+    }
+    return lambda split: read_split(sides[split], split, skip_empty=skip)
 
 
 def _phrases(config: TranslationConfig) -> Find:

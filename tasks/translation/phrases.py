@@ -174,7 +174,7 @@ def draw_phrase(random: Random, territories: Sequence[str]) -> Phrase:
     """One thing to say, or two of a kind."""
     kinds = (_date, _moment, _distance, _amount, _rate, _money, _territory, _language)
     kind = random.choice(kinds)
-    many = random.choice((1, 1, 2))
+    many = random.choice((1, 1, 1, 2))
     if kind in (_date, _moment) or many == 1:
         return kind(random, territories)
     parts = [kind(random, territories) for _ in range(many)]
@@ -192,8 +192,8 @@ def _moment(random: Random, _: Sequence[str]) -> Phrase:
 
 
 def _when(random: Random) -> datetime:
-    start = datetime(1950, 1, 1, tzinfo=UTC)
-    return start + timedelta(minutes=random.randrange(100 * 365 * 24 * 60))
+    start = datetime(2000, 1, 1, tzinfo=UTC)
+    return start + timedelta(minutes=15 * random.randrange(30 * 365 * 24 * 4))
 
 
 def _distance(random: Random, _: Sequence[str]) -> Phrase:
@@ -221,13 +221,13 @@ def _money(random: Random, _: Sequence[str]) -> Phrase:
 
 def _number(random: Random) -> float:
     """Mostly small, as numbers of things are; some with a fraction, some in thousands."""
-    match random.randrange(4):
+    match random.randrange(8):
         case 0:
-            return random.randint(1000, 99_999)
+            return 100 * random.randint(10, 99)
         case 1:
-            return random.randint(1, 999) / 10
+            return random.randint(1, 99) / 10
         case _:
-            return random.randint(1, 99)
+            return random.randint(1, 30)
 
 
 def _territory(random: Random, territories: Sequence[str]) -> Phrase:

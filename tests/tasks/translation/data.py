@@ -8,7 +8,11 @@ from pathlib import Path
 __all__ = ["PAIRS", "write_folder", "write_sides"]
 
 NUMBERS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier", "five": "fünf"}
-PAIRS = [(f"{a} and {b}", f"{NUMBERS[a]} und {NUMBERS[b]}") for a in NUMBERS for b in NUMBERS]
+PAIRS = [
+    (f"{a} and {b} are here", f"{NUMBERS[a]} und {NUMBERS[b]} sind hier")
+    for a in NUMBERS
+    for b in NUMBERS
+]
 """Twenty-five sentences and their translations."""
 
 

