@@ -20,8 +20,11 @@ class TranslationTraining(TrainSettings):
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
     """
 
-    steps: Annotated[int, Field(ge=1)] = 300
+    steps: Annotated[int, Field(ge=1)] = 450
     """Updates of the parameters."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-2
+    """Of the table and of vectors, the highest, at the end of the warm-up. The default suits some
+    hundred small steps; for many thousands take a third or a tenth of it."""
     eval_batch_size: Annotated[int, Field(ge=1)] = 64
     """Sentences that are translated at once."""
     betas: tuple[
@@ -55,12 +58,12 @@ class TranslationConfig(Value):
     """What an empty line in the training side is: an error, or a pair to leave out."""
     subwords: Literal["joint", "separate"] = "joint"
     """One vocabulary and table for both languages, or one for each."""
-    vocabulary_size: Annotated[int, Field(ge=1)] = 1_000
+    vocabulary_size: Annotated[int, Field(ge=1)] = 600
     """Subwords of each vocabulary, at most; learned from the training side alone."""
     tokenizer: str | None = None
     """A tokenizer of transformers, by folder or name, in place of subwords that are learned: for
     models that come with one."""
-    max_length: Annotated[int, Field(ge=2)] = 128
+    max_length: Annotated[int, Field(ge=2)] = 100
     """Symbols of a sentence, with its end; training pairs with a longer side are left out."""
     width: Annotated[int, Field(ge=1)] = 96
     """Columns of the table, and width of all layers."""
@@ -72,8 +75,9 @@ class TranslationConfig(Value):
     """Positions that one convolution sees."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Part of the embeddings and of the layers' outputs that is zeroed in training."""
-    batch_symbols: Annotated[int, Field(ge=1)] = 1_000
-    """Most symbols of one side of a batch, with padding, on each device."""
+    batch_symbols: Annotated[int, Field(ge=1)] = 200
+    """Most symbols of one side of a batch, with padding, on each device. The default is for the
+    short phrases from the CLDR; sentences want a thousand or more."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Part of the probability that the training loss spreads over all symbols."""
     beam: Annotated[int, Field(ge=1)] = 5

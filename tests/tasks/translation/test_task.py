@@ -155,6 +155,7 @@ def write_transformer(folder: Path) -> Path:
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
     )
     fast.save_pretrained(folder)
+    start: dict[str, Any] = {"decoder_start_token_id": 0}
     T5Config(
         vocab_size=len(ids),
         d_model=32,
@@ -166,7 +167,7 @@ def write_transformer(folder: Path) -> Path:
         dropout_rate=0.0,
         pad_token_id=0,
         eos_token_id=1,
-        decoder_start_token_id=0,
+        **start,
     ).save_pretrained(folder)
     return folder
 
