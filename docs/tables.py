@@ -7,6 +7,7 @@ A page says ``<!-- table: NAME -->`` and ``<!-- end -->``; what stands between i
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import re
@@ -20,7 +21,13 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 RESULTS: Final = ROOT / "benchmarks" / "results"
 MARKED: Final = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-NAMES: Final = ("README.md", "docs/ablation.md", "docs/speed.md", "docs/sharebert.md")
+NAMES: Final = (
+    "README.md",
+    "docs/ablation.md",
+    "docs/coverage.md",
+    "docs/speed.md",
+    "docs/sharebert.md",
+)
 PAGES: Final = tuple(ROOT / name for name in NAMES)
 
 
@@ -100,11 +107,74 @@ def front() -> str:
     return "\n".join(lines)
 
 
+def compared(name: str) -> Callable[[], str]:
+    """What dense, EPS and VEPS models reach, in one file of ``embshare bench``."""
+
+    def draw() -> str:
+        from embshare.tasks.benchmark.report import BenchmarkReport
+
+        text = (RESULTS / "bench" / f"{name}.json").read_text(encoding="utf-8")
+        report = BenchmarkReport.from_json(text)
+        return "\n\n".join(_compared(report, task) for task in report.config.tasks)
+
+    return draw
+
+
+def _compared(report: Any, task: str) -> str:
+    from embshare.tasks.benchmark.table import show_spread
+
+    metric, steps = report.task(task).metric, report.config.training(task).steps
+    rows = {(row.architecture, row.method): row for row in report.rows(task)}
+    methods = report.config.methods
+    seeds = len(report.config.seeds)
+    lines = [
+        f"{task.replace('_', ' ').capitalize()}, {metric.label} ({metric.better} is better), "
+        f"{steps:,} steps, {seeds} seed{'s' * (seeds > 1)}:",
+        "",
+        f"| | {' | '.join(methods)} | hidden parameters |",
+        f"| --- |{' ---: |' * (len(methods) + 1)}",
+    ]
+    for architecture in report.config.architectures:
+        mine = [rows[architecture, method] for method in methods]
+        cells = [
+            show_spread(row.metric, digits=4) + _kept(row, mine[0], metric.better) for row in mine
+        ]
+        first, last = mine[0].hidden, mine[-1].hidden
+        counts = f"{first:,} → {last:,} ({first / last:.1f} ×)"
+        lines.append(f"| {architecture} | {' | '.join(cells)} | {counts} |")
+    return "\n".join(lines)
+
+
+def _kept(row: Any, dense: Any, better: str) -> str:
+    """How much worse or better than the dense model."""
+    if row is dense:
+        return ""
+    if better == "lower":
+        return f" ({100 * (row.metric.mean / dense.metric.mean - 1):+.1f} %)"
+    return f" (keeps {100 * row.metric.mean / dense.metric.mean:.1f} %)"
+
+
+def coverage(name: str) -> Callable[[], str]:
+    """One of the tables of a walk over architectures."""
+
+    def draw() -> str:
+        markdown = importlib.import_module("embshare.tasks.coverage.markdown")
+        report = importlib.import_module("embshare.tasks.coverage.report").Report
+        found = report.from_json((RESULTS / "coverage.json").read_bytes())
+        table: str = getattr(markdown, name)(found)
+        return table
+
+    return draw
+
+
 TABLES: Final[dict[str, Callable[[], str]]] = {
     "front": front,
     "study": quality("study"),
     "long": quality("long"),
     "levers": quality("levers"),
+    "coverage": coverage("totals_table"),
+    "coverage_exceptions": coverage("exceptions_table"),
+    "coverage_all": coverage("full_lists"),
     "speed": measured("speed"),
     "large": measured("large"),
     "sharebert_speed": measured("sharebert_speed"),

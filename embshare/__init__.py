@@ -1,5 +1,6 @@
 """Compute a model's hidden weights from its own embedding table, and store the table alone."""
 
+from embshare.bare import bare_weights
 from embshare.caching import cached
 from embshare.checkpoint import load, save
 from embshare.companions import watch
@@ -19,6 +20,7 @@ __all__ = [
     "Slot",
     "Source",
     "Summary",
+    "bare_weights",
     "cached",
     "load",
     "materialize",

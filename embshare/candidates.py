@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final
 
 import torch
 from torch import nn
@@ -14,9 +15,11 @@ from torch.nn.utils.parametrize import ParametrizationList
 from embshare.errors import AliasedWeightError, NoSourceError, PlanError, UnsupportedSourceError
 from embshare.rules import Rules, rule_for
 
-__all__ = ["Candidate", "Inventory", "find_table", "take_inventory"]
+__all__ = ["LOOKED_UP", "UNKNOWN", "Candidate", "Inventory", "find_table", "take_inventory"]
 
 LOOKUPS = (nn.Embedding, nn.EmbeddingBag)
+LOOKED_UP: Final = "an embedding looks its rows up"
+UNKNOWN: Final = "not a known layer kind"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +80,7 @@ def _candidate(
         owner, _, leaf = name.rpartition(".")
         layer = modules[owner]
         if isinstance(layer, LOOKUPS):
-            obstacle = "an embedding looks its rows up"
+            obstacle = LOOKED_UP
         rule = rule_for(layer, rules)
         if rule is None or leaf not in rule.weights(layer):
             known = False
@@ -132,7 +135,7 @@ def find_table(model: nn.Module, inventory: Inventory, source: str) -> str:
 
     Raises:
         NoSourceError: there is none, or none of that name.
-        UnsupportedSourceError: it is not a floating 2-D parameter.
+        UnsupportedSourceError: it is not a floating parameter of two or more dimensions.
     """
     tables = [n for n, m in inventory.modules.items() if isinstance(m, LOOKUPS) and m._parameters]
     name = _own_table(model, inventory) if source == "auto" else source
@@ -168,9 +171,11 @@ def _own_table(model: nn.Module, inventory: Inventory) -> str | None:
 
 
 def _check_table(name: str, table: nn.Parameter) -> None:
-    if table.dim() != 2 or not table.numel():
+    if table.dim() < 2 or not table.numel():
         raise UnsupportedSourceError(
-            source=name, need="a non-empty 2-D table", finding=f"of shape {tuple(table.shape)}"
+            source=name,
+            need="non-empty and of two or more dimensions",
+            finding=f"of shape {tuple(table.shape)}",
         )
     if not table.is_floating_point():
         raise UnsupportedSourceError(source=name, need="floating", finding=str(table.dtype))

@@ -44,7 +44,7 @@ class Columns(nn.Module):
             nn.init.normal_(self.projection, std=std, generator=generator)
 
     def table(self) -> Tensor:
-        """``[V' >= V, F]``: the stored table as it is now."""
+        """``[V' >= V, ...]``: the stored table as it is now."""
         owner: nn.Module = self.__dict__["owner"]
         table = owner._parameters.get(self.leaf)
         return getattr(owner, self.leaf) if table is None else table
@@ -53,22 +53,34 @@ class Columns(nn.Module):
         """The table's."""
         return self.table().dtype
 
+    def matrix(self) -> Tensor:
+        """``[V' >= V, F]``: a table of more dimensions, a convolution's weight, as two."""
+        table = self.table()
+        if table.dim() == 2:
+            return table
+        with torch.enable_grad():  # weights always have a graph, also those derived without one
+            return table.flatten(1)
+
     def inputs(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Table, projection and bias.
+        """Table as a matrix, projection and bias.
 
         Raises:
             SourceShrunkError: the table has lost rows that the plan reads.
         """
-        table, rows = self.table(), self.source.rows
-        if table.shape[0] < rows:
-            raise SourceShrunkError(source=self.source.name, needs=rows, has=table.shape[0])
-        return table, self.projection, self.bias
+        self._check_rows()
+        return self.matrix(), self.projection, self.bias
+
+    def _check_rows(self) -> None:
+        found, rows = self.table().shape[0], self.source.rows
+        if found < rows:
+            raise SourceShrunkError(source=self.source.name, needs=rows, has=found)
 
     def fingerprint(self) -> tuple[object, ...]:
         """Changes with every change of a source that torch lets one see."""
+        self._check_rows()
         return tuple(
             part
-            for tensor in self.inputs()
+            for tensor in (self.table(), self.projection, self.bias)
             if tensor is not None
             for part in (
                 id(tensor),

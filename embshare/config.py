@@ -28,7 +28,8 @@ class ShareConfig(Value):
     tie: str = "all"
     """``none``, ``all``, ``sequence:M``, ``cycle:M`` or ``cycle_rev:M`` (Takase & Kiyono 2021)."""
     source: str | dict[str, str] = "auto"
-    """``auto``, the name of an embedding or 2-D parameter, or ``{glob of weights: name}``."""
+    """``auto``, the name of an embedding or parameter, or ``{glob of weights: name}``. One of more
+    than two dimensions is read as a matrix: its first dimension by all others."""
     include: tuple[str, ...] = ("*",)
     """Globs over parameter names. A bare parameter is taken when the last part names it."""
     exclude: tuple[str, ...] = ()

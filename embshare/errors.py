@@ -71,7 +71,7 @@ class NoSourceError(PlanError):
         have = ", ".join(f"`{name}`" for name in found) or "none"
         super().__init__(
             f"{model} has no table `{source}` to read weights from (its embeddings: {have}). "
-            f"Name an nn.Embedding or any 2-D parameter with source='name'."
+            f"Name an nn.Embedding or any parameter of two or more dimensions with source='name'."
         )
         self.source, self.found = source, tuple(found)
 
@@ -116,7 +116,7 @@ class SourceTooSmallError(PlanError):
 
 
 class UnsupportedSourceError(PlanError):
-    """The table cannot be read from (integer, empty, not two-dimensional)."""
+    """The table cannot be read from (integer, empty, of one dimension)."""
 
     def __init__(self, *, source: str, need: str, finding: str) -> None:
         super().__init__(

@@ -70,13 +70,13 @@ class Start:
             self._fit_residuals(
                 bank,
                 [
-                    t if s.table is None else s.table
+                    t.flatten(1) if s.table is None else s.table
                     for s, t in zip(self.sources, tables, strict=True)
                 ],
             )
         for start, table in zip(self.sources, tables, strict=True):
             if start.table is not None:
-                table.copy_(start.table)
+                table.copy_(start.table.view_as(table))
 
     def _fit_residuals(self, bank: Bank, tables: Sequence[Tensor]) -> None:
         blocks: dict[int, Tensor] = {}
@@ -140,7 +140,7 @@ def _fit_source(
     generator: torch.Generator | None,
 ) -> SourceStart:
     source, slots = plan.sources[number], plan.of_source(number)
-    table = parameters[source.name].detach()
+    table = parameters[source.name].detach().flatten(1)
     columns, known, importance = _columns(plan, slots, table, parameters, squares)
     if plan.config.method == "eps":
         return _fit_eps(source, slots, table, columns, known, importance, plan)

@@ -10,7 +10,7 @@ from torch import nn
 from embshare.candidates import LOOKUPS
 from embshare.state import bank_of
 
-__all__ = ["parameter_groups"]
+__all__ = ["parameter_groups", "tables_of"]
 
 
 def parameter_groups(
@@ -39,7 +39,7 @@ def parameter_groups(
         Dicts with ``params``, ``lr``, ``weight_decay`` and a ``name`` of ``table``, ``hidden`` or
         ``vectors``; empty groups are left out, each parameter that is trained is in one.
     """
-    tables, gains = set(_tables(model)), set(_gains(model))
+    tables, gains = set(tables_of(model)), set(_gains(model))
     groups: dict[str, list[nn.Parameter]] = {"table": [], "hidden": [], "vectors": []}
     for parameter in model.parameters():
         if not parameter.requires_grad:
@@ -61,7 +61,7 @@ def parameter_groups(
     ]
 
 
-def _tables(model: nn.Module) -> Iterator[nn.Parameter]:
+def tables_of(model: nn.Module) -> Iterator[nn.Parameter]:
     """What is looked up, and what a bank reads; a head that is tied to one is that one."""
     for module in model.modules():
         if isinstance(module, LOOKUPS):

@@ -9,7 +9,15 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from embshare.candidates import LOOKUPS, Candidate, Inventory, deviation, find_table, take_inventory
+from embshare.candidates import (
+    LOOKUPS,
+    UNKNOWN,
+    Candidate,
+    Inventory,
+    deviation,
+    find_table,
+    take_inventory,
+)
 from embshare.config import ShareConfig
 from embshare.errors import (
     AlreadySharedError,
@@ -123,11 +131,7 @@ def _refusal(
         excluded[glob] += 1
     if not hits:
         matched = candidate.kind and not candidate.obstacle
-        return (
-            "no `include` pattern names it"
-            if matched
-            else candidate.obstacle or "not a known layer kind"
-        )
+        return "no `include` pattern names it" if matched else candidate.obstacle or UNKNOWN
     if candidate.obstacle:
         if not candidate.parameter.is_floating_point():
             raise PlanError(
@@ -176,7 +180,7 @@ def _assign(
 
 def _source(inventory: Inventory, name: str, config: ShareConfig) -> Source:
     table, aliases = next((p, names) for p, names in inventory.names.items() if name in names)
-    rows, dim = table.shape
+    rows, dim = table.shape[0], table.numel() // table.shape[0]
     tied = tuple(alias for alias in aliases if alias != name)
     if config.factor is not None:
         _check_factor(inventory, name, tied, dim, config.factor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -127,7 +128,7 @@ def _check_table(found: dict[str, nn.Parameter], name: str, source: Source) -> N
     if name not in found:
         raise PlanMismatchError(place=name, needs="a parameter", finding="absent")
     shape = tuple(found[name].shape)
-    if len(shape) != 2 or shape[0] < source.rows or shape[1] != source.dim:
+    if len(shape) < 2 or shape[0] < source.rows or math.prod(shape[1:]) != source.dim:
         raise PlanMismatchError(
             place=name,
             needs=f"of shape ({source.rows} or more, {source.dim})",

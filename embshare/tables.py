@@ -24,6 +24,7 @@ __all__ = [
     "abbreviate",
     "pattern_of",
     "plan_table",
+    "poor_sources",
     "render",
     "summary_table",
     "totals_table",
@@ -53,7 +54,9 @@ def plan_table(plan: SharePlan) -> RenderableType:
     Returns:
         Anything that rich prints; `render` makes plain text of it.
     """
-    parts: list[RenderableType] = [Text(_headline(plan)), _sources(plan), _slots(plan)]
+    parts: list[RenderableType] = [Text(_headline(plan)), _sources(plan)]
+    parts += [Text(f"{note}\n") for note in poor_sources(plan)]
+    parts.append(_slots(plan))
     if plan.left_dense:
         parts.append(_left_dense(plan.left_dense))
     if plan.matches:
@@ -213,6 +216,25 @@ def _sources(plan: SharePlan) -> Table:
             f"{_projection(plan, index):,}",
         )
     return table
+
+
+def poor_sources(plan: SharePlan) -> list[str]:
+    """A sentence for each table whose projection is no smaller than the weights that it gives.
+
+    A slot of ``n`` elements costs ``n F / V``: a table with fewer rows than columns pays only where
+    several layers read one slot.
+    """
+    notes = []
+    for index, source in enumerate(plan.sources):
+        cost = _projection(plan, index)
+        gain = sum(slot.numel * len(slot.weights) for slot in plan.of_source(index))
+        if cost >= gain:
+            notes.append(
+                f"`{source.name}` is a poor source: {cost:,} elements are stored in the place of "
+                f"{gain:,}, because it has {source.rows:,} rows for {source.stored_dim:,} columns. "
+                f"Name a table of more rows, tie more layers, or set a `factor`."
+            )
+    return notes
 
 
 def _projection(plan: SharePlan, index: int) -> int:

@@ -24,6 +24,8 @@ class TaskEntry:
     """Of the class in ``task``; with ``Config`` behind it, of that in ``config``."""
     summary: str
     """One sentence, for people."""
+    compared: bool = True
+    """Whether `embshare bench` runs it unless other tasks are named."""
 
     def settings_class(self) -> type[Value]:
         """The class of its settings: a `Value` with ``data`` and ``training``."""

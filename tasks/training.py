@@ -44,8 +44,10 @@ POINTS: Final = 100  # of a curve, likewise
 
 @dataclass(frozen=True, kw_only=True)
 class Saving:
-    """That a run writes checkpoints, and whether it goes on from one."""
+    """What a run keeps on the way besides its curve."""
 
+    checkpoints: bool = True
+    """Write some, from which a killed run goes on."""
     resume: bool = False
     """Go on from the last checkpoint in the folder, if one is there."""
 
@@ -216,7 +218,7 @@ def make_arguments(
         fp16=settings.precision == "fp16",
         seed=seed,
         data_seed=seed,
-        save_strategy="no" if saving is None else "steps",
+        save_strategy="steps" if saving is not None and saving.checkpoints else "no",
         save_steps=every,
         save_total_limit=max(2, settings.average),
         logging_strategy="no" if saving is None else "steps",

@@ -180,9 +180,9 @@ BAD = [
     (Model, {"source": "emb"}, NoSourceError, r"no table `emb` .*`embed`, `positions`.*source="),
     (
         Model,
-        {"source": "conv.weight"},
+        {"source": "conv.bias"},
         UnsupportedSourceError,
-        r"`conv\.weight` must be a non-empty 2-D table .* of shape \(6, 6, 3\)",
+        r"`conv\.bias` must be non-empty and of two or more dimensions .* of shape \(6,\)",
     ),
     (integer_table, {}, UnsupportedSourceError, r"`embed\.weight` must be floating .* torch\.int8"),
     (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import nn
 
 from embshare.adapters.errors import ModelNotBuiltError, suggestion
@@ -54,10 +55,19 @@ def _unknown(asked: str, name: str, known: list[str]) -> ModelNotBuiltError:
 
 def _build(asked: str, build: Callable[[], nn.Module]) -> nn.Module:
     try:
-        return build()
+        return _anywhere(build)
     except (OSError, RuntimeError, ValueError) as error:
         raise ModelNotBuiltError(
             model=asked,
             finding=f"cannot be built ({type(error).__name__}: {error})",
             way_out="Where its weights are the trouble, build it without them.",
         ) from error
+
+
+def _anywhere(build: Callable[[], nn.Module]) -> nn.Module:
+    """Some work their sizes out with tensors, which have no values on meta."""
+    try:
+        return build()
+    except NotImplementedError:
+        with torch.device("cpu"):
+            return build()

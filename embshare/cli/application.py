@@ -23,6 +23,9 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "eval": "embshare.cli.using:evaluate_run",
         "predict": "embshare.cli.using:predict_lines",
         "bench": "embshare.cli.bench:bench",
+        "report": "embshare.cli.bench:report",
+        "fairseq-plugin": "embshare.cli.fairseq_plugin:fairseq_plugin",
+        "coverage": "embshare.cli.coverage:coverage",
     }
 )
 """Command -> ``module:function``. A module that is not there is a command that is not there."""

@@ -1,151 +1,235 @@
-"""``embshare bench``: dense, EPS and VEPS models of three architectures, compared."""
+"""``embshare bench`` and ``embshare report``: models compared, and the comparison shown again."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
 
-__all__ = ["bench"]
+from embshare.cli.options import given_part, option_name, optional_options, source_of
+from embshare.cli.train import settings_fields
+from embshare.config import ShareConfig
+from embshare.errors import InvalidValueError
+from embshare.tasks.catalogue import TASKS
+from embshare.tasks.packages import check_packages
+from embshare.tasks.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from embshare.tasks.benchmark.report import BenchmarkReport
+
+__all__ = ["bench", "report"]
+
+SHARING: Final = "How EPS and VEPS share"
+EVERY: Final = "Settings of every task that has them"
+SIZES: Final = ("width", "layers", "heads", "dropout")
 
 
-def _option(help_text: str) -> Any:
+def _option(help_text: str, *names: str) -> Any:
     """An option whose default is the config's own, so that it is written once."""
-    return typer.Option(help=help_text, show_default=False)
+    return typer.Option(*names, help=help_text, show_default=False)
 
 
-def _flag(name: str, help_text: str) -> Any:
-    """An option that is on or not given."""
-    return typer.Option(name, help=help_text, show_default=False)
-
-
-Data: TypeAlias = Annotated[
-    Path | None,
-    _option(
-        "Folder of a text in the WikiText layout (train.txt, valid.txt, test.txt); without it, "
-        "the text that comes with Python."
-    ),
-]
-Out: TypeAlias = Annotated[Path | None, _option("New folder for results; else runs/bench.")]
-Overwrite: TypeAlias = Annotated[bool, _flag("--overwrite", "Replace the results in that folder.")]
-Resume: TypeAlias = Annotated[
-    bool, _flag("--resume", "Keep those models in that folder that need no new training.")
-]
-Quick: TypeAlias = Annotated[
-    bool, _flag("--quick", "One seed and little training: to see that everything works.")
-]
-Architectures: TypeAlias = Annotated[
-    list[str] | None, _option("lstm, conv or attention; may be given several times.")
-]
-Methods: TypeAlias = Annotated[
-    list[str] | None, _option("dense, eps or veps; may be given several times.")
-]
-Seeds: TypeAlias = Annotated[
-    list[int] | None, _option("One model for each; may be given several times.")
-]
-Tie: TypeAlias = Annotated[
-    str | None, _option("Which layers share: none, all, sequence:M, cycle:M or cycle_rev:M.")
-]
-Factor: TypeAlias = Annotated[int | None, _option("Columns that the table is stored with.")]
-Gain: TypeAlias = Annotated[str | None, _option("match, none, learned or channel.")]
-Anchor: TypeAlias = Annotated[
-    float | None, _option("How much of the fixed signs is added to the table that layers read.")
-]
-Level: TypeAlias = Annotated[
-    str | None, _option("word, as published perplexities count, or subword.")
-]
-Vocabulary: TypeAlias = Annotated[
-    int | None, _option("Symbols; of words, all that the training side has, if not given.")
-]
-Width: TypeAlias = Annotated[int | None, _option("Columns of the table, and width of layers.")]
-Layers: TypeAlias = Annotated[int | None, _option("Layers of each model.")]
-Dropout: TypeAlias = Annotated[float | None, _option("Probability of a zero.")]
-Length: TypeAlias = Annotated[int | None, _option("Symbols that a model sees at once.")]
-Steps: TypeAlias = Annotated[int | None, _option("Training steps of each model.")]
-BatchSize: TypeAlias = Annotated[int | None, _option("Rows of one step.")]
-LearningRate: TypeAlias = Annotated[
-    float | None, _option("Of tables and vectors: the highest, after the warm-up.")
-]
-HiddenRate: TypeAlias = Annotated[
-    float | None, _option("Of layers' matrices or the projection, as a multiple of that.")
-]
-
-
-def bench(
-    data: Data = None,
-    out: Out = None,
-    overwrite: Overwrite = False,
-    resume: Resume = False,
-    quick: Quick = False,
-    architecture: Architectures = None,
-    method: Methods = None,
-    seed: Seeds = None,
-    tie: Tie = None,
-    factor: Factor = None,
-    gain: Gain = None,
-    anchor: Anchor = None,
-    level: Level = None,
-    vocabulary: Vocabulary = None,
-    width: Width = None,
-    layers: Layers = None,
-    dropout: Dropout = None,
-    length: Length = None,
-    steps: Steps = None,
-    batch_size: BatchSize = None,
-    learning_rate: LearningRate = None,
-    hidden_lr: HiddenRate = None,
+def _compare(
+    task: Annotated[
+        list[str] | None, _option(f"{', '.join(TASKS)}; may be given several times.")
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        _option("TASK=FOLDER, real data in place of the built-in; a FOLDER alone for one task."),
+    ] = None,
+    out: Annotated[Path | None, _option("New folder for results; else runs/bench.")] = None,
+    overwrite: Annotated[
+        bool, _option("Replace the results in that folder.", "--overwrite")
+    ] = False,
+    resume: Annotated[
+        bool, _option("Keep those models in that folder that need no new training.", "--resume")
+    ] = False,
+    quick: Annotated[
+        bool, _option("One seed and little training: to see that everything works.", "--quick")
+    ] = False,
+    architecture: Annotated[
+        list[str] | None, _option("lstm, conv or attention; may be given several times.")
+    ] = None,
+    method: Annotated[
+        list[str] | None, _option("dense, eps or veps; may be given several times.")
+    ] = None,
+    seed: Annotated[
+        list[int] | None, _option("One model for each; may be given several times.")
+    ] = None,
+    jobs: Annotated[int | None, _option("Models that are trained at once.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="TASK.NAME=VALUE",
+            help="A setting of one task; several times. Options of `embshare train TASK` are the "
+            "names.",
+            show_default=False,
+        ),
+    ] = None,
+    **given: Any,
 ) -> None:
-    """Compare dense, EPS and VEPS models of three architectures at one budget.
+    """Compare dense, EPS and VEPS models of three architectures on every task at one budget.
 
-    Trains every model, prints one table, and writes results.json and a picture for each task.
-    Without options it ends within five minutes on two cores, with --quick within one.
+    Trains every model, prints a table for each task, and writes results.json, pictures and
+    report.html. Without options it ends within five minutes on two cores, with --quick within one.
     """
-    training = _given(
-        steps=steps, batch_size=batch_size, learning_rate=learning_rate, hidden_lr=hidden_lr
-    )
-    modelling = _given(
-        data=data, level=level, width=width, layers=layers, dropout=dropout, length=length
-    )
-    if vocabulary is not None or level == "word":
-        modelling["vocabulary_size"] = vocabulary
-    fields = _given(
-        out=out,
-        architectures=architecture or None,
-        methods=method or None,
-        seeds=seed or None,
-        tie=tie,
-        factor=factor,
-        gain=gain,
-        anchor=anchor,
-    )
-    _run({**fields, "overwrite": overwrite, "resume": resume}, modelling, training, quick)
+    from embshare.tasks.benchmark.config import standard_tasks
+
+    tasks = tuple(task or standard_tasks())
+    fields: dict[str, Any] = {
+        "tasks": tasks,
+        "settings": _settings(tasks, data or [], set_ or [], given),
+    }
+    if shared := {
+        k.removeprefix("share_"): v
+        for k, v in given.items()
+        if k.startswith("share_") and v is not None
+    }:
+        fields["share"] = _share(shared)
+    for name, value in (("out", out), ("jobs", jobs)):
+        if value is not None:
+            fields[name] = value
+    for name, values in (("architectures", architecture), ("methods", method), ("seeds", seed)):
+        if values:
+            fields[name] = tuple(values)
+    _run(fields, quick=quick, overwrite=overwrite, resume=resume)
 
 
-def _given(**options: object) -> dict[str, Any]:
-    """Only what was asked for; the rest is left to the configs."""
-    return {name: value for name, value in options.items() if value is not None}
+def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option for each setting of training and sharing, and for sizes."""
+    own = list(Signature.from_callable(command, eval_str=True).parameters.values())[:-1]
+    parameters = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in [*own, *_shared_options()]]
+
+    def bench(**given: Any) -> None:
+        command(**given)
+
+    bench.__doc__ = command.__doc__
+    bench.__signature__ = Signature(parameters, return_annotation=None)  # type: ignore[attr-defined]
+    bench.__annotations__ = {p.name: p.annotation for p in parameters}
+    return bench
 
 
-def _run(
-    fields: dict[str, Any], modelling: dict[str, Any], training: dict[str, Any], short: bool
-) -> None:
-    # Imported here, so that the command line starts at once and needs no extra for its help.
-    from embshare.tasks.benchmark import run_benchmark
-    from embshare.tasks.benchmark.config import BenchmarkConfig, quick
-    from embshare.tasks.benchmark.observer import ProgressBar
-    from embshare.tasks.benchmark.table import make_table
+def _shared_options() -> Iterator[Parameter]:
     from embshare.tasks.language_modelling.config import LanguageModellingConfig
-    from embshare.tasks.settings import TrainSettings
 
-    settings = LanguageModellingConfig(**modelling, training=TrainSettings(**training))
-    config = BenchmarkConfig(**fields, language_modelling=settings)
-    if short:
-        config = quick(config)
+    sizes = {name: [option_name(name)] for name in SIZES}
+    yield from optional_options(LanguageModellingConfig, "size_", sizes, panel=EVERY)
+    training = {name: [option_name(name)] for name in TrainSettings.model_fields}
+    yield from optional_options(TrainSettings, "training_", training, panel=EVERY)
+    share = {
+        name: [option_name(name)]
+        for name in ShareConfig.model_fields
+        if name not in ("method", "width")
+    }
+    share["width"] = ["--share-width"]
+    yield from optional_options(ShareConfig, "share_", share, panel=SHARING)
+
+
+def _share(given: Mapping[str, Any]) -> dict[str, Any]:
+    from embshare.tasks.benchmark.config import BenchmarkConfig
+
+    default: ShareConfig = BenchmarkConfig.model_fields["share"].default
+    fields = default.model_dump() | dict(given)
+    if "source" in given:
+        fields["source"] = source_of(given["source"])
+    return fields
+
+
+def _settings(
+    tasks: tuple[str, ...], data: list[str], changes: list[str], given: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Each task's settings as far as they were given."""
+    settings: dict[str, dict[str, Any]] = {name: {} for name in tasks}
+    for name in tasks:
+        if name not in TASKS:
+            continue  # the config says what is wrong
+        known = TASKS[name].settings_class().model_fields
+        sizes = given_part(given, "size_")
+        settings[name] |= {key: value for key, value in sizes.items() if key in known}
+        if training := given_part(given, "training_"):
+            default = known["training"].default.model_dump()
+            settings[name] = settings_fields({"training": default}, settings[name], training)
+    for entry in changes:
+        _change(settings, entry)
+    for entry in data:
+        _data(settings, entry)
+    return settings
+
+
+def _change(settings: dict[str, dict[str, Any]], entry: str) -> None:
+    """``TASK.NAME=VALUE`` with the value as YAML reads it."""
+    import yaml
+
+    place, sign, value = entry.partition("=")
+    task, dot, name = place.partition(".")
+    if not (sign and dot and name) or task not in settings:
+        tasks = ", ".join(settings)
+        fault = f"`--set`: must be TASK.NAME=VALUE with a task of {tasks}, but is {entry!r}"
+        raise InvalidValueError(what="benchmark", faults=[fault])
+    fields = settings[task]
+    if name.startswith("training."):
+        default = TASKS[task].settings_class().model_fields["training"].default
+        fields = fields.setdefault("training", default.model_dump())
+        name = name.removeprefix("training.")
+    fields[name] = yaml.safe_load(value)
+
+
+def _data(settings: dict[str, dict[str, Any]], entry: str) -> None:
+    task, sign, folder = entry.partition("=")
+    if not sign and len(settings) == 1:
+        (task,), folder = settings, entry
+    elif not sign or task not in settings:
+        tasks = ", ".join(settings)
+        fault = f"`--data`: must be TASK=FOLDER with a task of {tasks}, but is {entry!r}"
+        raise InvalidValueError(what="benchmark", faults=[fault])
+    settings[task]["data"] = folder
+
+
+def _run(fields: dict[str, Any], *, quick: bool, overwrite: bool, resume: bool) -> None:
+    # Imported here, so that the command line starts at once and needs no extra for its help.
+    check_packages(("yaml",), extra="bench")
+    from embshare.tasks.benchmark import run_benchmark
+    from embshare.tasks.benchmark.config import BenchmarkConfig
+    from embshare.tasks.benchmark.config import quick as shorter
+    from embshare.tasks.benchmark.observer import ProgressBar
+
+    config = BenchmarkConfig(**fields)
+    if quick:
+        config = shorter(config)
     with ProgressBar(Console(stderr=True)) as bar:
-        report = run_benchmark(config, bar)
+        found = run_benchmark(config, overwrite=overwrite, resume=resume, observer=bar)
+    _show(found)
+
+
+def _show(found: BenchmarkReport) -> None:
+    from embshare.tasks.benchmark.table import make_table
+
     console = Console()
-    for task in config.tasks:
-        console.print(make_table(report, task))
-    console.print(f"Results and pictures are in {config.out} ({report.provenance.seconds:.0f} s).")
+    for task in found.config.tasks:
+        console.print(make_table(found, task))
+    out = found.config.out
+    console.print(
+        f"{len(found.results)} models in {found.provenance.seconds:.0f} s. "
+        f"Results, pictures and report.html are in {out}.",
+        highlight=False,
+    )
+
+
+bench = _with_settings(_compare)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder that `embshare bench` wrote.")],
+) -> None:
+    """Show a benchmark again: print its tables, draw its pictures, write its page."""
+    check_packages(("yaml", "matplotlib", "jinja2"), extra="bench")
+    from embshare.tasks.benchmark.engine import read_report, write_report
+
+    found = read_report(folder)
+    write_report(found)
+    _show(found)

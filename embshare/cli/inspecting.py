@@ -8,13 +8,13 @@ from typing import Annotated
 import torch
 import typer
 
+from embshare.adapters.vision import with_tables
 from embshare.cli.models import FORMS, build_model
 from embshare.cli.options import with_config
 from embshare.cli.output import check_target, show, write
 from embshare.config import ShareConfig
 from embshare.drawing import check_format, draw_plan
 from embshare.plan import SharePlan
-from embshare.planning import plan_sharing
 from embshare.sharing import share_from_embedding
 from embshare.summary import Summary, summarize
 from embshare.tables import render, totals_table
@@ -43,7 +43,7 @@ def inspect_model(
     if plot is not None:
         check_format(plot)
     built = build_model(model, weights=weights, meta=not weights)
-    plan = plan_sharing(built.model, config)
+    plan = built.plan(built.model, with_tables(built.model, config))
     show(built.origin)
     show(plan)
     show(render(totals_table(count(built.model, plan))))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,15 @@ import torch
 from torch import nn
 
 from embshare.adapters.errors import ModelNotBuiltError, suggestion
+from embshare.config import ShareConfig
+from embshare.plan import SharePlan
+from embshare.planning import plan_sharing
 
 __all__ = ["FORMS", "Built", "build_model"]
 
 FORMS = (
     "a folder with a config.json, a name on the Hugging Face hub, torchvision:NAME, timm:NAME, "
-    "embshare:lstm|conv|attention, or package.module:factory"
+    "fairseq:NAME, embshare:lstm|conv|attention, or package.module:factory"
 )
 """What MODEL can be."""
 
@@ -35,6 +38,8 @@ class Built:
     model: nn.Module
     origin: str
     """What was built and with what weights, as a sentence for people."""
+    plan: Callable[[nn.Module, ShareConfig], SharePlan] = plan_sharing
+    """How it is planned: with the layer kinds and the sources of its family."""
 
 
 def build_model(name: str, *, weights: bool, meta: bool = False) -> Built:
@@ -43,8 +48,8 @@ def build_model(name: str, *, weights: bool, meta: bool = False) -> Built:
     Args:
         name: one of `FORMS`.
         weights: load the published or saved ones. A factory decides for itself.
-        meta: without weights, build models of transformers, torchvision and timm on meta: shapes
-            alone, in no time and no memory.
+        meta: without weights, build models of transformers, torchvision, timm and fairseq on meta:
+            shapes alone, in no time and no memory.
     Raises:
         ModelNotBuiltError: the name stands for no model; the message says what was looked for.
         MissingPackageError: it needs an extra that is not installed.
@@ -57,8 +62,9 @@ def build_model(name: str, *, weights: bool, meta: bool = False) -> Built:
     if colon and not Path(name).exists():
         if scheme in ("torchvision", "timm"):
             return _vision(scheme, rest, weights, meta)
-        named = {"embshare": _matched, "fairseq": _fairseq}
-        return named[scheme](rest) if scheme in named else _factory(scheme, rest)
+        if scheme == "fairseq":
+            return _fairseq(rest, meta)
+        return _matched(rest) if scheme == "embshare" else _factory(scheme, rest)
     return _hugging_face(name, weights, meta)
 
 
@@ -129,12 +135,12 @@ def _matched(rest: str) -> Built:
     return _describe(MatchedLanguageModel(config), f"embshare:{rest}", "with random weights")
 
 
-def _fairseq(rest: str) -> Built:
-    raise ModelNotBuiltError(
-        model=f"fairseq:{rest}",
-        finding="models of fairseq cannot be named on the command line yet",
-        way_out="Name a function that builds one: `package.module:factory`.",
-    )
+def _fairseq(rest: str, meta: bool) -> Built:
+    from embshare.adapters.fairseq.building import build_fairseq, plan_named
+
+    with _place(False, meta) as state:  # fairseq names architectures, not weights
+        built = _describe(build_fairseq(rest), f"fairseq:{rest}", state)
+    return replace(built, plan=plan_named)
 
 
 def _factory(module: str, attribute: str) -> Built:

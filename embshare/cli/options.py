@@ -20,6 +20,7 @@ from embshare.errors import InvalidValueError
 __all__ = [
     "config_options",
     "field_docs",
+    "given_part",
     "option_name",
     "optional_options",
     "source_of",
@@ -97,6 +98,15 @@ def optional_options(
             default=None,
             annotation=Annotated[kind, option],
         )
+
+
+def given_part(given: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Of what `optional_options` gave, one config's fields that are not left out."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in given.items()
+        if name.startswith(prefix) and value is not None
+    }
 
 
 def _switch(names: Sequence[str]) -> list[str]:

@@ -10,11 +10,14 @@ import typer
 
 import embshare
 from embshare.adapters import huggingface
+from embshare.adapters.vision import with_tables
 from embshare.cli.models import FORMS, build_model
 from embshare.cli.options import with_config
 from embshare.cli.output import check_target, show
 from embshare.config import ShareConfig
 from embshare.errors import CheckpointError
+from embshare.state import require_bank
+from embshare.tables import poor_sources
 
 __all__ = ["share_model"]
 
@@ -37,9 +40,12 @@ def share_model(
     _check_folder(out)
     torch.manual_seed(seed)
     built = build_model(model, weights=weights)
-    shared = embshare.share_from_embedding(built.model, config)
+    plan = built.plan(built.model, with_tables(built.model, config))
+    shared = embshare.share_from_embedding(built.model, plan)
     show(built.origin)
     show(embshare.summarize(shared))
+    for note in poor_sources(require_bank(shared).plan):
+        show(note)
     if huggingface.is_pretrained(shared):
         huggingface.export(shared, out, made_from=model)
     else:

@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from embshare._value import Value
-from embshare.cli.options import option_name, optional_options, source_of
+from embshare.cli.options import given_part, option_name, optional_options, source_of
 from embshare.config import ShareConfig
 from embshare.errors import InvalidValueError
 from embshare.tasks.catalogue import TASKS, TaskEntry
@@ -96,8 +96,7 @@ def _function(name: str, settings: type[Value]) -> Any:
             key: given.pop(key)
             for key in ("model", "share", "seed", "out", "config", "overwrite", "resume")
         }
-        fields = {key: value for key, value in given.items() if value is not None}
-        _run(name, settings, own, fields)
+        _run(name, own, given_part(given, ""))
 
     parameters = [*_own(), *_parameters(settings)]
     run.__signature__ = Signature(parameters, return_annotation=None)  # type: ignore[attr-defined]
@@ -139,7 +138,7 @@ def _parameters(settings: type[Value]) -> Iterator[Parameter]:
     yield from optional_options(ShareConfig, "share_", share_names, panel=SHARING)
 
 
-def _run(name: str, settings: type[Value], own: dict[str, Any], given: dict[str, Any]) -> None:
+def _run(name: str, own: dict[str, Any], given: dict[str, Any]) -> None:
     # Imported here, so that the command line starts at once and needs no extra for its help.
     check_packages(NEEDED, extra="hf")
     from embshare.cli.progress import StepBar
@@ -153,8 +152,8 @@ def _run(name: str, settings: type[Value], own: dict[str, Any], given: dict[str,
     for key in ("model", "seed", "out"):
         if own[key] is not None:
             fields[key] = own[key]
-    fields["share"] = share_fields(fields.get("share"), own["share"], _part(given, "share_"))
-    training = _part(given, "training_")
+    fields["share"] = share_fields(fields.get("share"), own["share"], given_part(given, "share_"))
+    training = given_part(given, "training_")
     rest = {
         key: value for key, value in given.items() if not key.startswith(("share_", "training_"))
     }
@@ -170,10 +169,6 @@ def _run(name: str, settings: type[Value], own: dict[str, Any], given: dict[str,
             on_step=bar.step,
         )
     _report(result)
-
-
-def _part(given: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    return {key.removeprefix(prefix): given[key] for key in given if key.startswith(prefix)}
 
 
 def share_fields(

@@ -2,6 +2,6 @@
 
 from embshare.tasks.benchmark.config import BenchmarkConfig, Method
 from embshare.tasks.benchmark.engine import run_benchmark
-from embshare.tasks.benchmark.report import BenchmarkReport, CellRecord
+from embshare.tasks.benchmark.report import BenchmarkReport
 
-__all__ = ["BenchmarkConfig", "BenchmarkReport", "CellRecord", "Method", "run_benchmark"]
+__all__ = ["BenchmarkConfig", "BenchmarkReport", "Method", "run_benchmark"]

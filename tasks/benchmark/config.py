@@ -1,38 +1,45 @@
-"""What is compared: the grid of methods, architectures and seeds, and each task's settings."""
+"""What is compared: the grid of tasks, architectures, methods and seeds, with all settings."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal, NamedTuple, TypeAlias, get_args
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from embshare._value import Value
 from embshare.config import ShareConfig
 from embshare.models.matched import ARCHITECTURES, Architecture
-from embshare.tasks.language_modelling.config import LanguageModellingConfig
+from embshare.tasks.catalogue import TASKS
+from embshare.tasks.running.config import RunConfig
+from embshare.tasks.settings import TrainSettings
 
-__all__ = ["METHODS", "TASK_NAMES", "BenchmarkConfig", "Cell", "Method", "TaskName", "quick"]
+__all__ = ["METHODS", "BenchmarkConfig", "Cell", "Method", "quick", "standard_tasks"]
 
 Method: TypeAlias = Literal["dense", "eps", "veps"]
 METHODS: Final[tuple[Method, ...]] = get_args(Method)
-TaskName: TypeAlias = Literal["language_modelling"]
-TASK_NAMES: Final[tuple[TaskName, ...]] = get_args(TaskName)
+CELLS: Final = "cells"
+QUICK: Final = 8  # a quick benchmark trains an eighth as long
 
-QUICK_STEPS: Final = 80
+
+def standard_tasks() -> tuple[str, ...]:
+    """The tasks that are compared unless others are named."""
+    return tuple(name for name, entry in TASKS.items() if entry.compared)
 
 
 class Cell(NamedTuple):
     """One model that is trained: a point of the grid."""
 
-    task: TaskName
+    task: str
     architecture: Architecture
     method: Method
     seed: int
 
     @property
     def name(self) -> str:
-        """As a file is called."""
+        """As a folder is called."""
         return f"{self.task}--{self.architecture}--{self.method}--seed{self.seed}"
 
 
@@ -43,29 +50,24 @@ class BenchmarkConfig(Value):
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
     """
 
-    tasks: tuple[TaskName, ...] = TASK_NAMES
+    tasks: tuple[str, ...] = Field(default_factory=standard_tasks)
+    """Names of `embshare.tasks.catalogue.TASKS`."""
     architectures: tuple[Architecture, ...] = ARCHITECTURES
     methods: tuple[Method, ...] = METHODS
     """``dense`` is the model as it was built; the others share its hidden weights."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """One model for each: of its start, its dropout and the order of its data."""
-    tie: str = "all"
-    """`ShareConfig.tie` of both sharing methods."""
-    factor: int | None = None
-    """`ShareConfig.factor` of both sharing methods."""
-    gain: Literal["match", "none", "learned", "channel"] = "match"
-    """`ShareConfig.gain` of both sharing methods."""
-    anchor: Annotated[float, Field(ge=0, le=1e3)] = 2.0
-    """`ShareConfig.anchor` of both sharing methods: models that start at random and are trained
-    for some hundred steps are better with it."""
-    language_modelling: LanguageModellingConfig = LanguageModellingConfig()
-    """Text, size of the models, and length of their training."""
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    """One model for each: of its start, its dropout and the order of its data. Differences of one
+    seed prove little; three or more show how large chance is."""
+    share: ShareConfig = ShareConfig(anchor=2.0)
+    """How the sharing methods share; each sets `ShareConfig.method` itself. Models that start at
+    random and are trained for some hundred steps are better with an anchor."""
+    settings: dict[str, SerializeAsAny[Value]] = Field(default_factory=dict)
+    """Task -> its settings; a task that is not here has its defaults."""
+    jobs: Annotated[int, Field(ge=1)] | None = None
+    """Models that are trained at once, each in a process of its own; ``None`` is one for each core
+    of a machine without an accelerator, else one."""
     out: Path = Path("runs/bench")
-    """The folder for results and pictures."""
-    overwrite: bool = False
-    """Replace the results of an earlier benchmark in that folder."""
-    resume: bool = False
-    """Keep those cells in that folder that come from the same settings, data and commit."""
+    """The folder for results, pictures and trained models."""
 
     @field_validator("tasks", "architectures", "methods", "seeds")
     @classmethod
@@ -74,27 +76,32 @@ class BenchmarkConfig(Value):
             raise ValueError("must have an entry, and each entry once")
         return found
 
-    @model_validator(mode="after")
-    def _no_contradiction(self) -> BenchmarkConfig:
-        if self.overwrite and self.resume:
-            raise ValueError("`overwrite` and `resume` exclude each other: leave one out")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_of_tasks(cls, given: Any) -> Any:
+        """Read each task's settings with the task's own class, and leave none to chance."""
+        if not isinstance(given, dict) or not isinstance(given.get("settings", {}), Mapping):
+            return given
+        tasks = tuple(given.get("tasks", standard_tasks()))
+        if unknown := [name for name in (*tasks, *given.get("settings", {})) if name not in TASKS]:
+            raise ValueError(f"`{unknown[0]}` must be one of the tasks {', '.join(TASKS)}")
+        fields = {name: given.get("settings", {}).get(name, {}) for name in tasks}
+        settings = {
+            name: TASKS[name].settings_class()(**found) if isinstance(found, dict) else found
+            for name, found in fields.items()
+        }
+        return {**given, "settings": settings}
 
     def share_config(self, method: Method) -> ShareConfig | None:
-        """How a method shares; ``None`` for dense models.
-
-        Raises:
-            InvalidValueError: `tie`, `factor`, `gain` or `anchor` are not what `ShareConfig` takes.
-        """
+        """How a method shares; ``None`` for dense models."""
         if method == "dense":
             return None
-        return ShareConfig(
-            method=method,
-            tie=self.tie,
-            factor=self.factor,
-            gain=self.gain,
-            anchor=self.anchor,
-        )
+        return ShareConfig(**(self.share.model_dump() | {"method": method}))
+
+    def training(self, task: str) -> TrainSettings:
+        """How long a task's models are trained."""
+        found: TrainSettings = self.settings[task].training  # type: ignore[attr-defined]
+        return found
 
     def cells(self) -> tuple[Cell, ...]:
         """The grid in the order of work: whole grids one after the other, a seed at a time."""
@@ -106,14 +113,24 @@ class BenchmarkConfig(Value):
             for method in self.methods
         )
 
+    def run_config(self, cell: Cell) -> RunConfig:
+        """A point of the grid as a run."""
+        return RunConfig(
+            task=cell.task,
+            model=cell.architecture,
+            share=self.share_config(cell.method),
+            settings=self.settings[cell.task],
+            seed=cell.seed,
+            out=self.out / CELLS / cell.name,
+        )
+
 
 def quick(config: BenchmarkConfig) -> BenchmarkConfig:
     """The same grid with one seed and short training: to see that everything works."""
-    modelling = config.language_modelling
-    training = modelling.training.model_copy(update={"steps": QUICK_STEPS})
-    return config.model_copy(
-        update={
-            "seeds": config.seeds[:1],
-            "language_modelling": modelling.model_copy(update={"training": training}),
-        }
-    )
+    settings = {}
+    for task, found in config.settings.items():
+        before = config.training(task)
+        steps = math.ceil(before.steps / QUICK)
+        training = before.model_copy(update={"steps": steps, "epochs": None})
+        settings[task] = found.model_copy(update={"training": training})
+    return config.model_copy(update={"seeds": config.seeds[:1], "settings": settings})

@@ -1,87 +1,142 @@
-"""Runs a benchmark: check everything, train every cell, write after each."""
+"""Runs a benchmark: check everything, run every cell, report."""
 
 from __future__ import annotations
 
-import statistics
-import tempfile
+import json
+import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-import torch
-from torch import nn
-
 import embshare
-from embshare.errors import EmbshareError
-from embshare.tasks.benchmark.config import BenchmarkConfig, Cell, TaskName
-from embshare.tasks.benchmark.folder import OutputFolder
+from embshare.errors import EmbshareError, InvalidValueError
+from embshare.tasks.benchmark.config import CELLS, BenchmarkConfig, Cell
 from embshare.tasks.benchmark.observer import Observer, Silent
-from embshare.tasks.benchmark.report import BenchmarkReport, CellRecord, TaskRecord
-from embshare.tasks.language_modelling.task import LanguageModelling
-from embshare.tasks.measurement.memory import PeakMemory
+from embshare.tasks.benchmark.report import BenchmarkReport, TaskRecord
+from embshare.tasks.benchmark.workers import default_jobs, run_all
 from embshare.tasks.measurement.provenance import Provenance, read_provenance
-from embshare.tasks.measurement.sizes import Sizes, sizes_of
 from embshare.tasks.packages import check_packages
-from embshare.tasks.saving import save_trained
-from embshare.tasks.task import PreparedTask, Task, Training
+from embshare.tasks.running.folder import RESULT, RunExistsError, write_text
+from embshare.tasks.running.result import RunResult
+from embshare.tasks.task import PreparedTask
 
-__all__ = ["run_benchmark", "task_of"]
+__all__ = ["NoBenchmarkError", "read_report", "run_benchmark", "write_report"]
 
-NEEDED: Final = ("transformers", "accelerate", "tokenizers", "matplotlib")
-WARM_UP: Final = 3  # steps
-Prepared: TypeAlias = Mapping[TaskName, PreparedTask]
-
-
-def task_of(name: TaskName, config: BenchmarkConfig) -> Task[Any]:
-    """The task of a name, with its part of the config. A new task is one more ``case``."""
-    match name:
-        case "language_modelling":
-            return LanguageModelling(config.language_modelling)
+NEEDED: Final = ("transformers", "accelerate", "tokenizers", "yaml", "matplotlib", "jinja2")
+RESULTS: Final = "results.json"
+PAGE: Final = "report.html"
+PICTURES: Final = "pareto-{}.png"
+Prepared: TypeAlias = Mapping[str, PreparedTask]
 
 
-def run_benchmark(config: BenchmarkConfig, observer: Observer | None = None) -> BenchmarkReport:
-    """Train every cell of the grid, measure it, and write records, table data and pictures.
+class NoBenchmarkError(EmbshareError, ValueError):
+    """A folder holds no benchmark."""
+
+    def __init__(self, *, folder: Path) -> None:
+        super().__init__(
+            f"`{folder}` must be a folder that `embshare bench` wrote, but has no {RESULTS}. "
+            "Name the folder that was given as --out, or runs/bench."
+        )
+        self.folder = folder
+
+
+def run_benchmark(
+    config: BenchmarkConfig,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    observer: Observer | None = None,
+) -> BenchmarkReport:
+    """Train every cell of the grid, and write results, pictures and a page.
 
     Everything that can be wrong with the config, the packages, the folder, the data and the
-    plans is found before the first model is trained. Written to ``config.out``:
-    ``results.json`` (the report), ``cells/*.json`` (each record, as soon as it is there) and
-    ``pareto-TASK.png``.
+    plans is found before the first model is trained. Written to ``config.out``: ``cells`` with a
+    run's folder for each model, ``results.json`` (the report), ``pareto-TASK.png`` and
+    ``report.html``.
 
     Args:
         config: What to compare.
+        overwrite: Replace the results of an earlier benchmark in that folder.
+        resume: Keep those runs in that folder that come from the same settings, data and code.
         observer: Is told how far the work is; nobody by default.
     Raises:
         MissingPackageError: a package of the extra ``bench`` is not installed.
-        OutputExistsError: the folder holds something and may not be written to.
+        RunExistsError: the folder holds something and may not be written to.
         EmbshareError: data that cannot be read, sizes that no model can have, plans that the
             table is too small for.
     """
-    from embshare.tasks.benchmark.picture import draw_pareto
-
     observer = observer or Silent()
     begun = time.perf_counter()
     check_packages(NEEDED, extra="bench")
     provenance = read_provenance()
-    for method in config.methods:
-        config.share_config(method)
-    folder = OutputFolder(config)
-    tasks: Prepared = {name: task_of(name, config).prepare() for name in config.tasks}
+    _check_folder(config.out, overwrite=overwrite, resume=resume)
+    tasks: Prepared = {
+        name: config.run_config(_first(config, name)).to_task().prepare() for name in config.tasks
+    }
     _check_plans(config, tasks)
-    folder.open()  # made last, so that a benchmark which is refused leaves nothing behind
-    records = _run_cells(config, tasks, provenance, folder, observer)
+    _open(config.out, overwrite=overwrite)
+    results = _run_cells(config, tasks, provenance, observer, resume=resume)
     report = BenchmarkReport(
         config=config,
         provenance=provenance.model_copy(update={"seconds": time.perf_counter() - begun}),
-        tasks=tuple(_describe(name, task) for name, task in tasks.items()),
-        records=tuple(records),
+        tasks=tuple(
+            TaskRecord(name=name, metric=task.metric, data=_plain(task))
+            for name, task in tasks.items()
+        ),
+        results=tuple(results),
     )
-    folder.write_report(report)
-    for name in config.tasks:
-        draw_pareto(report, name, folder.picture(name))
+    write_report(report)
     return report
+
+
+def write_report(report: BenchmarkReport) -> None:
+    """Write ``results.json``, the pictures and the page into the report's folder."""
+    from embshare.tasks.benchmark.page import make_page
+    from embshare.tasks.benchmark.picture import draw_pareto
+
+    out = report.config.out
+    write_text(out / RESULTS, report.to_json())
+    for name in report.config.tasks:
+        draw_pareto(report, name, out / PICTURES.format(name))
+    write_text(out / PAGE, make_page(report))
+
+
+def read_report(folder: Path) -> BenchmarkReport:
+    """Read the report of a folder, wherever the folder has been moved to.
+
+    Raises:
+        NoBenchmarkError: it holds none.
+        InvalidValueError: it holds one of another version.
+    """
+    path = folder / RESULTS
+    if not path.is_file():
+        raise NoBenchmarkError(folder=folder)
+    found = BenchmarkReport.from_json(path.read_text(encoding="utf-8"))
+    return found.model_copy(update={"config": found.config.model_copy(update={"out": folder})})
+
+
+def _first(config: BenchmarkConfig, task: str) -> Cell:
+    return next(cell for cell in config.cells() if cell.task == task)
+
+
+def _check_folder(out: Path, *, overwrite: bool, resume: bool) -> None:
+    if overwrite and resume:
+        fault = "`overwrite` and `resume` exclude each other: leave one out"
+        raise InvalidValueError(what="benchmark", faults=[fault])
+    if out.exists() and not (overwrite or resume):
+        if not out.is_dir() or any(out.iterdir()):
+            raise RunExistsError(folder=out)
+
+
+def _open(out: Path, *, overwrite: bool) -> None:
+    """Make the folder last, so that a benchmark which is refused leaves nothing behind."""
+    if overwrite:  # what a benchmark writes, and nothing else
+        shutil.rmtree(out / CELLS, ignore_errors=True)
+        for pattern in (RESULTS, PAGE, PICTURES.format("*")):
+            for path in out.glob(pattern):
+                path.unlink()
+    (out / CELLS).mkdir(parents=True, exist_ok=True)
 
 
 def _check_plans(config: BenchmarkConfig, tasks: Prepared) -> None:
@@ -94,141 +149,58 @@ def _check_plans(config: BenchmarkConfig, tasks: Prepared) -> None:
             model = tasks[cell.task].processor.build(cell.architecture, cell.seed)
             embshare.plan_sharing(model, share)
         except EmbshareError as error:
-            error.add_note(f"while planning {cell.method} for the {cell.architecture} model")
+            error.add_note(
+                f"while planning {cell.method} for the {cell.architecture} model of {cell.task}"
+            )
             raise
 
 
-def _describe(name: TaskName, task: PreparedTask) -> TaskRecord:
-    # Through JSON's own types: what a task says of its data has to be storable.
-    return TaskRecord.model_validate(
-        {"name": name, "metric": task.metric, "data": dict(task.describe())}
-    )
+def _plain(task: PreparedTask) -> dict[str, Any]:
+    """What a task says of its data, through JSON's own types: it has to be storable."""
+    found: dict[str, Any] = json.loads(json.dumps(dict(task.describe())))
+    return found
 
 
 def _run_cells(
     config: BenchmarkConfig,
     tasks: Prepared,
     provenance: Provenance,
-    folder: OutputFolder,
     observer: Observer,
-) -> list[CellRecord]:
-    """All records, in the order of the grid; those that may be kept are not trained again."""
-    records, warm = [], False
+    *,
+    resume: bool,
+) -> list[RunResult]:
+    """All results, in the order of the grid; those that may be kept are not trained again."""
     cells = config.cells()
-    observer.planned([(cell, tasks[cell.task].training.steps) for cell in cells])
-    for cell in cells:
-        task = tasks[cell.task]
-        fingerprint = _fingerprint(config, cell, task, provenance)
-        record = folder.finished(cell, fingerprint)
-        resumed = record is not None
-        if record is None:
-            observer.began(cell)
-            if not warm:
-                _warm_up(cell, task)
-                warm = True
-            record = _run_cell(config, cell, task, fingerprint, observer)
-            folder.write_cell(cell, record)
-        observer.ended(cell, record, resumed=resumed)
-        records.append(record)
-    return records
+    observer.planned([(cell, config.training(cell.task).steps) for cell in cells])
+    done: dict[Cell, RunResult] = {}
+    for cell in cells if resume else ():
+        if (kept := _kept(config, cell, tasks[cell.task], provenance)) is not None:
+            done[cell] = kept
+            observer.ended(cell, kept, resumed=True)
+    missing = [cell for cell in cells if cell not in done]
+    jobs = min(config.jobs or default_jobs(), max(1, len(missing)))
+    for index, result in run_all([config.run_config(cell) for cell in missing], jobs=jobs):
+        done[missing[index]] = result
+        observer.ended(missing[index], result, resumed=False)
+    return [done[cell] for cell in cells]
 
 
-def _warm_up(cell: Cell, task: PreparedTask) -> None:
-    """Train something for a moment: the libraries that this loads are not the first cell's."""
-    from embshare.tasks.training import train
-
-    settings = task.training.model_copy(update={"steps": WARM_UP, "epochs": None})
-    with tempfile.TemporaryDirectory() as scratch, torch.random.fork_rng():
-        model = task.processor.build(cell.architecture, cell.seed)
-        folder = Path(scratch)
-        train(model, task.feed(), settings, seed=0, folder=folder, on_step=lambda: None)
-
-
-def _fingerprint(
-    config: BenchmarkConfig, cell: Cell, task: PreparedTask, provenance: Provenance
-) -> str:
-    """Of everything that decides a record but the machine: settings, data, code and packages."""
-    share = config.share_config(cell.method)
-    parts = (
-        cell.name,
-        share.to_json() if share else "dense",
-        getattr(config, cell.task).to_json(),
-        str(sorted(task.describe().items())),
-        str((provenance.commit, provenance.dirty)),
-        str(sorted(provenance.packages.items())),
+def _kept(
+    config: BenchmarkConfig, cell: Cell, task: PreparedTask, now: Provenance
+) -> RunResult | None:
+    """The result of a run that the same settings, data, code and packages would give again."""
+    run = config.run_config(cell)
+    path = run.out / RESULT
+    if not path.is_file():
+        return None
+    try:
+        found = RunResult.from_json(path.read_text(encoding="utf-8"))
+    except InvalidValueError:  # of another version, or not a result: train again
+        return None
+    then = found.provenance
+    same = (
+        found.config == run
+        and found.data == _plain(task)
+        and (then.commit, then.dirty, then.packages) == (now.commit, now.dirty, now.packages)
     )
-    return sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Measured:
-    """What one cell gave, before it is a record."""
-
-    sizes: Sizes
-    training: Training
-    memory: PeakMemory
-    metrics: Mapping[str, float]
-
-
-def _run_cell(
-    config: BenchmarkConfig,
-    cell: Cell,
-    task: PreparedTask,
-    fingerprint: str,
-    observer: Observer,
-) -> CellRecord:
-    begun = time.perf_counter()
-    with tempfile.TemporaryDirectory() as scratch, torch.random.fork_rng():
-        measured = _measure(config, cell, task, Path(scratch), observer)
-    sizes, memory, step_ms = measured.sizes, measured.memory, measured.training.step_ms
-    warmup = min(10, len(step_ms) // 5)
-    return CellRecord(
-        task=cell.task,
-        architecture=cell.architecture,
-        method=cell.method,
-        seed=cell.seed,
-        share=config.share_config(cell.method),
-        stored=sizes.stored,
-        read=sizes.read,
-        bytes_on_disk=sizes.bytes_on_disk,
-        metrics=dict(measured.metrics),
-        training_loss=measured.training.loss,
-        ms_per_step=statistics.median(step_ms[warmup:]),
-        warmup_steps=warmup,
-        peak_mib=memory.peak_mib,
-        resident_mib=memory.before_mib,
-        peak_source=memory.source,
-        seconds=time.perf_counter() - begun,
-        fingerprint=fingerprint,
-    )
-
-
-def _measure(
-    config: BenchmarkConfig, cell: Cell, task: PreparedTask, scratch: Path, observer: Observer
-) -> _Measured:
-    """Build, share, train, evaluate and save one model."""
-    from embshare.tasks.training import train
-
-    with PeakMemory() as memory:
-        model = _build(config, cell, task)
-        training = train(
-            model,
-            task.feed(),
-            task.training,
-            seed=cell.seed,
-            folder=scratch,
-            on_step=observer.stepped,
-        )
-    metrics = task.evaluate(model, folder=scratch)
-    save_trained(model, scratch / "model")
-    sizes = sizes_of(model, scratch / "model")
-    return _Measured(sizes=sizes, training=training, memory=memory, metrics=metrics)
-
-
-def _build(config: BenchmarkConfig, cell: Cell, task: PreparedTask) -> nn.Module:
-    """The cell's model; a projection that sharing adds starts from the cell's seed too."""
-    model = task.processor.build(cell.architecture, cell.seed)
-    if (share := config.share_config(cell.method)) is None:
-        return model
-    start = torch.Generator().manual_seed(cell.seed)
-    return embshare.share_from_embedding(model, share, generator=start)
+    return found if same else None

@@ -18,28 +18,20 @@ from rich.progress import (
 )
 
 from embshare.tasks.benchmark.config import Cell
-from embshare.tasks.benchmark.report import CellRecord
+from embshare.tasks.running.result import RunResult
 
 __all__ = ["Observer", "ProgressBar", "Silent"]
 
 
 class Observer(Protocol):
-    """Is told of every cell and every step, in order."""
+    """Is told of every cell."""
 
     def planned(self, cells: Sequence[tuple[Cell, int]]) -> None:
         """Cells to come, each with its number of training steps."""
         ...
 
-    def began(self, cell: Cell) -> None:
-        """A cell is being built."""
-        ...
-
-    def stepped(self) -> None:
-        """A training step of it is done."""
-        ...
-
-    def ended(self, cell: Cell, record: CellRecord, *, resumed: bool) -> None:
-        """The cell is done, or its record was found in the folder."""
+    def ended(self, cell: Cell, result: RunResult, *, resumed: bool) -> None:
+        """The cell is done, or its result was found in the folder."""
         ...
 
 
@@ -48,14 +40,12 @@ class Silent:
     """Tells nobody."""
 
     def planned(self, cells: Sequence[tuple[Cell, int]]) -> None: ...
-    def began(self, cell: Cell) -> None: ...
-    def stepped(self) -> None: ...
-    def ended(self, cell: Cell, record: CellRecord, *, resumed: bool) -> None: ...
+    def ended(self, cell: Cell, result: RunResult, *, resumed: bool) -> None: ...
 
 
 @final
 class ProgressBar:
-    """One bar over all steps of all cells, with the cell that is being trained beside it."""
+    """One bar over all cells, with what the last one gave beside it."""
 
     def __init__(self, console: Console) -> None:
         self._bar = Progress(
@@ -69,8 +59,6 @@ class ProgressBar:
             transient=True,  # the table takes its place
         )
         self._job = self._bar.add_task("preparing", total=None)
-        self._steps: dict[Cell, int] = {}
-        self._done = 0
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -85,18 +73,9 @@ class ProgressBar:
         self._bar.stop()
 
     def planned(self, cells: Sequence[tuple[Cell, int]]) -> None:
-        self._steps = dict(cells)
-        self._bar.update(self._job, total=sum(self._steps.values()))
+        self._bar.update(self._job, total=len(cells), description="training")
 
-    def began(self, cell: Cell) -> None:
-        place = f"{self._done + 1} of {len(self._steps)}"
-        words = f"{cell.task} {cell.architecture} {cell.method}, seed {cell.seed} ({place})"
-        self._bar.update(self._job, description=words)
-
-    def stepped(self) -> None:
-        self._bar.advance(self._job)
-
-    def ended(self, cell: Cell, record: CellRecord, *, resumed: bool) -> None:
-        self._done += 1
-        if resumed:
-            self._bar.advance(self._job, self._steps[cell])
+    def ended(self, cell: Cell, result: RunResult, *, resumed: bool) -> None:
+        value = f"{result.metric} {result.metrics[result.metric]:.4g}"
+        words = f"{cell.task} {cell.architecture} {cell.method}, seed {cell.seed}: {value}"
+        self._bar.update(self._job, advance=1, description=words)

@@ -6,12 +6,13 @@ matplotlib, of the extra ``plot``, is imported where a picture is drawn.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from embshare.models.matched import Architecture
-from embshare.tasks.benchmark.config import Method, TaskName
+from embshare.tasks.benchmark.config import Method
 from embshare.tasks.benchmark.report import BenchmarkReport, Row
 from embshare.tasks.task import Metric
 
@@ -47,12 +48,12 @@ def pareto_front(points: list[tuple[float, float]], *, lower: bool) -> list[tupl
     return front
 
 
-def draw_pareto(report: BenchmarkReport, task: TaskName, path: Path) -> None:
-    """Draw one task's rows and write the picture to ``path``, whose suffix is its format."""
+def draw_pareto(report: BenchmarkReport, task: str, target: Path | BytesIO) -> None:
+    """Draw one task's rows: to a file, whose suffix is the format, or into memory as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    (found,) = (record for record in report.tasks if record.name == task)
+    found = report.task(task)
     rows = list(report.rows(task))
     figure = Figure(figsize=(7.2, 4.6), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)
@@ -62,7 +63,7 @@ def draw_pareto(report: BenchmarkReport, task: TaskName, path: Path) -> None:
         _draw_point(axes, row)
     _draw_paths(axes, rows)
     _label(axes, report, task, found.metric, rows)
-    figure.savefig(path)
+    figure.savefig(target)
 
 
 def _draw_front(axes: Axes, rows: list[Row], metric: Metric) -> None:
@@ -106,9 +107,7 @@ def _draw_point(axes: Axes, row: Row) -> None:
     )
 
 
-def _label(
-    axes: Axes, report: BenchmarkReport, task: TaskName, metric: Metric, rows: list[Row]
-) -> None:
+def _label(axes: Axes, report: BenchmarkReport, task: str, metric: Metric, rows: list[Row]) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 

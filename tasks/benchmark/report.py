@@ -1,21 +1,22 @@
-"""What a benchmark found: one record for each model, and where it was found."""
+"""What a benchmark found: one run for each model, taken together."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal, cast
 
 from pydantic import ConfigDict, JsonValue
 
 from embshare._value import Value
-from embshare.config import ShareConfig
 from embshare.models.matched import Architecture
-from embshare.tasks.benchmark.config import BenchmarkConfig, Method, TaskName
+from embshare.tasks.benchmark.config import BenchmarkConfig, Cell, Method
 from embshare.tasks.measurement.provenance import Provenance
+from embshare.tasks.running.result import RunResult
 from embshare.tasks.task import Metric
 
-__all__ = ["BenchmarkReport", "CellRecord", "Row", "Spread", "TaskRecord"]
+__all__ = ["BenchmarkReport", "Row", "Spread", "TaskRecord", "cell_of"]
 
 
 class Record(Value):
@@ -24,44 +25,10 @@ class Record(Value):
     model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")
 
 
-class CellRecord(Record):
-    """One trained model."""
-
-    task: TaskName
-    architecture: Architecture
-    method: Method
-    seed: int
-    share: ShareConfig | None
-    """How it was shared; ``None`` for a dense model."""
-    stored: int
-    """Parameters in its checkpoint; a shared one once."""
-    read: int
-    """Parameters that its layers compute with; a shared one at each reader."""
-    bytes_on_disk: int
-    """Of the files that it was really saved to."""
-    metrics: dict[str, float]
-    """All that its task measured; which one counts is in `TaskRecord.metric`."""
-    training_loss: float
-    ms_per_step: float
-    """Median over the steps after `warmup_steps`."""
-    warmup_steps: int
-    """Steps at the beginning whose time does not count."""
-    peak_mib: float
-    """Most memory that the process had during training."""
-    resident_mib: float
-    """Memory that it had before, with Python and all libraries."""
-    peak_source: str
-    """What measured the peak, and over which time."""
-    seconds: float
-    """From building to saving."""
-    fingerprint: str
-    """Of everything that decides this record but the machine."""
-
-
 class TaskRecord(Record):
     """A task, as it was run."""
 
-    name: TaskName
+    name: str
     metric: Metric
     data: dict[str, JsonValue]
     """Sources, sizes and fingerprints."""
@@ -90,6 +57,7 @@ class Row:
     architecture: Architecture
     method: Method
     stored: int
+    hidden: int
     read: int
     bytes_on_disk: int
     metric: Spread
@@ -99,39 +67,53 @@ class Row:
 
 
 class BenchmarkReport(Record):
-    """All records of a benchmark with their provenance; ``results.json`` is this as it stands."""
+    """All runs of a benchmark with their provenance; ``results.json`` is this as it stands."""
 
+    format: Literal[2] = 2
     config: BenchmarkConfig
     provenance: Provenance
     tasks: tuple[TaskRecord, ...]
-    records: tuple[CellRecord, ...]
+    results: tuple[RunResult, ...]
 
-    def rows(self, task: TaskName) -> Iterator[Row]:
-        """The records of one task, seeds taken together, in the order of the config."""
-        (metric,) = (found.metric.name for found in self.tasks if found.name == task)
+    def task(self, name: str) -> TaskRecord:
+        """A task by name."""
+        (found,) = (record for record in self.tasks if record.name == name)
+        return found
+
+    def rows(self, task: str) -> Iterator[Row]:
+        """The runs of one task, seeds taken together, in the order of the config."""
+        metric = self.task(task).metric.name
         for architecture in self.config.architectures:
             for method in self.config.methods:
                 found = [
-                    record
-                    for record in self.records
-                    if (record.task, record.architecture, record.method)
-                    == (task, architecture, method)
+                    result
+                    for result in self.results
+                    if cell_of(result)[:3] == (task, architecture, method)
                 ]
                 if found:
                     yield _row(found, metric)
 
 
-def _row(records: list[CellRecord], metric: str) -> Row:
+def cell_of(result: RunResult) -> Cell:
+    """The point of the grid that a run is."""
+    share = result.config.share
+    method: Method = "dense" if share is None else share.method
+    return Cell(result.task, cast("Architecture", result.config.model), method, result.seed)
+
+
+def _row(results: list[RunResult], metric: str) -> Row:
     """Sizes are the same for all seeds up to the digits in a header; the largest is shown."""
-    first = records[0]
+    first = results[0]
+    _, architecture, method, _ = cell_of(first)
     return Row(
-        architecture=first.architecture,
-        method=first.method,
-        stored=first.stored,
-        read=first.read,
-        bytes_on_disk=max(record.bytes_on_disk for record in records),
-        metric=Spread.over([record.metrics[metric] for record in records]),
-        ms_per_step=Spread.over([record.ms_per_step for record in records]),
-        peak_mib=Spread.over([record.peak_mib for record in records]),
-        growth_mib=Spread.over([record.peak_mib - record.resident_mib for record in records]),
+        architecture=architecture,
+        method=method,
+        stored=first.stored_parameters,
+        hidden=first.hidden_parameters,
+        read=first.read_parameters,
+        bytes_on_disk=max(result.bytes for result in results),
+        metric=Spread.over([result.metrics[metric] for result in results]),
+        ms_per_step=Spread.over([result.ms_per_step for result in results]),
+        peak_mib=Spread.over([result.peak_mib for result in results]),
+        growth_mib=Spread.over([result.peak_mib - result.resident_mib for result in results]),
     )

@@ -5,21 +5,20 @@ from __future__ import annotations
 from rich import box
 from rich.table import Table
 
-from embshare.tasks.benchmark.config import TaskName
 from embshare.tasks.benchmark.report import BenchmarkReport, Row, Spread
 
 __all__ = ["make_table", "show_spread"]
 
 
-def make_table(report: BenchmarkReport, task: TaskName) -> Table:
+def make_table(report: BenchmarkReport, task: str) -> Table:
     """One task's rows: what is stored, read and written, how good it is, and what it costs."""
-    (found,) = (record for record in report.tasks if record.name == task)
+    found = report.task(task)
     seeds = len(report.config.seeds)
     table = Table(  # fits into 80 characters, without a number cut off
         box=box.SIMPLE_HEAD,
         padding=0,
         pad_edge=False,
-        title=f"{task.replace('_', ' ')}: {found.data.get('text', '')}",
+        title=task.replace("_", " "),
         caption=f"means ± standard deviation over {seeds} seed{'s' * (seeds > 1)}; "
         "peak memory is the process's, in brackets what training added",
     )

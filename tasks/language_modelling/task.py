@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,6 +27,7 @@ from embshare.tasks.task import Feed, Metric
 
 __all__ = ["LanguageModelling", "PreparedLanguageModelling", "evaluate_perplexity"]
 
+SHOWN: Final = 10  # words of a sample that the model is given
 LOGITS: Final = 2**23
 """Most logits that are evaluated at once: larger blocks of memory are new pages every time, which
 cost more than the arithmetic."""
@@ -111,7 +113,21 @@ class PreparedLanguageModelling:
         """Perplexity of the test split, and of the validation split as ``valid_...``."""
         test, valid = (self.perplexity(model, split, folder=folder) for split in ("test", "valid"))
         beside = {f"valid_{name}": value for name, value in valid.metrics().items()}
+        self._write_samples(model, folder)
         return {**test.metrics(), **beside}
+
+    def _write_samples(self, model: nn.Module, folder: Path) -> None:
+        """What the model holds to follow the beginning of some lines of the test split."""
+        lines = [line for line in self.corpus.test.split("\n") if len(line.split()) >= 2 * SHOWN]
+        texts = [" ".join(line.split()[: 2 * SHOWN]) for line in lines[:: 1 + len(lines) // 5]]
+        given = [" ".join(text.split()[:SHOWN]) for text in texts]
+        found = self.processor.predict(model, given)
+        samples = [
+            {"given": begin, "goes on": text[len(begin) :], "prediction": line[len(begin) :]}
+            for begin, text, line in zip(given, texts, found, strict=True)
+        ]
+        content = json.dumps(samples, ensure_ascii=False, indent=1)
+        (folder / "samples.json").write_text(content, encoding="utf-8")
 
     def perplexity(self, model: nn.Module, split: Split, *, folder: Path) -> Perplexity:
         """How well a model predicts all of a split."""

@@ -29,6 +29,9 @@ PACKAGES: Final = (
     "datasets",
     "sacrebleu",
     "pycocoevalcap",
+    "torchvision",
+    "timm",
+    "fairseq-fixed",
 )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 import embshare
+from embshare.groups import tables_of
 from embshare.state import bank_of
 
 __all__ = ["Sizes", "sizes_of"]
@@ -15,12 +16,14 @@ __all__ = ["Sizes", "sizes_of"]
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Three numbers that compression must never mix up."""
+    """Numbers that compression must never mix up."""
 
     stored: int
     """Parameters in a checkpoint; a shared one once."""
     read: int
     """Parameters that layers compute with; a shared one at each reader."""
+    hidden: int
+    """Of those in a checkpoint, what is no embedding table: layers, or what they come from."""
     bytes_on_disk: int
     """Of all files of the checkpoint."""
 
@@ -33,6 +36,8 @@ def sizes_of(model: nn.Module, folder: Path) -> Sizes:
     else:
         stored = sum(p.numel() for p in model.parameters())
         read = sum(p.numel() for _, p in model.named_parameters(remove_duplicate=False))
+    tables = set(tables_of(model))
+    hidden = sum(p.numel() for p in model.parameters() if p not in tables)
     files = (path for path in folder.rglob("*") if path.is_file())
     size = sum(path.stat().st_size for path in files)
-    return Sizes(stored=stored, read=read, bytes_on_disk=size)
+    return Sizes(stored=stored, read=read, hidden=hidden, bytes_on_disk=size)

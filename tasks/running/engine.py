@@ -37,6 +37,8 @@ def run(
     *,
     overwrite: bool = False,
     resume: bool = False,
+    checkpoints: bool = True,
+    prepared: PreparedTask | None = None,
     on_start: Callable[[int], None] = lambda steps: None,
     on_step: OnStep = lambda: None,
 ) -> RunResult:
@@ -50,6 +52,8 @@ def run(
         config: what to train, and the folder for it.
         overwrite: replace an earlier run in that folder.
         resume: go on from the last checkpoint of the run in that folder; begin where there is none.
+        checkpoints: write them, so that the run can be taken up again.
+        prepared: the task's data, where they have been read already.
         on_start: called with the number of steps before the first.
         on_step: called after each step.
     Returns:
@@ -67,7 +71,7 @@ def run(
     provenance = read_provenance()
     if process.is_main_process:
         folder.check(config, overwrite=overwrite, resume=resume)
-    task = config.to_task().prepare()
+    task = prepared or config.to_task().prepare()
     model = _build(config, task)
     settings = counted(task.training, task.feed())
     if process.is_main_process:
@@ -75,7 +79,8 @@ def run(
         task.processor.save(folder.processor)
     process.wait_for_everyone()
     on_start(settings.steps)
-    trained = _train(config, task, model, folder, resume=resume, on_step=on_step)
+    saving = Saving(checkpoints=checkpoints, resume=resume)
+    trained = _train(config, task, model, folder, saving, on_step)
     with _samples(folder, process.is_main_process) as samples:
         metrics = dict(task.evaluate(model, folder=samples))
     if process.is_main_process:
@@ -88,6 +93,7 @@ def run(
         metrics=metrics,
         stored_parameters=sizes.stored,
         read_parameters=sizes.read,
+        hidden_parameters=sizes.hidden,
         bytes=sizes.bytes_on_disk,
         steps=settings.steps,
         seconds=trained.seconds,
@@ -126,8 +132,7 @@ def _train(
     task: PreparedTask,
     model: nn.Module,
     folder: RunFolder,
-    *,
-    resume: bool,
+    saving: Saving,
     on_step: OnStep,
 ) -> _Trained:
     begun = time.perf_counter()
@@ -139,7 +144,7 @@ def _train(
             seed=config.seed,
             folder=folder.checkpoints,
             on_step=on_step,
-            saving=Saving(resume=resume),
+            saving=saving,
         )
     if task.training.average > 1:
         load_average(model, folder.checkpoints, task.training.average)

@@ -28,6 +28,8 @@ class RunResult(Value):
     """In the checkpoint; a shared one once."""
     read_parameters: int
     """That layers compute with; a shared one at each reader."""
+    hidden_parameters: int
+    """Of those in the checkpoint, what is no embedding table: layers, or what they come from."""
     bytes: int
     """Of the model's files."""
     steps: int

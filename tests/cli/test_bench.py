@@ -1,4 +1,4 @@
-"""``embshare bench``: options reach the config, and errors are one message."""
+"""``embshare bench`` and ``embshare report``: options reach the config, errors are one message."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,11 @@ from typer.testing import CliRunner
 
 import embshare.tasks.benchmark as benchmark
 from embshare.cli import app
+from embshare.config import ShareConfig
 from embshare.tasks.benchmark import BenchmarkConfig
+from embshare.tasks.benchmark.config import standard_tasks
+
+LM = ["--task", "language_modelling"]
 
 
 class StoppedError(Exception):
@@ -16,62 +20,80 @@ class StoppedError(Exception):
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[BenchmarkConfig]:
-    """The configs that the command line would have run."""
-    found: list[BenchmarkConfig] = []
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[BenchmarkConfig, bool, bool]]:
+    """What the command line would have run."""
+    found: list[tuple[BenchmarkConfig, bool, bool]] = []
 
-    def run(config: BenchmarkConfig, observer: Any) -> None:
-        found.append(config)
+    def run(config: BenchmarkConfig, *, overwrite: bool, resume: bool, observer: Any) -> None:
+        found.append((config, overwrite, resume))
         raise StoppedError
 
     monkeypatch.setattr(benchmark, "run_benchmark", run)
     return found
 
 
-def test_without_options_it_is_the_default_of_the_library(asked: list[BenchmarkConfig]) -> None:
+def test_without_options_it_is_the_default_of_the_library(asked: list[Any]) -> None:
     result = CliRunner().invoke(app, ["bench"])
     assert isinstance(result.exception, StoppedError)
-    assert asked == [BenchmarkConfig()]
+    assert asked == [(BenchmarkConfig(), False, False)]
 
 
-def test_options_reach_the_config(asked: list[BenchmarkConfig], tmp_path: Path) -> None:
+def test_options_reach_the_config(asked: list[Any], tmp_path: Path) -> None:
     words = "--architecture conv --architecture lstm --method veps --seed 3 --seed 4 --tie none "
-    words += "--factor 16 --gain learned --width 64 --layers 3 --dropout 0.2 --length 24 "
-    words += f"--steps 7 --batch-size 2 --learning-rate 0.5 --data {tmp_path} --level word "
-    words += f"--out {tmp_path / 'out'} --overwrite"
-    CliRunner().invoke(app, ["bench", *words.split()])
-    (config,) = asked
+    words += "--factor 16 --gain learned --width 64 --layers 3 --dropout 0.2 --jobs 1 "
+    words += f"--steps 7 --batch-size 2 --learning-rate 0.5 --data {tmp_path} "
+    words += "--set language_modelling.level=word --set language_modelling.vocabulary_size=null "
+    words += f"--set language_modelling.training.warmup=0.1 --out {tmp_path / 'out'} --overwrite"
+    CliRunner().invoke(app, ["bench", *LM, *words.split()])
+    ((config, overwrite, resume),) = asked
     assert (config.architectures, config.methods) == (("conv", "lstm"), ("veps",))
-    assert (config.seeds, config.tie, config.factor, config.gain) == ((3, 4), "none", 16, "learned")
-    assert (config.out, config.overwrite, config.resume) == (tmp_path / "out", True, False)
-    modelling = config.language_modelling
+    assert (config.seeds, config.jobs) == ((3, 4), 1)
+    assert config.share == ShareConfig(tie="none", factor=16, gain="learned", anchor=2.0)
+    assert (config.out, overwrite, resume) == (tmp_path / "out", True, False)
+    modelling = config.settings["language_modelling"]
     assert (modelling.width, modelling.layers, modelling.dropout) == (64, 3, 0.2)
-    assert (modelling.data, modelling.level, modelling.length) == (tmp_path, "word", 24)
-    assert modelling.vocabulary_size is None, "words have no limit unless one is given"
+    assert (modelling.data, modelling.level, modelling.vocabulary_size) == (tmp_path, "word", None)
     training = modelling.training
     assert (training.steps, training.batch_size, training.learning_rate) == (7, 2, 0.5)
+    assert training.warmup == 0.1
 
 
-def test_quick_has_one_seed(asked: list[BenchmarkConfig]) -> None:
-    CliRunner().invoke(app, ["bench", "--quick"])
-    assert len(asked[0].seeds) == 1
+def test_a_setting_of_all_tasks_reaches_each(asked: list[Any]) -> None:
+    CliRunner().invoke(app, ["bench", "--steps", "7"])
+    ((config, _, _),) = asked
+    assert [config.training(task).steps for task in standard_tasks()] == [7] * len(config.tasks)
+
+
+def test_quick_has_one_seed(asked: list[Any]) -> None:
+    CliRunner().invoke(app, ["bench", "--quick", "--seed", "5", "--seed", "6"])
+    assert asked[0][0].seeds == (5,)
 
 
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
         (["--architecture", "rnn"], 2, "error: BenchmarkConfig is not valid: `architectures.0`"),
-        (["--dropout", "1"], 2, "error: LanguageModellingConfig is not valid: `dropout`"),
-        (["--steps", "0"], 2, "error: TrainSettings is not valid: `steps`"),
-        (["--tie", "some"], 2, "error: ShareConfig is not valid: `tie`: must be 'none', 'all'"),
-        (["--data", "nowhere"], 1, "error: `nowhere` must be a folder with the split `train`"),
+        ([*LM, "--dropout", "1"], 2, "`dropout`"),
+        (["--steps", "0"], 2, "`training.steps`"),
+        (["--tie", "some"], 2, "`share.tie`: must be 'none', 'all'"),
+        ([*LM, "--data", "nowhere"], 1, "error: `nowhere` must be a folder with the split `train`"),
+        (["--task", "weather"], 2, "`weather` must be one of the tasks language_modelling"),
+        (["--data", "weather=x"], 2, "`--data`: must be TASK=FOLDER with a task of"),
+        (["--set", "steps=3"], 2, "`--set`: must be TASK.NAME=VALUE with a task of"),
+        (["--overwrite", "--resume"], 2, "`overwrite` and `resume` exclude each other"),
     ],
 )
 def test_a_bad_argument_is_one_message_and_no_folder(
     words: list[str], code: int, message: str, tmp_path: Path
 ) -> None:
     result = CliRunner().invoke(app, ["bench", *words, "--out", str(tmp_path / "out")])
-    assert result.exit_code == code
     assert message in result.stderr
+    assert result.exit_code == code
     assert "Traceback" not in result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_a_benchmark_is_not_reported(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "must be a folder that `embshare bench` wrote, but has no results.json" in result.stderr

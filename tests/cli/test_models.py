@@ -100,7 +100,6 @@ def test_a_factory_of_a_package() -> None:
         ("two words:make", "not a model's name"),
         ("module:", "not a model's name"),
         ("embshare:lsmt", "`embshare:lsmt`: there is no such model. Did you mean `lstm`?"),
-        ("fairseq:lstm", "cannot be named on the command line yet. Name a function"),
         ("./absent", "`./absent`: there is no such folder. MODEL is"),
         ("a/b/c", "there is no such folder"),
         ("absent/", "there is no such folder"),

@@ -5,10 +5,15 @@ from pathlib import Path
 
 import embshare
 import embshare.errors
-from embshare.models import convbert, elc_bert, sharebert
+from embshare.models import convbert, dynabert, elc_bert, sharebert
 
 ROOT = Path(__file__).resolve().parents[2]
-FAMILIES = {"convbert": convbert, "elc_bert": elc_bert, "sharebert": sharebert}
+FAMILIES = {
+    "convbert": convbert,
+    "dynabert": dynabert,
+    "elc_bert": elc_bert,
+    "sharebert": sharebert,
+}
 
 
 def test_the_reference_lists_what_is_public() -> None:

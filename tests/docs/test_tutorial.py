@@ -42,6 +42,14 @@ def test_folders_of_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert {path.name for path in tmp_path.iterdir()} == {"small-bert", "large-bert", "run"}
 
 
+@pytest.mark.filterwarnings("ignore")  # of whatever torchvision has to say
+def test_models_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torchvision")
+    monkeypatch.chdir(tmp_path)
+    run("docs/vision.md", {"__name__": "pictures"})
+    assert (tmp_path / "small-resnet" / "model.safetensors").is_file()
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
 def test_the_first_three_lines(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

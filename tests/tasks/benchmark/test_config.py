@@ -4,35 +4,50 @@ from typing import Any
 
 import pytest
 
+from embshare.config import ShareConfig
 from embshare.errors import InvalidValueError
-from embshare.tasks.benchmark.config import QUICK_STEPS, BenchmarkConfig, quick
+from embshare.tasks.benchmark.config import QUICK, BenchmarkConfig, quick, standard_tasks
+from embshare.tasks.catalogue import TASKS
+
+LM = "language_modelling"
 
 
-def test_the_default_is_three_architectures_three_methods_and_enough_seeds_for_a_spread() -> None:
-    cells = BenchmarkConfig().cells()
-    assert len(cells) == 3 * 3 * 3
+def test_the_default_is_every_architecture_and_method_on_each_standard_task() -> None:
+    config = BenchmarkConfig()
+    cells = config.cells()
+    assert len(cells) == len(standard_tasks()) * 3 * 3
     assert cells[0].name == "language_modelling--lstm--dense--seed0"
-    assert [cell.seed for cell in cells[:9]] == [0] * 9, "a whole grid before the next seed"
+    assert set(config.settings) == set(standard_tasks()) <= set(TASKS)
+    assert all(found == TASKS[name].settings_class()() for name, found in config.settings.items())
+
+
+def test_a_whole_grid_comes_before_the_next_seed() -> None:
+    cells = BenchmarkConfig(tasks=(LM,), seeds=(0, 1)).cells()
+    assert [cell.seed for cell in cells] == [0] * 9 + [1] * 9
 
 
 def test_quick_is_the_same_grid_with_less_of_everything() -> None:
-    full, short = BenchmarkConfig(seeds=(4, 5)), quick(BenchmarkConfig(seeds=(4, 5)))
+    full = BenchmarkConfig(seeds=(4, 5))
+    short = quick(full)
     assert short.seeds == (4,)
-    assert short.language_modelling.training.steps == QUICK_STEPS
+    for task in full.tasks:
+        assert short.training(task).steps == -(-full.training(task).steps // QUICK)
     assert (short.architectures, short.methods) == (full.architectures, full.methods)
 
 
 def test_a_config_comes_back_from_json() -> None:
-    config = BenchmarkConfig(seeds=(7,), methods=("dense", "veps"), tie="cycle:2")
+    fields: dict[str, Any] = {"seeds": (7,), "settings": {LM: {"width": 32}}}
+    config = BenchmarkConfig(methods=("dense", "veps"), share=ShareConfig(tie="cycle:2"), **fields)
     assert BenchmarkConfig.from_json(config.to_json()) == config
 
 
 def test_methods_share_as_the_config_says() -> None:
-    config = BenchmarkConfig(tie="none", gain="learned", factor=8)
+    config = BenchmarkConfig(share=ShareConfig(tie="none", gain="learned", factor=8))
     assert config.share_config("dense") is None
-    share = config.share_config("veps")
-    assert share is not None
-    assert (share.method, share.tie, share.gain, share.factor) == ("veps", "none", "learned", 8)
+    for method in ("eps", "veps"):
+        share = config.share_config(method)
+        assert share is not None
+        assert (share.method, share.tie, share.gain, share.factor) == (method, "none", "learned", 8)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +57,9 @@ def test_methods_share_as_the_config_says() -> None:
         ({"seeds": (1, 1)}, "`seeds`: must have an entry, and each entry once"),
         ({"architectures": ("rnn",)}, "Input should be 'lstm', 'conv' or 'attention'"),
         ({"methods": ("lora",)}, "Input should be 'dense', 'eps' or 'veps'"),
-        ({"overwrite": True, "resume": True}, "`overwrite` and `resume` exclude each other"),
+        ({"tasks": ("weather",)}, "`weather` must be one of the tasks"),
+        ({"settings": {"weather": {}}}, "`weather` must be one of the tasks"),
+        ({"settings": {LM: {"wdith": 3}}}, "`wdith`"),
         ({"step": 3}, "`step`"),
     ],
 )

@@ -7,49 +7,50 @@ from typing import Any
 
 import pytest
 
+from embshare.config import ShareConfig
 from embshare.errors import EmbshareError, InvalidValueError, MissingPackageError
-from embshare.tasks.benchmark import BenchmarkConfig, BenchmarkReport, CellRecord, run_benchmark
+from embshare.tasks.benchmark import BenchmarkConfig, BenchmarkReport, run_benchmark
 from embshare.tasks.benchmark import engine as engine_module
-from embshare.tasks.benchmark.config import Cell
-from embshare.tasks.benchmark.folder import OutputExistsError
+from embshare.tasks.benchmark.config import CELLS, Cell
+from embshare.tasks.benchmark.engine import read_report, write_report
 from embshare.tasks.language_modelling.errors import SplitMissingError
+from embshare.tasks.running.folder import RunExistsError
+from embshare.tasks.running.loading import FinishedRun
+from embshare.tasks.running.result import RunResult
+from tests.tasks.benchmark.conftest import LM
 
 
 class Recorder:
     """Remembers what it is told."""
 
-    def __init__(self, stop_before: int | None = None) -> None:
+    def __init__(self, stop_after: int | None = None) -> None:
         self.cells: list[tuple[Cell, int]] = []
-        self.began_cells: list[Cell] = []
         self.resumed: list[bool] = []
-        self.steps = 0
-        self._stop_before = stop_before
+        self._stop_after = stop_after
 
     def planned(self, cells: Sequence[tuple[Cell, int]]) -> None:
         self.cells = list(cells)
 
-    def began(self, cell: Cell) -> None:
-        if len(self.began_cells) == self._stop_before:
-            raise KeyboardInterrupt
-        self.began_cells.append(cell)
-
-    def stepped(self) -> None:
-        self.steps += 1
-
-    def ended(self, cell: Cell, record: CellRecord, *, resumed: bool) -> None:
+    def ended(self, cell: Cell, result: RunResult, *, resumed: bool) -> None:
         self.resumed.append(resumed)
+        if len(self.resumed) == self._stop_after:
+            raise KeyboardInterrupt
+
+
+def changed(config: BenchmarkConfig, **fields: Any) -> BenchmarkConfig:
+    """Checked anew, which a copy is not."""
+    return BenchmarkConfig(**(config.model_dump() | fields))
 
 
 def test_the_whole_grid_is_run_measured_and_written(config: BenchmarkConfig) -> None:
     recorder = Recorder()
-    report = run_benchmark(config, recorder)
-    assert len(report.records) == 3 * 3 * 2 == len(recorder.cells)
-    assert recorder.steps == 18 * 6
+    report = run_benchmark(config, observer=recorder)
+    assert len(report.results) == 3 * 3 * 2 == len(recorder.cells)
     written = BenchmarkReport.from_json((config.out / "results.json").read_text())
     assert written == report
     assert (config.out / "pareto-language_modelling.png").stat().st_size > 10_000
-    assert len(list((config.out / "cells").glob("*.json"))) == 18
-    rows = {(row.architecture, row.method): row for row in report.rows("language_modelling")}
+    assert "<table" in (config.out / "report.html").read_text()
+    rows = {(row.architecture, row.method): row for row in report.rows(LM)}
     for architecture in config.architectures:
         dense, veps = rows[architecture, "dense"], rows[architecture, "veps"]
         assert veps.stored < 0.75 * dense.stored
@@ -58,73 +59,82 @@ def test_the_whole_grid_is_run_measured_and_written(config: BenchmarkConfig) -> 
         assert veps.metric.count == 2
     sizes = {row.read for row in rows.values()}
     assert max(sizes) < 1.1 * min(sizes)
-    assert all(record.ms_per_step > 0 for record in report.records)
-    assert all(record.peak_mib >= record.resident_mib > 10 for record in report.records)
+    assert all(result.ms_per_step > 0 for result in report.results)
+    assert all(result.peak_mib >= result.resident_mib > 10 for result in report.results)
+    cell = next(cell for cell in config.cells() if cell.method == "veps")
+    found = FinishedRun.load(config.out / CELLS / cell.name)  # every model is there to be used
+    assert found.config == config.run_config(cell)
+
+
+def test_two_at_a_time_give_what_one_at_a_time_gives(config: BenchmarkConfig) -> None:
+    small = changed(config, architectures=("conv",), seeds=(0,), out=config.out / "one")
+    one = run_benchmark(small)
+    two = run_benchmark(changed(small, jobs=2, out=config.out / "two"))
+    assert [r.metrics for r in two.results] == [r.metrics for r in one.results]
 
 
 def test_a_result_says_where_it_came_from(config: BenchmarkConfig) -> None:
-    small = config.model_copy(
-        update={"architectures": ("conv",), "methods": ("dense",), "seeds": (3,)}
-    )
+    small = changed(config, architectures=("conv",), methods=("dense",), seeds=(3,))
     run_benchmark(small)
     found: dict[str, Any] = json.loads((config.out / "results.json").read_text())
     assert found["config"]["seeds"] == [3]
-    assert found["records"][0]["seed"] == 3
+    assert found["results"][0]["seed"] == 3
     assert {"commit", "dirty", "packages", "python", "cores"} <= set(found["provenance"])
     assert found["provenance"]["seconds"] > 0
     assert found["tasks"][0]["data"]["symbols"]["test"] == 3 * 16 + 301
 
 
-def test_a_stopped_run_is_resumed_where_it_stopped(config: BenchmarkConfig) -> None:
-    small = config.model_copy(update={"architectures": ("conv",)})
+def test_a_stopped_benchmark_is_resumed_where_it_stopped(config: BenchmarkConfig) -> None:
+    small = changed(config, architectures=("conv",))
     with pytest.raises(KeyboardInterrupt):
-        run_benchmark(small, Recorder(stop_before=2))
-    kept = {path.name: path.read_bytes() for path in (config.out / "cells").glob("*.json")}
+        run_benchmark(small, observer=Recorder(stop_after=2))
+    kept = {path: path.read_bytes() for path in (config.out / CELLS).glob("*/result.json")}
     assert len(kept) == 2
     again = Recorder()
-    report = run_benchmark(small.model_copy(update={"resume": True}), again)
+    report = run_benchmark(small, resume=True, observer=again)
     assert again.resumed == [True] * 2 + [False] * 4
-    assert len(report.records) == 6
-    assert all((config.out / "cells" / name).read_bytes() == old for name, old in kept.items())
+    assert len(report.results) == 6
+    assert all(path.read_bytes() == old for path, old in kept.items())
 
 
 def test_a_cell_of_other_settings_or_no_cell_at_all_is_trained_again(
     config: BenchmarkConfig,
 ) -> None:
-    small = config.model_copy(update={"architectures": ("conv",), "seeds": (0,)})
+    small = changed(config, architectures=("conv",), seeds=(0,))
     run_benchmark(small)
-    (config.out / "cells" / "language_modelling--conv--dense--seed0.json").write_text("{")
+    (config.out / CELLS / "language_modelling--conv--dense--seed0" / "result.json").write_text("{")
     again = Recorder()
-    run_benchmark(small.model_copy(update={"resume": True, "gain": "none"}), again)
+    other = changed(small, share=ShareConfig(anchor=2.0, gain="none"))
+    run_benchmark(other, resume=True, observer=again)
     assert again.resumed == [False, False, False]  # broken, and two of another gain
+
+
+def test_a_report_is_written_again_where_its_folder_has_gone(config: BenchmarkConfig) -> None:
+    run_benchmark(changed(config, architectures=("conv",), methods=("dense",)))
+    moved = config.out.rename(config.out.with_name("moved"))
+    (moved / "report.html").unlink()
+    write_report(read_report(moved))
+    assert "<table" in (moved / "report.html").read_text()
 
 
 def test_a_folder_with_results_is_left_alone_unless_told(config: BenchmarkConfig) -> None:
     config.out.mkdir()
-    run_benchmark(config.model_copy(update={"architectures": ("conv",), "methods": ("dense",)}))
+    run_benchmark(changed(config, architectures=("conv",), methods=("dense",)))
     other = config.out / "notes.txt"
     other.write_text("mine")
-    with pytest.raises(OutputExistsError) as caught:
+    with pytest.raises(RunExistsError, match="must be a new or an empty folder, but is neither"):
         run_benchmark(config)
-    assert str(caught.value) == (
-        f"`{config.out}` must be a new or an empty folder, but is neither. Name another with "
-        "--out, replace the results in it with --overwrite, or go on with --resume."
-    )
-    run_benchmark(
-        config.model_copy(
-            update={"overwrite": True, "architectures": ("lstm",), "methods": ("dense",)}
-        )
-    )
+    run_benchmark(changed(config, architectures=("lstm",), methods=("dense",)), overwrite=True)
     assert other.read_text() == "mine"
-    cells = sorted(path.name for path in (config.out / "cells").iterdir())
-    assert cells == [f"language_modelling--lstm--dense--seed{seed}.json" for seed in (0, 1)]
+    cells = sorted(path.name for path in (config.out / CELLS).iterdir())
+    assert cells == [f"language_modelling--lstm--dense--seed{seed}" for seed in (0, 1)]
 
 
 def refused(config: BenchmarkConfig, kind: type[EmbshareError], message: str) -> None:
     """Running must fail like this, with no model begun and no folder made."""
     recorder = Recorder()
     with pytest.raises(kind, match=message):
-        run_benchmark(config, recorder)
+        run_benchmark(config, observer=recorder)
     assert recorder.cells == []
     assert not config.out.exists()
 
@@ -132,20 +142,15 @@ def refused(config: BenchmarkConfig, kind: type[EmbshareError], message: str) ->
 def test_what_cannot_work_is_refused_before_any_work(
     config: BenchmarkConfig, tmp_path: Path
 ) -> None:
-    modelling = config.language_modelling
-    nowhere = modelling.model_copy(update={"data": tmp_path / "nowhere"})
+    settings = config.settings[LM].model_dump()
+    nowhere = {LM: settings | {"data": tmp_path / "nowhere"}}
+    refused(changed(config, settings=nowhere), SplitMissingError, "must be a folder with the split")
+    deep = changed(config, settings={LM: settings | {"layers": 6}}, share=ShareConfig(tie="none"))
     refused(
-        config.model_copy(update={"language_modelling": nowhere}),
-        SplitMissingError,
-        "must be a folder with the split `train`",
+        deep, EmbshareError, r"`embedding\.weight` must have \d+ columns for these layers, but has"
     )
-    deep = modelling.model_copy(update={"layers": 6})
-    refused(
-        config.model_copy(update={"language_modelling": deep, "tie": "none"}),
-        EmbshareError,
-        r"`embedding\.weight` must have \d+ columns for these layers, but has 16",
-    )
-    refused(config.model_copy(update={"tie": "some"}), InvalidValueError, "`tie`: must be")
+    with pytest.raises(InvalidValueError, match=r"`share\.tie`: must be"):
+        changed(config, share={"tie": "some"})
 
 
 def test_a_missing_package_is_named_before_any_work(

@@ -30,8 +30,8 @@ def test_one_seed_has_no_spread() -> None:
 
 
 def test_a_report_comes_back_from_json_even_when_a_model_diverged(report: BenchmarkReport) -> None:
-    bad = report.records[0].model_copy(update={"metrics": {"perplexity": math.inf}})
-    changed = report.model_copy(update={"records": (bad, *report.records[1:])})
+    bad = report.results[0].model_copy(update={"metrics": {"perplexity": math.inf}})
+    changed = report.model_copy(update={"results": (bad, *report.results[1:])})
     assert BenchmarkReport.from_json(changed.to_json()) == changed
 
 
@@ -82,7 +82,7 @@ def test_a_picture_is_drawn_for_one_seed_and_for_a_diverged_model(
 ) -> None:
     draw_pareto(report, "language_modelling", tmp_path / "some.png")
     assert (tmp_path / "some.png").read_bytes().startswith(b"\x89PNG")
-    bad = report.records[0].model_copy(update={"metrics": {"perplexity": math.inf}})
-    one = report.model_copy(update={"records": (bad, report.records[1])})
+    bad = report.results[0].model_copy(update={"metrics": {"perplexity": math.inf}})
+    one = report.model_copy(update={"results": (bad, report.results[1])})
     draw_pareto(one, "language_modelling", tmp_path / "other.svg")
     assert "<svg" in (tmp_path / "other.svg").read_text()

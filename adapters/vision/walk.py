@@ -1,0 +1,128 @@
+"""All classifiers of torchvision, and of timm the smallest of each of its modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Final
+
+from torch import Tensor, nn
+
+from embshare.adapters.packages import need
+from embshare.adapters.scoring import score, waves
+from embshare.adapters.specimen import Specimen
+from embshare.adapters.vision.building import build_torchvision
+from embshare.adapters.vision.tables import TABLE, add_table
+
+__all__ = ["specimens", "timm_specimens", "torchvision_specimens"]
+
+LARGE: Final = 60_000_000
+"""From so many parameters on, a classifier's columns are more than this walk has memory for."""
+PICTURE: Final = 64
+"""Height and width of most pictures."""
+ROWS: Final = 2
+CLASSES: Final = 1000
+SMALLEST: Final = (
+    *("test_", "atto", "femto", "pico", "nano", "xxs", "xxt", "_xs", "_xt", "_t0", "_t1", "_n0"),
+    *("mini", "tiny", "_s0", "_m0", "_b0", "_xxs", "_s12", "_s1", "_t", "small", "_s", "_050"),
+)
+"""Parts of the names of small variants, the smallest first."""
+
+
+def specimens() -> Iterator[Specimen]:
+    """Of both libraries.
+
+    Raises:
+        MissingPackageError: one of them is not installed.
+    """
+    yield from torchvision_specimens()
+    yield from timm_specimens()
+
+
+def torchvision_specimens() -> Iterator[Specimen]:
+    """Every classifier, at its own size: their builders make no smaller ones.
+
+    They are shared from their classes' embeddings, and the largest from a new table.
+    """
+    models = need("torchvision", extra="vision").models
+    for name in sorted(models.list_models(module=models)):
+        weights = next(iter(models.get_model_weights(name)))
+        large = weights.meta["num_params"] >= LARGE
+        head = next(layer for start, layer in HEADS.items() if name.startswith(start))
+        yield Specimen(
+            library="torchvision",
+            name=name,
+            build=partial(_with_table, name) if large else partial(build_torchvision, name),
+            loss=partial(_loss, _side(name)),
+            source=TABLE if large else f"{head}.weight",
+        )
+
+
+def timm_specimens() -> Iterator[Specimen]:
+    """One for each module of timm: the variant whose name says that it is the smallest."""
+    timm = need("timm", extra="vision")
+    for module in sorted(timm.list_modules()):
+        names = timm.list_models(module=module)
+        if not names:
+            continue
+        name = min(names, key=_rank)
+        settings = timm.get_pretrained_cfg(name)
+        heads = getattr(settings, "classifier", None) or "head"
+        head = heads if isinstance(heads, str) else heads[0]
+        yield Specimen(
+            library="timm",
+            name=name,
+            build=partial(_timm_with_head, name),
+            loss=partial(_loss, _timm_side(settings)),
+            source=f"{head}.weight",
+        )
+
+
+HEADS: Final = {
+    "convnext": "classifier.2",
+    "densenet": "classifier",
+    "maxvit": "classifier.5",
+    "mobilenet_v3": "classifier.3",
+    **dict.fromkeys(("alexnet", "vgg"), "classifier.6"),
+    **dict.fromkeys(("efficientnet", "mnasnet", "mobilenet_v2", "squeezenet"), "classifier.1"),
+    "swin": "head",
+    "vit": "heads.head",
+    "": "fc",
+}
+"""Start of a name of torchvision -> the layer that scores classes. What `table_of` finds by
+looking; named here so that a model need not be built before it is its turn."""
+
+
+def _side(name: str) -> int:
+    """Pictures as small as a model of torchvision takes them."""
+    if name.startswith(("vit", "maxvit")):
+        return 224
+    return 96 if name.startswith("inception") else PICTURE
+
+
+def _timm_side(settings: Any) -> int:
+    if settings is None:
+        return 224
+    size: int = (settings.min_input_size or settings.input_size)[-1]
+    return size if settings.fixed_input_size or settings.min_input_size else min(96, size)
+
+
+def _rank(name: str) -> tuple[int, int, str]:
+    ranks = [number for number, part in enumerate(SMALLEST) if part in f"_{name}_"]
+    return min(ranks, default=len(SMALLEST)), len(name), name
+
+
+def _timm_with_head(name: str) -> nn.Module:
+    """Some have no head unless classes are asked for."""
+    timm = need("timm", extra="vision")
+    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=CLASSES)
+    return model
+
+
+def _with_table(name: str) -> nn.Module:
+    return add_table(build_torchvision(name), rows=8192, columns=32)
+
+
+def _loss(side: int, model: nn.Module) -> Tensor:
+    outputs: Any = model(waves(ROWS, 3, side, side))
+    return score(outputs)

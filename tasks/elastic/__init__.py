@@ -1,0 +1,1 @@
+"""DynaBERT's training: three stages over all sub-networks, and what they are measured by."""

@@ -1,0 +1,81 @@
+"""The page: whole, self-contained, and safe with whatever a sample says."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+from PIL import Image
+
+from embshare.tasks.benchmark import BenchmarkReport
+from embshare.tasks.benchmark.config import CELLS
+from embshare.tasks.benchmark.page import make_page, samples_of
+
+LM = "language_modelling"
+
+
+class Reader(HTMLParser):
+    """Counts tags and collects addresses; raises where tags do not close."""
+
+    VOID = ("meta", "img", "br", "link")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.rows = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.rows += tag == "tr"
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def read(page: str) -> Reader:
+    reader = Reader()
+    reader.feed(page)
+    assert not reader.open
+    return reader
+
+
+def test_the_page_needs_nothing_from_elsewhere(report: BenchmarkReport) -> None:
+    reader = read(make_page(report))
+    assert reader.rows == 1 + 9
+    assert all(address.startswith(("data:image/", "#")) for address in reader.addresses)
+
+
+def test_numbers_are_shown_for_people_and_kept_for_sorting(report: BenchmarkReport) -> None:
+    page = make_page(report)
+    assert '<td data-value="200000">200,000</td>' in page
+    assert re.search(r'data-value="131.0" class="metric">131.0 ± 1.4<', page)
+
+
+def test_samples_of_all_models_stand_side_by_side(report: BenchmarkReport) -> None:
+    cells = [cell for cell in report.config.cells() if cell.seed == 0]
+    for cell in cells:
+        folder = report.config.out / CELLS / cell.name / "samples"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (4, 4), "red").save(folder / "0.png")
+        entry = {
+            "source": "<script>alert(1)</script>",
+            "references": ["a", "b"],
+            "image": "0.png",
+            "prediction": f"{cell.architecture} says & {cell.method}",
+        }
+        (folder / "samples.json").write_text(json.dumps([entry] * 20))
+    samples = list(samples_of(report, LM))
+    assert len(samples) == 8
+    assert samples[0].given == {"source": "<script>alert(1)</script>", "references": "a | b"}
+    assert len(samples[0].predictions) == 9
+    assert samples[0].predictions[0] == ("LSTM, dense", "lstm says & dense")
+    page = make_page(report)
+    assert "<script>alert" not in page
+    assert "lstm says &amp; dense" in page
+    assert len([a for a in read(page).addresses if a.startswith("data:image/png")]) == 1 + 8
+
+
+def test_a_model_without_samples_leaves_none_out_of_step(report: BenchmarkReport) -> None:
+    assert list(samples_of(report, LM)) == []

@@ -1,0 +1,122 @@
+"""Architectures that are sound, and some that are not in one way each."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+IDS = torch.arange(12).view(2, 6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What `examine` asks for."""
+
+    name: str
+    build: Callable[[], nn.Module]
+    loss: Callable[[nn.Module], Tensor]
+    library: str = "made here"
+    source: str | Mapping[str, str] = "auto"
+    skip: str | None = None
+
+
+class Sound(nn.Module):
+    """A table, two equal layers, a bare matrix, positions and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(50, 8)
+        self.positions = nn.Parameter(torch.randn(1, 6, 8))
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+        self.mix = nn.Parameter(torch.randn(8, 8))
+        self.norm = nn.LayerNorm(8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        hidden = self.embed(ids) + self.positions
+        for layer in self.layers:
+            hidden = hidden + layer(hidden @ self.mix).relu()
+        scores: Tensor = self.head(self.norm(hidden))
+        return scores
+
+
+class Forgetful(Sound):
+    """Random numbers that no state dict has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("noise", torch.randn(8), persistent=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        scores: Tensor = super().forward(ids) * (1 + self.get_buffer("noise").sum())
+        return scores
+
+
+class Constant(Sound):
+    """Returns what no weight changes."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return super().forward(ids) * 0
+
+
+class Integer(Sound):
+    """One of its layers is known and cannot be derived: it is laid out in two ways."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turned = nn.Bilinear(1, 1, 1)
+        self.turned.weight = nn.Parameter(torch.randn(8, 8))
+        self.again = nn.Linear(8, 8)
+        self.again.weight = self.turned.weight
+
+
+def loss(model: nn.Module) -> Tensor:
+    scores: Tensor = model(IDS)
+    return scores.square().mean()
+
+
+def broken() -> nn.Module:
+    raise OSError("there is no such file")
+
+
+def infinite(model: nn.Module) -> Tensor:
+    return loss(model) / 0
+
+
+def dying(model: nn.Module) -> Tensor:
+    os._exit(3)
+
+
+def hanging(model: nn.Module) -> Tensor:
+    time.sleep(60)
+    return loss(model)
+
+
+def noisy(model: nn.Module) -> Tensor:
+    print("something that nobody asked for")
+    return loss(model)
+
+
+ALL = (
+    Subject(name="sound", build=Sound, loss=noisy),
+    Subject(name="forgetful", build=Forgetful, loss=loss),
+    Subject(name="constant", build=Constant, loss=loss),
+    Subject(name="two-ways", build=Integer, loss=loss),
+    Subject(name="tableless", build=lambda: nn.Linear(6, 6), loss=loss),
+    Subject(name="broken", build=broken, loss=loss),
+    Subject(name="infinite", build=Sound, loss=infinite),
+    Subject(name="absent", build=Sound, loss=loss, skip="needs a package"),
+    Subject(name="dying", build=Sound, loss=dying),
+    Subject(name="hanging", build=Sound, loss=hanging),
+)
+BY_NAME = {subject.name: subject for subject in ALL}
+
+
+def specimens() -> Iterator[Subject]:
+    """As an adapter's walk gives them."""
+    yield from ALL

@@ -1,0 +1,141 @@
+"""What comes out for architectures that are sound, and for those that are not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import embshare
+from embshare.tasks.measurement.provenance import read_provenance
+from embshare.tasks.coverage import Job, Report, Row, Walk, examine, examine_all, regressions
+from embshare.tasks.coverage.markdown import exceptions_table, full_lists, totals_table
+from tests.tasks.coverage.subjects import BY_NAME
+
+PLACE = "tests.tasks.coverage.subjects"
+
+
+def test_a_sound_one_passes_and_is_counted() -> None:
+    row = examine(BY_NAME["sound"])
+    assert (row.outcome, row.finding, row.source) == ("passes", "", ("embed.weight",))
+    assert row.hidden == row.derived == 2 * 64 + 64 + 24
+    assert row.share == 1.0
+    assert [(kept.weights, kept.elements) for kept in row.tables] == [(("positions",), 48)]
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome", "stage", "finding"),
+    [
+        ("constant", "fails", "training shared", "ValueError: a step did not change what it"),
+        ("tableless", "no table", "planning", "NoSourceError: Linear has no table `auto`"),
+        ("broken", "not run", "building", "OSError: there is no such file"),
+        ("infinite", "not run", "running", "ValueError: its loss is inf"),
+        ("absent", "not run", "building", "needs a package"),
+    ],
+)
+def test_where_it_ends_and_why(name: str, outcome: str, stage: str, finding: str) -> None:
+    row = examine(BY_NAME[name])
+    assert (row.outcome, row.stage) == (outcome, stage)
+    assert row.finding.startswith(finding)
+
+
+def test_random_numbers_outside_of_a_state_dict_are_noted() -> None:
+    row = examine(BY_NAME["forgetful"])
+    assert row.outcome == "passes"
+    assert row.notes == ("holds random numbers that its own state dict lacks",)
+
+
+def test_what_stays_dense_is_told_with_its_reason() -> None:
+    row = examine(BY_NAME["two-ways"])
+    assert row.outcome == "passes" and row.hidden - row.derived == 64
+    (kept,) = row.dense
+    assert kept.elements == 64 and "lay it out differently" in kept.reason
+
+
+def test_a_fault_of_sharing_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stale(model: nn.Module, *, inplace: bool) -> nn.Module:
+        plain = plainly(model, inplace=inplace)
+        plain.get_parameter("mix").data.add_(1e-6)
+        return plain
+
+    plainly = embshare.materialize
+    monkeypatch.setattr(embshare, "materialize", stale)
+    row = examine(BY_NAME["sound"])
+    assert (row.outcome, row.stage, row.finding) == (
+        *("fails", "making plain"),
+        "ValueError: `mix` differs",
+    )
+
+
+def test_loading_something_else_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    loading = embshare.load
+
+    def partial(folder: Path, model: nn.Module) -> nn.Module:
+        loaded = loading(folder, model)
+        with torch.no_grad():
+            loaded.get_parameter("norm.weight").add_(0.1)
+        return loaded
+
+    monkeypatch.setattr(embshare, "load", partial)
+    row = examine(BY_NAME["sound"])
+    assert (row.outcome, row.stage) == ("fails", "saving and loading")
+    assert "what it returns depends on the model" in row.finding or "not" in row.finding
+
+
+def test_processes_that_die_or_hang_cost_one_row_each() -> None:
+    names = ("sound", "dying", "hanging", "absent")
+    jobs = [Job(place=PLACE, library="made here", name=name) for name in names]
+    rows = {row.name: row for row in examine_all(jobs, limit=8.0)}
+    assert rows["sound"].outcome == "passes"
+    assert rows["dying"].finding == "its process died (exit code 3)"
+    assert rows["hanging"].finding == "nothing came of it within 8 seconds"
+    assert rows["absent"].outcome == "not run"
+
+
+def row(name: str, **fields: Any) -> Row:
+    made: dict[str, Any] = {"outcome": "passes", "hidden": 100, "derived": 100}
+    return Row(library="transformers", name=name, **(made | fields))
+
+
+def test_only_what_got_worse_is_a_regression() -> None:
+    old = [row("A"), row("B"), row("C", outcome="fails"), row("D"), row("E")]
+    new = [
+        row("A", outcome="fails", stage="sharing", finding="KeyError: 'x'"),
+        row("B", derived=90),
+        row("C", outcome="not run"),
+        row("E", derived=100),
+        row("F", outcome="fails"),
+    ]
+    assert regressions(old, new) == [
+        "transformers A: fails (sharing: KeyError: 'x')",
+        "transformers B: derives 90.0%, before 100.0%",
+    ]
+
+
+def test_a_row_stays_with_the_versions_that_it_came_from() -> None:
+    first = read_provenance()
+    second = first.model_copy(update={"commit": "another"})
+    report = Report().joined(Walk(provenance=first, rows=(row("B"), row("A"))))
+    report = report.joined(Walk(provenance=second, rows=(row("B", derived=50),)))
+    assert [(w.provenance.commit, [r.name for r in w.rows]) for w in report.walks] == [
+        (first.commit, ["A"]),
+        ("another", ["B"]),
+    ]
+    assert [(r.name, r.share) for r in report.rows()] == [("A", 1.0), ("B", 0.5)]
+    assert Report.from_json(report.to_json()) == report
+
+
+def test_the_tables_of_the_documentation() -> None:
+    rows = (
+        row("A"),
+        row("B", derived=50),
+        row("C", outcome="not run", stage="building", finding="ImportError: a|b"),
+        row("D", outcome="no table"),
+    )
+    report = Report().joined(Walk(provenance=read_provenance(), rows=rows))
+    assert "| 4 | 1 | 1 | 2 (66.7% of 3) | 0 | 1 |" in totals_table(report)
+    told = exceptions_table(report)
+    assert "| transformers | B | 50% derived |" in told
+    assert "| transformers | C | not run, building | `ImportError: a/b` |" in told
+    assert full_lists(report).count("<tr><td>") == 2
