@@ -58,14 +58,14 @@ class TranslationConfig(Value):
     """What an empty line in the training side is: an error, or a pair to leave out."""
     subwords: Literal["joint", "separate"] = "joint"
     """One vocabulary and table for both languages, or one for each."""
-    vocabulary_size: Annotated[int, Field(ge=1)] = 600
+    vocabulary_size: Annotated[int, Field(ge=1)] = 2_100
     """Subwords of each vocabulary, at most; learned from the training side alone."""
     tokenizer: str | None = None
     """A tokenizer of transformers, by folder or name, in place of subwords that are learned: for
     models that come with one."""
     max_length: Annotated[int, Field(ge=2)] = 100
     """Symbols of a sentence, with its end; training pairs with a longer side are left out."""
-    width: Annotated[int, Field(ge=1)] = 96
+    width: Annotated[int, Field(ge=1)] = 64
     """Columns of the table, and width of all layers."""
     layers: Annotated[int, Field(ge=1)] = 2
     """Layers of the encoder, and of the decoder."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,15 @@ def _language_modelling(folder: Path) -> dict[str, Any]:
 
 
 def _translation(folder: Path) -> dict[str, Any]:
-    for split, times in (("train", 6), ("valid", 1), ("test", 1)):
-        for lang, joint in (("en", "and"), ("de", "und")):
-            lines = [f"{a} {joint} {b}\n" for a in range(6) for b in "abcdef"] * times
-            (folder / f"{split}.{lang}").write_text("".join(lines))
+    words = ["".join(letters) for letters in product("bdfgkm", "aeiou", "lnrst")]
+    for split, times in (("train", 3), ("valid", 1), ("test", 1)):
+        for lang, joint, step in (("en", "and", 1), ("de", "und", -1)):
+            pairs = zip(words, words[7:] + words[:7], strict=True)
+            lines = [f"{one[::step]} {joint} {two[::step]}\n" for one, two in pairs]
+            (folder / f"{split}.{lang}").write_text("".join(lines * times))
     return {
         "data": str(folder),
-        "vocabulary_size": 300,
+        "vocabulary_size": 700,
         "width": 16,
         "heads": 2,
         "max_length": 16,
@@ -57,5 +60,5 @@ def _translation(folder: Path) -> dict[str, Any]:
 
 EXAMPLES: Mapping[str, Example] = {
     "language_modelling": Example(_language_modelling, lambda _: ["the quick", ""]),
-    "translation": Example(_translation, lambda _: ["1 and a", "", "4 and f"]),
+    "translation": Example(_translation, lambda _: ["bal and den", "", "mut and fis"]),
 }

@@ -173,9 +173,9 @@ def test_the_targets_table_is_the_one_that_is_shared(architecture: Architecture)
 
 
 def test_a_source_vocabulary_that_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match="^`feature_width` and `source_vocab_size` exclude"):
+    with pytest.raises(ValueError, match=r"^`feature_width` and `source_vocab_size` exclude"):
         MatchedSeq2Seq(config("conv"), feature_width=3, source_vocab_size=5)
-    with pytest.raises(ValueError, match="^`source_vocab_size` must be more than the padding"):
+    with pytest.raises(ValueError, match=r"^`source_vocab_size` must be more than the padding"):
         MatchedSeq2Seq(config("conv"), source_vocab_size=0)
 
 
