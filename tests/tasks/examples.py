@@ -40,15 +40,15 @@ def _language_modelling(folder: Path) -> dict[str, Any]:
 
 
 def _translation(folder: Path) -> dict[str, Any]:
-    words = ["".join(letters) for letters in product("bdfgkm", "aeiou", "lnrst")]
-    for split, times in (("train", 3), ("valid", 1), ("test", 1)):
+    words = ["".join(letters) for letters in product("bcdfghjkmpqtvwz", "aeiou", "lnrst")]
+    for split, count in (("train", 375), ("valid", 30), ("test", 30)):
         for lang, joint, step in (("en", "and", 1), ("de", "und", -1)):
             pairs = zip(words, words[7:] + words[:7], strict=True)
             lines = [f"{one[::step]} {joint} {two[::step]}\n" for one, two in pairs]
-            (folder / f"{split}.{lang}").write_text("".join(lines * times))
+            (folder / f"{split}.{lang}").write_text("".join(lines[:count]))
     return {
         "data": str(folder),
-        "vocabulary_size": 700,
+        "vocabulary_size": 1100,
         "width": 16,
         "heads": 2,
         "max_length": 16,
