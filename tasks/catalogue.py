@@ -55,6 +55,11 @@ TASKS: Final[Mapping[str, TaskEntry]] = MappingProxyType(
             "LanguageModelling",
             "Predict the next word or subword of a text; scored by perplexity.",
         ),
+        "translation": TaskEntry(
+            "translation",
+            "Translation",
+            "Translate sentences of one language into another; scored by BLEU and chrF.",
+        ),
         "captioning": TaskEntry(
             "captioning",
             "Captioning",

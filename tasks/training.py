@@ -80,6 +80,9 @@ class SharingTrainer(Trainer):
         self._batches = None if feed is None else feed.batches
         self._objective = None if feed is None else feed.objective
         self._rate = None if feed is None else feed.rate
+        if self._objective is not None:
+            # An objective is a mean over its batch, so the trainer makes the mean over batches.
+            self.model_accepts_loss_kwargs = False
 
     def compute_loss(
         self,

@@ -67,7 +67,8 @@ def taught(feed: Feed, teacher: nn.Module, student: nn.Module, config: RunConfig
     assert config.teacher is not None
     if feed.objective is not None:
         raise TeacherRunError(
-            folder=config.teacher, finding="would be asked for another loss (label smoothing)"
+            folder=config.teacher,
+            finding="would be mixed with another loss: set label_smoothing or scst_steps to 0",
         )
     asked = Teacher(teacher, student)
 

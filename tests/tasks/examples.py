@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,25 @@ def _captioning(folder: Path) -> dict[str, Any]:
     }
 
 
+def _translation(folder: Path) -> dict[str, Any]:
+    words = ["".join(letters) for letters in product("bcdfghjkmpqtvwz", "aeiou", "lnrst")]
+    for split, count in (("train", 375), ("valid", 30), ("test", 30)):
+        for lang, joint, step in (("en", "and", 1), ("de", "und", -1)):
+            pairs = zip(words, words[7:] + words[:7], strict=True)
+            lines = [f"{one[::step]} {joint} {two[::step]}\n" for one, two in pairs]
+            (folder / f"{split}.{lang}").write_text("".join(lines[:count]))
+    return {
+        "data": str(folder),
+        "vocabulary_size": 1100,
+        "width": 16,
+        "heads": 2,
+        "max_length": 16,
+        "batch_symbols": 128,
+        "beam": 2,
+        "training": {"steps": 8, "save_every": 2},
+    }
+
+
 EXAMPLES: Mapping[str, Example] = {
     "captioning": Example(
         _captioning, lambda folder: [str(path) for path in sorted((folder / "images").iterdir())]
@@ -119,4 +139,5 @@ EXAMPLES: Mapping[str, Example] = {
     "pretraining": Example(_pretraining, lambda _: ["the quick [MASK] fox", ""]),
     "glue": Example(_glue, lambda _: ["The red dog .\tA red dog .", "A cat .\tNo cat ."]),
     "squad": Example(_squad, lambda _: ["What is Tom ?\tTom is red ."]),
+    "translation": Example(_translation, lambda _: ["bal and den", "", "mut and fis"]),
 }

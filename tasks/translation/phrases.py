@@ -1,0 +1,240 @@
+"""Phrases of two languages that mean the same, rendered by Babel from the CLDR.
+
+What every machine with Babel has: dates, durations, units, amounts of money, and names of
+territories, languages and currencies, alone and in lists, in any two of some hundred locales.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from embshare.errors import MissingPackageError
+from embshare.tasks.translation.errors import UnknownLocaleError
+
+if TYPE_CHECKING:
+    from babel import Locale
+
+__all__ = ["PARTS_OF_SPEED", "Renderer", "draw_phrase", "phrase_pairs"]
+
+Phrase: TypeAlias = Callable[["Renderer"], str]
+"""What is meant; each language's renderer says it in its own way."""
+
+UNITS: Final = (
+    "area-hectare area-square-kilometer area-square-meter digital-gigabyte digital-megabyte "
+    "digital-kilobyte duration-century duration-year duration-month duration-week duration-day "
+    "duration-hour duration-minute duration-second electric-ampere electric-volt energy-joule "
+    "energy-kilowatt-hour energy-kilocalorie frequency-hertz length-kilometer length-meter "
+    "length-centimeter length-millimeter length-mile length-foot length-inch length-light-year "
+    "length-nautical-mile mass-tonne mass-kilogram mass-gram mass-pound mass-ounce mass-carat "
+    "power-kilowatt power-watt power-horsepower pressure-bar pressure-hectopascal "
+    "temperature-celsius temperature-fahrenheit volume-liter volume-milliliter "
+    "volume-cubic-meter volume-tablespoon volume-teaspoon volume-barrel"
+).split()
+PARTS_OF_SPEED: Final = (
+    ("length-kilometer", "duration-hour"),
+    ("length-mile", "duration-hour"),
+    ("length-meter", "duration-second"),
+    ("mass-gram", "volume-liter"),
+    ("mass-kilogram", "area-square-meter"),
+    ("volume-liter", "duration-minute"),
+    ("digital-megabyte", "duration-second"),
+)
+"""Units of which one is counted per one of the other."""
+CURRENCIES: Final = (
+    "USD EUR GBP JPY CHF SEK NOK DKK PLN CZK HUF RUB CNY INR BRL TRY MXN KRW".split()
+)
+LANGUAGES: Final = (
+    "en de fr es it pt nl sv da nb fi is pl cs sk hu ro bg el ru uk tr ar he fa hi bn ta th vi "
+    "id ms zh ja ko sw am ka hy az kk lt lv et sq sr hr sl mk ga cy eu ca gl af zu ne mn km lo"
+).split()
+GRANULARITIES: Final = ("year", "month", "week", "day", "hour", "minute", "second")
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """Says things in one language."""
+
+    locale: Locale
+
+    @classmethod
+    def of(cls, language: str) -> Renderer:
+        """For a locale as CLDR writes it: ``de``, ``pt_BR``, ``zh-Hant``.
+
+        Raises:
+            UnknownLocaleError: Babel does not know it.
+            MissingPackageError: Babel is not installed.
+        """
+        try:
+            from babel import Locale
+            from babel import UnknownLocaleError as NotKnown
+        except ModuleNotFoundError as error:
+            raise MissingPackageError(package="babel", extra="translation") from error
+        try:
+            return cls(Locale.parse(language.replace("-", "_")))
+        except (NotKnown, ValueError) as error:
+            raise UnknownLocaleError(language=language) from error
+
+    def date(self, when: datetime, style: str) -> str:
+        from babel.dates import format_date
+
+        return str(format_date(when, style, locale=self.locale))
+
+    def moment(self, when: datetime, style: str) -> str:
+        from babel.dates import format_datetime
+
+        return str(format_datetime(when, style, locale=self.locale))
+
+    def distance(self, seconds: float, granularity: str) -> str:
+        """How long ago, or in how long."""
+        from babel.dates import format_timedelta
+
+        delta = timedelta(seconds=seconds)
+        return str(
+            format_timedelta(
+                delta,
+                granularity=granularity,  # type: ignore[arg-type]
+                threshold=float("inf"),
+                add_direction=True,
+                locale=self.locale,
+            )
+        )
+
+    def amount(self, number: float, unit: str) -> str:
+        from babel.units import format_unit
+
+        return str(format_unit(number, unit, length="long", locale=self.locale))
+
+    def rate(self, number: float, unit: str, per: str) -> str:
+        from babel.units import format_compound_unit
+
+        found = format_compound_unit(
+            number, unit, denominator_unit=per, length="long", locale=self.locale
+        )
+        return str(found)
+
+    def money(self, number: float, currency: str) -> str:
+        from babel.numbers import format_currency
+
+        return str(format_currency(number, currency, locale=self.locale, format_type="name"))
+
+    def territory(self, code: str) -> str:
+        return str(self.locale.territories[code])
+
+    def language(self, code: str) -> str:
+        return str(self.locale.languages[code])
+
+    def all_of(self, parts: Sequence[str]) -> str:
+        from babel.lists import format_list
+
+        return str(format_list(list(parts), locale=self.locale))
+
+
+def phrase_pairs(source: str, target: str, *, count: int, seed: int) -> list[tuple[str, str]]:
+    """Different phrases in two languages; the same for a seed and a version of Babel.
+
+    Args:
+        source: locale of the first of each pair.
+        target: of the second.
+        count: of pairs. No source phrase stands in two of them.
+        seed: of what is meant.
+    Raises:
+        UnknownLocaleError: Babel does not know a locale.
+        MissingPackageError: Babel is not installed.
+    """
+    renderers = Renderer.of(source), Renderer.of(target)
+    known = (set(map(str, renderer.locale.territories)) for renderer in renderers)
+    territories = sorted(filter(str.isalpha, set.intersection(*known)))
+    random, seen = Random(seed), set()
+    found: list[tuple[str, str]] = []
+    for phrase in _phrases(random, territories):
+        first, second = (_one_line(phrase(renderer)) for renderer in renderers)
+        if first not in seen:
+            seen.add(first)
+            found.append((first, second))
+            if len(found) == count:
+                break
+    return found
+
+
+def _one_line(text: str) -> str:
+    """CLDR has narrow and fixed spaces, which nobody can see."""
+    return " ".join(text.split())
+
+
+def _phrases(random: Random, territories: Sequence[str]) -> Iterator[Phrase]:
+    while True:
+        yield draw_phrase(random, territories)
+
+
+def draw_phrase(random: Random, territories: Sequence[str]) -> Phrase:
+    """One thing to say, or two of a kind."""
+    kinds = (_date, _moment, _distance, _amount, _rate, _money, _territory, _language)
+    kind = random.choice(kinds)
+    many = random.choice((1, 1, 1, 2))
+    if kind in (_date, _moment) or many == 1:
+        return kind(random, territories)
+    parts = [kind(random, territories) for _ in range(many)]
+    return lambda say: say.all_of([part(say) for part in parts])
+
+
+def _date(random: Random, _: Sequence[str]) -> Phrase:
+    when, style = _when(random), random.choice(("full", "long", "medium"))
+    return lambda say: say.date(when, style)
+
+
+def _moment(random: Random, _: Sequence[str]) -> Phrase:
+    when, style = _when(random), random.choice(("long", "medium", "short"))
+    return lambda say: say.moment(when, style)
+
+
+def _when(random: Random) -> datetime:
+    start = datetime(2000, 1, 1, tzinfo=UTC)
+    return start + timedelta(minutes=15 * random.randrange(30 * 365 * 24 * 4))
+
+
+def _distance(random: Random, _: Sequence[str]) -> Phrase:
+    granularity = random.choice(GRANULARITIES)
+    lengths = {"year": 31_536_000, "month": 2_628_000, "week": 604_800, "day": 86_400}
+    unit = lengths.get(granularity) or {"hour": 3600, "minute": 60, "second": 1}[granularity]
+    seconds = unit * random.randint(1, 30) * random.choice((-1, 1))
+    return lambda say: say.distance(seconds, granularity)
+
+
+def _amount(random: Random, _: Sequence[str]) -> Phrase:
+    number, unit = _number(random), random.choice(UNITS)
+    return lambda say: say.amount(number, unit)
+
+
+def _rate(random: Random, _: Sequence[str]) -> Phrase:
+    number, (unit, per) = _number(random), random.choice(PARTS_OF_SPEED)
+    return lambda say: say.rate(number, unit, per)
+
+
+def _money(random: Random, _: Sequence[str]) -> Phrase:
+    number, currency = _number(random), random.choice(CURRENCIES)
+    return lambda say: say.money(number, currency)
+
+
+def _number(random: Random) -> float:
+    """Mostly small, as numbers of things are; some with a fraction, some in thousands."""
+    match random.randrange(8):
+        case 0:
+            return 100 * random.randint(10, 99)
+        case 1:
+            return random.randint(1, 99) / 10
+        case _:
+            return random.randint(1, 30)
+
+
+def _territory(random: Random, territories: Sequence[str]) -> Phrase:
+    code = random.choice(territories)
+    return lambda say: say.territory(code)
+
+
+def _language(random: Random, _: Sequence[str]) -> Phrase:
+    code = random.choice(LANGUAGES)
+    return lambda say: say.language(code)

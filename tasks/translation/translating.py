@@ -1,0 +1,110 @@
+"""Sentences to sentences with a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from embshare.caching import cached
+from embshare.models.matched import MatchedSeq2Seq
+from embshare.tasks.decoding import Beam, SequenceScorer, beam_search, greedy_search
+from embshare.tasks.translation.rows import pad_rows
+from embshare.tasks.translation.subwords import Subwords, Symbols
+
+__all__ = ["Translator", "most_symbols"]
+
+AHEAD: Final = 16  # batches that are read before they are sorted by length
+
+
+def most_symbols(length: int) -> int:
+    """How long the translation of ``length`` symbols may become: a search that ends by itself
+    hardly ever does so later."""
+    return 2 * length + 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translator:
+    """How a model translates."""
+
+    subwords: Subwords
+    start: int
+    """The symbol before every translation; models of transformers know their own."""
+    beam: int
+    """Hypotheses of a search; 1 takes the likeliest symbol each time."""
+    length_penalty: float
+    """As in `embshare.tasks.decoding.Beam`."""
+    batch_size: int
+    """Sentences at once."""
+
+    def all(self, model: nn.Module, lines: Sequence[str]) -> list[str]:
+        """Translations of all lines, computed from the longest to the shortest."""
+        sources = list(self.subwords.encode_source(lines))
+        order = sorted(range(len(lines)), key=lambda i: (-len(sources[i]), i))
+        found = [""] * len(lines)
+        with cached(model):
+            for first in range(0, len(order), self.batch_size):
+                chosen = order[first : first + self.batch_size]
+                for place, symbols in zip(
+                    chosen, self._batch(model, [sources[i] for i in chosen]), strict=True
+                ):
+                    found[place] = self.subwords.decode(symbols)
+        return [text if line else "" for line, text in zip(lines, found, strict=True)]
+
+    def stream(self, model: nn.Module, lines: Iterable[str]) -> Iterator[str]:
+        """Translations in order; some batches of lines are read ahead, not all."""
+        parts = (" ".join(line.split()) for line in lines)
+        while block := list(islice(parts, AHEAD * self.batch_size)):
+            yield from self.all(model, block)
+
+    @torch.inference_mode()
+    def _batch(self, model: nn.Module, sources: Sequence[Symbols]) -> Iterable[Sequence[int]]:
+        model.eval()
+        device = next(model.parameters()).device
+        rows = [torch.tensor(source) for source in sources]
+        ids = pad_rows(rows, self.subwords.pad).to(device)
+        mask = pad_rows([torch.ones_like(row) for row in rows], 0).to(device)
+        limits = [most_symbols(len(source)) for source in sources]
+        if isinstance(model, MatchedSeq2Seq):
+            return self._matched(model, ids, mask, limits)
+        return self._generated(model, ids, mask, max(limits))
+
+    def _matched(
+        self, model: MatchedSeq2Seq, ids: Tensor, mask: Tensor, limits: Sequence[int]
+    ) -> Iterable[Sequence[int]]:
+        scorer = SequenceScorer(model, banned=(self.subwords.pad, self.start))
+        start, end = scorer.start(model.encode(ids, mask)), self.subwords.end
+        if self.beam == 1:
+            return greedy_search(
+                scorer, start, limits=limits, first=self.start, end=end, device=ids.device
+            )
+        found = beam_search(
+            scorer,
+            start,
+            limits=limits,
+            first=self.start,
+            end=end,
+            beam=Beam(width=self.beam, length_penalty=self.length_penalty),
+            device=ids.device,
+        )
+        return [row[0].symbols for row in found]
+
+    def _generated(
+        self, model: Any, ids: Tensor, mask: Tensor, limit: int
+    ) -> Iterable[Sequence[int]]:
+        """By the model's own ``generate``, which has the same rule for lengths."""
+        found = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            num_beams=self.beam,
+            length_penalty=self.length_penalty,
+            max_new_tokens=limit,
+            do_sample=False,
+            early_stopping=False,
+        )
+        rows: list[list[int]] = found.tolist()
+        return rows

@@ -1,0 +1,125 @@
+"""Which files are which split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from embshare.tasks.translation.config import TranslationConfig
+from embshare.tasks.translation.corpus import Corpus, load_corpus
+from embshare.tasks.translation.errors import MisalignedError, PairsMissingError, UnlikeFileError
+from tests.tasks.translation.data import PAIRS, write_folder, write_sides
+
+
+def load(folder: Path, *splits: str, source: str = "en", target: str = "de") -> Corpus:
+    config = TranslationConfig(
+        data=folder, source_lang=source, target_lang=target, evaluate_on=splits or ("test",)
+    )
+    return load_corpus(config, train=True)
+
+
+@pytest.mark.parametrize("valid", ["valid", "val", "dev"])
+@pytest.mark.parametrize("inner", ["", "raw", "data/task1/raw"])
+def test_plain_files_and_multi30k(tmp_path: Path, valid: str, inner: str) -> None:
+    write_sides(tmp_path / inner, "train", PAIRS)
+    write_sides(tmp_path / inner, valid, PAIRS[:3])
+    write_sides(tmp_path / inner, "test_2016_flickr", PAIRS[3:5])
+    write_sides(tmp_path / inner, "test_2017_mscoco", PAIRS[5:6])
+    corpus = load(tmp_path, "test", "test_2017_mscoco", "valid")
+    assert {name: len(pairs) for name, pairs in corpus.splits.items()} == {
+        "train": 25,
+        "valid": 3,
+        "test": 2,
+        "test_2017_mscoco": 1,
+    }
+    assert corpus.splits["test"].source == tuple(pair[0] for pair in PAIRS[3:5])
+    back = load(tmp_path, source="de", target="en")
+    assert back.splits["test"].target == corpus.splits["test"].source
+    assert back.fingerprint() != load(tmp_path).fingerprint() == load(tmp_path).fingerprint()
+
+
+def write_iwslt(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    for lang, words in (("de", ["eins", "zwei & drei"]), ("en", ["one", "two &amp; three"])):
+        (folder / f"train.tags.de-en.{lang}").write_text(
+            '<doc docid="1">\n<url>http://x</url>\n<keywords>talks, ' + lang + "</keywords>\n"
+            f"<title>T {lang}</title>\n<description>D {lang}</description>\n"
+            f" {words[0]} \n{words[1]}\n</doc>\n"
+        )
+        for part in ("TED.dev2010", "TEDX.dev2012", "TED.tst2010", "TED.tst2011"):
+            segments = "".join(
+                f'<seg id="{n}"> {part} {word} </seg>\n' for n, word in enumerate(words, 1)
+            )
+            text = f"<mteval>\n<doc>\n<title>T</title>\n{segments}</doc>\n</mteval>\n"
+            (folder / f"IWSLT14.{part}.de-en.{lang}.xml").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("inner", ["", "de-en"])
+def test_iwslt(tmp_path: Path, inner: str) -> None:
+    write_iwslt(tmp_path / inner)
+    corpus = load(tmp_path, "test", "tst2011", source="de", target="en")
+    train = corpus.splits["train"]
+    assert train.source == ("T de", "D de", "eins", "zwei & drei")
+    assert train.target == ("T en", "D en", "one", "two &amp; three")
+    assert corpus.splits["valid"].source == (
+        "TED.dev2010 eins",
+        "TED.dev2010 zwei & drei",
+        "TEDX.dev2012 eins",
+        "TEDX.dev2012 zwei & drei",
+    )
+    assert len(corpus.splits["test"]) == 4
+    assert corpus.splits["tst2011"].target == ("TED.tst2011 one", "TED.tst2011 two & three")
+    assert load(tmp_path).splits["test"].target[0] == "TED.tst2010 eins"
+
+
+def test_faults_in_xml_have_file_and_line(tmp_path: Path) -> None:
+    write_iwslt(tmp_path)
+    file = tmp_path / "IWSLT14.TED.tst2010.de-en.de.xml"
+    text = file.read_text()
+    file.write_text(text.replace(" eins </seg>", " eins"))
+    with pytest.raises(UnlikeFileError, match=r"tst2010\.de-en\.de\.xml`, line 4, .*does not end"):
+        load(tmp_path)
+    file.write_text("nothing\n")
+    with pytest.raises(UnlikeFileError, match="the file has no segments"):
+        load(tmp_path)
+    file.write_text("\n".join(line for line in text.split("\n") if 'id="2"' not in line))
+    with pytest.raises(MisalignedError, match="but have 2 and 1"):
+        load(tmp_path)
+
+
+def test_what_is_missing_is_said(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    (tmp_path / "test.de").unlink()
+    with pytest.raises(PairsMissingError) as caught:
+        load(tmp_path)
+    assert str(caught.value) == (
+        f"`{tmp_path}` must be a folder with the split `test` as test.en and test.de; or "
+        "test_2016_flickr.en and test_2016_flickr.de; or IWSLT's files of en and de, but the "
+        "folder holds test.en, train.de, train.en, valid.de, valid.en. Name the folder of aligned "
+        "files in the layout of plain files, Multi30k or IWSLT, check `source_lang` and "
+        "`target_lang`, or leave `data` out to use phrases from the CLDR."
+    )
+    with pytest.raises(PairsMissingError, match="that is not a folder"):
+        load(tmp_path / "none")
+    with pytest.raises(PairsMissingError, match=r"train\.en and train\.fr"):
+        load(tmp_path, target="fr")
+
+
+def test_the_first_pairs_alone(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    corpus = load_corpus(TranslationConfig(data=tmp_path, train_pairs=7), train=True)
+    assert len(corpus.splits["train"]) == 7
+    assert len(corpus.splits["valid"]) == 5
+
+
+@pytest.mark.data
+def test_published_multi30k(data: Path) -> None:
+    folder = data / "multi30k"
+    if not folder.is_dir():
+        pytest.skip(f"no Multi30k at {folder}")
+    corpus = load(folder, "test", "test_2017_flickr", "test_2018_flickr")
+    assert [len(pairs) for pairs in corpus.splits.values()] == [29000, 1014, 1000, 1000, 1071]
+    tokenised = load(folder / "tok", source="de", target="en")
+    assert len(tokenised.splits["train"]) == 29000

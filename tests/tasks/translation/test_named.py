@@ -1,0 +1,111 @@
+"""Sets by name, from folders that stand for what would be fetched."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embshare.tasks.translation.config import TranslationConfig
+from embshare.tasks.translation.corpus import Corpus, load_corpus
+from embshare.tasks.translation.errors import EmptyLineError, NamedSetError, PairsMissingError
+from tests.tasks.translation.data import PAIRS, write_folder
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def write_hub(folder: Path, *, nested: bool) -> Path:
+    """What ``load_dataset`` reads without a network: a file of rows for each split."""
+    folder.mkdir()
+    for split, pairs in (("train", PAIRS), ("validation", PAIRS[:4]), ("test", PAIRS[4:7])):
+        rows = [{"en": source, "de": target} for source, target in pairs]
+        lines = [json.dumps({"translation": row} if nested else row) for row in rows]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def load(data: str, *, train: bool = True, **changes: Any) -> Corpus:
+    return load_corpus(TranslationConfig(data=Path(data), **changes), train=train)
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_a_set_of_datasets(tmp_path: Path, nested: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets  # type: ignore[import-untyped]
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+    folder = write_hub(tmp_path / "set", nested=nested)
+    corpus = load(f"hub:{folder}")
+    assert [len(pairs) for pairs in corpus.splits.values()] == [25, 4, 3]
+    assert corpus.splits["test"].source == tuple(pair[0] for pair in PAIRS[4:7])
+    assert corpus.splits["test"].target == tuple(pair[1] for pair in PAIRS[4:7])
+    with pytest.raises(NamedSetError, match=r"(without fr|its columns are)"):
+        load(f"hub:{folder}", target_lang="fr")
+    with pytest.raises(NamedSetError, match="it has the splits train, validation, test, and no `t"):
+        load(f"hub:{folder}", evaluate_on=("test2",))
+
+
+def test_a_set_that_was_saved_and_its_rows_by_number(tmp_path: Path) -> None:
+    import datasets
+
+    pairs = [{"en": source, "de": target} for source, target in PAIRS]
+    pairs[11]["de"] = ""
+    part = datasets.Dataset.from_dict({"translation": pairs})
+    whole = datasets.Dataset.from_dict({"translation": pairs[:5]})
+    folder = tmp_path / "saved"
+    datasets.DatasetDict(train=part, validation=whole, test=whole).save_to_disk(str(folder))
+    with pytest.raises(EmptyLineError, match=r"saved, split train, de`, line 12, must hold"):
+        load(f"hub:{folder}")
+    assert len(load(f"hub:{folder}", empty_lines="skip").splits["train"]) == 24
+
+
+def test_a_set_that_cannot_be_had(tmp_path: Path) -> None:
+    with pytest.raises(NamedSetError, match=r"^`hub:.*none` must be the name .* datasets can read"):
+        load(f"hub:{tmp_path}/none")
+
+
+@pytest.fixture
+def wmt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which sacreBLEU would put a test set, with two references."""
+    from sacrebleu.dataset import DATASETS
+
+    folder = tmp_path / "wmt"
+    folder.mkdir()
+    files = [folder / name for name in ("src", "ref", "ref2")]
+    for file, lines in zip(files, (["one", "two"], ["eins", "zwei"], ["1", "2"]), strict=True):
+        file.write_text("\n".join(lines) + "\n")
+    found: Any = DATASETS["wmt14"]
+    monkeypatch.setattr(found, "get_source_file", lambda pair: str(files[0]))
+    monkeypatch.setattr(found, "get_reference_files", lambda pair: [str(f) for f in files[1:]])
+    return folder
+
+
+def test_a_test_set_of_sacrebleu(wmt: Path, tmp_path: Path) -> None:
+    corpus = load("sacrebleu:wmt14", train=False)
+    (pairs,) = corpus.splits.values()
+    assert (pairs.source, pairs.target, pairs.others) == (
+        ("one", "two"),
+        ("eins", "zwei"),
+        (("1", "2"),),
+    )
+    folder = write_folder(tmp_path / "data")
+    beside = load(str(folder), evaluate_on=("test", "sacrebleu:wmt14"))
+    assert [*beside.splits] == ["train", "valid", "test", "sacrebleu:wmt14"]
+
+
+def test_sacrebleu_says_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NamedSetError, match=r"`sacrebleu:wmt41`.* of en-de it has .*wmt"):
+        load("sacrebleu:wmt41", train=False)
+    with pytest.raises(PairsMissingError, match="test sets of sacreBLEU have no training side"):
+        load("sacrebleu:wmt14")
+    from sacrebleu.dataset import DATASETS
+
+    def fail(pair: str) -> str:
+        raise SystemExit(1)
+
+    found: Any = DATASETS["wmt14"]
+    monkeypatch.setattr(found, "get_source_file", fail)
+    with pytest.raises(NamedSetError, match="Check the name, the languages and the network"):
+        load("sacrebleu:wmt14", train=False)

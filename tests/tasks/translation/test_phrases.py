@@ -1,0 +1,55 @@
+"""Phrases that mean the same in two languages."""
+
+from __future__ import annotations
+
+import pytest
+
+from embshare.tasks.translation.config import TranslationConfig
+from embshare.tasks.translation.corpus import load_corpus
+from embshare.tasks.translation.errors import PairsMissingError, UnknownLocaleError
+from embshare.tasks.translation.phrases import Renderer, phrase_pairs
+
+
+def test_the_same_is_meant_in_both() -> None:
+    english, german = Renderer.of("en"), Renderer.of("de")
+    assert english.territory("DE") == "Germany"
+    assert german.territory("DE") == "Deutschland"
+    assert english.amount(2, "length-kilometer") == "2 kilometers"
+    assert german.rate(120, "length-kilometer", "duration-hour") == "120 Kilometer pro Stunde"
+    assert german.distance(-3 * 86_400, "day") == "vor 3 Tagen"
+    assert german.all_of([german.language("fr"), german.language("es")]) == (
+        "Französisch und Spanisch"
+    )
+
+
+@pytest.mark.parametrize(("source", "target"), [("en", "de"), ("de", "fr"), ("pt-BR", "ja")])
+def test_phrases_are_different_and_the_same_again(source: str, target: str) -> None:
+    found = phrase_pairs(source, target, count=300, seed=5)
+    assert found == phrase_pairs(source, target, count=300, seed=5)
+    assert found != phrase_pairs(source, target, count=300, seed=6)
+    assert len({first for first, _ in found}) == 300
+    assert all(side == " ".join(side.split()) != "" for pair in found for side in pair)
+    back = phrase_pairs(target, source, count=300, seed=5)
+    both = {pair[::-1] for pair in back} & set(found)
+    assert len(both) > 250  # which phrases are doubled differs between languages
+
+
+def test_no_tested_phrase_is_trained_on() -> None:
+    splits = load_corpus(TranslationConfig(train_pairs=500), train=True).splits
+    sides = {split: set(pairs.source) for split, pairs in splits.items()}
+    assert [len(pairs) for pairs in splits.values()] == [500, 300, 300]
+    assert not sides["train"] & sides["test"]
+    assert not sides["valid"] & sides["test"]
+    more = load_corpus(TranslationConfig(train_pairs=600), train=True).splits
+    assert more["test"] == splits["test"]
+
+
+def test_what_the_cldr_has_not_is_said() -> None:
+    with pytest.raises(UnknownLocaleError) as caught:
+        phrase_pairs("en", "tlh_XX", count=1, seed=0)
+    assert str(caught.value) == (
+        "without `data`, languages must be locales of the CLDR that Babel knows (de, pt_BR, "
+        "zh_Hant), but one is 'tlh_XX'. Name another, or a folder as `data`."
+    )
+    with pytest.raises(PairsMissingError, match="it has those alone"):
+        load_corpus(TranslationConfig(evaluate_on=("test2",)), train=False)
