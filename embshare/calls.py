@@ -1,8 +1,8 @@
 """A call into a module that holds shared layers: between two words with the bank.
 
 Hooks would do it too, but they put every such module on `nn.Module`'s slow path, in each call. So
-the module's ``forward`` is covered by an object in its own ``__dict__``, which runs after hooks that
-gather parameters (FSDP's) and inside of whatever covers ``forward`` later (accelerate's).
+the module's ``forward`` is covered by an object in its own ``__dict__``. It runs after hooks that
+gather parameters (FSDP's), and inside of whatever covers ``forward`` later (accelerate's).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def open_calls(module: nn.Module, bank: Bank, held: tuple[int, ...]) -> None:
     state[KEY], state[HELD] = bank, held
     if "forward" in state:
         state[OWN] = state["forward"]
-    state["forward"] = Call(run, module)
+    state["forward"] = Call(_run, module)
 
 
 def close_calls(module: nn.Module) -> None:
@@ -46,7 +46,7 @@ def close_calls(module: nn.Module) -> None:
             state["forward"] = state.pop(OWN)
 
 
-def run(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+def _run(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
     """A module's forward, with its weights in place."""
     state = module.__dict__
     bank: Bank | None = state.get(KEY)
@@ -67,7 +67,7 @@ def covered(module: nn.Module) -> Callable[..., Any]:
 
 
 class Call(functools.partial[Any]):
-    """``run`` of one module, which passes for that module's bound ``forward``.
+    """`_run` of one module, which passes for that module's bound ``forward``.
 
     A partial, since copies and pickles of it follow their module, and since tracers know it.
     """
@@ -84,7 +84,7 @@ class Call(functools.partial[Any]):
         """For wrappers that take a method apart and bind what they made of it."""
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            return run(*args, **kwargs)
+            return _run(*args, **kwargs)
 
         parameters = self.__signature__.parameters.values()
         first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
