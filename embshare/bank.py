@@ -23,9 +23,9 @@ from embshare.config import ShareConfig
 from embshare.derive import Layout, derive, layout_of
 from embshare.fingerprint import Structure
 from embshare.layers import PACKED
+from embshare.notices import Repeats, tell_changed
 from embshare.plan import SharePlan
 from embshare.relax import Relaxation, needs_relaxation
-from embshare.stale import warn_if_changed
 
 __all__ = ["Bank", "Reader"]
 
@@ -134,10 +134,11 @@ class Bank(nn.Module):
         self._during: dict[int, Blocks] = {}
         self._layouts: dict[tuple[int, ...], Layout] = {}
         self._traced: dict[int, Tensor] | None = None
+        self._repeats = Repeats()
 
     def __getstate__(self) -> dict[str, Any]:
         gone = {"_scopes", "_kept", "_kept_count", "_kept_versions", "_live", "_layouts"}
-        gone |= {"_during", "_traced"}
+        gone |= {"_during", "_traced", "_repeats"}
         return {name: value for name, value in self.__dict__.items() if name not in gone}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -271,12 +272,15 @@ class Bank(nn.Module):
         ready = self._ready(number, group, dtype) if in_backward() else None
         if ready is None:
             self.evaluations += 1
+        repeatable = self._kept is None and not torch.is_grad_enabled()
 
         def keep(node: Any, weights: tuple[Tensor, ...]) -> None:
             blocks = Blocks(dict(zip(group, weights, strict=True)), source.fingerprint())
             node.blocks = blocks  # lives as long as the graph
             if ready is None:
                 self._live[number] = ref(blocks)
+            if repeatable:
+                self._repeats.note(number, blocks.versions)
 
         return derive(self._layout(group), *source.inputs(), dtype=dtype, ready=ready, keep=keep)
 
@@ -364,7 +368,7 @@ class Bank(nn.Module):
     def _refresh_kept(self, kept: Scope) -> None:
         versions = self._fingerprint()
         if versions != self._kept_versions:
-            warn_if_changed()
+            tell_changed()
             kept.slots.clear()
             kept.weights.clear()
             self._kept_versions = versions
