@@ -47,7 +47,7 @@ def tell_uneven(plan: SharePlan) -> None:
     """One warning for all of a plan's uneven roles."""
     found = uneven_roles(plan)
     if found:
-        more = f"; so are {len(found) - 1} more roles, see the plan" if len(found) > 1 else ""
+        more = f"; {len(found) - 1} more likewise, see the plan" if len(found) > 1 else ""
         notify(
             f"{found[0]}{more}. Let `include` and `exclude` name the weight in every block alike, "
             f"or ignore this warning where it is meant.",

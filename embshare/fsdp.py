@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from torch import nn
+from torch import Tensor, nn
 
 from embshare.bank import Bank
 from embshare.state import require_bank
@@ -19,10 +19,10 @@ def fsdp_groups(model: nn.Module, *, min_parameters: int = 100_000) -> list[nn.M
         for module in embshare.fsdp_groups(model):
             fully_shard(module)
 
-    Tables and projections are read by layers all over the model, so they belong to the root's group:
-    gathered once, before the outermost forward derives from them. A repeated block becomes a group
-    of its own where no parameter of it is also used elsewhere, and where it stores enough for that
-    to pay: a block whose matrices are derived has little more than biases left.
+    Tables and projections are read by layers all over the model, so they belong to the root's
+    group: gathered once, before the outermost forward derives from them. A repeated block becomes a
+    group of its own where no parameter of it is also used elsewhere, and where it stores enough to
+    be worth it: a block whose matrices are derived has little more than biases left.
 
     Args:
         model: as `share_from_embedding` returned it, before it is sharded.
@@ -40,7 +40,7 @@ def fsdp_groups(model: nn.Module, *, min_parameters: int = 100_000) -> list[nn.M
     return [*blocks, model]
 
 
-def _uses(module: nn.Module) -> Counter[nn.Parameter]:
+def _uses(module: nn.Module) -> Counter[Tensor]:
     """At how many places each parameter stands."""
     return Counter(p for _, p in module.named_parameters(remove_duplicate=False))
 
@@ -49,7 +49,7 @@ def _stored(block: nn.Module) -> int:
     return sum(parameter.numel() for parameter in block.parameters())
 
 
-def _blocks(module: nn.Module, used: Counter[nn.Parameter]) -> Iterator[nn.Module]:
+def _blocks(module: nn.Module, used: Counter[Tensor]) -> Iterator[nn.Module]:
     """Outermost entries of lists, all of whose parameters are used inside of them alone."""
     repeated = isinstance(module, (nn.ModuleList, nn.Sequential))
     for child in module.children():

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import embshare
+from embshare.state import require_bank
 
 
 class Block(nn.Module):
@@ -38,7 +39,7 @@ def test_outermost_blocks_are_groups_and_the_model_is_the_last() -> None:
 
 def test_small_blocks_stay_in_the_roots_group() -> None:
     dense = Side()
-    dense.blocks[0].inner.append(nn.LayerNorm(100_000))
+    dense.blocks[0].add_module("norm", nn.LayerNorm(100_000))
     model = embshare.share_from_embedding(dense)
     assert names(model) == ["blocks.0", ""]
     assert names(model, min_parameters=200_017) == [""]
@@ -58,7 +59,7 @@ def test_a_block_that_owns_a_table_is_not_a_group_but_its_blocks_are() -> None:
 
 def test_a_block_that_shares_a_parameter_with_another_is_not_a_group() -> None:
     dense = Side()
-    first, second = (block.inner[0] for block in list(dense.blocks)[:2])
+    first, second = (dense.get_submodule(f"blocks.{index}.inner.0") for index in (0, 1))
     first.bias = second.bias
     model = embshare.share_from_embedding(dense)
     found = names(model, min_parameters=0)
@@ -71,7 +72,7 @@ def test_every_parameter_is_in_one_group() -> None:
     inside = [p for block in blocks for p in block.parameters()]
     assert len(inside) == len(set(inside)) and root is model
     rest = set(model.parameters()) - set(inside)
-    assert model.embed.weight in rest and set(model.embshare_bank.parameters()) <= rest
+    assert model.embed.weight in rest and set(require_bank(model).parameters()) <= rest
 
 
 def test_a_dense_model_is_refused() -> None:

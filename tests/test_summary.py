@@ -52,9 +52,7 @@ REST = BIASES + NORM + HEAD_BIAS
     ids=str,
 )
 def test_without_a_factor(config: ShareConfig, in_place_of_hidden: int, macs: int) -> None:
-    with pytest.warns(UnevenCoverageWarning, match="excluded by"):
-        shared = embshare.share_from_embedding(Model(), config)
-    found = embshare.summarize(shared)
+    found = embshare.summarize(embshare.share_from_embedding(Model(), config))
     assert found.stored == TABLE + REST + in_place_of_hidden
     assert found.stored_before == TABLE + REST + HIDDEN
     assert (found.hidden_before, found.hidden_stored) == (HIDDEN, in_place_of_hidden)
@@ -86,7 +84,9 @@ def test_half_precision_is_half_the_bytes() -> None:
 
 def test_unused_columns_and_what_stays_dense() -> None:
     config = ShareConfig(method="eps", exclude=("layers.2.*",))
-    found = embshare.summarize(embshare.share_from_embedding(Model(), config))
+    with pytest.warns(UnevenCoverageWarning, match="excluded by"):
+        shared = embshare.share_from_embedding(Model(), config)
+    found = embshare.summarize(shared)
     assert found.unused_columns == (8 - 1,)
     (left,) = [row for row in found.left_dense if row.weight == "layers.2.weight"]
     assert left.numel == 64
