@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from embshare.columns import Columns
 from embshare.config import ShareConfig
-from embshare.derive import Layout, derive, layout_of
+from embshare.derive import Layout, derive, layout_of, must_be_plain
 from embshare.fingerprint import Structure
 from embshare.layers import PACKED
 from embshare.notices import Repeats, tell_changed
@@ -182,6 +182,8 @@ class Bank(nn.Module):
         scope = self._scope()
         if self._kept is not None:
             wanted = range(len(self.readers))  # encoder first, decoder next: still one projection
+        elif not torch.is_grad_enabled() and not must_be_plain():
+            self._repeats.note([source.fingerprint() for source in self._columns])
         self._weights(scope, wanted)  # all that can fail
         self._scopes[get_ident()] = scope
         self._place(scope)
@@ -272,15 +274,12 @@ class Bank(nn.Module):
         ready = self._ready(number, group, dtype) if in_backward() else None
         if ready is None:
             self.evaluations += 1
-        repeatable = self._kept is None and not torch.is_grad_enabled()
 
         def keep(node: Any, weights: tuple[Tensor, ...]) -> None:
             blocks = Blocks(dict(zip(group, weights, strict=True)), source.fingerprint())
             node.blocks = blocks  # lives as long as the graph
             if ready is None:
                 self._live[number] = ref(blocks)
-            if repeatable:
-                self._repeats.note(number, blocks.versions)
 
         return derive(self._layout(group), *source.inputs(), dtype=dtype, ready=ready, keep=keep)
 

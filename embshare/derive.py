@@ -22,7 +22,7 @@ from embshare.anchor import anchored
 from embshare.layout import read_block, rows_needed, write_block
 from embshare.plan import Slot
 
-__all__ = ["Cut", "Layout", "derive", "layout_of"]
+__all__ = ["Cut", "Layout", "derive", "layout_of", "must_be_plain"]
 
 
 @dataclass(frozen=True)

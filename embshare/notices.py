@@ -37,23 +37,21 @@ class Repeats:
     """Notices a loop that derives the same weights for each of its calls."""
 
     LIMIT = 32
-    """So many derivations in a row that come to the same, before it is said, once."""
+    """So many calls in a row that derive the same, before it is said, once."""
 
     def __init__(self) -> None:
-        self._last: dict[int, tuple[object, ...]] = {}
+        self._last: list[tuple[object, ...]] = []
         self._count = 0
 
-    def note(self, source: int, versions: tuple[object, ...]) -> None:
-        """One derivation without gradients of a source in this state."""
+    def note(self, sources: list[tuple[object, ...]]) -> None:
+        """One call without gradients that derives from sources in this state."""
         if self._count >= self.LIMIT:
             return
-        if self._last.get(source, versions) != versions:
-            self._last, self._count = {}, 0
-        self._last[source] = versions
-        self._count += 1
+        self._count = self._count + 1 if sources == self._last else 1
+        self._last = sources
         if self._count == self.LIMIT:
             notify(
-                f"the same weights were derived {self.LIMIT} times in a row without gradients, "
+                f"the same weights were derived in {self.LIMIT} calls in a row without gradients, "
                 f"from tables that did not change. Put the loop inside "
                 f"`with embshare.cached(model):`, which derives them once.",
                 RepeatedDerivationWarning,

@@ -42,7 +42,7 @@ def test_a_loop_that_derives_the_same_weights_is_told_once(
         assert not given(lambda _: shared(IDS), Repeats.LIMIT - 1)
         (told,) = given(lambda _: shared(IDS), 3 * Repeats.LIMIT)
     assert told.category is RepeatedDerivationWarning and told.filename == __file__
-    assert f"{Repeats.LIMIT} times in a row" in str(told.message)
+    assert f"{Repeats.LIMIT} calls in a row" in str(told.message)
     assert "with embshare.cached(model)" in str(told.message)
     twin = copy.deepcopy(shared)  # counts for itself
     with torch.no_grad():
@@ -53,6 +53,13 @@ def test_what_it_advises_ends_it() -> None:
     shared = model()
     with torch.no_grad(), embshare.cached(shared):
         assert not given(lambda _: shared(IDS), 2 * Repeats.LIMIT)
+
+
+def test_weights_that_are_read_outside_of_calls_are_not_told() -> None:
+    """As loaders do that ask each layer for its weight."""
+    shared = model()
+    with torch.no_grad():
+        assert not given(lambda _: shared.get_submodule("1").weight, 2 * Repeats.LIMIT)
 
 
 def test_training_and_evaluations_between_its_steps_are_not_told() -> None:
