@@ -9,19 +9,16 @@ memory is what the process's resident memory grew by at its peak during the case
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import torch
+from records import options, report
 from torch import Tensor, nn
 
 from embshare.tasks.measurement.memory import PeakMemory
-from embshare.tasks.measurement.provenance import read_provenance
 
 Case = Callable[[], Callable[[], object]]
 """Builds the input, and gives back what is measured."""
@@ -88,22 +85,14 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Run every case and write one file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--table", type=Path)
-    arguments = parser.parse_args()
-    if arguments.table:
-        print(table(json.loads(arguments.table.read_text())["results"]))
-        return
-    provenance, results = read_provenance(), []
+    report(options(__doc__).parse_args(), table, measured())
+
+
+def measured() -> Iterator[dict[str, Any]]:
+    """Every case, each in a process of its own."""
     for name in CASES:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            results.append(pool.apply(measure, (name,)))
-        print(table(results[-1:]).splitlines()[-1], flush=True)
-    if arguments.out:
-        found = {"results": results, "provenance": provenance.model_dump(mode="json")}
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(found, indent=2) + "\n")
+            yield pool.apply(measure, (name,))
 
 
 if __name__ == "__main__":

@@ -13,22 +13,19 @@ ratios are those of medians. A step is forward and backward of encoder and poole
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from records import options, report
 from torch import Tensor, nn
 
 import embshare
 from embshare.models.sharebert import ShareBertConfig, ShareBertModel
 from embshare.state import require_bank
-from embshare.tasks.measurement.provenance import read_provenance
 
 WIDTHS = (512, 2048)
 WARM_UP = 2
@@ -148,28 +145,16 @@ def table(results: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measure every width and write one file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path)
+    parser = options(__doc__)
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--width", type=int, action="append")
-    parser.add_argument("--table", type=Path)
     given = parser.parse_args()
-    if given.table:
-        print(table(json.loads(given.table.read_text())["results"]))
-        return
     torch.manual_seed(0)
-    provenance, results = read_provenance(), []
-    for width in given.width or WIDTHS:
-        config = settings(width, given.layers)
-        results.append(measure(config, given.batch, given.length, given.runs))
-        print(table(results[-1:]).splitlines()[-1], flush=True)
-    if given.out:
-        found = {"results": results, "provenance": provenance.model_dump(mode="json")}
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(found, indent=2) + "\n")
+    configs = (settings(width, given.layers) for width in given.width or WIDTHS)
+    report(given, table, (measure(each, given.batch, given.length, given.runs) for each in configs))
 
 
 if __name__ == "__main__":

@@ -11,20 +11,19 @@ The plain model ties each role's weights by assigning one parameter.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from records import options, report
 from torch import Tensor, nn
 
 import embshare
+from embshare.errors import RepeatedDerivationWarning
 from embshare.roles import role_of
-from embshare.tasks.measurement.provenance import read_provenance
 
 BATCH, LARGE, LENGTH, SENTENCE = 4, 16, 128, 20
 CONFIGS: tuple[dict[str, Any], ...] = ({}, {"anchor": 4.0}, {"factor": 128})
@@ -118,12 +117,12 @@ def compare(shared: Callable[[], None], plain: Callable[[], None], runs: int) ->
 
 def measure(
     name: str, build: Callable[[], nn.Module], config: embshare.ShareConfig, runs: int
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Both measurements of one pair."""
     plain = tie(build())
     shared = embshare.share_from_embedding(build(), config)
     vocabulary = 8000
-    result: dict[str, object] = {"model": name, "config": config.model_dump(mode="json")}
+    result: dict[str, Any] = {"model": name, "config": config.model_dump(mode="json")}
     result["step"] = compare(training(shared, vocabulary), training(plain, vocabulary), runs)
     result["large_step"] = compare(
         training(shared, vocabulary, LARGE), training(plain, vocabulary, LARGE), max(3, runs // 2)
@@ -164,16 +163,17 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measure every pair and write one file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path)
+    parser = options(__doc__)
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--only", default="")
-    parser.add_argument("--table", type=Path)
-    arguments = parser.parse_args()
-    if arguments.table:
-        print(table(json.loads(arguments.table.read_text())["results"]))
-        return
+    given = parser.parse_args()
+    warnings.simplefilter("ignore", RepeatedDerivationWarning)  # a sentence alone is just that
     torch.manual_seed(0)
+    report(given, table, measured(given.only, given.runs))
+
+
+def measured(only: str, runs: int) -> Iterator[dict[str, Any]]:
+    """Every pair whose name holds ``only``."""
     builders: dict[str, Callable[[], nn.Module]] = {
         "bert-12x384": lambda: bert(384),
         "bert-12x768": lambda: bert(768),
@@ -181,17 +181,9 @@ def main() -> None:
         "conv": lambda: matched("conv"),
         "attention": lambda: matched("attention"),
     }
-    provenance, results = read_provenance(), []
     for name, build in builders.items():
-        if arguments.only not in name:
-            continue
-        for fields in CONFIGS:
-            results.append(measure(name, build, embshare.ShareConfig(**fields), arguments.runs))
-            print(table(results[-1:]).splitlines()[-1], flush=True)
-    if arguments.out:
-        found = {"results": results, "provenance": provenance.model_dump(mode="json")}
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(found, indent=2) + "\n")
+        for fields in CONFIGS if only in name else ():
+            yield measure(name, build, embshare.ShareConfig(**fields), runs)
 
 
 if __name__ == "__main__":

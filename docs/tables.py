@@ -33,6 +33,9 @@ PAGES: Final = tuple(ROOT / name for name in NAMES)
 
 def benchmark(name: str) -> ModuleType:
     """A script under ``benchmarks/`` as a module."""
+    folder = str(ROOT / "benchmarks")
+    if folder not in sys.path:
+        sys.path.append(folder)  # where they find what they have in common
     spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)

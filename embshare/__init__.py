@@ -6,6 +6,7 @@ from embshare.checkpoint import load, save
 from embshare.companions import watch
 from embshare.config import ShareConfig
 from embshare.errors import EmbshareError
+from embshare.fsdp import fsdp_groups
 from embshare.groups import parameter_groups
 from embshare.materialize import materialize
 from embshare.plan import SharePlan, Slot, Source
@@ -22,6 +23,7 @@ __all__ = [
     "Summary",
     "bare_weights",
     "cached",
+    "fsdp_groups",
     "load",
     "materialize",
     "parameter_groups",

@@ -1,10 +1,10 @@
 """The bank: the one object that owns the sources' projections and hands out weights.
 
-In plain words. Every module that holds shared layers calls `enter` before and `leave` after its
-forward. The outermost `enter` of a thread derives the weights that the module holds, in one
-projection per source, and puts them into the layers' own ``__dict__``, where Python finds them
-without asking anyone; the outermost `leave` takes them out again. Between calls there is nothing
-to be stale: a weight that is read then is derived on the spot (`embshare.layers.Derived`).
+In plain words. Every module that holds shared layers calls `enter` before its forward
+(`embshare.calls`). The outermost `enter` of a thread derives the weights that the module holds, in
+one projection per source, and puts them into the layers' own ``__dict__``, where Python finds them
+without asking anyone; its `leave` takes them out again. Between calls there is nothing to be stale:
+a weight that is read then is derived on the spot (`embshare.layers.Derived`).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from embshare.columns import Columns
 from embshare.config import ShareConfig
-from embshare.derive import Layout, derive, layout_of
+from embshare.derive import Layout, derive, layout_of, must_be_plain
 from embshare.fingerprint import Structure
 from embshare.layers import PACKED
+from embshare.notices import Repeats, tell_changed
 from embshare.plan import SharePlan
 from embshare.relax import Relaxation, needs_relaxation
-from embshare.stale import warn_if_changed
 
 __all__ = ["Bank", "Reader"]
 
@@ -67,7 +67,6 @@ class Scope:
 
     kind: str
     dtype: Dtype
-    depth: int = 0
     slots: dict[tuple[int, Dtype], Tensor] = field(default_factory=dict)
     weights: dict[tuple[int, Dtype], Tensor] = field(default_factory=dict)
 
@@ -98,6 +97,7 @@ class Bank(nn.Module):
         self.structure = structure
         self.plan = plan
         self._columns: tuple[Columns, ...]
+        self._relaxed: tuple[nn.Module, ...]
         self.sources = nn.ModuleList(sources)
         config: ShareConfig = plan.config
         self.relaxations = nn.ModuleList(
@@ -107,6 +107,7 @@ class Bank(nn.Module):
         )
         self.readers = list(readers)
         self.__dict__["_columns"] = tuple(sources)  # past nn.Module's slow look-up
+        self.__dict__["_relaxed"] = tuple(self.relaxations)
         self.evaluations = 0
         """How many projections were computed; tests count them."""
         self._fresh()
@@ -128,16 +129,16 @@ class Bank(nn.Module):
         self._scopes: dict[int, Scope] = {}
         self._kept: Scope | None = None
         self._kept_count = 0
-        self._kept_versions: tuple[object, ...] = ()
+        self._kept_versions: list[object] = []
         self._live: dict[int, ReferenceType[Blocks]] = {}
         self._during: dict[int, Blocks] = {}
         self._layouts: dict[tuple[int, ...], Layout] = {}
-        self._traced: dict[int, Tensor] = {}
-        self._tracer: nn.Module | None = None
+        self._traced: dict[int, Tensor] | None = None
+        self._repeats = Repeats()
 
     def __getstate__(self) -> dict[str, Any]:
         gone = {"_scopes", "_kept", "_kept_count", "_kept_versions", "_live", "_layouts"}
-        gone |= {"_during", "_traced", "_tracer"}
+        gone |= {"_during", "_traced", "_repeats"}
         return {name: value for name, value in self.__dict__.items() if name not in gone}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -150,58 +151,50 @@ class Bank(nn.Module):
 
     # ------------------------------------------------------------------ calls
 
-    def enter(self, module: nn.Module, _: Any) -> None:
-        """Forward pre-hook of every module that holds shared layers."""
+    def enter(self, module: nn.Module) -> bool:
+        """Have a module's weights ready; True for the outermost call, which has to `leave`."""
         if torch.compiler.is_compiling():
-            self._enter_traced(module)
-            return
+            return self._enter_traced(module)
         scope = self._scopes.get(get_ident())
         if scope is None:
             self._open(module)
-            return
-        scope.depth += 1
+            return True
         dtype = (
             torch.get_autocast_dtype(scope.kind) if torch.is_autocast_enabled(scope.kind) else None
         )
         if dtype is not scope.dtype and self._casts():
             scope.dtype = dtype
-            self._place(scope, self._held_by(module))
+            self._weights(scope, self._held_by(module))
+            self._place(scope)
+        return False
 
-    def leave(self, module: nn.Module, *_: Any) -> None:
-        """Forward hook, called after an exception too."""
+    def leave(self) -> None:
+        """The end of the outermost call."""
         if torch.compiler.is_compiling():
-            if self._tracer is module:
-                self._tracer, self._traced = None, {}
+            self._traced = None
             return
-        scope = self._scopes.get(get_ident())
-        if scope is None:  # another pre-hook failed before ours
-            return
-        scope.depth -= 1
-        if scope.depth <= 0:
-            del self._scopes[get_ident()]
-            self._evict()
+        del self._scopes[get_ident()]
+        self._evict()
 
     def _open(self, module: nn.Module) -> None:
-        self._tracer, self._traced = None, {}  # left by a trace that failed
+        self._traced = None  # left by a trace that failed
         wanted: Iterable[int] = self._held_by(module)
+        scope = self._scope()
         if self._kept is not None:
-            self._refresh_kept()
-            scope = self._scope(slots=self._kept.slots, weights=self._kept.weights)
             wanted = range(len(self.readers))  # encoder first, decoder next: still one projection
-        else:
-            scope = self._scope()
-        scope.depth = 1
+        elif not torch.is_grad_enabled() and not must_be_plain():
+            self._repeats.note([source.fingerprint() for source in self._columns])
+        self._weights(scope, wanted)  # all that can fail
         self._scopes[get_ident()] = scope
-        self._place(scope, wanted)
+        self._place(scope)
 
     def _held_by(self, module: nn.Module) -> tuple[int, ...]:
-        """The readers that a module's layers hold; written into it when it was hooked."""
+        """The readers that a module's layers hold; written into it when it was shared."""
         held: tuple[int, ...] = module._embshare_held  # type: ignore[assignment]
         return held
 
-    def _place(self, scope: Scope, wanted: Iterable[int]) -> None:
+    def _place(self, scope: Scope) -> None:
         """Put weights where attribute look-up finds them first. With a second thread, nowhere."""
-        self._weights(scope, wanted)
         if len(self._scopes) > 1:
             self._evict()
             return
@@ -221,14 +214,11 @@ class Bank(nn.Module):
     def read(self, index: int) -> Tensor:
         """The current weight of a reader, wherever it is asked for."""
         if torch.compiler.is_compiling():
-            found = self._traced.get(index)
+            found = (self._traced or {}).get(index)
             return self._plain([index])[index] if found is None else found
         scope = self._scopes.get(get_ident())
         if scope is None:
             scope = self._scope()
-            if self._kept is not None:
-                self._refresh_kept()
-                scope.slots, scope.weights = self._kept.slots, self._kept.weights
         self._weights(scope, [index])
         return scope.weights[index, self._dtype(scope, index)]
 
@@ -245,7 +235,7 @@ class Bank(nn.Module):
         self._slots(scope, [pair for pair in slots if pair not in scope.slots])
         for index, dtype in missing:
             block = scope.slots[self.readers[index].slot, dtype]
-            relaxed = self.relaxations[index](block) if self.relaxations else block
+            relaxed = self._relaxed[index](block) if self._relaxed else block
             scope.weights[index, dtype] = relaxed
 
     def _slots(self, scope: Scope, missing: Sequence[tuple[int, Dtype]]) -> None:
@@ -319,16 +309,15 @@ class Bank(nn.Module):
         torch.autograd.Variable._execution_engine.queue_callback(self._during.clear)
         return blocks
 
-    def _scope(
-        self,
-        slots: dict[tuple[int, Dtype], Tensor] | None = None,
-        weights: dict[tuple[int, Dtype], Tensor] | None = None,
-    ) -> Scope:
-        kind = self._columns[0].table().device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-        scope = Scope(kind, dtype if self._casts() else None)
-        if slots is not None and weights is not None:
-            scope.slots, scope.weights = slots, weights
+    def _scope(self) -> Scope:
+        """A new scope; what is kept, if anything is, is in it already."""
+        table = self._columns[0].table()
+        kind = table.device.type
+        casts = table.dtype is torch.float32 and torch.is_autocast_enabled(kind)
+        scope = Scope(kind, torch.get_autocast_dtype(kind) if casts else None)
+        if self._kept is not None:
+            self._refresh_kept(self._kept)
+            scope.slots, scope.weights = self._kept.slots, self._kept.weights
         return scope
 
     def _casts(self) -> bool:
@@ -337,13 +326,14 @@ class Bank(nn.Module):
 
     # ------------------------------------------------------------------ tracing
 
-    def _enter_traced(self, module: nn.Module) -> None:
+    def _enter_traced(self, module: nn.Module) -> bool:
         """Under a tracer nothing is placed: the outermost module derives, in plain operations."""
         if self._scopes:  # a compiled part of an eager call reads what the call has placed
-            return
-        if self._tracer is None or self._tracer is module:
-            self._tracer = module
-            self._traced = self._plain(self._held_by(module))
+            return False
+        if self._traced is not None:
+            return False
+        self._traced = self._plain(self._held_by(module))
+        return True
 
     def _plain(self, wanted: Iterable[int]) -> dict[int, Tensor]:
         wanted = sorted(wanted)
@@ -353,8 +343,8 @@ class Bank(nn.Module):
             assert isinstance(source, Columns)
             slots |= zip(group, derive(self._layout(group), *source.inputs()), strict=True)
         return {
-            index: self.relaxations[index](slots[self.readers[index].slot])
-            if self.relaxations
+            index: self._relaxed[index](slots[self.readers[index].slot])
+            if self._relaxed
             else slots[self.readers[index].slot]
             for index in wanted
         }
@@ -374,22 +364,19 @@ class Bank(nn.Module):
         if not self._kept_count:
             self._kept = None
 
-    def _refresh_kept(self) -> None:
-        assert self._kept is not None
+    def _refresh_kept(self, kept: Scope) -> None:
         versions = self._fingerprint()
         if versions != self._kept_versions:
-            warn_if_changed()
-            self._kept.slots.clear()
-            self._kept.weights.clear()
+            tell_changed()
+            kept.slots.clear()
+            kept.weights.clear()
             self._kept_versions = versions
 
-    def _fingerprint(self) -> tuple[object, ...]:
+    def _fingerprint(self) -> list[object]:
         found: list[object] = []
         for source in self._columns:
             found += source.fingerprint()
-        found += (
-            part
-            for p in self.relaxations.parameters()
-            for part in (id(p), p._version, p.data_ptr())
-        )
-        return tuple(found)
+        for relaxation in self._relaxed:
+            for p in relaxation.parameters():
+                found += (id(p), p._version, p.data_ptr())
+        return found

@@ -8,8 +8,8 @@ from typing import Final
 from torch import nn
 
 from embshare.candidates import Candidate, take_inventory
+from embshare.roles import pattern_of
 from embshare.rules import RULES, Rules
-from embshare.tables import pattern_of
 
 __all__ = ["bare_weights"]
 

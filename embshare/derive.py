@@ -22,7 +22,7 @@ from embshare.anchor import anchored
 from embshare.layout import read_block, rows_needed, write_block
 from embshare.plan import Slot
 
-__all__ = ["Cut", "Layout", "derive", "layout_of"]
+__all__ = ["Cut", "Layout", "derive", "layout_of", "must_be_plain"]
 
 
 @dataclass(frozen=True)
@@ -125,14 +125,18 @@ def must_be_plain() -> bool:
 def _project(
     layout: Layout, table: Tensor, projection: Tensor | None, bias: Tensor | None
 ) -> Tensor:
-    """``[rows, width]``: the columns of one call."""
+    """``[rows, width]``: the columns of one call, each in one piece of memory.
+
+    So the few columns of a slot, read row by row, are as many streams; rows of all columns would be
+    read whole for the sake of a few of their elements.
+    """
     head = _head(layout, table)
     if projection is None:
         return head[:, _index(layout, table)]
     used = projection[_index(layout, table)]
     if bias is None:
-        return head @ used.t()
-    return torch.addmm(bias[_index(layout, table)], head, used.t())
+        return (used @ head.t()).t()
+    return torch.addmm(bias[_index(layout, table)].unsqueeze(1), used, head.t()).t()
 
 
 def _head(layout: Layout, table: Tensor) -> Tensor:
@@ -254,7 +258,7 @@ def _fast_backward(
             _write_all(columns, layout, grads)
             whole[: layout.rows].index_copy_(1, index, columns)
         return whole, None, None
-    columns = table.new_empty(layout.rows, layout.width)
+    columns = table.new_empty(layout.width, layout.rows).t()  # laid out as in `_project`
     _write_all(columns, layout, grads)
     d_table = d_projection = d_bias = None
     if needs[0]:

@@ -18,6 +18,11 @@ EmbshareError
  ├─ CheckpointError            a folder cannot be read or written
  └─ MissingPackageError        an optional package is needed
 
+EmbshareWarning
+ ├─ StaleCacheWarning          a source changed inside `cached`
+ ├─ RepeatedDerivationWarning  a loop derives the same weights again and again
+ └─ UnevenCoverageWarning      blocks of one kind are not shared alike
+
 Each message names the place, what was needed, what was found and the way out;
 the numbers are also fields of the error.
 """
@@ -32,6 +37,7 @@ __all__ = [
     "CheckpointError",
     "DerivedWeightError",
     "EmbshareError",
+    "EmbshareWarning",
     "InvalidValueError",
     "MaterializeError",
     "MissingPackageError",
@@ -41,9 +47,11 @@ __all__ = [
     "NothingToShareError",
     "PlanError",
     "PlanMismatchError",
+    "RepeatedDerivationWarning",
     "SourceShrunkError",
     "SourceTooSmallError",
     "StaleCacheWarning",
+    "UnevenCoverageWarning",
     "UnsupportedSourceError",
 ]
 
@@ -211,5 +219,20 @@ class MissingPackageError(EmbshareError, ImportError):
         self.package, self.extra = package, extra
 
 
-class StaleCacheWarning(UserWarning):
+class EmbshareWarning(UserWarning):
+    """Base of every warning that embshare gives."""
+
+
+class StaleCacheWarning(EmbshareWarning):
     """A source changed inside `embshare.cached`; the kept weights were derived again."""
+
+
+class RepeatedDerivationWarning(EmbshareWarning):
+    """A loop without gradients derives the same weights at each call: it needs `embshare.cached`.
+
+    Given once for each model, after 32 such calls in a row.
+    """
+
+
+class UnevenCoverageWarning(EmbshareWarning):
+    """A plan shares a weight in some of a model's repeated blocks and leaves it in others."""

@@ -10,7 +10,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from embshare.plan import SharePlan, Slot
-from embshare.tables import abbreviate, pattern_of
+from embshare.roles import pattern_of
+from embshare.tables import abbreviate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from embshare.aliases import show_aliases
 from embshare.bank import Bank
 from embshare.caching import cached
+from embshare.calls import close_calls
 from embshare.companions import detach
 from embshare.errors import MaterializeError
 from embshare.factor import is_factored, unfactorize
 from embshare.generation import stop_keeping
 from embshare.layers import unshare_layer
-from embshare.state import HELD, KEY, require_bank
+from embshare.state import require_bank
 
 __all__ = ["materialize"]
 
@@ -103,15 +104,9 @@ def _unshare(bank: Bank, weights: list[Tensor]) -> None:
 
 def _remove(model: nn.Module, bank: Bank) -> None:
     for module in model.modules():
-        for key in (KEY, HELD):
-            module.__dict__.pop(key, None)
+        close_calls(module)
         for name, child in list(module._modules.items()):
             if child is bank:
                 del module._modules[name]
-        for hooks in (module._forward_pre_hooks, module._forward_hooks):
-            for number, hook in list(hooks.items()):
-                if getattr(hook, "__self__", None) is bank:
-                    del hooks[number]
-                    module._forward_hooks_always_called.pop(number, None)
         show_aliases(module)
         stop_keeping(module)

@@ -19,6 +19,7 @@ from embshare.candidates import (
     take_inventory,
 )
 from embshare.config import ShareConfig
+from embshare.coverage import tell_uneven
 from embshare.errors import (
     AlreadySharedError,
     NothingMatchedError,
@@ -46,7 +47,8 @@ def plan_sharing(
         config: what to share and how; the defaults are ``ShareConfig()``.
         rules: layer kind -> rule, `embshare.rules.RULES` and the caller's own.
     Returns:
-        The plan; ``str(plan)`` is a table to check by eye.
+        The plan; ``str(plan)`` is a table to check by eye. `UnevenCoverageWarning` is given where
+        it shares a weight in some repeated blocks only.
     Raises:
         NoSourceError: the model has no table to read from, or not the one named.
         UnsupportedSourceError: the table is integer, empty, or cannot be factorised.
@@ -76,13 +78,15 @@ def plan_sharing(
         source = _with_width(source, used, config)
         sources.append(source)
         slots += _from_the_right(placed, source.width)
-    return SharePlan(
+    plan = SharePlan(
         config=config,
         sources=tuple(sources),
         slots=tuple(slots),
         left_dense=tuple(left),
         matches=tuple(matches),
     )
+    tell_uneven(plan)
+    return plan
 
 
 def _tables(model: nn.Module, inventory: Inventory, config: ShareConfig) -> dict[str, str]:

@@ -6,10 +6,22 @@ import re
 
 from torch import nn
 
-__all__ = ["role_of", "slot_numbers"]
+__all__ = ["INDEX", "pattern_of", "role_of", "slot_numbers"]
+
+INDEX = re.compile(r"(?<![^._])\d+(?![^._])|(?<=_l)\d+")
+"""A number that stands alone in a name, or counts the layers of a recurrent module."""
 
 _REPEATED = (nn.ModuleList, nn.Sequential, nn.ParameterList)
 _RECURRENT_LAYER = re.compile(r"_l\d+")
+
+
+def pattern_of(name: str) -> str:
+    """A weight's name with every index in it replaced by ``*``: layers of one kind look the same.
+
+    >>> pattern_of("encoder.layer.11.output.dense.weight"), pattern_of("lstm.weight_ih_l0_reverse")
+    ('encoder.layer.*.output.dense.weight', 'lstm.weight_ih_l*_reverse')
+    """
+    return INDEX.sub("*", name)
 
 
 def role_of(model: nn.Module, name: str) -> str:

@@ -12,6 +12,7 @@ from torch import nn
 
 from embshare.aliases import hide_aliases
 from embshare.bank import Bank, Reader
+from embshare.calls import open_calls
 from embshare.casting import is_cast
 from embshare.columns import Columns
 from embshare.companions import attach
@@ -25,7 +26,7 @@ from embshare.layers import share_layer
 from embshare.plan import SharePlan, Slot, Source
 from embshare.planning import plan_sharing
 from embshare.rules import RULES, Rules
-from embshare.state import HELD, KEY, bank_of
+from embshare.state import bank_of
 
 __all__ = ["BANK", "share_from_embedding"]
 
@@ -165,7 +166,7 @@ def _apply(model: nn.Module, plan: SharePlan, begin: Begin) -> None:
     for layer, names in by_layer.items():
         share_layer(layer, names, bank)
     _host(model, plan, modules).add_module(BANK, bank)
-    _hook(model, by_layer, bank)
+    _open_calls(model, by_layer, bank)
     hide_aliases(model)
     keep_while_generating(model)
     attach(model)
@@ -199,7 +200,7 @@ def _host(model: nn.Module, plan: SharePlan, modules: dict[str, nn.Module]) -> n
     return model
 
 
-def _hook(model: nn.Module, by_layer: dict[nn.Module, dict[str, int]], bank: Bank) -> None:
+def _open_calls(model: nn.Module, by_layer: dict[nn.Module, dict[str, int]], bank: Bank) -> None:
     """Every module that holds shared layers opens a call; a layer of one weight needs no help."""
     for module in model.modules():
         if module is bank or isinstance(module, (nn.ModuleList, nn.ModuleDict)):
@@ -207,9 +208,5 @@ def _hook(model: nn.Module, by_layer: dict[nn.Module, dict[str, int]], bank: Ban
         inside = [layer for layer in module.modules() if layer in by_layer]
         if not inside or (inside == [module] and len(by_layer[module]) == 1):
             continue
-        module.__dict__[KEY] = bank
-        module.__dict__[HELD] = tuple(
-            sorted({i for layer in inside for i in by_layer[layer].values()})
-        )
-        module.register_forward_pre_hook(bank.enter)
-        module.register_forward_hook(bank.leave, always_call=True)
+        held = sorted({index for layer in inside for index in by_layer[layer].values()})
+        open_calls(module, bank, tuple(held))

@@ -16,7 +16,7 @@ __all__ = ["HELD", "KEY", "bank_of", "require_bank"]
 KEY: Final = "_embshare"
 """The bank, in layers with derived weights and in modules that hold such layers."""
 HELD: Final = "_embshare_held"
-"""Which of the bank's readers a hooked module holds."""
+"""Which of the bank's readers the layers of a module hold."""
 
 
 def bank_of(model: nn.Module) -> Bank | None:

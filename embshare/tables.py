@@ -14,7 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from embshare.config import ShareConfig
+from embshare.coverage import uneven_roles
 from embshare.plan import LeftDense, SharePlan, Slot
+from embshare.roles import INDEX, pattern_of
 
 if TYPE_CHECKING:
     from embshare.summary import Summary
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = [
     "WIDTH",
     "abbreviate",
-    "pattern_of",
     "plan_table",
     "poor_sources",
     "render",
@@ -34,8 +35,6 @@ WIDTH = 120
 """Characters of a rendered line, wherever it is shown: output is the same in a pipe and a test."""
 
 _TRANSPOSED = "T: the block is laid out [in, out], and the weight is its transpose"
-
-_INDEX = re.compile(r"(?<![^._])\d+(?![^._])|(?<=_l)\d+")
 
 
 def render(renderable: RenderableType) -> str:
@@ -59,6 +58,7 @@ def plan_table(plan: SharePlan) -> RenderableType:
     parts.append(_slots(plan))
     if plan.left_dense:
         parts.append(_left_dense(plan.left_dense))
+    parts += (Text(f"uneven: {uneven}\n") for uneven in uneven_roles(plan))
     if plan.matches:
         parts.append(_matches(plan))
     return Group(*parts)
@@ -99,15 +99,6 @@ def totals_table(summary: Summary) -> RenderableType:
     return totals
 
 
-def pattern_of(name: str) -> str:
-    """A weight's name with every index in it replaced by ``*``: layers of one kind look the same.
-
-    >>> pattern_of("encoder.layer.11.output.dense.weight"), pattern_of("lstm.weight_ih_l0_reverse")
-    ('encoder.layer.*.output.dense.weight', 'lstm.weight_ih_l*_reverse')
-    """
-    return _INDEX.sub("*", name)
-
-
 def abbreviate(names: Iterable[str], counts: Mapping[str, int]) -> list[str]:
     """Names that differ only in indices as one line, with their number.
 
@@ -131,7 +122,7 @@ def abbreviate(names: Iterable[str], counts: Mapping[str, int]) -> list[str]:
 def _together(pattern: str, names: list[str], counts: Mapping[str, int]) -> str:
     if counts.get(pattern, 0) == len(names):
         return pattern
-    columns = zip(*(map(int, _INDEX.findall(name)) for name in names), strict=True)
+    columns = zip(*(map(int, INDEX.findall(name)) for name in names), strict=True)
     filled = (_ranges(sorted(set(column))) for column in columns)
     return re.sub(r"\*", lambda _: next(filled), pattern)
 

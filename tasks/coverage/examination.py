@@ -17,7 +17,7 @@ import embshare
 from embshare.candidates import LOOKED_UP, UNKNOWN
 from embshare.errors import NoSourceError
 from embshare.plan import LeftDense, SharePlan
-from embshare.tables import pattern_of
+from embshare.roles import pattern_of
 from embshare.tasks.coverage.row import Kept, Outcome, Row
 
 __all__ = ["Subject", "examine"]

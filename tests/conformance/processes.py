@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from embshare.bank import Bank
+import embshare
 from tests.conformance.examples import MODELS, VOCABULARY, Example
 from tests.conformance.test_questions import shared
 
@@ -43,15 +43,6 @@ def train(model: nn.Module, example: Example, ranks: list[int]) -> None:
         optimizer.step()
 
 
-def layers_of(model: nn.Module) -> list[nn.Module]:
-    """What people shard one by one: the entries of the outermost module lists."""
-    found: list[nn.Module] = []
-    for child in model.children():
-        if not isinstance(child, Bank):
-            found += list(child) if isinstance(child, nn.ModuleList) else layers_of(child)
-    return found
-
-
 def worker(rank: int, port: int, way: str, config: str) -> None:
     """One of two processes; an assertion that fails here fails the test."""
     warnings.simplefilter("ignore")
@@ -65,9 +56,9 @@ def worker(rank: int, port: int, way: str, config: str) -> None:
         if way == "ddp":
             wrapped = DistributedDataParallel(model)
         else:
-            for layer in layers_of(model) if way == "fsdp-layers" else []:
-                fully_shard(layer)
-            fully_shard(model)
+            least = {"fsdp": 10**9, "fsdp-layers": 0}[way]
+            for module in embshare.fsdp_groups(model, min_parameters=least):
+                fully_shard(module)
         train(wrapped, example, [rank])
         wanted = dict(reference.named_parameters())
         for name, parameter in model.named_parameters():

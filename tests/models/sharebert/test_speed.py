@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,14 +17,16 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    """The benchmark as a module."""
+def script() -> Iterator[ModuleType]:
+    """The benchmark as a module, which finds its neighbours as a script does."""
     path = ROOT / "benchmarks" / "sharebert_speed.py"
     spec = importlib.util.spec_from_file_location("sharebert_speed", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(path.parent)
+        spec.loader.exec_module(module)
+    yield module
 
 
 def test_slices_compute_what_the_bank_does(script: ModuleType) -> None:

@@ -1,0 +1,71 @@
+"""Repeated blocks that are not shared alike."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+from torch import nn
+
+import embshare
+from embshare import ShareConfig
+from embshare.coverage import uneven_roles
+from embshare.errors import UnevenCoverageWarning
+from embshare.state import require_bank
+
+
+class Model(nn.Module):
+    """Three blocks of two layers, and a head of a block's size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(50, 8)
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict({"up": nn.Linear(8, 16), "down": nn.Linear(16, 8)}) for _ in range(3)
+        )
+        self.head = nn.Linear(8, 16)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ShareConfig(),
+        ShareConfig(exclude=("head.*",)),
+        ShareConfig(exclude=("*.up.*",)),
+        ShareConfig(include=("blocks.*",)),
+    ],
+    ids=["all", "but-head", "but-up", "blocks"],
+)
+def test_even_plans_say_nothing(config: ShareConfig) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plan = embshare.plan_sharing(Model(), config)
+    assert not uneven_roles(plan) and "uneven" not in str(plan)
+
+
+def test_an_uneven_role_is_told_and_stands_in_the_plan() -> None:
+    config = ShareConfig(exclude=("blocks.1.up.*",))
+    text = (
+        "`blocks.*.up.weight` is shared in 2 of 3 blocks and stays dense in the others "
+        "(`blocks.1.up.weight`: excluded by 'blocks.1.up.*')"
+    )
+    with pytest.warns(UnevenCoverageWarning) as told:
+        plan = embshare.plan_sharing(Model(), config)
+    assert told[0].filename == __file__
+    assert str(told[0].message) == (
+        f"{text}. Let `include` and `exclude` name the weight in every block alike, or ignore this "
+        f"warning where it is meant."
+    )
+    assert f"uneven: {text}" in " ".join(str(plan).split())
+    assert str(embshare.SharePlan.from_json(plan.to_json())) == str(plan)
+
+
+def test_several_roles_make_one_warning() -> None:
+    config = ShareConfig(include=("blocks.0.*", "head.*"))
+    with pytest.warns(UnevenCoverageWarning, match="1 of 3 blocks .*; 1 more likewise") as told:
+        plan = require_bank(embshare.share_from_embedding(Model(), config)).plan
+    assert len(told) == 1 and told[0].filename == __file__
+    assert [(u.pattern, u.shared, len(u.dense)) for u in uneven_roles(plan)] == [
+        ("blocks.*.up.weight", 1, 2),
+        ("blocks.*.down.weight", 1, 2),
+    ]
