@@ -157,6 +157,7 @@ def test_accelerates_hooks_come_and_go() -> None:
 
 def test_accelerates_mixed_precision_comes_and_goes() -> None:
     accelerate = pytest.importorskip("accelerate")
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)  # of other tests
     accelerator = accelerate.Accelerator(cpu=True, mixed_precision="bf16")
     try:
         model = shared()

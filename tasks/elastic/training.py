@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments, default_data_collator
 
+from embshare.caching import cached
 from embshare.errors import InvalidValueError
 from embshare.models.dynabert import Size, sized
 from embshare.tasks.elastic.objective import ElasticObjective
@@ -54,19 +55,20 @@ class StageResult:
 def evaluate_sizes(
     model: nn.Module, sizes: tuple[Size, ...], evaluate: Evaluate
 ) -> tuple[dict[str, float], ...]:
-    """Metrics of each sub-network.
+    """Metrics of each sub-network; derived weights are kept from the first to the last.
 
     Raises:
         InvalidValueError: ``evaluate`` returned no metric, or a size does not fit.
     """
     found = []
-    for size in sizes:
-        with sized(model, width=size.width, depth=size.depth, rounding=size.rounding):
-            metrics = dict(evaluate(model))
-        if not metrics:
-            fault = "it must return at least one metric, but returned none"
-            raise InvalidValueError(what="`evaluate`", faults=[fault])
-        found.append(metrics)
+    with cached(model):
+        for size in sizes:
+            with sized(model, width=size.width, depth=size.depth, rounding=size.rounding):
+                metrics = dict(evaluate(model))
+            if not metrics:
+                fault = "it must return at least one metric, but returned none"
+                raise InvalidValueError(what="`evaluate`", faults=[fault])
+            found.append(metrics)
     return tuple(found)
 
 
