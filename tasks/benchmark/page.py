@@ -147,7 +147,8 @@ def _read(folder: Path) -> list[dict[str, Any]]:
 
 
 def _text(value: object) -> str:
-    return " | ".join(map(str, value)) if isinstance(value, list) else str(value)
+    """As shown; of several references the first two."""
+    return " | ".join(map(str, value[:2])) if isinstance(value, list) else str(value)
 
 
 def _image(folder: Path, name: object) -> str | None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
+from typing import Final
+
 from rich import box
 from rich.table import Table
 
 from embshare.tasks.benchmark.report import BenchmarkReport, Row, Spread
 
 __all__ = ["make_table", "show_spread"]
+
+WIDE: Final = 13  # characters of the column that models are compared by
 
 
 def make_table(report: BenchmarkReport, task: str) -> Table:
@@ -29,7 +34,7 @@ def make_table(report: BenchmarkReport, task: str) -> Table:
         "stored",
         "read",
         "bytes\non disk",
-        metric.label.replace(" ", "\n") + f"\n({metric.better}\nis better)",
+        "\n".join(textwrap.wrap(metric.label, WIDE)) + f"\n({metric.better}\nis better)",
         "ms per\nstep",
         "peak\nMiB",
     ):

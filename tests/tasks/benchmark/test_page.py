@@ -61,7 +61,7 @@ def test_samples_of_all_models_stand_side_by_side(report: BenchmarkReport) -> No
         Image.new("RGB", (4, 4), "red").save(folder / "0.png")
         entry = {
             "source": "<script>alert(1)</script>",
-            "references": ["a", "b"],
+            "references": ["a", "b", "c"],
             "image": "0.png",
             "prediction": f"{cell.architecture} says & {cell.method}",
         }
