@@ -155,12 +155,16 @@ AnyProcessor = TypeVar("AnyProcessor", bound=Processor)
 class Task(Protocol[AnyProcessor]):
     """A task that still has to read its data."""
 
-    def prepare(self, processor: AnyProcessor | None = None) -> PreparedTask:
+    def prepare(
+        self, processor: AnyProcessor | None = None, *, train: bool = False
+    ) -> PreparedTask:
         """Read and check all data.
 
         Args:
             processor: of a model that is there already, to evaluate it; ``None`` learns one from
                 the training side.
+            train: with a processor, to train another model with it: the training side has to be
+                there, which a task may do without where a model is only evaluated.
         Raises:
             EmbshareError: they are missing, or not as they must be; with file and line.
         """

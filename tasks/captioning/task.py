@@ -46,10 +46,13 @@ class Captioning:
 
     config: CaptioningConfig = field(default_factory=CaptioningConfig)
 
-    def prepare(self, processor: CaptioningProcessor | None = None) -> PreparedCaptioning:
+    def prepare(
+        self, processor: CaptioningProcessor | None = None, *, train: bool = False
+    ) -> PreparedCaptioning:
         """Read captions, learn words if none are given, and decode every picture.
 
-        With a processor only the split that is scored has to be there.
+        With a processor only the split that is scored has to be there, unless ``train`` is asked
+        for.
 
         Raises:
             CaptioningDataError: captions or pictures are missing or not as they must be; with file
@@ -60,7 +63,7 @@ class Captioning:
         """
         check_packages(NEEDED, extra="captioning")
         config = self.config
-        needed = SPLITS if processor is None else (config.split,)
+        needed = SPLITS if train or processor is None else (config.split,)
         if config.data is None:
             captions = scenes_set()
         else:

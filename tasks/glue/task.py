@@ -39,7 +39,9 @@ class Glue:
 
     config: GlueConfig = field(default_factory=GlueConfig)
 
-    def prepare(self, processor: GlueProcessor | None = None) -> PreparedGlue:
+    def prepare(
+        self, processor: GlueProcessor | None = None, *, train: bool = False
+    ) -> PreparedGlue:
         """Read and check all files, and learn the vocabulary if none is given.
 
         Raises:

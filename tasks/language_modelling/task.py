@@ -41,7 +41,7 @@ class LanguageModelling:
     config: LanguageModellingConfig = field(default_factory=LanguageModellingConfig)
 
     def prepare(
-        self, processor: LanguageModellingProcessor | None = None
+        self, processor: LanguageModellingProcessor | None = None, *, train: bool = False
     ) -> PreparedLanguageModelling:
         """Read the text, learn the vocabulary if none is given, and encode all splits.
 

@@ -47,7 +47,9 @@ class Pretraining:
 
     config: PretrainingConfig = field(default_factory=PretrainingConfig)
 
-    def prepare(self, processor: PretrainingProcessor | None = None) -> PreparedPretraining:
+    def prepare(
+        self, processor: PretrainingProcessor | None = None, *, train: bool = False
+    ) -> PreparedPretraining:
         """Learn the vocabulary if none is given, and encode both sides of the text to disk.
 
         Raises:
@@ -66,11 +68,11 @@ class Pretraining:
         folder = config.cache if scratch is None else scratch.path
         assert folder is not None
         with _one_after_the_other(shared=config.cache is not None):
-            train = _encode(config, text, "train", processor.vocabulary, folder)
+            training = _encode(config, text, "train", processor.vocabulary, folder)
             valid = _encode(config, text, "valid", processor.vocabulary, folder)
-        for side, symbols in (("training", train), ("validation", valid)):
+        for side, symbols in (("training", training), ("validation", valid)):
             _check_count(config, side, symbols)
-        return PreparedPretraining(config, text, processor, train, valid, scratch)
+        return PreparedPretraining(config, text, processor, training, valid, scratch)
 
     def load_processor(self, folder: Path) -> PretrainingProcessor:
         """The tokenizer of a model that is there already.

@@ -54,7 +54,7 @@ def prepare_taught(config: RunConfig) -> Taught:
         raise TeacherRunError(folder=config.teacher, finding=f"is one of {found.config.task}")
     task = config.to_task()
     processor = task.load_processor(RunFolder(config.teacher).processor)
-    return Taught(task.prepare(processor), found.model)
+    return Taught(task.prepare(processor, train=True), found.model)
 
 
 def taught(feed: Feed, teacher: nn.Module, student: nn.Module, config: RunConfig) -> Feed:

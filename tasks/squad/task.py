@@ -38,7 +38,9 @@ class Squad:
 
     config: SquadConfig = field(default_factory=SquadConfig)
 
-    def prepare(self, processor: SquadProcessor | None = None) -> PreparedSquad:
+    def prepare(
+        self, processor: SquadProcessor | None = None, *, train: bool = False
+    ) -> PreparedSquad:
         """Read and check both files, and learn the vocabulary if none is given.
 
         Raises:

@@ -44,7 +44,9 @@ class Translation:
 
     config: TranslationConfig = field(default_factory=TranslationConfig)
 
-    def prepare(self, processor: TranslationProcessor | None = None) -> PreparedTranslation:
+    def prepare(
+        self, processor: TranslationProcessor | None = None, *, train: bool = False
+    ) -> PreparedTranslation:
         """Read the sentences, learn the subwords if none are given, and encode the training side.
 
         Raises:
@@ -52,7 +54,7 @@ class Translation:
             MatchedConfigError: no model has these sizes.
             MissingPackageError: sacrebleu, or what the data need, is not installed.
         """
-        corpus = load_corpus(self.config, train=processor is None)
+        corpus = load_corpus(self.config, train=train or processor is None)
         if processor is None:
             processor = learn_processor(self.config, corpus.splits["train"])
         prepared = PreparedTranslation(self.config, corpus, processor)
