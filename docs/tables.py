@@ -25,6 +25,7 @@ NAMES: Final = (
     "README.md",
     "docs/ablation.md",
     "docs/coverage.md",
+    "docs/results.md",
     "docs/speed.md",
     "docs/sharebert.md",
 )
@@ -172,6 +173,8 @@ def coverage(name: str) -> Callable[[], str]:
 
 TABLES: Final[dict[str, Callable[[], str]]] = {
     "front": front,
+    "default": compared("default"),
+    "multi30k": compared("multi30k"),
     "study": quality("study"),
     "long": quality("long"),
     "levers": quality("levers"),
