@@ -19,6 +19,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -209,6 +210,7 @@ class Bench:
         """A run like another one, killed after its half, and resumed; the first one's exit code."""
         name = f"{architecture}-{sharing}-killed"
         save = self.work / name
+        shutil.rmtree(save, ignore_errors=True)  # of an attempt that was not compared
         words = self.words(architecture, sharing, save)
         code = "from fairseq_cli.train import cli_main; cli_main()"
         settings = {
