@@ -112,7 +112,9 @@ class SharingQuantizer(HfQuantizer):
         check_missing(model, (name for name in missing_keys if name not in self.ties))
         return missing_keys
 
-    def update_unexpected_keys(self, model: PreTrainedModel, unexpected_keys: list[str]) -> list[str]:
+    def update_unexpected_keys(
+        self, model: PreTrainedModel, unexpected_keys: list[str]
+    ) -> list[str]:
         """4.57 takes the bank for a head that the class does not have."""
         known = {name for name in model.state_dict() if is_of_bank(name)}
         return [name for name in unexpected_keys if name not in known]
