@@ -83,4 +83,3 @@ def _names(model: Any, names: Iterable[str], *args: Any, **kwargs: Any) -> dict[
 def is_of_bank(name: str) -> bool:
     """Whether a name in a file is one that only a shared model has."""
     return name.startswith(f"{BANK}.")
-
