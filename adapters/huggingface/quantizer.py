@@ -55,15 +55,17 @@ class SharingQuantizer(HfQuantizer):
         """A shared model stands on one device: every layer reads from the same table.
 
         Raises:
-            CheckpointError: the map names several.
+            CheckpointError: the map names several, or the disk.
         """
         if isinstance(device_map, str):  # "auto" and its like: a single device is already a map
             return {"": _device()}
-        if device_map is not None and len(devices := set(map(str, device_map.values()))) > 1:
+        devices = sorted(set(map(str, (device_map or {}).values())))
+        if len(devices) > 1 or "disk" in devices:
+            place = f"several devices ({', '.join(devices)})" if len(devices) > 1 else "disk"
             raise CheckpointError(
                 path="device_map",
-                finding=f"places a shared model on several devices ({', '.join(sorted(devices))}), "
-                "but all its layers read from one table",
+                finding=f"places a shared model on {place}, but all its layers read from one "
+                "table, in memory",
                 way_out="Name one device, or load it and call embshare.materialize(model).",
             )
         return device_map and {"": next(iter(device_map.values()))}
