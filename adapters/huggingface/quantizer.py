@@ -90,7 +90,7 @@ class SharingQuantizer(HfQuantizer):
                 way_out="Load it into the class that was saved, or save it again.",
             ) from error
         undress(model, readers_kept(saved.plan, names, here))
-        files = files_of(context, model.config.name_or_path, saved)
+        files = files_of(context, model.config.name_or_path or "", saved)
         check_files(model, files, saved.plan, self.ties)
         keep_names(model)
         derived = {*saved.plan.weights(), *plan.weights()}

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -162,7 +163,7 @@ def test_share_of_an_unsupported_kind_loads_no_weights(
 ) -> None:
     from transformers import ViTConfig, ViTModel
 
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     ViTModel(ViTConfig(**sizes, intermediate_size=16)).save_pretrained(tmp_path / "vit")
 
     def loaded(*_: object, **__: object) -> None:

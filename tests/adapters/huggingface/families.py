@@ -176,7 +176,7 @@ def jamba() -> Any:
 def two_berts() -> Any:
     """Two models of transformers in one, each with a table of its own."""
     parts = (BertConfig(**SIZES), BertConfig(**SIZES))
-    special = {"decoder_start_token_id": 0, "pad_token_id": 0}
+    special: dict[str, Any] = {"decoder_start_token_id": 0, "pad_token_id": 0}
     config = EncoderDecoderConfig.from_encoder_decoder_configs(*parts, **special)
     return EncoderDecoderModel(config=config)
 
