@@ -12,7 +12,7 @@ from transformers import AutoModel, AutoModelForCausalLM
 
 import embshare
 from embshare import ShareConfig
-from embshare.errors import CheckpointError, NotSharedError
+from embshare.errors import CheckpointError, DerivedWeightError, NotSharedError
 from embshare.sharing import BANK
 from embshare.state import bank_of
 from tests.adapters.huggingface.families import FAMILIES, IDS, bert, gpt2, llama, logits, t5
@@ -211,6 +211,21 @@ def test_ties_that_no_configuration_knows(tmp_path: Path) -> None:
     assert not any(report.values())
     first, second = (layer.input_layernorm.weight for layer in loaded.model.layers)
     assert first is second
+
+
+def test_a_derived_head_that_the_configuration_ties(tmp_path: Path) -> None:
+    """As in a T5 of transformers 4 that is read by 5, which ties every T5."""
+    model = llama()
+    assert not model.config.tie_word_embeddings
+    embshare.share_from_embedding(model)
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"tie_word_embeddings": True}))
+    if not hasattr(type(model), "get_expanded_tied_weights_keys"):  # 4.57 ties by assignment
+        with pytest.raises(DerivedWeightError, match="cannot be assigned"):
+            type(model).from_pretrained(tmp_path)
+        return
+    assert same(type(model).from_pretrained(tmp_path), model)
 
 
 def test_a_bias_of_a_derived_layer_that_is_another_one(tmp_path: Path) -> None:
