@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -52,16 +53,22 @@ def check_files(
             raise _of_two_saves(model, name, needs, has or "absent")
 
 
-def check_missing(model: PreTrainedModel, missing: Iterable[str]) -> None:
-    """Look among the names that transformers misses for those that `check_files` looks for.
+def check_missing(model: PreTrainedModel, missing: Iterable[str], *, whole: bool) -> None:
+    """Hold the names that transformers misses to being those of a head that is new.
 
+    Args:
+        model: shared, on meta.
+        missing: names of parameters; what the model's class lets be missing is passed over.
+        whole: it is of the class that was saved, and nothing is new.
     Raises:
-        CheckpointError: one of them is among them.
+        CheckpointError: one is of those that `check_files` looks for, or of any in a whole model.
     """
-    missing = set(missing)
-    for name, needs in _own(model):
-        if name in missing:
-            raise _of_two_saves(model, name, needs, "absent")
+    let_go = re.compile("|".join(model._keys_to_ignore_on_load_missing or ["$^"]))
+    needed = {name: tuple(p.shape) for name, p in model.named_parameters()} if whole else {}
+    needed |= dict(_own(model))
+    for name in missing:
+        if name in needed and not let_go.search(name):
+            raise _of_two_saves(model, name, needed[name], "absent")
 
 
 def _of_two_saves(
@@ -70,7 +77,8 @@ def _of_two_saves(
     return CheckpointError(
         path=model.config.name_or_path,
         finding=f"`{name}` must be of shape {needs}, but is {has}",
-        way_out="Its weights and its config.json are of two saves: save it again.",
+        way_out="Its weights and its config.json are of two saves, or of another version "
+        "of transformers: save it again.",
     )
 
 

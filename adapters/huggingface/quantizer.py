@@ -72,7 +72,7 @@ class SharingQuantizer(HfQuantizer):
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **context: Any) -> None:
         saved = self.quantization_config.entry
-        same_class = type(model).__name__ in (model.config.architectures or ())
+        same_class = _is_as_saved(model)
         if not same_class:
             model.tie_weights()  # transformers 5 does nothing here, and knows ties by name instead
             tie(model, getattr(model, "all_tied_weights_keys", {}))
@@ -94,6 +94,7 @@ class SharingQuantizer(HfQuantizer):
         check_files(model, files, saved.plan, self.ties)
         keep_names(model)
         derived = {*saved.plan.weights(), *plan.weights()}
+        _untie(model, derived)
         _ignore(model, "_keys_to_ignore_on_load_unexpected", derived)  # their gains
         _ignore(model, "_keys_to_ignore_on_load_missing", self.ties)
 
@@ -111,7 +112,7 @@ class SharingQuantizer(HfQuantizer):
         self, model: PreTrainedModel, missing_keys: list[str], prefix: str
     ) -> list[str]:
         """4.57 asks here, before it reads a weight: on the hub, no file was there to be checked."""
-        check_missing(model, (name for name in missing_keys if name not in self.ties))
+        check_missing(model, missing_keys, whole=_is_as_saved(model))
         return missing_keys
 
     def update_unexpected_keys(
@@ -148,6 +149,18 @@ def _device() -> torch.device:
         accelerator.current_accelerator() if accelerator and accelerator.is_available() else None
     )
     return found or torch.device("cpu")
+
+
+def _is_as_saved(model: PreTrainedModel) -> bool:
+    """Whether a model is of the class that its folder was saved from."""
+    return type(model).__name__ in (model.config.architectures or ())
+
+
+def _untie(model: PreTrainedModel, derived: Iterable[str]) -> None:
+    """Take derived weights off those that transformers 5 ties, whatever the configuration says."""
+    tied = getattr(model, "all_tied_weights_keys", {})
+    for name in derived:
+        tied.pop(name, None)
 
 
 def _ignore(model: PreTrainedModel, what: str, names: Iterable[str]) -> None:
