@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
@@ -97,7 +98,7 @@ def _side(name: str) -> int:
     """Pictures as small as a model of torchvision takes them."""
     if name.startswith(("vit", "maxvit")):
         return 224
-    return 96 if name.startswith("inception") else PICTURE
+    return 128 if name.startswith("inception") else PICTURE
 
 
 def _timm_side(settings: Any) -> int:
@@ -125,4 +126,4 @@ def _with_table(name: str) -> nn.Module:
 
 def _loss(side: int, model: nn.Module) -> Tensor:
     outputs: Any = model(waves(ROWS, 3, side, side))
-    return score(outputs)
+    return score(outputs, limit=math.inf)  # no masks, and starts that explode in evaluation mode
