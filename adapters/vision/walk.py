@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
 
+import torch
 from torch import Tensor, nn
 
 from embshare.adapters.packages import need
@@ -18,7 +19,8 @@ from embshare.adapters.vision.tables import TABLE, add_table
 __all__ = ["specimens", "timm_specimens", "torchvision_specimens"]
 
 LARGE: Final = 60_000_000
-"""From so many parameters on, a classifier's columns are more than this walk has memory for."""
+"""From so many parameters on, a walk has no room for a model as it is, nor for columns as long as
+its classifier's."""
 PICTURE: Final = 64
 """Height and width of most pictures."""
 ROWS: Final = 2
@@ -41,9 +43,10 @@ def specimens() -> Iterator[Specimen]:
 
 
 def torchvision_specimens() -> Iterator[Specimen]:
-    """Every classifier, at its own size: their builders make no smaller ones.
+    """Every classifier, at its own width: their builders make no smaller ones.
 
-    They are shared from their classes' embeddings, and the largest from a new table.
+    They are shared from their classes' embeddings. The largest lose all but two of each row of
+    equal blocks, and are shared from a new table.
     """
     models = need("torchvision", extra="vision").models
     for name in sorted(models.list_models(module=models)):
@@ -121,7 +124,22 @@ def _timm_with_head(name: str) -> nn.Module:
 
 
 def _with_table(name: str) -> nn.Module:
-    return add_table(build_torchvision(name), rows=8192, columns=32)
+    return add_table(_shortened(build_torchvision(name)), rows=8192, columns=32)
+
+
+def _shortened(model: nn.Module) -> nn.Module:
+    """With two of each row of equal blocks: what is repeated once more says nothing more."""
+    stacks = (module for module in model.modules() if isinstance(module, nn.Sequential))
+    for stack in list(stacks):
+        shapes = [_shapes(block) for block in stack]
+        for place in range(len(stack) - 1, 1, -1):
+            if shapes[place] and shapes[place] == shapes[place - 1] == shapes[place - 2]:
+                del stack[place]
+    return model
+
+
+def _shapes(block: nn.Module) -> list[tuple[str, torch.Size]]:
+    return [(name, parameter.shape) for name, parameter in block.named_parameters()]
 
 
 def _loss(side: int, model: nn.Module) -> Tensor:
