@@ -270,7 +270,7 @@ def _first_weights(model: nn.Module, plan: SharePlan) -> dict[str, int]:
 
 def _digest(weight: Tensor) -> int:
     """Large models have no room for copies."""
-    return zlib.crc32(weight.flatten().view(torch.uint8).numpy())
+    return zlib.crc32(weight.flatten().view(torch.uint8).numpy().data)
 
 
 def _read(model: nn.Module, name: str) -> Tensor:
