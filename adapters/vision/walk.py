@@ -133,8 +133,9 @@ def _with_table(name: str) -> nn.Module:
 
 def _shortened(model: nn.Module) -> nn.Module:
     """With two of each row of equal blocks: what is repeated once more says nothing more."""
-    stacks = (module for module in model.modules() if isinstance(module, nn.Sequential))
-    for stack in list(stacks):
+    for stack in list(model.modules()):
+        if not isinstance(stack, (nn.Sequential, nn.ModuleList)):
+            continue
         shapes = [_shapes(block) for block in stack]
         for place in range(len(stack) - 1, 1, -1):
             if shapes[place] and shapes[place] == shapes[place - 1] == shapes[place - 2]:
