@@ -14,14 +14,13 @@ LIMIT: Final = 1e4
 """Scores beyond it are those of masks."""
 
 
-def score(outputs: object, *, limit: float = LIMIT) -> Tensor:
+def score(outputs: object) -> Tensor:
     """A fixed linear function of every floating tensor that a model returned.
 
     A sum of squares would not do: of what a normalisation returns it is constant.
 
     Args:
         outputs: tensors in mappings, lists and tuples; anything else in them is passed over.
-        limit: what is beyond it counts as it.
     Raises:
         ValueError: there is no floating tensor.
     """
@@ -30,7 +29,7 @@ def score(outputs: object, *, limit: float = LIMIT) -> Tensor:
         raise ValueError("the model returns nothing that could be scored")
     total = torch.zeros(())
     for tensor in found:
-        flat = tensor.float().flatten().clamp(-limit, limit)
+        flat = tensor.float().flatten().clamp(-LIMIT, LIMIT)
         total = total + (flat * torch.arange(flat.numel()).mul(1.7).sin()).mean()
     return total
 
