@@ -102,9 +102,6 @@ SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             }
         },
         "Gemma3nVisionConfig": {"architecture": "test_efficientnet"},  # of 294 million by default
-        "Gemma4AssistantConfig": {  # refuses its own default
-            "text_config": {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}
-        },
         "Granite4VisionConfig": {  # None by default
             "downsample_rate": "1/2",
             "deepstack_layer_map": [[0, 0], [1, 1]],
