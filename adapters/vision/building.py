@@ -13,13 +13,12 @@ from embshare.adapters.packages import need
 __all__ = ["build_timm", "build_torchvision"]
 
 
-def build_torchvision(name: str, *, weights: bool = False, **settings: object) -> nn.Module:
+def build_torchvision(name: str, *, weights: bool = False) -> nn.Module:
     """One of ``torchvision.models.list_models()``.
 
     Args:
         name: ``resnet18``.
         weights: the published ones, downloaded where they are not in torch's cache.
-        settings: what torchvision's own builder takes besides.
     Raises:
         MissingPackageError: torchvision is not installed.
         ModelNotBuiltError: there is no such model, or its weights cannot be had.
@@ -28,8 +27,7 @@ def build_torchvision(name: str, *, weights: bool = False, **settings: object) -
     asked = f"torchvision:{name}"
     if name.lower() not in models.list_models():
         raise _unknown(asked, name, models.list_models())
-    chosen = "DEFAULT" if weights else None
-    return _build(asked, lambda: models.get_model(name, weights=chosen, **settings))
+    return _build(asked, lambda: models.get_model(name, weights="DEFAULT" if weights else None))
 
 
 def build_timm(name: str, *, weights: bool = False) -> nn.Module:

@@ -127,9 +127,12 @@ def _timm_with_head(name: str) -> nn.Module:
 
 
 def _torchvision(name: str) -> nn.Module:
-    if name == "inception_v3":  # its own start, which is slow, explodes in evaluation mode
-        return build_torchvision(name, init_weights=False)
-    return build_torchvision(name)
+    if name != "inception_v3":
+        return build_torchvision(name)
+    # Its own start, which is slow, explodes in evaluation mode.
+    models = need("torchvision", extra="vision").models
+    model: nn.Module = models.get_model(name, weights=None, init_weights=False)
+    return model
 
 
 def _with_table(name: str) -> nn.Module:

@@ -19,7 +19,7 @@ SOME = {
         *("MixtralForCausalLM", "MambaForCausalLM", "DebertaV2ForTokenClassification"),
         *("WhisperForConditionalGeneration", "CLIPModel", "Qwen2VLForConditionalGeneration"),
         *("XLNetForSequenceClassification", "IBertForMaskedLM", "RwkvForCausalLM"),
-        "BertForMultipleChoice",
+        *("BertForMultipleChoice", "IdeficsModel", "DiaModel", "PI0Model", "LayoutLMv3Model"),
     ),
     "torchvision": ("resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "mobilenet_v3_small"),
     "timm": ("test_vit", "test_convnext", "test_efficientnet"),
