@@ -75,14 +75,18 @@ def timm_specimens() -> Iterator[Specimen]:
         settings = timm.get_pretrained_cfg(name)
         heads = getattr(settings, "classifier", None) or "head"
         head = heads if isinstance(heads, str) else heads[0]
+        zero = name in ZEROS
         yield Specimen(
             library="timm",
             name=name,
-            build=partial(_timm_with_head, name),
+            build=partial(_timm_with_table if zero else _timm_with_head, name),
             loss=partial(_loss, _timm_side(settings)),
-            source=f"{head}.weight",
+            source=TABLE if zero else f"{head}.weight",
         )
 
+
+ZEROS: Final = frozenset({"hiera_tiny_224", "sam2_hiera_tiny"})
+"""Of timm, those whose classifier starts as zeros, from which nothing can be read."""
 
 HEADS: Final = {
     "convnext": "classifier.2",
@@ -124,6 +128,10 @@ def _timm_with_head(name: str) -> nn.Module:
     model: nn.Module = timm.create_model(name, pretrained=False, num_classes=CLASSES)
     large = sum(parameter.numel() for parameter in model.parameters()) >= LARGE
     return _shortened(model) if large else model
+
+
+def _timm_with_table(name: str) -> nn.Module:
+    return add_table(_timm_with_head(name), rows=8192, columns=32)
 
 
 def _torchvision(name: str) -> nn.Module:
