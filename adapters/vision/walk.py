@@ -75,18 +75,23 @@ def timm_specimens() -> Iterator[Specimen]:
         settings = timm.get_pretrained_cfg(name)
         heads = getattr(settings, "classifier", None) or "head"
         head = heads if isinstance(heads, str) else heads[0]
-        zero = name in ZEROS
+        fresh = name in OWN_TABLE
         yield Specimen(
             library="timm",
             name=name,
-            build=partial(_timm_with_table if zero else _timm_with_head, name),
+            build=partial(_timm_with_table if fresh else _timm_with_head, name),
             loss=partial(_loss, _timm_side(settings)),
-            source=TABLE if zero else f"{head}.weight",
+            source=TABLE if fresh else f"{head}.weight",
         )
 
 
-ZEROS: Final = frozenset({"hiera_tiny_224", "sam2_hiera_tiny"})
-"""Of timm, those whose classifier starts as zeros, from which nothing can be read."""
+OWN_TABLE: Final = frozenset(
+    {
+        *("hiera_tiny_224", "sam2_hiera_tiny"),  # their classifiers start as zeros
+        *("mobilenetv5_300m", "nasnetalarge", "pnasnet5large"),  # as those of `LARGE`
+    }
+)
+"""Of timm, those that are shared from a new table."""
 
 HEADS: Final = {
     "convnext": "classifier.2",
