@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,16 @@ def test_the_committed_result_meets_its_bounds() -> None:
     for library in WALKS:
         reading = [row for row in rows if row.library == library]
         assert sum(row.outcome == "passes" for row in reading) >= LEAST[library] * len(reading)
+
+
+@pytest.mark.parametrize("library", ["transformers", "torchvision", "timm"])
+def test_the_committed_result_is_of_everything(library: str) -> None:
+    pytest.importorskip(library)
+    walks = [walk for walk in report().walks if any(row.library == library for row in walk.rows)]
+    if walks[-1].provenance.packages[library] != version(library):
+        pytest.skip(f"the result is of another {library}")
+    found = {row.name for row in report().rows() if row.library == library}
+    assert specimens(library).keys() == found
 
 
 def run(*arguments: object) -> tuple[int, str, str]:
