@@ -25,6 +25,7 @@ NAMES: Final = (
     "README.md",
     "docs/ablation.md",
     "docs/coverage.md",
+    "docs/fairseq.md",
     "docs/results.md",
     "docs/speed.md",
     "docs/sharebert.md",
@@ -171,6 +172,29 @@ def coverage(name: str) -> Callable[[], str]:
     return draw
 
 
+def fairseq() -> str:
+    """What fairseq's architectures reach by its own commands, dense and shared."""
+    found: dict[str, Any] = json.loads((RESULTS / "fairseq" / "multi30k.json").read_text())
+    runs = {(run["architecture"], run["sharing"]): run for run in found["runs"]}
+    lines = [
+        "| architecture | BLEU, dense | shared | stored parameters | of that hidden |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name in dict.fromkeys(name for name, _ in runs):
+        dense, shared = runs[name, "dense"], runs[name, "shared"]
+        before = shared["hidden_before"]
+        after = before - (dense["stored"] - shared["stored"])
+        cells = [
+            f"`{name}`",
+            f"{dense['bleu']:.2f}",
+            f"{shared['bleu']:.2f}",
+            f"{dense['stored']:,} → {shared['stored']:,}",
+            f"{before:,} → {after:,} ({before / after:.1f} ×)",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 TABLES: Final[dict[str, Callable[[], str]]] = {
     "front": front,
     "default": compared("default"),
@@ -181,6 +205,7 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "coverage": coverage("totals_table"),
     "coverage_exceptions": coverage("exceptions_table"),
     "coverage_all": coverage("full_lists"),
+    "fairseq": fairseq,
     "speed": measured("speed"),
     "large": measured("large"),
     "sharebert_speed": measured("sharebert_speed"),

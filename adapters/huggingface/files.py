@@ -18,7 +18,7 @@ from embshare.plan import SharePlan
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["check_files"]
+__all__ = ["check_files", "check_missing"]
 
 
 def check_files(
@@ -49,11 +49,29 @@ def check_files(
         spellings = (first, prefix + first, first.removeprefix(prefix))
         has = next((shapes[spelling] for spelling in spellings if spelling in shapes), None)
         if has != needs:
-            raise CheckpointError(
-                path=model.config.name_or_path,
-                finding=f"`{name}` must be of shape {needs}, but is {has or 'absent'}",
-                way_out="Its weights and its config.json are of two saves: save it again.",
-            )
+            raise _of_two_saves(model, name, needs, has or "absent")
+
+
+def check_missing(model: PreTrainedModel, missing: Iterable[str]) -> None:
+    """Look among the names that transformers misses for those that `check_files` looks for.
+
+    Raises:
+        CheckpointError: one of them is among them.
+    """
+    missing = set(missing)
+    for name, needs in _own(model):
+        if name in missing:
+            raise _of_two_saves(model, name, needs, "absent")
+
+
+def _of_two_saves(
+    model: PreTrainedModel, name: str, needs: tuple[int, ...], has: object
+) -> CheckpointError:
+    return CheckpointError(
+        path=model.config.name_or_path,
+        finding=f"`{name}` must be of shape {needs}, but is {has}",
+        way_out="Its weights and its config.json are of two saves: save it again.",
+    )
 
 
 def _read(file: str, gains: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -121,6 +121,7 @@ def test_sharded_files(config: ShareConfig, tmp_path: Path) -> None:
     [
         {"device_map": "cpu"},
         {"device_map": "auto"},
+        {"device_map": "balanced", "max_memory": {"cpu": "1GB"}},
         {"device_map": {"": "cpu"}},
         {"device_map": {"bert": "cpu", "cls": "cpu"}},
         {"device_map": torch.device("cpu")},
@@ -138,6 +139,21 @@ def test_a_map_over_several_devices_is_refused(tmp_path: Path) -> None:
     kind = type(saved(tmp_path))
     with pytest.raises(CheckpointError, match=r"several devices \(cpu, disk\)"):
         kind.from_pretrained(tmp_path, device_map={"bert": "cpu", "cls": "disk"})
+
+
+def test_a_model_on_disk_is_refused(tmp_path: Path) -> None:
+    """Its layers would read a table whose values are elsewhere."""
+    kind = type(saved(tmp_path))
+    with pytest.raises(CheckpointError, match="places a shared model on disk"):
+        kind.from_pretrained(tmp_path, device_map={"": "disk"}, offload_folder=tmp_path / "more")
+    assert not (tmp_path / "more").exists()
+
+
+def test_a_model_on_meta_has_shapes(tmp_path: Path) -> None:
+    kind = type(saved(tmp_path))
+    loaded = kind.from_pretrained(tmp_path, device_map="meta")
+    assert {parameter.device.type for parameter in loaded.parameters()} == {"meta"}
+    assert logits(loaded, IDS.to("meta")).shape == (2, 6, 101)
 
 
 @pytest.mark.parametrize("config", [ShareConfig(), ShareConfig(factor=4)], ids=["plain", "factor"])
@@ -210,7 +226,7 @@ def test_a_bias_of_a_derived_layer_that_is_another_one(tmp_path: Path) -> None:
 
 
 def test_fused_experts(tmp_path: Path) -> None:
-    config = ShareConfig(include=("*", "*.gate_up_proj", "*.down_proj"))
+    config = ShareConfig(include=("*", *embshare.bare_weights(FAMILIES["mixtral"]())))
     model = saved(tmp_path, "mixtral", config)
     assert same(type(model).from_pretrained(tmp_path), model)
     assert not any("experts" in name for name in model.state_dict())
