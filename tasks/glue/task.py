@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -73,6 +73,11 @@ class Glue:
         return GlueProcessor(self.config, Start.load(folder))
 
     def _data(self) -> Data:
+        data = self._all_data()
+        test = data.test if self.config.test_side else {}
+        return replace(data, train=data.train[: self.config.most_rows], test=test)
+
+    def _all_data(self) -> Data:
         config, task = self.config, TASKS[self.config.name]
         if config.hub is not None:
             return read_hub(task, config.hub)
