@@ -34,7 +34,7 @@ from typing import Any, Final, get_args, get_origin
 
 import torch
 import transformers
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 from small_systems import (
     GROUPS,
     SYSTEMS,
@@ -44,7 +44,7 @@ from small_systems import (
     fitted_width,
     kept_parameters,
 )
-from systems_tables import elastic_table, glue_table, pretraining_table
+from systems_tables import elastic_table, settings_line, study_table, together_table
 
 import embshare
 from embshare._value import Value
@@ -82,7 +82,7 @@ class Scale(Sizes):
     """Of the loss, in models that learn from a teacher."""
     tasks: tuple[str, ...] = ("cola", "sst2", "mrpc", "rte", "stsb")
     """Of GLUE."""
-    tuning_steps: int = 250
+    tuning_steps: int = 200
     """Of fine-tuning, for each task."""
     tuning_batch: int = 32
     tuning_rate: float = 1e-3
@@ -130,7 +130,8 @@ class Record(Value):
     seconds: float
     ms_per_step: float
     provenance: Provenance
-    more: dict[str, JsonValue] = {}
+    more: dict[str, JsonValue] = Field(default_factory=dict)
+    """Of sub-networks, one row each."""
 
 
 class Study(Value):
@@ -430,10 +431,12 @@ def time_model(name: str, scale: Scale, places: Places, steps: int) -> Timed:
 
 
 TABLES: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
-    "pretraining": pretraining_table,
-    "glue": glue_table,
+    "settings": settings_line,
+    "all": study_table,
+    "together": together_table,
     "elastic": elastic_table,
 }
+"""Parts of the page, by the names that it has for them."""
 
 
 def main() -> None:
