@@ -65,7 +65,7 @@ __all__ = ["Record", "Scale", "Study"]
 class Scale(Sizes):
     """Everything that may be chosen, each with its default here and an option of its name."""
 
-    steps: int = 3_000
+    steps: int = 2_000
     """Of pretraining."""
     batch: int = 8
     """Rows of one of its steps: few, since it takes many steps before context is used at all."""
