@@ -85,8 +85,8 @@ class Scale(Sizes):
     tuning_steps: int = 200
     """Of fine-tuning, for each task."""
     tuning_batch: int = 32
-    tuning_rate: float = 1e-3
-    matched_tuning_rate: float = 5e-3
+    tuning_rate: float = 3e-3
+    matched_tuning_rate: float = 1e-2
     tuning_rows: int = 20_000
     """Of a task's training side, at most."""
     blimp_pairs: int = 20
