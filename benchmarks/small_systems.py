@@ -32,7 +32,7 @@ from embshare.models.sharebert import ShareBertConfig
 
 __all__ = ["GROUPS", "SYSTEMS", "Sizes", "System", "build_empty", "fitted_width", "kept_parameters"]
 
-Group = Literal["systems", "together", "matched"]
+Group = Literal["systems", "together", "matched", "elastic"]
 HEADS: Final = ("generator", "discriminator_head", "transform", "decoder", "cls", "predictions")
 """Beginnings of the names of what fine-tuning does not keep, in all models here."""
 
@@ -73,6 +73,8 @@ class System:
     """Whether it is pretrained to find replaced words."""
     teacher: str | None = None
     """The name of the model that it learns from in pretraining."""
+    layers: int | None = None
+    """In place of those that all models have."""
 
     def share(self, sizes: Sizes) -> embshare.ShareConfig | None:
         """How its weights are shared."""
@@ -83,19 +85,23 @@ class System:
             method=self.method, tie="all", anchor=sizes.anchor, exclude=exclude
         )
 
+    def own(self, sizes: Sizes) -> Sizes:
+        """The common sizes, with this model's depth."""
+        return sizes if self.layers is None else sizes.model_copy(update={"layers": self.layers})
+
     def model(self, width: int, sizes: Sizes, folder: Path) -> str:
         """What a run calls it: an architecture, or a folder with its configuration."""
         if self.config is None:
             assert self.architecture is not None
             return self.architecture
-        self.config(width, sizes).save_pretrained(folder)
+        self.config(width, self.own(sizes)).save_pretrained(folder)
         return str(folder)
 
 
 def build_empty(system: System, width: int, sizes: Sizes) -> nn.Module:
     """The pretraining model without numbers, to be counted."""
     with torch.device("meta"):
-        model = _build(system, width, sizes)
+        model = _build(system, width, system.own(sizes))
         share = system.share(sizes)
         if share is not None:
             embshare.share_from_embedding(model, share, start=False)
@@ -252,6 +258,20 @@ TOGETHER: Final = (
         teacher="bert",
     ),
 )
-SYSTEMS: Final = MappingProxyType({s.name: s for s in (*PUBLISHED, *TOGETHER, *_matched())})
+ELASTIC: Final = (
+    System(name="deep_bert", group="elastic", config=bert, layers=4),
+    System(
+        name="deep_shared_bert",
+        group="elastic",
+        config=bert,
+        layers=4,
+        method="veps",
+        exclude=("cls.*",),
+    ),
+)
+"""Of four layers, so that a half and three quarters of them are whole numbers."""
+SYSTEMS: Final = MappingProxyType(
+    {system.name: system for system in (*PUBLISHED, *TOGETHER, *_matched(), *ELASTIC)}
+)
 """Every model of the study by its name, in the order in which they are trained."""
 GROUPS: Final = get_args(Group)

@@ -10,8 +10,8 @@ with a folder of its own under FOLDER. A finished run is not repeated, and one t
 on from its last checkpoint, so the same command takes a study up again. All models of one seed come
 before those of the next. RESULT.json is written again after each run.
 
-``--only`` names models, or groups of them: systems, together, matched. ``--time`` trains that many
-steps of each model and writes sizes and times alone.
+``--only`` names models, or groups of them: systems, together, matched, elastic. ``--time`` trains
+that many steps of each model and writes sizes and times alone.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ from systems_tables import elastic_table, settings_line, study_table, together_t
 import embshare
 from embshare._value import Value
 from embshare.tasks.blimp import blimp_scores
+from embshare.tasks.elastic.settings import ElasticConfig
 from embshare.tasks.measurement.provenance import Provenance, read_provenance
 from embshare.tasks.pretraining.config import PretrainingConfig
 from embshare.tasks.pretraining.task import Pretraining
@@ -91,6 +92,17 @@ class Scale(Sizes):
     """Of a task's training side, at most."""
     blimp_pairs: int = 20
     """Of each of the 67 paradigms; 0 leaves BLiMP out."""
+    elastic_tasks: tuple[str, ...] = ("sst2", "mrpc")
+    """For which the models of the group elastic go through DynaBERT's stages."""
+    elastic_seeds: tuple[int, ...] = (0,)
+    """Other seeds are left out for them, whatever ``--seeds`` says."""
+    elastic_rows: int = 3_200
+    """Of the training side, in each stage at most."""
+    elastic_epochs: float = 1.0
+    """Of each stage."""
+    elastic_rate: float = 1e-3
+    elastic_every: int = 25
+    """Steps between two evaluations of all sub-networks."""
 
 
 class Places(Value):
@@ -113,7 +125,7 @@ class Record(Value):
     model: str
     seed: int
     kind: str
-    """``pretraining``, a task of GLUE, or ``blimp``."""
+    """``pretraining``, a task of GLUE, ``blimp``, or ``elastic-`` and a task."""
     metric: str
     """Which of `metrics` models are compared by."""
     metrics: dict[str, float]
@@ -161,7 +173,8 @@ class Piece:
     def after(self) -> tuple[Piece, ...]:
         """What has to be finished before."""
         if self.kind != "pretraining":
-            return (Piece(self.model, self.seed, "pretraining"),)
+            before = self.kind.removeprefix("elastic-")
+            return (Piece(self.model, self.seed, "pretraining" if before == self.kind else before),)
         teacher = self.system.teacher
         return () if teacher is None else (Piece(teacher, self.seed, "pretraining"),)
 
@@ -178,11 +191,21 @@ def pieces(
     for seed in seeds:
         yield from (Piece(name, seed, "pretraining") for name in SYSTEMS if name in teachers)
         for name in names:
+            if SYSTEMS[name].group == "elastic":
+                yield from _elastic_pieces(name, seed, scale, places)
+                continue
             yield Piece(name, seed, "pretraining")
             if places.glue is not None:
                 yield from (Piece(name, seed, task) for task in scale.tasks)
             if places.blimp is not None and scale.blimp_pairs:
                 yield Piece(name, seed, "blimp")
+
+
+def _elastic_pieces(name: str, seed: int, scale: Scale, places: Places) -> Iterator[Piece]:
+    if places.glue is not None and seed in scale.elastic_seeds:
+        yield Piece(name, seed, "pretraining")
+        for task in scale.elastic_tasks:
+            yield from (Piece(name, seed, kind) for kind in (task, f"elastic-{task}"))
 
 
 def run_config(piece: Piece, scale: Scale, places: Places) -> RunConfig:
@@ -261,6 +284,8 @@ def do(piece: Piece, scale: Scale, places: Places) -> Record:
     """Do a piece, or read what it gave when it was done."""
     if piece.kind == "blimp":
         return _blimp(piece, scale, places)
+    if piece.kind.startswith("elastic-"):
+        return _elastic(piece, scale, places)
     config = run_config(piece, scale, places)
     found = _finished(config) or _run(config)
     return _record(piece, scale, found)
@@ -330,23 +355,30 @@ def _blimp(piece: Piece, scale: Scale, places: Places) -> Record:
 
 def do_all(
     wanted: Sequence[Piece], scale: Scale, places: Places, *, jobs: int
-) -> Iterator[tuple[Piece, Record]]:
-    """Do all pieces in order, some at a time, none before what it needs."""
+) -> Iterator[tuple[Piece, Record | BaseException]]:
+    """Do all pieces in order, some at a time, none before what it needs.
+
+    What fails is yielded as its error; what needs it is left out, the rest goes on.
+    """
     context = multiprocessing.get_context("spawn")
     waiting, finished = list(wanted), set[Piece]()
     running: dict[Future[Record], Piece] = {}
     pool = ProcessPoolExecutor(jobs, context, initializer=begin_worker)
     try:
-        while waiting or running:
+        while True:
             ready = [piece for piece in waiting if finished.issuperset(piece.after)]
             for piece in ready[: jobs - len(running)]:
                 waiting.remove(piece)
                 running[pool.submit(do_in_worker, piece, scale, places)] = piece
+            if not running:
+                return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 piece = running.pop(future)
-                finished.add(piece)
-                yield piece, future.result()
+                error = future.exception()
+                if error is None:
+                    finished.add(piece)
+                yield piece, error or future.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -374,6 +406,43 @@ def begin_worker() -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
+
+
+def _elastic(piece: Piece, scale: Scale, places: Places) -> Record:
+    """DynaBERT's stages, and what all sub-networks reach; the whole one's metrics come first."""
+    from embshare.tasks.elastic.making import ElasticResult, make_elastic
+
+    (before,) = piece.after
+    tuned, folder = do(before, scale, places), piece.folder(places)
+    path = folder / "elastic.json"
+    if path.is_file():
+        found = ElasticResult.from_json(path.read_text(encoding="utf-8"))
+    else:
+        config = ElasticConfig(
+            epochs=scale.elastic_epochs,
+            batch_size=scale.tuning_batch,
+            learning_rate=scale.elastic_rate,
+            evaluate_every=scale.elastic_every,
+            most_rows=scale.elastic_rows,
+            seed=piece.seed,
+        )
+        found = make_elastic(before.folder(places), folder, config, resume=folder.exists())
+    rows = found.sub_networks.rows
+    return tuned.model_copy(
+        update={
+            "kind": piece.kind,
+            "metrics": rows[0].metrics,
+            "steps": sum(stage.steps for stage in found.stages),
+            "seconds": sum(stage.seconds for stage in found.stages),
+            "provenance": found.sub_networks.provenance,
+            "more": {
+                "before": found.before[tuned.metric],
+                "rows": [row.model_dump(mode="json") for row in rows],
+                "stages": [stage.model_dump(mode="json") for stage in found.stages],
+                "batch": dict(found.sub_networks.batch),
+            },
+        }
+    )
 
 
 class Timed(Value):
@@ -506,14 +575,19 @@ def _study(given: argparse.Namespace, scale: Scale, places: Places) -> None:
     provenance, records = read_provenance(), dict[Piece, Record]()
     wanted = list(pieces(chosen(given.only), given.seeds, scale, places))
     for piece, record in do_all(wanted, scale, places, jobs=given.jobs):
+        told = f"{len(records)}/{len(wanted)} {piece.seed} {piece.model:20} {piece.kind:12}"
+        if isinstance(record, BaseException):
+            print(f"{told} failed: {record}", flush=True)
+            continue
         records[piece] = record
         value = f"{record.metric} {record.metrics[record.metric]:.4g}"
-        told = f"{len(records)}/{len(wanted)} {piece.seed} {piece.model:20} {piece.kind:12}"
         print(f"{told} {value}, {record.seconds:.0f} s", flush=True)
         if given.out is not None:
             kept = tuple(records[each] for each in wanted if each in records)
             study = Study(provenance=provenance, scale=scale, jobs=given.jobs, records=kept)
             write_text(given.out, study.to_json())
+    if missing := len(wanted) - len(records):
+        raise SystemExit(f"{missing} of {len(wanted)} runs failed, or need one that did")
 
 
 if __name__ == "__main__":
