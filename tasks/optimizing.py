@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+import re
+from typing import Any, Final
 
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from embshare.errors import MissingPackageError
+from embshare.errors import InvalidValueError, MissingPackageError
+from embshare.state import bank_of
 from embshare.tasks.settings import TrainSettings
 
-__all__ = ["factor_of_step", "make_lamb", "schedule_with_floor"]
+__all__ = ["factor_of_step", "fall_by_layer", "make_lamb", "schedule_with_floor"]
+
+LAYER: Final = re.compile(r"(?:^|\.)(?:layers?|blocks?|h)\.(\d+)\.")
 
 
 def make_lamb(groups: list[dict[str, Any]], settings: TrainSettings) -> Optimizer:
@@ -44,9 +49,59 @@ def make_lamb(groups: list[dict[str, Any]], settings: TrainSettings) -> Optimize
     )
 
 
+def fall_by_layer(
+    model: nn.Module, groups: list[dict[str, Any]], decay: float
+) -> list[dict[str, Any]]:
+    """Groups whose learning rates fall from the head to the embeddings.
+
+    The factor is ``decay ** (L + 2 - depth)`` for a model of ``L`` layers: depth 0 are embeddings,
+    ``i + 1`` is layer ``i``, and ``L + 2`` is whatever is neither, the head.
+
+    Args:
+        model: dense; its layers have numbers in their names (``layers.0``, ``layer.0``, ``h.0``).
+        groups: of `embshare.parameter_groups`.
+        decay: 1 leaves the groups as they are.
+    Raises:
+        InvalidValueError: the model is shared, so that layers have no weights of their own, or its
+            layers have no numbers.
+    Source:
+        ELECTRA's fine-tuning (Clark et al. 2020), which ConvBERT took over.
+    """
+    if decay == 1:
+        return groups
+    depths, top = _depths(model)
+    found: list[dict[str, Any]] = []
+    for group in groups:
+        parts: dict[int, list[nn.Parameter]] = {}
+        for parameter in group["params"]:
+            parts.setdefault(depths[parameter], []).append(parameter)
+        for depth, parameters in sorted(parts.items()):
+            rate = group["lr"] * decay ** (top - depth)
+            found.append({**group, "params": parameters, "lr": rate})
+    return found
+
+
+def _depths(model: nn.Module) -> tuple[dict[nn.Parameter, int], int]:
+    """Where each parameter stands, and where the head does."""
+    numbers = {name: LAYER.search(name) for name, _ in model.named_parameters()}
+    layers = [int(number[1]) for number in numbers.values() if number]
+    if not layers or bank_of(model) is not None:
+        finding = "its layers are shared" if layers else "no layer has a number in its name"
+        fault = f"`layer_decay` must be 1 for this model: {finding}"
+        raise InvalidValueError(what="training", faults=[fault])
+    top = max(layers) + 3
+    depths: dict[nn.Parameter, int] = {}
+    for name, parameter in model.named_parameters():
+        if number := numbers[name]:
+            depths[parameter] = int(number[1]) + 1
+        else:
+            depths[parameter] = 0 if "embed" in name else top
+    return depths, top
+
+
 def schedule_with_floor(optimizer: Optimizer, settings: TrainSettings, *, steps: int) -> LambdaLR:
     """The schedule of some settings whose ``floor`` is above zero."""
-    warmup, line = round(settings.warmup * steps), settings.schedule == "linear"
+    warmup, line = settings.steps_of_warmup(steps), settings.schedule == "linear"
 
     def factor(step: int) -> float:
         return factor_of_step(step, steps=steps, warmup=warmup, floor=settings.floor, line=line)

@@ -49,6 +49,11 @@ class TrainSettings(Value):
     """What a cosine or a line comes down to, as a part of `learning_rate`."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Part of the steps in which the learning rate rises."""
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None
+    """As many steps in place of that part."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """By which learning rates fall from each layer to the one below it, as far as the embeddings;
+    for dense models, whose layers have weights of their own."""
     optimizer: Optimizer = "adamw"
     """``lamb``, for very large batches, scales each matrix's step by the matrix's own size."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
@@ -77,10 +82,16 @@ class TrainSettings(Value):
     trackers: tuple[str, ...] = ()
     """Where the curve is sent as well: names that transformers knows (``tensorboard``)."""
 
+    def steps_of_warmup(self, steps: int) -> int:
+        """Of so many steps, those in which the learning rate rises."""
+        return round(self.warmup * steps) if self.warmup_steps is None else self.warmup_steps
+
     @model_validator(mode="after")
     def _no_contradiction(self) -> TrainSettings:
         if self.epochs is not None and "steps" in self.model_fields_set:
             raise ValueError("`steps` and `epochs` exclude each other: leave one out")
+        if self.warmup_steps is not None and "warmup" in self.model_fields_set:
+            raise ValueError("`warmup` and `warmup_steps` exclude each other: leave one out")
         if self.floor > 0 and self.schedule not in ("cosine", "linear"):
             raise ValueError(
                 f"`floor` must be 0 where `schedule` is {self.schedule!r}, which has none of its "
@@ -90,8 +101,10 @@ class TrainSettings(Value):
 
     @model_serializer(mode="wrap")
     def _what_counts(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the default of `steps` where `epochs` are given: what is written can be read."""
+        """Without the defaults of what something else stands for: what is written can be read."""
         fields: dict[str, Any] = dump(self)
         if self.epochs is not None:
             fields.pop("steps", None)
+        if self.warmup_steps is not None:
+            fields.pop("warmup", None)
         return fields

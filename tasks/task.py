@@ -83,6 +83,11 @@ class Feed:
     learning rate; ``None`` is 1."""
     next_symbol: bool = False
     """Whether the scores at a position are for the label after it, as in causal models."""
+    compared: Callable[[Tensor, Batch], Tensor] | None = None
+    """From a model's ``logits`` and a batch to the scores in which it learns from a teacher, where
+    models lay them out differently; ``None`` takes the logits of labelled positions."""
+    not_taught: str | None = None
+    """Why no model can learn from a teacher here, as the end of a sentence; ``None``: they can."""
 
 
 class Processor(Protocol):

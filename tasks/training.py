@@ -33,7 +33,7 @@ from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 import embshare
-from embshare.tasks.optimizing import make_lamb, schedule_with_floor
+from embshare.tasks.optimizing import fall_by_layer, make_lamb, schedule_with_floor
 from embshare.tasks.processes import on_cpu
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Feed, OnStep, Training
@@ -111,6 +111,7 @@ class SharingTrainer(Trainer):
             for group in groups:
                 if group["name"] == "table":
                     group["weight_decay"] *= self._settings.table_decay
+            groups = fall_by_layer(owner, groups, self._settings.layer_decay)
             if self._settings.optimizer == "lamb":
                 self.optimizer = make_lamb(groups, self._settings)
             else:
@@ -242,7 +243,6 @@ def make_arguments(
             batches that are not a fixed number of rows cannot have that.
     """
     steps = settings.steps
-    warmup = round(settings.warmup * steps)
     every = settings.save_every or max(1, steps // CHECKPOINTS)
     return TrainingArguments(
         output_dir=str(folder),
@@ -252,7 +252,7 @@ def make_arguments(
         gradient_accumulation_steps=settings.accumulation,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=_schedule(settings),
-        warmup_steps=warmup,
+        warmup_steps=settings.steps_of_warmup(steps),
         weight_decay=settings.weight_decay,
         adam_beta1=settings.betas[0],
         adam_beta2=settings.betas[1],

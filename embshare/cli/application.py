@@ -22,6 +22,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "train": "embshare.cli.train:train",
         "eval": "embshare.cli.using:evaluate_run",
         "predict": "embshare.cli.using:predict_lines",
+        "elastic": "embshare.cli.elastic:elastic",
         "bench": "embshare.cli.bench:bench",
         "report": "embshare.cli.bench:report",
         "fairseq-plugin": "embshare.cli.fairseq_plugin:fairseq_plugin",

@@ -150,7 +150,18 @@ def option_name(field: str) -> str:
 
 
 def field_docs(model: type[BaseModel]) -> dict[str, str]:
-    """The docstrings under a class's fields, without the marks of code; empty without a source."""
+    """The docstrings under a class's fields and those it inherits, without the marks of code.
+
+    What has no source has none.
+    """
+    docs: dict[str, str] = {}
+    for owner in reversed(model.__mro__):
+        if issubclass(owner, BaseModel) and owner.model_fields:
+            docs |= _own_field_docs(owner)
+    return docs
+
+
+def _own_field_docs(model: type[BaseModel]) -> dict[str, str]:
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(model)))
     except OSError:

@@ -1,4 +1,4 @@
-"""The three stages as values, and how long they are trained."""
+"""The three stages as values; how long they are trained is in `settings`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from embshare._value import Value
 from embshare.models.dynabert.sizes import DEPTHS, WIDTHS, Rounding, Size, sub_networks
+from embshare.tasks.elastic.settings import ElasticSettings
 
 __all__ = ["DEPTH_STAGE", "TUNING_STAGE", "WIDTH_STAGE", "ElasticSettings", "Stage"]
 
@@ -55,27 +56,3 @@ DEPTH_STAGE: Final = Stage(name="depth")
 """The second: twelve sub-networks learn from the result of the first."""
 TUNING_STAGE: Final = Stage(name="tuning", distil=False)
 """The third, which may be left out: twelve sub-networks learn from labels."""
-
-
-class ElasticSettings(Value):
-    """AdamW with a linear warm-up and a linear way down to zero, by default as published.
-
-    Raises:
-        InvalidValueError: a field is unknown or out of range.
-    """
-
-    epochs: Annotated[float, Field(gt=0)] = 3.0
-    batch_size: Annotated[int, Field(ge=1)] = 32
-    """Rows of one step, on each device."""
-    accumulate: Annotated[int, Field(ge=1)] = 1
-    """Batches of one update."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-5
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Part of the steps in which the learning rate rises; officially 0.06 for RoBERTa."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    """Of the summed gradient of all sub-networks."""
-    evaluate_every: Annotated[int, Field(ge=1)] = 50
-    """Updates between two evaluations of all sub-networks; officially 10 in the third stage."""
-    bf16: bool = False
-    """Compute in bfloat16 where autocast allows it."""

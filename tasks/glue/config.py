@@ -32,11 +32,15 @@ class GlueConfig(Value):
     """A set of the hub in place of `data`: nyu-mll/glue."""
     skip_bad_rows: bool = False
     """Leave out lines of wrong column counts or labels, and count them, instead of stopping."""
+    most_rows: Annotated[int, Field(ge=1)] | None = None
+    """No more than so many rows of the training side are learned from, from its beginning."""
     vocabulary_size: Annotated[int, Field(ge=1)] = 4_000
     """Symbols of a vocabulary that is learned from the training side, at most."""
     tokenizer: str | None = None
     """A tokenizer of transformers, by folder or name, in place of a vocabulary that is learned: for
     models that come with one."""
+    test_side: bool = True
+    """Predict the test side too, where there is one, in the form that the GLUE server takes."""
     token_types: bool | None = None
     """Tell models which of two sentences a symbol is of; ``None``: yes, unless a `tokenizer` is
     named whose models are not told."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from embshare.errors import InvalidValueError
 from embshare.models.matched import Architecture, MatchedClassifier, MatchedConfig
+from embshare.tasks.building import ModelNotForTaskError
 from embshare.tasks.glue.config import GlueConfig
 from embshare.tasks.glue.reading import HIGHEST
 from embshare.tasks.glue.table import TASKS, GlueTask
@@ -63,8 +65,8 @@ class GlueProcessor:
         by the same plan, with a dense head, if that one is shared.
 
         Raises:
-            ModelNotForTaskError: there is no such model, its table is too small, or it is not the
-                one of the run.
+            ModelNotForTaskError: there is no such model, its table is too small, it is not the
+                one of the run, or it has no kinds of sentences where they are asked for.
             EmbshareError: the run's weights cannot be read.
         """
         labels = self.task.labels or ("score",)
@@ -73,13 +75,20 @@ class GlueProcessor:
             "id2label": dict(enumerate(labels)),
             "label2id": {label: index for index, label in enumerate(labels)},
         }
-        return self.start.build(
+        made = self.start.build(
             model,
             seed=seed,
             matched=lambda kind: MatchedClassifier(self.model_config(kind), pairs=self.kinds),
             auto="AutoModelForSequenceClassification",
             changes=changes,
         )
+        if self.kinds and "token_type_ids" not in signature(made.forward).parameters:
+            raise ModelNotForTaskError(
+                model=model,
+                finding="it cannot be told which of two sentences a symbol is of",
+                way_out="Set token_types to false (--no-token-types).",
+            )
+        return made
 
     def encode(self, texts: Sequence[tuple[str, ...]]) -> list[dict[str, Any]]:
         """Rows as inputs of a model."""

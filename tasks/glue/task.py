@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -73,6 +73,11 @@ class Glue:
         return GlueProcessor(self.config, Start.load(folder))
 
     def _data(self) -> Data:
+        data = self._all_data()
+        test = data.test if self.config.test_side else {}
+        return replace(data, train=data.train[: self.config.most_rows], test=test)
+
+    def _all_data(self) -> Data:
         config, task = self.config, TASKS[self.config.name]
         if config.hub is not None:
             return read_hub(task, config.hub)
@@ -119,9 +124,17 @@ class PreparedGlue:
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """The training side as symbols, with labels."""
-        encoded = self.processor.encode([row.texts for row in self.data.train])
-        for row, example in zip(encoded, self.data.train, strict=True):
-            assert example.label is not None, "the training side has labels"
+        return self._labelled(self.data.train)
+
+    @cached_property
+    def dev_rows(self) -> list[dict[str, Any]]:
+        """The development side likewise; of MNLI the matched one, then the other."""
+        return self._labelled([row for rows in self.data.dev.values() for row in rows])
+
+    def _labelled(self, examples: Sequence[Example]) -> list[dict[str, Any]]:
+        encoded = self.processor.encode([row.texts for row in examples])
+        for row, example in zip(encoded, examples, strict=True):
+            assert example.label is not None, "training and development sides have labels"
             row["labels"] = self.processor.target(example.label)
         return encoded
 
@@ -159,14 +172,28 @@ class PreparedGlue:
         metrics: dict[str, float] = {}
         for part, rows in self.data.dev.items():
             guesses = self._decide(model, rows)
-            labels = [row.label for row in rows if row.label is not None]
-            found = score(self.task, guesses, labels)
-            metrics |= {f"{part.prefix}{name}": value for name, value in found.items()}
+            metrics |= self._score(part, rows, guesses)
             if not part.prefix:
                 self._write_samples(folder, rows, guesses)
         for part, rows in self.data.test.items():
             self._submit(folder, part, rows, self._decide(model, rows))
         return metrics
+
+    def scores(self, model: nn.Module) -> dict[str, float]:
+        """Metrics of the development side alone, `metric` first; nothing is written."""
+        guesses = self.processor.decide(model, [_inputs(row) for row in self.dev_rows])
+        found: dict[str, float] = {}
+        for part, rows in self.data.dev.items():
+            found |= self._score(part, rows, guesses[: len(rows)])
+            guesses = guesses[len(rows) :]
+        return {self.metric.name: found[self.metric.name], **found}
+
+    def _score(
+        self, part: Part, rows: Sequence[Example], guesses: Sequence[float]
+    ) -> dict[str, float]:
+        labels = [row.label for row in rows if row.label is not None]
+        found = score(self.task, guesses, labels)
+        return {f"{part.prefix}{name}": value for name, value in found.items()}
 
     def _decide(self, model: nn.Module, rows: Sequence[Example]) -> list[float]:
         return self.processor.decide(model, self.processor.encode([row.texts for row in rows]))
@@ -194,6 +221,10 @@ class PreparedGlue:
         ]
         text = json.dumps(samples, indent=1, ensure_ascii=False)
         (folder / "samples.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _inputs(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "labels"}
 
 
 def fingerprint(rows: Sequence[Example]) -> str:

@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, final
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Sampler
 
 import embshare
@@ -27,6 +27,7 @@ from embshare.tasks.pretraining.processor import PretrainingProcessor
 from embshare.tasks.pretraining.rows import RowBatches, Rows, Stage
 from embshare.tasks.pretraining.samples import write_samples
 from embshare.tasks.pretraining.scoring import METRICS, sums_per_row, to_metrics
+from embshare.tasks.pretraining.sparse import labelled_logits
 from embshare.tasks.pretraining.symbols import Scratch, Symbols, encode_to_disk
 from embshare.tasks.pretraining.text import Side, Text, open_text
 from embshare.tasks.pretraining.vocabulary import MaskedVocabulary
@@ -127,6 +128,11 @@ def _encode(
     return found or encode_to_disk(text.sides(side), vocabulary, path, most=most)
 
 
+def _labelled(logits: Tensor, batch: Batch) -> Tensor:
+    """Some models score labelled positions alone, others all."""
+    return labelled_logits(logits, batch["labels"])
+
+
 @final
 @dataclass(frozen=True)
 class PreparedPretraining:
@@ -170,11 +176,14 @@ class PreparedPretraining:
     def feed(self) -> Feed:
         """The training side in rows, in random order, masked as the settings say."""
         rows = self.rows(self.train, late_length=self.config.late_length)
-        masks = TrainingMasks if self.config.objective == "masked" else Plain
+        masked = self.config.objective == "masked"
+        masks = TrainingMasks if masked else Plain
         return Feed(
             rows=rows,
             collate=masks(self.config, self.vocabulary, rows.total),
             batches=lambda seed: self._batches(rows, seed),
+            compared=_labelled,
+            not_taught=None if masked else "and its student would each replace words of their own",
         )
 
     def rows(self, symbols: Symbols, *, late_length: int | None = None) -> Rows:

@@ -65,6 +65,8 @@ def taught(feed: Feed, teacher: nn.Module, student: nn.Module, config: RunConfig
         InvalidValueError: the teacher has other labels.
     """
     assert config.teacher is not None
+    if feed.not_taught is not None:
+        raise TeacherRunError(folder=config.teacher, finding=feed.not_taught)
     if feed.objective is not None:
         raise TeacherRunError(
             folder=config.teacher,
@@ -74,14 +76,17 @@ def taught(feed: Feed, teacher: nn.Module, student: nn.Module, config: RunConfig
 
     def objective(model: nn.Module, batch: Batch, left: int) -> Tensor:
         outputs: Any = model(**batch)
+        own = outputs["logits"]
         scores = asked.scores(batch, names=())  # it is told labels too: it scores the same places
+        if feed.compared is not None:
+            own, scores = feed.compared(own, batch), feed.compared(scores, batch)
         return mix_losses(
             outputs["loss"],
-            outputs["logits"],
+            own,
             scores,
             share=config.teacher_share,
             temperature=config.temperature,
-            labels=_scored(batch, outputs["logits"], next_symbol=feed.next_symbol),
+            labels=_scored(batch, own, next_symbol=feed.next_symbol),
         )
 
     return replace(feed, objective=objective)

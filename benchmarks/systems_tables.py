@@ -1,0 +1,186 @@
+"""Tables of a study of systems, from its result file."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from small_systems import SYSTEMS
+
+__all__ = ["elastic_table", "settings_line", "study_table", "together_table"]
+
+Record = Mapping[str, Any]
+GLUE: Final = {
+    "cola": "CoLA",
+    "sst2": "SST-2",
+    "mrpc": "MRPC",
+    "qqp": "QQP",
+    "stsb": "STS-B",
+    "mnli": "MNLI",
+    "qnli": "QNLI",
+    "rte": "RTE",
+    "wnli": "WNLI",
+}
+PAIRS: Final = {
+    "shared_bert": "bert",
+    "taught_shared_bert": "bert",
+    "shared_elc_bert": "elc_bert",
+    "shared_convbert": "convbert",
+}
+"""A shared model, and the published one that it was made of."""
+
+
+def study_table(found: Mapping[str, Any]) -> str:
+    """Every model that was pretrained: its size, and what it reached, over its seeds."""
+    records: Sequence[Record] = found["records"]
+    tasks = [task for task in found["scale"]["tasks"] if _of(records, kind=task)]
+    heads = ["width", "stored", "read", "perplexity", "BLiMP", *(GLUE[task] for task in tasks)]
+    lines = [f"| | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
+    for name in SYSTEMS:
+        if pretrained := _of(records, model=name, kind="pretraining"):
+            one = pretrained[0]
+            sizes = [f"{one['width']}", f"{one['kept']:,}", f"{one['read']:,}"]
+            cells = [
+                _perplexity(name, pretrained),
+                _mean([100 * r["metrics"]["blimp"] for r in _of(records, model=name, kind="blimp")])
+                + _mark(name),
+                *(_mean(_compared(_of(records, model=name, kind=task))) for task in tasks),
+            ]
+            lines.append(f"| {_title(name)} | {' | '.join((*sizes, *cells))} |")
+    return "\n".join(lines)
+
+
+def together_table(found: Mapping[str, Any]) -> str:
+    """Each system beside itself with sharing, in the same seeds."""
+    records: Sequence[Record] = found["records"]
+    heads = ["stored", "layers' own", "read", "perplexity", "BLiMP", "mean of GLUE"]
+    lines = [f"| | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
+    shown: list[str] = []
+    for name, dense in PAIRS.items():
+        for each in (dense, name):
+            pretrained = _of(records, model=each, kind="pretraining")
+            if each in shown or not pretrained:
+                continue
+            shown.append(each)
+            one = pretrained[0]
+            blimp = [100 * r["metrics"]["blimp"] for r in _of(records, model=each, kind="blimp")]
+            table = found["scale"]["vocabulary"] * one["width"]
+            cells = [
+                f"{one['kept']:,}",
+                f"{one['kept'] - table:,}",
+                f"{one['read']:,}",
+                _perplexity(each, pretrained),
+                _mean(blimp) + _mark(each),
+                _mean(_glue_means(records, each, found["scale"]["tasks"])),
+            ]
+            lines.append(f"| {_title(each)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def elastic_table(found: Mapping[str, Any]) -> str:
+    """The twelve sub-networks of each model and task that went through DynaBERT's stages."""
+    parts = []
+    for record in found["records"]:
+        if record["kind"].startswith("elastic-"):
+            parts.append(_elastic(record))
+    return "\n\n".join(parts)
+
+
+def _elastic(record: Record) -> str:
+    task = GLUE[record["kind"].removeprefix("elastic-")]
+    rows = record["more"]["rows"]
+    depths = list(dict.fromkeys(row["depth"] for row in rows))
+    widths = list(dict.fromkeys(row["width"] for row in rows))
+    found = {(row["width"], row["depth"]): row for row in rows}
+    lines = [
+        f"{_title(record['model'])}, {task}, seed {record['seed']}; fine-tuned "
+        f"{record['more']['before']:.1f}:",
+        "",
+        f"| width \\ depth | {' | '.join(f'{depth:g}' for depth in depths)} |",
+        f"| --- |{' ---: |' * len(depths)}",
+    ]
+    for width in widths:
+        cells = [_sub_network(found[width, depth]) for depth in depths]
+        lines.append(f"| {width:g} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _sub_network(row: Mapping[str, Any]) -> str:
+    score = next(iter(row["metrics"].values()))
+    return (
+        f"{score:.1f}, {row['parameters']:,}, {row['latency_ms']:.1f} ms, "
+        f"{row['weights_mib'] + row['working_mib']:.1f} MiB"
+    )
+
+
+def settings_line(found: Mapping[str, Any]) -> str:
+    """How much training the numbers come from, as a sentence."""
+    scale, records = found["scale"], found["records"]
+    seeds = sorted({record["seed"] for record in records})
+    symbols = scale["steps"] * scale["batch"] * scale["length"]
+    return (
+        f"{len({r['model'] for r in records})} models, seeds {', '.join(map(str, seeds))}: "
+        f"{scale['layers']} layers, a table of {scale['vocabulary']:,} rows, at most "
+        f"{scale['budget']:,} stored parameters; {scale['steps']:,} steps of {scale['batch']} x "
+        f"{scale['length']} symbols ({symbols:,} in all), then {scale['tuning_steps']} steps of "
+        f"{scale['tuning_batch']} rows for each task; BLiMP on {67 * scale['blimp_pairs']:,} pairs."
+    )
+
+
+def _of(records: Iterable[Record], **wanted: object) -> list[Record]:
+    return [r for r in records if all(r[name] == value for name, value in wanted.items())]
+
+
+def _compared(records: Iterable[Record]) -> list[float]:
+    return [r["metrics"][r["metric"]] for r in records]
+
+
+def _glue_means(records: Sequence[Record], name: str, tasks: Sequence[str]) -> list[float]:
+    """The mean over tasks, of each seed that has them all."""
+    means = []
+    for seed in sorted({r["seed"] for r in records}):
+        mine = [_compared(_of(records, model=name, seed=seed, kind=task)) for task in tasks]
+        if all(mine):
+            means.append(statistics.fmean(values[0] for values in mine))
+    return means
+
+
+def _perplexity(name: str, records: Sequence[Record]) -> str:
+    return _mean([r["metrics"]["masked_perplexity"] for r in records]) + _mark(name)
+
+
+def _mark(name: str) -> str:
+    return " †" if SYSTEMS[name].replaced else ""
+
+
+def _mean(values: Sequence[float]) -> str:
+    """Mean and standard deviation; a dash for nothing."""
+    if not values:
+        return "-"
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    few = f" (n = {len(values)})" if len(values) < 3 else ""
+    return f"{statistics.fmean(values):.1f}{spread}{few}"
+
+
+TITLES: Final = {
+    "bert": "BERT",
+    "sharebert": "ShareBERT",
+    "albert": "ALBERT",
+    "elc_bert": "ELC-BERT",
+    "ltg_bert": "LTG-BERT",
+    "convbert": "ConvBERT",
+    "shared_bert": "BERT, shared",
+    "shared_elc_bert": "ELC-BERT, shared",
+    "shared_convbert": "ConvBERT, shared",
+    "taught_shared_bert": "BERT, shared, with a teacher",
+    "lstm": "LSTM",
+    "eps": "EPS",
+    "veps": "VEPS",
+}
+
+
+def _title(name: str) -> str:
+    if name in TITLES:
+        return TITLES[name]
+    return ", ".join(TITLES.get(part, part) for part in name.split("_"))

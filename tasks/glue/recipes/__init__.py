@@ -1,0 +1,1 @@
+"""Settings of published fine-tunings: files for ``embshare train glue --config``."""
