@@ -26,6 +26,8 @@ from embshare.errors import RepeatedDerivationWarning
 from embshare.roles import role_of
 
 BATCH, LARGE, LENGTH, SENTENCE = 4, 16, 128, 20
+SECONDS = 5.0
+"""For which a pair takes turns at least."""
 CONFIGS: tuple[dict[str, Any], ...] = ({}, {"anchor": 4.0}, {"factor": 128})
 
 
@@ -103,16 +105,21 @@ def evaluation(model: nn.Module, vocabulary: int) -> Callable[[], None]:
 
 
 def compare(shared: Callable[[], None], plain: Callable[[], None], runs: int) -> dict[str, float]:
-    """Milliseconds of either, in turn, after a warm-up."""
+    """Milliseconds of either, in turn, after a warm-up; what is quick runs for `SECONDS`."""
     times: tuple[list[float], list[float]] = ([], [])
-    for turn in range(runs + 3):
-        for kept, run in zip(times, (shared, plain), strict=True):
+    pairs = [*zip(times, (shared, plain), strict=True)]
+    for _ in range(2):
+        shared()
+        plain()
+    begun = time.perf_counter()
+    while len(times[0]) < runs or time.perf_counter() - begun < SECONDS:
+        for kept, run in pairs:
             start = time.perf_counter()
             run()
-            if turn >= 3:
-                kept.append((time.perf_counter() - start) * 1e3)
+            kept.append((time.perf_counter() - start) * 1e3)
+        pairs.reverse()  # neither is always the second
     ours, theirs = map(statistics.median, times)
-    return {"shared_ms": ours, "tied_ms": theirs, "ratio": ours / theirs, "runs": runs}
+    return {"shared_ms": ours, "tied_ms": theirs, "ratio": ours / theirs, "runs": len(times[0])}
 
 
 def measure(
@@ -130,8 +137,8 @@ def measure(
     result["floor"] = None if config.factor else floor(shared)
     pair = evaluation(shared, vocabulary), evaluation(plain, vocabulary)
     with embshare.cached(shared):
-        result["sentence"] = compare(*pair, 4 * runs)
-    result["sentence_alone"] = compare(*pair, 4 * runs)
+        result["sentence"] = compare(*pair, runs)
+    result["sentence_alone"] = compare(*pair, runs)
     return result
 
 
