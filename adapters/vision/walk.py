@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final
 
 import torch
@@ -80,7 +81,7 @@ def timm_specimens() -> Iterator[Specimen]:
             library="timm",
             name=name,
             build=partial(_timm_with_table if fresh else _timm_with_head, name),
-            loss=partial(_loss, _timm_side(settings)),
+            loss=partial(_loss, SIDES.get(name) or _timm_side(settings)),
             source=TABLE if fresh else f"{head}.weight",
         )
 
@@ -92,6 +93,9 @@ OWN_TABLE: Final = frozenset(
     }
 )
 """Of timm, those that are shared from a new table."""
+
+SIDES: Final[Mapping[str, int]] = MappingProxyType({"samvit_base_patch16": 256})
+"""Of timm, pictures' sizes where the model has to be built for smaller ones: 1024 of its own."""
 
 HEADS: Final = {
     "convnext": "classifier.2",
@@ -130,7 +134,8 @@ def _rank(name: str) -> tuple[int, int, str]:
 def _timm_with_head(name: str) -> nn.Module:
     """Some have no head unless classes are asked for."""
     timm = need("timm", extra="vision")
-    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=CLASSES)
+    size = {"img_size": SIDES[name]} if name in SIDES else {}
+    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=CLASSES, **size)
     large = sum(parameter.numel() for parameter in model.parameters()) >= LARGE
     return _shortened(model) if large else model
 
