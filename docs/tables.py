@@ -28,6 +28,7 @@ NAMES: Final = (
     "docs/results.md",
     "docs/speed.md",
     "docs/sharebert.md",
+    "docs/systems.md",
 )
 PAGES: Final = tuple(ROOT / name for name in NAMES)
 
@@ -171,6 +172,17 @@ def coverage(name: str) -> Callable[[], str]:
     return draw
 
 
+def systems(part: str) -> Callable[[], str]:
+    """A part of the study of systems."""
+
+    def draw() -> str:
+        found: dict[str, Any] = json.loads((RESULTS / "systems.json").read_text())
+        table: str = benchmark("systems").TABLES[part](found)
+        return table or "Not run yet."
+
+    return draw
+
+
 TABLES: Final[dict[str, Callable[[], str]]] = {
     "front": front,
     "default": compared("default"),
@@ -184,6 +196,10 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "speed": measured("speed"),
     "large": measured("large"),
     "sharebert_speed": measured("sharebert_speed"),
+    "systems_settings": systems("settings"),
+    "systems_all": systems("all"),
+    "systems_together": systems("together"),
+    "systems_elastic": systems("elastic"),
 }
 
 
