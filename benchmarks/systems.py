@@ -96,7 +96,7 @@ class Scale(Sizes):
     """For which the models of the group elastic go through DynaBERT's stages."""
     elastic_seeds: tuple[int, ...] = (0,)
     """Other seeds are left out for them, whatever ``--seeds`` says."""
-    elastic_rows: int = 3_200
+    elastic_rows: int = 1_600
     """Of the training side, in each stage at most."""
     elastic_epochs: float = 1.0
     """Of each stage."""
@@ -219,13 +219,14 @@ def run_config(piece: Piece, scale: Scale, places: Places) -> RunConfig:
     }
     if piece.kind != "pretraining":
         rate = scale.matched_tuning_rate if matched else scale.tuning_rate
-        return RunConfig(task="glue", settings=_tuning(piece, rate, scale, places), **fields)
+        fields["settings"] = _tuning(piece, rate, scale, places)
+        return RunConfig(task="glue", **fields)
     if system.teacher is not None:
         teacher = Piece(system.teacher, piece.seed, "pretraining")
         fields |= {"teacher": teacher.folder(places), "teacher_share": scale.teacher_share}
     rate = scale.matched_rate if matched else scale.rate
     sizes = {"width": width, "layers": scale.layers, "heads": scale.heads}
-    settings = _pretraining(scale, places) | {
+    fields["settings"] = _pretraining(scale, places) | {
         **(sizes if matched else {}),
         "objective": "replaced" if system.replaced else "masked",
         "training": {
@@ -235,7 +236,7 @@ def run_config(piece: Piece, scale: Scale, places: Places) -> RunConfig:
             "hidden_lr": scale.hidden_lr,
         },
     }
-    return RunConfig(task="pretraining", share=system.share(scale), settings=settings, **fields)
+    return RunConfig(task="pretraining", share=system.share(scale), **fields)
 
 
 def _pretraining(scale: Scale, places: Places) -> dict[str, Any]:
