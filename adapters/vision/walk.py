@@ -87,8 +87,8 @@ def timm_specimens() -> Iterator[Specimen]:
 
 OWN_TABLE: Final = frozenset(
     {
-        *("hiera_tiny_224", "sam2_hiera_tiny"),  # their classifiers start as zeros
-        *("mobilenetv5_300m", "nasnetalarge", "pnasnet5large"),  # as those of `LARGE`
+        *("hiera_tiny_224", "sam2_hiera_tiny", "sequencer2d_l"),  # their classifiers start as zeros
+        *("mobilenetv5_300m", "nasnetalarge", "pnasnet5large", "vgg11"),  # as those of `LARGE`
     }
 )
 """Of timm, those that are shared from a new table."""

@@ -118,6 +118,16 @@ def infinite(model: nn.Module) -> Tensor:
     return loss(model) / 0
 
 
+def touchy(model: nn.Module) -> Tensor:
+    """The last bit of a weight moves it by a hundredth; shared, it is off by a thousandth."""
+    return (1e5 * loss(model)).sin() + 1e-3 * hasattr(model, "embshare_bank")
+
+
+def other(model: nn.Module) -> Tensor:
+    """Of a shared model it is another by more than rounding."""
+    return loss(model) + 1e-3 * hasattr(model, "embshare_bank")
+
+
 def dying(model: nn.Module) -> Tensor:
     os._exit(3)
 
@@ -142,6 +152,8 @@ ALL = (
     Subject(name="tableless", build=lambda: nn.Linear(6, 6), loss=loss),
     Subject(name="broken", build=broken, loss=loss),
     Subject(name="infinite", build=Sound, loss=infinite),
+    Subject(name="touchy", build=Sound, loss=touchy),
+    Subject(name="other", build=Sound, loss=other),
     Subject(name="absent", build=Sound, loss=loss, skip="needs a package"),
     Subject(name="dying", build=Sound, loss=dying),
     Subject(name="hanging", build=Sound, loss=hanging),

@@ -67,6 +67,17 @@ def test_what_no_step_changes_in_the_dense_model_is_noted() -> None:
     )
 
 
+def test_what_rounding_explains_is_noted_and_what_it_does_not_is_a_failure() -> None:
+    row = examine(BY_NAME["touchy"])
+    assert (row.outcome, row.finding) == ("passes", "")
+    assert row.notes == (
+        "amplifies rounding: plain and shared differ by as much as its weights' last bits",
+    )
+    row = examine(BY_NAME["other"])
+    assert (row.outcome, row.stage) == ("fails", "making plain")
+    assert row.finding.startswith("ValueError: its loss is ")
+
+
 def test_what_changes_in_the_dense_model_alone_is_a_failure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
