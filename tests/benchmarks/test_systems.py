@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from embshare.tasks.running.folder import OtherRunError
 from tests.tasks.blimp.test_blimp import write
 from tests.tasks.examples import EXAMPLES
 
+PARTS = ("small_systems", "systems_tables", "systems_runs", "systems_workers", "systems")
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 TINY: dict[str, Any] = {
     "budget": 20_000,
@@ -34,15 +35,13 @@ TINY: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def systems() -> Iterator[Any]:
-    """The script as a module, under the name that its worker processes import it by."""
+def systems() -> Iterator[SimpleNamespace]:
+    """All names of the script and of the modules beside it."""
     sys.path.insert(0, str(FOLDER))
-    spec = importlib.util.spec_from_file_location("systems", FOLDER / "systems.py")
-    assert spec and spec.loader
-    module: ModuleType = importlib.util.module_from_spec(spec)
-    sys.modules["systems"] = module
-    spec.loader.exec_module(module)
-    yield module
+    names: dict[str, Any] = {}
+    for name in PARTS:
+        names |= vars(importlib.import_module(name))
+    yield SimpleNamespace(**names)
     sys.path.remove(str(FOLDER))
 
 

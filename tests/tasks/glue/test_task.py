@@ -93,7 +93,7 @@ def test_scores_begin_with_the_one_to_compare_by(tmp_path: Path) -> None:
 
 def test_a_model_without_kinds_of_sentences_is_refused_before_training(tmp_path: Path) -> None:
     fields = {**TINY, "name": "stsb", "data": stsb(tmp_path)}
-    with pytest.raises(ModelNotForTaskError, match=r"which of two .* --no-token-types"):
+    with pytest.raises(ModelNotForTaskError, match=r"which of two .*--no-token-types"):
         Glue(GlueConfig(**fields)).prepare().processor.build("embshare:elc-bert-small", seed=0)
     task = Glue(GlueConfig(**fields, token_types=False)).prepare()
     assert task.processor.build("embshare:elc-bert-small", seed=0)
