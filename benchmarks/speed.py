@@ -11,6 +11,7 @@ The plain model ties each role's weights by assigning one parameter.
 
 from __future__ import annotations
 
+import ctypes
 import statistics
 import time
 import warnings
@@ -168,8 +169,18 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def keep_pages() -> None:
+    """Let glibc keep what is freed: whether fresh pages are huge is chance, and costs much."""
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        trim_threshold, mmap_max = -1, -4  # malloc.h
+        library.mallopt(trim_threshold, 2**31 - 1)
+        library.mallopt(mmap_max, 0)
+
+
 def main() -> None:
     """Measure every pair and write one file."""
+    keep_pages()
     parser = options(__doc__)
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--only", default="")

@@ -174,6 +174,8 @@ TITLES: Final = {
     "shared_elc_bert": "ELC-BERT, shared",
     "shared_convbert": "ConvBERT, shared",
     "taught_shared_bert": "BERT, shared, with a teacher",
+    "deep_bert": "BERT, four layers",
+    "deep_shared_bert": "BERT, four layers, shared",
     "lstm": "LSTM",
     "eps": "EPS",
     "veps": "VEPS",

@@ -29,6 +29,7 @@ NAMES: Final = (
     "docs/results.md",
     "docs/speed.md",
     "docs/sharebert.md",
+    "docs/systems.md",
 )
 PAGES: Final = tuple(ROOT / name for name in NAMES)
 
@@ -68,6 +69,7 @@ def measured(name: str) -> Callable[[], str]:
     return draw
 
 
+NOT_RUN: Final = "Not run yet."
 BEST: Final = "shared anchor=4.0 lr=0.016 hidden_lr=0.3"
 """The setting that the front page shows."""
 
@@ -174,7 +176,10 @@ def coverage(name: str) -> Callable[[], str]:
 
 def fairseq() -> str:
     """What fairseq's architectures reach by its own commands, dense and shared."""
-    found: dict[str, Any] = json.loads((RESULTS / "fairseq" / "multi30k.json").read_text())
+    path = RESULTS / "fairseq" / "multi30k.json"
+    if not path.exists():
+        return NOT_RUN
+    found: dict[str, Any] = json.loads(path.read_text())
     runs = {(run["architecture"], run["sharing"]): run for run in found["runs"]}
     lines = [
         "| architecture | BLEU, dense | shared | stored parameters | of that hidden |",
@@ -195,6 +200,20 @@ def fairseq() -> str:
     return "\n".join(lines)
 
 
+def systems(part: str) -> Callable[[], str]:
+    """A part of the study of systems."""
+
+    def draw() -> str:
+        path = RESULTS / "systems.json"
+        if not path.exists():
+            return NOT_RUN
+        found: dict[str, Any] = json.loads(path.read_text())
+        table: str = benchmark("systems").TABLES[part](found)
+        return table or NOT_RUN
+
+    return draw
+
+
 TABLES: Final[dict[str, Callable[[], str]]] = {
     "front": front,
     "default": compared("default"),
@@ -209,6 +228,10 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "speed": measured("speed"),
     "large": measured("large"),
     "sharebert_speed": measured("sharebert_speed"),
+    "systems_settings": systems("settings"),
+    "systems_all": systems("all"),
+    "systems_together": systems("together"),
+    "systems_elastic": systems("elastic"),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 import embshare
 from embshare.errors import InvalidValueError
 from embshare.models.matched import MatchedConfig, MatchedLanguageModel
-from embshare.tasks.optimizing import factor_of_step, make_lamb
+from embshare.tasks.optimizing import factor_of_step, fall_by_layer, make_lamb
 from embshare.tasks.settings import Schedule, TrainSettings
 from embshare.tasks.training import SharingTrainer, make_arguments
 
@@ -127,3 +128,73 @@ def test_the_cosine_is_elc_berts() -> None:
 def test_a_floor_needs_a_schedule_that_comes_down() -> None:
     with pytest.raises(InvalidValueError, match="`floor` must be 0 where `schedule` is 'constant'"):
         TrainSettings(schedule="constant", floor=0.1)
+
+
+def classifier(**sharing: object) -> nn.Module:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 16}
+    model = BertForSequenceClassification(
+        BertConfig(vocab_size=40, num_hidden_layers=3, max_position_embeddings=8, **sizes)
+    )
+    if not sharing:
+        return model
+    return embshare.share_from_embedding(model, embshare.ShareConfig(**sharing))  # type: ignore[arg-type]
+
+
+def test_rates_fall_from_the_head_to_the_embeddings() -> None:
+    """ELECTRA's rule for three layers: 0.8 to the power of 5 minus the depth."""
+    model = classifier()
+    groups = embshare.parameter_groups(model, lr=2.0, hidden_lr=0.5)
+    found = fall_by_layer(model, groups, 0.8)
+    rates = {p: group["lr"] for group in found for p in group["params"]}
+    names = dict(model.named_parameters())
+    assert rates.keys() == set(names.values())
+    for name, rate in (
+        ("bert.embeddings.word_embeddings.weight", 2.0 * 0.8**5),
+        ("bert.embeddings.LayerNorm.bias", 2.0 * 0.8**5),
+        ("bert.encoder.layer.0.output.dense.bias", 2.0 * 0.8**4),
+        ("bert.encoder.layer.2.output.dense.weight", 1.0 * 0.8**2),
+        ("bert.pooler.dense.weight", 1.0),
+        ("classifier.bias", 2.0),
+    ):
+        assert rates[names[name]] == pytest.approx(rate), name
+
+
+def test_a_decay_of_one_changes_no_group() -> None:
+    model = classifier()
+    groups = embshare.parameter_groups(model, lr=2.0)
+    assert fall_by_layer(model, groups, 1.0) is groups
+
+
+@pytest.mark.parametrize(
+    ("model", "finding"),
+    [
+        (lambda: classifier(tie="all"), "its layers are shared"),
+        (lambda: nn.Sequential(nn.Embedding(4, 2), nn.Linear(2, 2)), "no layer has a number"),
+    ],
+)
+def test_rates_of_layers_that_are_none_cannot_fall(model: Any, finding: str) -> None:
+    made = model()
+    with pytest.raises(InvalidValueError, match=f"`layer_decay` must be 1 .* {finding}"):
+        fall_by_layer(made, embshare.parameter_groups(made, lr=1.0), 0.8)
+
+
+def test_the_trainer_lets_rates_fall(tmp_path: Path) -> None:
+    settings = TrainSettings(steps=4, layer_decay=0.5, learning_rate=1.0)
+    trainer = SharingTrainer(
+        model=classifier(),
+        args=make_arguments(settings, seed=0, folder=tmp_path),
+        hidden_lr=1.0,
+        settings=settings,
+    )
+    rates = {group["lr"] for group in trainer.create_optimizer().param_groups}
+    assert rates == {0.5**power for power in (0, 2, 3, 4, 5)}
+
+
+def test_a_warm_up_of_so_many_steps(tmp_path: Path) -> None:
+    settings = TrainSettings(steps=400, warmup_steps=50)
+    assert make_arguments(settings, seed=0, folder=tmp_path).warmup_steps == 50
+    assert TrainSettings.from_json(settings.to_json()) == settings
+    with pytest.raises(InvalidValueError, match="`warmup` and `warmup_steps` exclude each other"):
+        TrainSettings(warmup=0.1, warmup_steps=50)

@@ -10,6 +10,7 @@ import pytest
 
 from embshare.errors import InvalidValueError, MissingPackageError
 from embshare.models.matched import ARCHITECTURES, Architecture
+from embshare.tasks.building import ModelNotForTaskError
 from embshare.tasks.glue.config import GlueConfig
 from embshare.tasks.glue.task import Glue
 from embshare.tasks.settings import TrainSettings
@@ -73,14 +74,41 @@ def test_a_regression_learns_and_stays_in_its_range(tmp_path: Path) -> None:
     assert min(values[::2]) > max(values[1::2])
 
 
+def test_less_can_be_learned_from_and_predicted(tmp_path: Path) -> None:
+    fields = {**TINY, "name": "cola", "data": cola(tmp_path)}
+    whole = Glue(GlueConfig(**fields)).prepare()
+    part = Glue(GlueConfig(**fields, most_rows=10, test_side=False)).prepare()
+    assert part.data.train == whole.data.train[:10]
+    model = part.processor.build("conv", seed=0)
+    assert part.evaluate(model, folder=tmp_path) == part.scores(model)
+    assert not (tmp_path / "CoLA.tsv").exists()
+
+
+def test_scores_begin_with_the_one_to_compare_by(tmp_path: Path) -> None:
+    task = Glue(GlueConfig(name="stsb", data=stsb(tmp_path), **TINY)).prepare()
+    model = task.processor.build("lstm", seed=0)
+    assert next(iter(task.scores(model))) == "score"
+    assert task.scores(model) == task.evaluate(model, folder=tmp_path)
+
+
+def test_a_model_without_kinds_of_sentences_is_refused_before_training(tmp_path: Path) -> None:
+    fields = {**TINY, "name": "stsb", "data": stsb(tmp_path)}
+    with pytest.raises(ModelNotForTaskError, match=r"which of two .*--no-token-types"):
+        Glue(GlueConfig(**fields)).prepare().processor.build("embshare:elc-bert-small", seed=0)
+    task = Glue(GlueConfig(**fields, token_types=False)).prepare()
+    assert task.processor.build("embshare:elc-bert-small", seed=0)
+
+
 def test_mnli_is_scored_on_both_sides(tmp_path: Path) -> None:
     head = "index\tsentence1\tsentence2\tgold_label\n"
     for stem in ("train", "dev_matched", "dev_mismatched"):
         (tmp_path / f"{stem}.tsv").write_text(head + "0\ta\tb\tneutral\n1\tc\td\tentailment\n")
     (tmp_path / "test_mismatched.tsv").write_text("index\tsentence1\tsentence2\n5\ta\tb\n")
     task = Glue(GlueConfig(name="mnli", data=tmp_path, **TINY)).prepare()
-    found = task.evaluate(task.processor.build("lstm", seed=0), folder=tmp_path)
+    model = task.processor.build("lstm", seed=0)
+    found = task.evaluate(model, folder=tmp_path)
     assert set(found) == {"accuracy", "mismatched_accuracy"}
+    assert task.scores(model) == found
     assert task.metric.name == "accuracy"
     assert (tmp_path / "MNLI-mm.tsv").read_text().splitlines()[1].split("\t")[1] in (
         "entailment",

@@ -17,6 +17,7 @@ from embshare.tasks.running.folder import NoRunError
 from embshare.tasks.running.loading import FinishedRun
 from embshare.tasks.running.teaching import TeacherRunError, prepare_taught, taught
 from tests.tasks.examples import EXAMPLES
+from tests.tasks.pretraining.test_task import architecture
 
 
 def config(folder: Path, task: str = "language_modelling", **fields: Any) -> RunConfig:
@@ -62,6 +63,41 @@ def test_the_loss_is_mixed_where_symbols_are_predicted(tmp_path: Path, teacher: 
     logp = F.log_softmax(own["logits"][scored] / 2, dim=-1)
     taught_loss = -(soft * logp).sum(-1).mean() * 2**2
     torch.testing.assert_close(loss, 0.75 * own["loss"] + 0.25 * taught_loss)
+
+
+@pytest.mark.parametrize("student", ["bert", "attention"])
+def test_hidden_words_are_learned_from_a_teacher_whose_scores_have_another_shape(
+    tmp_path: Path, student: str
+) -> None:
+    """Of transformers they are ``[1, M, V]``, of the matched family ``[M, V]``."""
+    models = {"attention": "attention", "bert": architecture(tmp_path, "bert")}
+    (other,) = models.keys() - {student}
+    first = config(tmp_path, "pretraining", out=tmp_path / "first", model=models[other])
+    run(first)
+    settings = config(
+        tmp_path,
+        "pretraining",
+        teacher=first.out,
+        model=models[student],
+        share=ShareConfig(exclude=("cls.*",)) if student == "bert" else None,
+    )
+    taught_one = run(settings)
+    alone = settings.model_copy(update={"teacher": None, "out": tmp_path / "alone"})
+    assert taught_one.metrics["masked_perplexity"] != run(alone).metrics["masked_perplexity"]
+
+
+def test_models_that_replace_words_have_no_teacher(tmp_path: Path) -> None:
+    model, settings = architecture(tmp_path, "convbert"), {"objective": "replaced"}
+    first = config(
+        tmp_path, "pretraining", out=tmp_path / "first", model=model, settings=dict(settings)
+    )
+    run(first)
+    second = config(
+        tmp_path, "pretraining", teacher=first.out, model=model, settings=dict(settings)
+    )
+    with pytest.raises(TeacherRunError, match="would each replace words of their own"):
+        run(second)
+    assert not second.out.exists()
 
 
 def test_a_share_of_nothing_is_a_run_without_a_teacher(tmp_path: Path, teacher: Path) -> None:

@@ -1,0 +1,71 @@
+"""The runs of a study in processes, each on one thread."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+
+import torch
+import transformers
+from systems_runs import Piece, Places, Record, Scale, do
+
+__all__ = ["do_all"]
+
+
+def do_all(
+    wanted: Sequence[Piece], scale: Scale, places: Places, *, jobs: int
+) -> Iterator[tuple[Piece, Record | BaseException]]:
+    """Do all pieces in order, some at a time, none before what it needs.
+
+    What fails is yielded as its error; what needs it is left out, the rest goes on.
+    """
+    context = multiprocessing.get_context("spawn")
+    waiting, finished = list(wanted), set[Piece]()
+    running: dict[Future[Record], Piece] = {}
+    pool = ProcessPoolExecutor(jobs, context, initializer=begin_worker)
+    try:
+        while True:
+            ready = [piece for piece in waiting if finished.issuperset(piece.after)]
+            for piece in ready[: jobs - len(running)]:
+                waiting.remove(piece)
+                running[pool.submit(do_in_worker, piece, scale, places)] = piece
+            if not running:
+                return
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                piece = running.pop(future)
+                error = future.exception()
+                if error is None:
+                    finished.add(piece)
+                yield piece, error or future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def do_in_worker(piece: Piece, scale: Scale, places: Places) -> Record:
+    """`do`, whose errors become text: not every one of them can travel between processes."""
+    try:
+        return do(piece, scale, places)
+    except Exception:
+        told = traceback.format_exc()
+    raise RuntimeError(f"{piece.model}, seed {piece.seed}, {piece.kind}:\n{told}")
+
+
+def begin_worker() -> None:
+    """One thread, no bars, and an end when whoever started this process ends, however that was."""
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()

@@ -1,0 +1,146 @@
+"""From a fine-tuned run to a model of twelve sizes, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+from typer.testing import CliRunner
+
+import embshare
+from embshare.cli import app
+from embshare.errors import InvalidValueError
+from embshare.models import dynabert
+from embshare.tasks.elastic import making
+from embshare.tasks.elastic.making import ElasticResult, NotElasticError, make_elastic
+from embshare.tasks.elastic.settings import ElasticConfig
+from embshare.tasks.running.config import RunConfig
+from embshare.tasks.running.engine import run
+from embshare.tasks.running.folder import OtherRunError, RunExistsError
+from embshare.tasks.running.loading import FinishedRun
+from tests.tasks.examples import EXAMPLES
+
+QUICK = ElasticConfig(epochs=0.4, batch_size=12, learning_rate=1e-2, evaluate_every=1, repeats=1)
+
+
+def fine_tuned(folder: Path, *, layers: int = 4, **fields: Any) -> Path:
+    """A BERT on a task of colours."""
+    BertConfig(
+        hidden_size=16,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=32,
+        max_position_embeddings=32,
+    ).save_pretrained(folder / "bert")
+    (folder / "data").mkdir()
+    settings = EXAMPLES["glue"].settings(folder / "data")
+    chosen: dict[str, Any] = {"model": str(folder / "bert"), "settings": settings}
+    run(RunConfig(task="glue", out=folder / "tuned", **(chosen | fields)))
+    return folder / "tuned"
+
+
+@pytest.mark.parametrize("share", [None, embshare.ShareConfig(anchor=2.0)])
+def test_a_run_becomes_a_model_of_twelve_sizes(
+    tmp_path: Path, share: embshare.ShareConfig | None
+) -> None:
+    tuned, out = fine_tuned(tmp_path, share=share), tmp_path / "elastic"
+    result = make_elastic(tuned, out, QUICK)
+    assert ElasticResult.from_json((out / "elastic.json").read_text()) == result
+    assert [stage.name for stage in result.stages] == ["width", "depth", "tuning"]
+    assert all(stage.steps == 2 for stage in result.stages)
+    rows = {(row.width, row.depth): row for row in result.sub_networks.rows}
+    assert len(rows) == 12
+    assert rows[0.25, 0.5].parameters < rows[1, 1].parameters
+    assert list(result.before) == ["accuracy"]
+    assert result.sub_networks.shared == (share is not None)
+    assert not (out / "stages").exists()
+
+    found = FinishedRun.load(out)  # a run as any other
+    model: Any = dynabert.restore(found.model)  # type: ignore[type-var]
+    assert isinstance(model, BertForSequenceClassification)
+    dynabert.set_size(model, width=0.25, depth=0.5)
+    scores = found.evaluate({}, folder=tmp_path)
+    assert scores["accuracy"] == pytest.approx(rows[0.25, 0.5].metrics["accuracy"])
+
+
+def test_a_killed_one_goes_on_after_its_last_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned = fine_tuned(tmp_path, share=embshare.ShareConfig(anchor=2.0))
+    whole = make_elastic(tuned, tmp_path / "whole", QUICK)
+    train = making.train_stage
+
+    def killed(model: Any, stage: Any, *given: Any, **named: Any) -> Any:
+        if stage.name == "depth":
+            raise KeyboardInterrupt
+        return train(model, stage, *given, **named)
+
+    out = tmp_path / "killed"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(making, "train_stage", killed)
+        make_elastic(tuned, out, QUICK)
+    with pytest.raises(RunExistsError):
+        make_elastic(tuned, out, QUICK)
+    with pytest.raises(OtherRunError, match=r"`elastic-config\.json` changed"):
+        make_elastic(tuned, out, QUICK.model_copy(update={"epochs": 1.0}), resume=True)
+    again = make_elastic(tuned, out, QUICK, resume=True)
+    assert [s.loss for s in again.stages] == pytest.approx([s.loss for s in whole.stages])
+    assert [r.metrics for r in again.sub_networks.rows] == [
+        r.metrics for r in whole.sub_networks.rows
+    ]
+    one, other = (FinishedRun.load(tmp_path / name).model.state_dict() for name in (out, "whole"))
+    for name in one:
+        torch.testing.assert_close(one[name], other[name])
+
+
+def test_labels_may_be_left_alone(tmp_path: Path) -> None:
+    config = QUICK.model_copy(update={"tuning": False, "most_rows": 12, "epochs": 1.0})
+    result = make_elastic(fine_tuned(tmp_path), tmp_path / "elastic", config)
+    assert [(stage.name, stage.steps) for stage in result.stages] == [("width", 1), ("depth", 1)]
+
+
+def test_what_cannot_be_made_smaller_is_refused_before_any_work(tmp_path: Path) -> None:
+    tuned, out = fine_tuned(tmp_path, model="conv"), tmp_path / "elastic"
+    with pytest.raises(NotElasticError, match="must be a run of glue with a BERT"):
+        make_elastic(tuned, out, QUICK)
+    assert not out.exists()
+
+
+def test_layers_that_cannot_be_halved_are_told(tmp_path: Path) -> None:
+    with pytest.raises(NotElasticError, match=r"0\.75"):
+        make_elastic(fine_tuned(tmp_path, layers=2), tmp_path / "elastic", QUICK)
+
+
+def test_a_run_of_another_task_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    settings = EXAMPLES["language_modelling"].settings(tmp_path / "data")
+    fields: dict[str, Any] = {"model": "conv", "settings": settings}
+    run(RunConfig(task="language_modelling", out=tmp_path / "run", **fields))
+    with pytest.raises(NotElasticError, match="is one of language_modelling"):
+        make_elastic(tmp_path / "run", tmp_path / "elastic")
+
+
+def test_a_setting_that_cannot_be_is_named() -> None:
+    with pytest.raises(InvalidValueError, match="`repeats`"):
+        ElasticConfig(repeats=0)
+
+
+def test_the_command_has_an_option_for_each_setting(tmp_path: Path) -> None:
+    env = {"COLUMNS": "200", "NO_COLOR": "1"}
+    shown = CliRunner().invoke(app, ["elastic", "--help"], env=env)
+    told = re.sub(r"\x1b\[[0-9;]*m", "", shown.stdout)
+    for name in ElasticConfig.model_fields:
+        assert f"--{name.replace('_', '-')}" in told
+    assert "Rows of one step, on each device." in told  # of a field that is inherited
+
+    tuned, out = fine_tuned(tmp_path), tmp_path / "elastic"
+    arguments = ["elastic", tuned, "--out", out, "--epochs", 0.2, "--repeats", 1, "--no-tuning"]
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments], env=env)
+    assert done.exit_code == 0, done.stderr
+    assert "weights" in done.stdout and "0.25" in done.stdout
+    found = ElasticResult.from_json((out / "elastic.json").read_text())
+    assert (found.config.epochs, found.config.tuning) == (0.2, False)
