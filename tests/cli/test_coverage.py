@@ -26,7 +26,7 @@ SOME = {
     "timm": ("test_vit", "test_convnext", "test_efficientnet"),
     "fairseq": ("lstm", "fconv", "lightconv", "transformer_iwslt_de_en", "transformer_lm"),
 }
-LEAST = {"transformers": 0.98, "torchvision": 1.0, "timm": 0.98, "fairseq": 0.95}
+LEAST = {"transformers": 0.98, "torchvision": 1.0, "timm": 1.0, "fairseq": 0.95}
 """Of all that have a table, those that do not run dense included, what passes at least."""
 
 
