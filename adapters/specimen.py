@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
+
+from embshare.rules import RULES, Rules
 
 __all__ = ["Specimen"]
 
@@ -24,5 +26,7 @@ class Specimen:
     """Runs a model that `build` made on a fixed small batch and returns a scalar to go down."""
     source: str | Mapping[str, str] = "auto"
     """`ShareConfig.source` that suits it."""
+    rules: Rules = field(default_factory=lambda: RULES)
+    """Layer kinds to plan with, those of its library included."""
     skip: str | None = None
     """Why it cannot be built or run at all, in the library's own words."""

@@ -11,6 +11,7 @@ The plain model ties each role's weights by assigning one parameter.
 
 from __future__ import annotations
 
+import ctypes
 import statistics
 import time
 import warnings
@@ -26,6 +27,8 @@ from embshare.errors import RepeatedDerivationWarning
 from embshare.roles import role_of
 
 BATCH, LARGE, LENGTH, SENTENCE = 4, 16, 128, 20
+SECONDS = 5.0
+"""For which a pair takes turns at least."""
 CONFIGS: tuple[dict[str, Any], ...] = ({}, {"anchor": 4.0}, {"factor": 128})
 
 
@@ -103,16 +106,21 @@ def evaluation(model: nn.Module, vocabulary: int) -> Callable[[], None]:
 
 
 def compare(shared: Callable[[], None], plain: Callable[[], None], runs: int) -> dict[str, float]:
-    """Milliseconds of either, in turn, after a warm-up."""
+    """Milliseconds of either, in turn, after a warm-up; what is quick runs for `SECONDS`."""
     times: tuple[list[float], list[float]] = ([], [])
-    for turn in range(runs + 3):
-        for kept, run in zip(times, (shared, plain), strict=True):
+    pairs = [*zip(times, (shared, plain), strict=True)]
+    for _ in range(2):
+        shared()
+        plain()
+    begun = time.perf_counter()
+    while len(times[0]) < runs or time.perf_counter() - begun < SECONDS:
+        for kept, run in pairs:
             start = time.perf_counter()
             run()
-            if turn >= 3:
-                kept.append((time.perf_counter() - start) * 1e3)
+            kept.append((time.perf_counter() - start) * 1e3)
+        pairs.reverse()  # neither is always the second
     ours, theirs = map(statistics.median, times)
-    return {"shared_ms": ours, "tied_ms": theirs, "ratio": ours / theirs, "runs": runs}
+    return {"shared_ms": ours, "tied_ms": theirs, "ratio": ours / theirs, "runs": len(times[0])}
 
 
 def measure(
@@ -130,8 +138,8 @@ def measure(
     result["floor"] = None if config.factor else floor(shared)
     pair = evaluation(shared, vocabulary), evaluation(plain, vocabulary)
     with embshare.cached(shared):
-        result["sentence"] = compare(*pair, 4 * runs)
-    result["sentence_alone"] = compare(*pair, 4 * runs)
+        result["sentence"] = compare(*pair, runs)
+    result["sentence_alone"] = compare(*pair, runs)
     return result
 
 
@@ -161,8 +169,18 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def keep_pages() -> None:
+    """Let glibc keep what is freed: whether fresh pages are huge is chance, and costs much."""
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        trim_threshold, mmap_max = -1, -4  # malloc.h
+        library.mallopt(trim_threshold, 2**31 - 1)
+        library.mallopt(mmap_max, 0)
+
+
 def main() -> None:
     """Measure every pair and write one file."""
+    keep_pages()
     parser = options(__doc__)
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--only", default="")

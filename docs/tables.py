@@ -25,6 +25,7 @@ NAMES: Final = (
     "README.md",
     "docs/ablation.md",
     "docs/coverage.md",
+    "docs/fairseq.md",
     "docs/results.md",
     "docs/speed.md",
     "docs/sharebert.md",
@@ -68,6 +69,7 @@ def measured(name: str) -> Callable[[], str]:
     return draw
 
 
+NOT_RUN: Final = "Not run yet."
 BEST: Final = "shared anchor=4.0 lr=0.016 hidden_lr=0.3"
 """The setting that the front page shows."""
 
@@ -172,13 +174,42 @@ def coverage(name: str) -> Callable[[], str]:
     return draw
 
 
+def fairseq() -> str:
+    """What fairseq's architectures reach by its own commands, dense and shared."""
+    path = RESULTS / "fairseq" / "multi30k.json"
+    if not path.exists():
+        return NOT_RUN
+    found: dict[str, Any] = json.loads(path.read_text())
+    runs = {(run["architecture"], run["sharing"]): run for run in found["runs"]}
+    lines = [
+        "| architecture | BLEU, dense | shared | stored parameters | of that hidden |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name in dict.fromkeys(name for name, _ in runs):
+        dense, shared = runs[name, "dense"], runs[name, "shared"]
+        before = shared["hidden_before"]
+        after = before - (dense["stored"] - shared["stored"])
+        cells = [
+            f"`{name}`",
+            f"{dense['bleu']:.2f}",
+            f"{shared['bleu']:.2f}",
+            f"{dense['stored']:,} → {shared['stored']:,}",
+            f"{before:,} → {after:,} ({before / after:.1f} ×)",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def systems(part: str) -> Callable[[], str]:
     """A part of the study of systems."""
 
     def draw() -> str:
-        found: dict[str, Any] = json.loads((RESULTS / "systems.json").read_text())
+        path = RESULTS / "systems.json"
+        if not path.exists():
+            return NOT_RUN
+        found: dict[str, Any] = json.loads(path.read_text())
         table: str = benchmark("systems").TABLES[part](found)
-        return table or "Not run yet."
+        return table or NOT_RUN
 
     return draw
 
@@ -193,6 +224,7 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "coverage": coverage("totals_table"),
     "coverage_exceptions": coverage("exceptions_table"),
     "coverage_all": coverage("full_lists"),
+    "fairseq": fairseq,
     "speed": measured("speed"),
     "large": measured("large"),
     "sharebert_speed": measured("sharebert_speed"),

@@ -18,6 +18,7 @@ from weakref import ReferenceType, ref
 import torch
 from torch import Tensor, nn
 
+from embshare.casting import autocast_on
 from embshare.columns import Columns
 from embshare.config import ShareConfig
 from embshare.derive import Layout, derive, layout_of, must_be_plain
@@ -159,9 +160,7 @@ class Bank(nn.Module):
         if scope is None:
             self._open(module)
             return True
-        dtype = (
-            torch.get_autocast_dtype(scope.kind) if torch.is_autocast_enabled(scope.kind) else None
-        )
+        dtype = autocast_on(scope.kind)
         if dtype is not scope.dtype and self._casts():
             scope.dtype = dtype
             self._weights(scope, self._held_by(module))
@@ -313,8 +312,7 @@ class Bank(nn.Module):
         """A new scope; what is kept, if anything is, is in it already."""
         table = self._columns[0].table()
         kind = table.device.type
-        casts = table.dtype is torch.float32 and torch.is_autocast_enabled(kind)
-        scope = Scope(kind, torch.get_autocast_dtype(kind) if casts else None)
+        scope = Scope(kind, autocast_on(kind) if table.dtype is torch.float32 else None)
         if self._kept is not None:
             self._refresh_kept(self._kept)
             scope.slots, scope.weights = self._kept.slots, self._kept.weights

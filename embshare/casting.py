@@ -1,4 +1,4 @@
-"""Which derived weights are cast once under autocast.
+"""Which derived weights are cast once under autocast, and to what.
 
 Autocast casts at operations. Of torch's own layers we know that a weight goes straight into one
 that is cast, so the cast can be made once per call and shared by all who read the slot. Any other
@@ -7,11 +7,13 @@ layer gets its weight as it is stored, and autocast does what it would have done
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
+import torch
 from torch import nn
 
-__all__ = ["is_cast"]
+__all__ = ["autocast_on", "is_cast", "without_autocast"]
 
 _LAYERS: Final = (
     nn.Linear,
@@ -36,3 +38,15 @@ def is_cast(layer: nn.Module, name: str) -> bool:
     forward = type(layer).forward
     known = f"{forward.__module__}.{forward.__qualname__}" in _FORWARDS
     return known and not name.endswith("_v")
+
+
+def autocast_on(kind: str) -> torch.dtype | None:
+    """What autocast casts to on a kind of device; on meta there is none, and asking is an error."""
+    if kind == "meta" or not torch.is_autocast_enabled(kind):
+        return None
+    return torch.get_autocast_dtype(kind)
+
+
+def without_autocast(kind: str) -> AbstractContextManager[object]:
+    """A block in which nothing is cast on a kind of device."""
+    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)

@@ -164,6 +164,11 @@ def meta_copy(model: M) -> M:
         empty = torch.empty_like(tensor, device="meta")
         is_parameter = isinstance(tensor, nn.Parameter)
         memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
+    for module in model.modules():
+        for value in vars(module).values():
+            # The older `weight_norm` keeps what it computed last, which cannot be copied.
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = torch.empty_like(value, device="meta")
     return copy.deepcopy(model, memo)
 
 

@@ -38,7 +38,10 @@ class Companion(Protocol):
 
 
 COMPANIONS: Final[Mapping[str, str]] = MappingProxyType(
-    {"transformers.quantizers.auto": "embshare.adapters.huggingface.companion"}
+    {
+        "transformers.quantizers.auto": "embshare.adapters.huggingface.companion",
+        "peft.tuners.tuners_utils": "embshare.adapters.huggingface.merging",
+    }
 )
 """Module of a package -> its companion. Named, not imported, as layer kinds are."""
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from embshare.anchor import anchored
+from embshare.casting import without_autocast
 from embshare.layout import read_block, rows_needed, write_block
 from embshare.plan import Slot
 
@@ -106,7 +107,7 @@ def derive(
     Returns:
         One tensor for each slot; gradients reach table, projection and bias.
     """
-    with torch.enable_grad(), torch.autocast(table.device.type, enabled=False):
+    with torch.enable_grad(), without_autocast(table.device.type):
         if must_be_plain():
             return _plain(layout, table, projection, bias, dtype)
         return _Derive.apply(layout, dtype, ready, keep, table, projection, bias)  # type: ignore[no-any-return]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 from torch import nn
@@ -25,7 +26,10 @@ class Keeping:
         return getattr(type(self.model), self.method).__doc__  # type: ignore[no-any-return]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with cached(self.model):
+        helpers = [model for model in kwargs.values() if isinstance(model, nn.Module)]
+        with ExitStack() as kept:
+            for model in (self.model, *helpers):  # an assistant is asked for every few tokens
+                kept.enter_context(cached(model))
             return getattr(type(self.model), self.method)(self.model, *args, **kwargs)
 
 

@@ -51,7 +51,7 @@ def plan_sharing(
         it shares a weight in some repeated blocks only.
     Raises:
         NoSourceError: the model has no table to read from, or not the one named.
-        UnsupportedSourceError: the table is integer, empty, or cannot be factorised.
+        UnsupportedSourceError: the table is integer, empty, all zero, or cannot be factorised.
         NothingMatchedError: an `include`, `exclude` or `source` pattern matches nothing.
         NothingToShareError: every weight stays dense.
         SourceTooSmallError: EPS, or a fixed `width`, has too few columns.
@@ -189,6 +189,11 @@ def _source(inventory: Inventory, name: str, config: ShareConfig) -> Source:
     if config.factor is not None:
         _check_factor(inventory, name, tied, dim, config.factor)
     spread = deviation(table) if config.gain != "none" or config.anchor else None
+    read = config.gain != "none" and not config.anchor and table.device.type != "meta"
+    if read and spread is None:  # and what is derived from it would stay zero in training
+        raise UnsupportedSourceError(
+            source=name, need="other than zero somewhere", finding="zero everywhere"
+        )
     return Source(
         name=name,
         rows=rows,

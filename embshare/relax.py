@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from embshare.casting import without_autocast
 from embshare.config import ShareConfig
 from embshare.derive import must_be_plain
 from embshare.plan import Slot
@@ -25,7 +26,7 @@ def relax(block: Tensor, gain: Tensor | None, left: Tensor | None, right: Tensor
     Returns:
         As ``block``. In eager mode the inputs are kept by reference, as in `embshare.derive`.
     """
-    with torch.enable_grad(), torch.autocast(block.device.type, enabled=False):
+    with torch.enable_grad(), without_autocast(block.device.type):
         if must_be_plain():
             return _plain(block, gain, left, right)
         return _Relax.apply(block, gain, left, right)  # type: ignore[no-any-return]

@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,29 @@ class Model(nn.Module):
             hidden = hidden + torch.tanh(layer(hidden))
         found: Tensor = self.head(self.rnn(hidden)[0])
         return found
+
+
+class Normed(nn.Module):
+    """Its convolution keeps what it was computed from its norm last, and a graph with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(40, 8)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            self.convolution = torch.nn.utils.weight_norm(nn.Conv1d(8, 8, 3))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        found: Tensor = self.convolution(self.embed(ids).transpose(1, 2))
+        return found
+
+
+def test_a_model_of_the_older_weight_norm_is_filled(tmp_path: Path) -> None:
+    model = embshare.share_from_embedding(Normed())
+    embshare.save(model, tmp_path)
+    fresh = Normed()
+    assert not fresh.convolution.weight.is_leaf
+    assert torch.equal(embshare.load(tmp_path, fresh)(IDS), model(IDS))
 
 
 CONFIGS = (

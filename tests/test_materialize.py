@@ -74,3 +74,15 @@ def test_shared_again_from_what_it_was() -> None:
     for name, weight in dict(embshare.materialize(again).named_parameters()).items():
         wanted = dict(embshare.materialize(model).named_parameters())[name]
         torch.testing.assert_close(weight, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", [ShareConfig(), ShareConfig(factor=4, gain="channel")])
+def test_on_meta_it_has_the_shapes_of_the_plain_model(config: ShareConfig) -> None:
+    dense = nn.Sequential(nn.Embedding(30, 8), nn.Linear(8, 8), nn.LSTM(8, 8))
+    shapes = {name: parameter.shape for name, parameter in dense.named_parameters()}
+    shared = embshare.share_from_embedding(dense, config).to("meta")
+    out, _ = shared(torch.zeros(5, 2, dtype=torch.long, device="meta"))
+    assert (out.shape, out.device.type) == ((5, 2, 8), "meta")
+    plain = embshare.materialize(shared)
+    assert {name: p.shape for name, p in plain.named_parameters()} == shapes
+    assert {p.device.type for p in plain.parameters()} == {"meta"}

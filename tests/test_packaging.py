@@ -82,6 +82,16 @@ def test_ci_pins_everything_that_it_asks_for() -> None:
     assert len([line for line in lines if not line.startswith("#")]) == len(PINS) == len(pinned)
 
 
+def test_the_oldest_transformers_that_is_asked_for_is_the_oldest_that_is_tested() -> None:
+    oldest = next(line for line in EXTRAS["hf"] if canonical(line) == "transformers")
+    tested = re.search(
+        r"^transformers==(\d+\.\d+)\.\d+$",
+        (ROOT / ".ci/transformers4.txt").read_text(),
+        re.MULTILINE,
+    )
+    assert tested and oldest == f"transformers>={tested[1]}"
+
+
 def test_the_console_script_is_there() -> None:
     (script,) = entry_points(group="console_scripts", name="embshare")
     assert script.value == PYPROJECT["project"]["scripts"]["embshare"]

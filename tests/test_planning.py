@@ -147,6 +147,12 @@ def quantised() -> nn.Module:
     return model
 
 
+def zero_table() -> nn.Module:
+    model = Model()
+    nn.init.zeros_(model.embed.weight)
+    return model
+
+
 def integer_table() -> nn.Module:
     """A table of integers."""
     model = Model()
@@ -186,6 +192,12 @@ BAD = [
         {"source": "conv.bias"},
         UnsupportedSourceError,
         r"`conv\.bias` must be non-empty and of two or more dimensions .* of shape \(6,\)",
+    ),
+    (
+        zero_table,
+        {},
+        UnsupportedSourceError,
+        r"`embed\.weight` must be other than zero somewhere .* is zero everywhere",
     ),
     (integer_table, {}, UnsupportedSourceError, r"`embed\.weight` must be floating .* torch\.int8"),
     (

@@ -80,6 +80,7 @@ _FAMILIES: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "fconv_lm": _CONV,
         "fconv_self_att": {**_CONV, "decoder_attention": "True", "self_attention": "True"},
         "hf_gpt2": _GPT2,
+        "dummy_model": {"embed_dim": 32, "num_layers": 2},
     }
 )
 

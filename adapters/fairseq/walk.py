@@ -48,10 +48,7 @@ def architectures() -> dict[str, str]:
 
 
 def specimens() -> Iterator[Specimen]:
-    """Each architecture tiny, with the sources that its layers should read.
-
-    `FAIRSEQ_RULES` belong to them: plan with ``rules=FAIRSEQ_RULES``.
-    """
+    """Each architecture tiny, with the sources that its layers should read and fairseq's kinds."""
     for arch, model in architectures().items():
         yield _specimen(arch, model)
 
@@ -69,7 +66,13 @@ def _specimen(arch: str, model: str) -> Specimen:
     except Exception as error:  # whatever the library's own code says
         skip = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return Specimen(
-        library="fairseq", name=arch, build=build, loss=loss_of, source=source, skip=skip
+        library="fairseq",
+        name=arch,
+        build=build,
+        loss=loss_of,
+        source=source,
+        rules=FAIRSEQ_RULES,
+        skip=skip,
     )
 
 

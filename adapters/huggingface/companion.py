@@ -6,6 +6,7 @@ from torch import nn
 
 from embshare.adapters.huggingface.gains import accept_gains, refuse_gains
 from embshare.adapters.huggingface.saving import keep_saving, stop_saving
+from embshare.adapters.huggingface.writers import keep_from_writing
 
 __all__ = ["attach", "detach", "introduce"]
 
@@ -32,6 +33,7 @@ def attach(model: nn.Module) -> None:
         if isinstance(module, PreTrainedModel):
             keep_saving(module)
     accept_gains(model)
+    keep_from_writing(model)
 
 
 def detach(model: nn.Module) -> None:

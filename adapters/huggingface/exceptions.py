@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-__all__ = ["SETTINGS", "SOURCES"]
+__all__ = ["CANNOT", "SETTINGS", "SOURCES"]
+
+CANNOT: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "Sam3VideoModel": "its forward runs in inference mode, for a session, and has no gradient",
+    }
+)
+"""Classes that no batch can train, and why."""
 
 SOURCES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -29,6 +36,90 @@ SOURCES: Final[Mapping[str, str]] = MappingProxyType(
 SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         # Class of a configuration or of a model -> settings.
+        "HGNetV2Config": {"stem_channels": [3, 8, 4]},  # halved once more
+        "PPDocLayoutV2ReadingOrderConfig": {  # a place for each of 1000 coordinates
+            "relation_bias_embed_dim": 4,
+            "max_2d_position_embeddings": 1024,
+        },
+        "PPDocLayoutV2ForObjectDetection": {  # of three stages
+            "backbone_config.out_features": ["stage2", "stage3", "stage4"],
+            "class_thresholds": [0.5, 0.5],  # None by default, and of as many classes
+            "class_order": [0, 1],
+        },
+        "OmDetTurboConfig": {  # one of timm by default, of 28 million parameters
+            "backbone_config": {
+                "model_type": "swin",
+                "image_size": 64,
+                "embed_dim": 3,
+                "depths": [1, 1, 1, 1],
+                "num_heads": [1, 1, 1, 1],
+                "out_indices": [2, 3, 4],
+            },
+            "apply_layernorm_after_vision_backbone": False,  # which timm's alone needs
+        },
+        "PerceiverForImageClassificationFourier": {"num_cross_attention_heads": 1},  # of 261
+        "Qwen3OmniMoeTalkerConfig": {"spatial_merge_size": 2},  # read, and not its own
+        "ReformerConfig": {"axial_pos_shape": [2, 4]},  # as long as a batch, to be trained
+        "ClapAudioConfig": {  # doubled in four stages
+            "depths": [1] * 4,
+            "num_attention_heads": [1] * 4,
+        },
+        "MllamaVisionModel": {"intermediate_layers_indices": [0] * 5},  # of those before the last
+        **{
+            name: {  # both parts read one cache
+                "dit_config.num_key_value_heads": 1,
+                "vlm_config.text_config.num_key_value_heads": 1,
+            }
+            for name in ("PI0ForConditionalGeneration", "PI0Model")
+        },
+        "Sam3TrackerModel": {  # of pictures of 1008
+            "vision_config.backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]]
+        },
+        "TvpConfig": {"num_frames": 2, "max_img_size": 64},  # else a film of 48
+        "Wav2Vec2BertConfig": {"vocab_size": 32},  # None by default
+        "Wav2Vec2ConformerConfig": {"vocab_size": 32},
+        "VibeVoiceAcousticTokenizerConfig": {"num_filters": 2},  # doubled six times
+        "VibeVoiceAcousticTokenizerEncoderConfig": {"num_filters": 2},
+        "VibeVoiceAcousticTokenizerDecoderConfig": {"num_filters": 2},
+        "BeitForSemanticSegmentation": {  # four places in the stack, and none by default
+            "num_hidden_layers": 4,
+            "out_indices": [1, 2, 3, 4],
+        },
+        "Blip2ForImageTextRetrieval": {
+            "num_query_tokens": 4,  # its batch has to be longer
+            "qformer_config.use_qformer_text_input": True,  # it asks for it
+        },
+        "DeepseekOcr2TextConfig": {  # None by default
+            "mlp_layer_types": ["dense", "sparse"],
+            "num_experts_per_tok": 2,
+        },
+        "FastVlmConfig": {  # of 125 million parameters by default
+            "vision_config": {
+                "model_type": "timm_wrapper",
+                "architecture": "fastvit_t8",
+                "hidden_size": 768,
+                "do_pooling": True,
+            }
+        },
+        "Gemma3nVisionConfig": {"architecture": "test_efficientnet"},  # of 294 million by default
+        "Granite4VisionConfig": {  # None by default
+            "downsample_rate": "1/2",
+            "deepstack_layer_map": [[0, 0], [1, 1]],
+            "spatial_target_layers": [0, 0, 1, 1],
+            "spatial_vision_layer": 1,
+        },
+        "Granite4VisionModel": {"qformer_config.num_attention_heads": 2},  # a 64th of its width
+        "Granite4VisionForConditionalGeneration": {"qformer_config.num_attention_heads": 2},
+        "GroundingDinoConfig": {"num_queries": 4},  # of as many places in a small picture
+        "MMGroundingDinoConfig": {"num_queries": 4},
+        "PerceptionLMConfig": {  # its encoder's width is among arguments of timm
+            "vision_config": {
+                "model_type": "timm_wrapper",
+                "architecture": "vit_pe_core_tiny_patch16_384",
+                "model_args": {"embed_dim": 64, "depth": 2, "num_heads": 2},
+            }
+        },
+        "RadioConfig": {"video_temporal_patch_size": 2},  # as NemotronH Omni has it
         "Blip2Config": {"image_token_id": 5},  # None by default, and looked for
         "InstructBlipConfig": {"image_token_id": 5},
         "InstructBlipVideoConfig": {"video_token_id": 5},
@@ -56,6 +147,11 @@ SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "num_experts_per_tok": 2,
         },
         "Emu3Config": {"vocabulary_map": {"<image>": 4}},  # none by default
+        "Emu3VQVAEConfig": {  # of 230 million parameters, in groups of 32
+            "base_channels": 32,
+            "channel_multiplier": [1, 1],
+            "attn_resolutions": [],
+        },
         "Gemma3nTextConfig": {"num_kv_shared_layers": 0},  # of two layers none can borrow
         "Glm5NextTextConfig": {"index_kpool": 2},  # divides index_topk
         "Lfm2MoeConfig": {"layer_types": ["conv", "full_attention"]},  # none by default
@@ -88,4 +184,6 @@ SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "XmodConfig": {"default_language": "en_XX"},  # no batch names one
     }
 )
-"""Settings without which a class cannot be built or run."""
+"""Settings without which a class cannot be built or run.
+
+A name of a model's with dots is set in a part of its configuration."""

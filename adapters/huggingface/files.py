@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from embshare.plan import SharePlan
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["check_files"]
+__all__ = ["check_files", "check_missing"]
 
 
 def check_files(
@@ -49,11 +50,36 @@ def check_files(
         spellings = (first, prefix + first, first.removeprefix(prefix))
         has = next((shapes[spelling] for spelling in spellings if spelling in shapes), None)
         if has != needs:
-            raise CheckpointError(
-                path=model.config.name_or_path,
-                finding=f"`{name}` must be of shape {needs}, but is {has or 'absent'}",
-                way_out="Its weights and its config.json are of two saves: save it again.",
-            )
+            raise _of_two_saves(model, name, needs, has or "absent")
+
+
+def check_missing(model: PreTrainedModel, missing: Iterable[str], *, whole: bool) -> None:
+    """Hold the names that transformers misses to being those of a head that is new.
+
+    Args:
+        model: shared, on meta.
+        missing: names of parameters; what the model's class lets be missing is passed over.
+        whole: it is of the class that was saved, and nothing is new.
+    Raises:
+        CheckpointError: one is of those that `check_files` looks for, or of any in a whole model.
+    """
+    let_go = re.compile("|".join(model._keys_to_ignore_on_load_missing or ["$^"]))
+    needed = {name: tuple(p.shape) for name, p in model.named_parameters()} if whole else {}
+    needed |= dict(_own(model))
+    for name in missing:
+        if name in needed and not let_go.search(name):
+            raise _of_two_saves(model, name, needed[name], "absent")
+
+
+def _of_two_saves(
+    model: PreTrainedModel, name: str, needs: tuple[int, ...], has: object
+) -> CheckpointError:
+    return CheckpointError(
+        path=model.config.name_or_path,
+        finding=f"`{name}` must be of shape {needs}, but is {has}",
+        way_out="Its weights and its config.json are of two saves, or of another version "
+        "of transformers: save it again.",
+    )
 
 
 def _read(file: str, gains: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -16,7 +16,8 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from embshare.adapters.huggingface.dressing import dress, names_of, tie, undress
 from embshare.adapters.huggingface.entry import METHOD, parse
-from embshare.adapters.huggingface.files import check_files
+from embshare.adapters.huggingface.files import check_files, check_missing
+from embshare.adapters.huggingface.versions import files_of, is_of_bank, keep_names, take_names
 from embshare.errors import CheckpointError, EmbshareError
 from embshare.refit import naming, readers_kept, refit
 from embshare.sharing import share_from_embedding
@@ -54,22 +55,24 @@ class SharingQuantizer(HfQuantizer):
         """A shared model stands on one device: every layer reads from the same table.
 
         Raises:
-            CheckpointError: the map names several.
+            CheckpointError: the map names several, or the disk.
         """
         if isinstance(device_map, str):  # "auto" and its like: a single device is already a map
             return {"": _device()}
-        if device_map is not None and len(devices := set(map(str, device_map.values()))) > 1:
+        devices = sorted(set(map(str, (device_map or {}).values())))
+        if len(devices) > 1 or "disk" in devices:
+            place = f"several devices ({', '.join(devices)})" if len(devices) > 1 else "disk"
             raise CheckpointError(
                 path="device_map",
-                finding=f"places a shared model on several devices ({', '.join(sorted(devices))}), "
-                "but all its layers read from one table",
+                finding=f"places a shared model on {place}, but all its layers read from one "
+                "table, in memory",
                 way_out="Name one device, or load it and call embshare.materialize(model).",
             )
         return device_map and {"": next(iter(device_map.values()))}
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **context: Any) -> None:
         saved = self.quantization_config.entry
-        same_class = type(model).__name__ in (model.config.architectures or ())
+        same_class = _is_as_saved(model)
         if not same_class:
             model.tie_weights()  # transformers 5 does nothing here, and knows ties by name instead
             tie(model, getattr(model, "all_tied_weights_keys", {}))
@@ -87,19 +90,37 @@ class SharingQuantizer(HfQuantizer):
                 way_out="Load it into the class that was saved, or save it again.",
             ) from error
         undress(model, readers_kept(saved.plan, names, here))
-        check_files(model, context.get("checkpoint_files") or (), saved.plan, self.ties)
+        files = files_of(context, model.config.name_or_path or "", saved)
+        check_files(model, files, saved.plan, self.ties)
+        keep_names(model)
         derived = {*saved.plan.weights(), *plan.weights()}
+        _untie(model, derived)
         _ignore(model, "_keys_to_ignore_on_load_unexpected", derived)  # their gains
         _ignore(model, "_keys_to_ignore_on_load_missing", self.ties)
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **_: Any) -> None:
+        take_names(model)
         tie(model, self.ties)
         dress(model)
         for key in ("hf_quantizer", "is_quantized", "quantization_method"):
             model.__dict__.pop(key, None)
         for module in model.modules():
-            for key in ("quantization_config", "_is_quantized"):
+            for key in ("quantization_config", "_is_quantized", "_pre_quantization_dtype"):
                 getattr(getattr(module, "config", None), "__dict__", {}).pop(key, None)
+
+    def update_missing_keys(
+        self, model: PreTrainedModel, missing_keys: list[str], prefix: str
+    ) -> list[str]:
+        """4.57 asks here, before it reads a weight: on the hub, no file was there to be checked."""
+        check_missing(model, missing_keys, whole=_is_as_saved(model))
+        return missing_keys
+
+    def update_unexpected_keys(
+        self, model: PreTrainedModel, unexpected_keys: list[str]
+    ) -> list[str]:
+        """4.57 takes the bank for a head that the class does not have."""
+        known = {name for name in model.state_dict() if is_of_bank(name)}
+        return [name for name in unexpected_keys if name not in known]
 
     def is_serializable(self, *_: Any) -> bool:
         """It is saved as it was shared."""
@@ -128,6 +149,18 @@ def _device() -> torch.device:
         accelerator.current_accelerator() if accelerator and accelerator.is_available() else None
     )
     return found or torch.device("cpu")
+
+
+def _is_as_saved(model: PreTrainedModel) -> bool:
+    """Whether a model is of the class that its folder was saved from."""
+    return type(model).__name__ in (model.config.architectures or ())
+
+
+def _untie(model: PreTrainedModel, derived: Iterable[str]) -> None:
+    """Take derived weights off those that transformers 5 ties, whatever the configuration says."""
+    tied = getattr(model, "all_tied_weights_keys", {})
+    for name in derived:
+        tied.pop(name, None)
 
 
 def _ignore(model: PreTrainedModel, what: str, names: Iterable[str]) -> None:

@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
+from operator import attrgetter
 from typing import Any, Final
 
 from embshare.adapters.huggingface.exceptions import SETTINGS
@@ -67,7 +68,10 @@ def _head(scale: Scale, value: int) -> int:
 RULES: Final[tuple[tuple[re.Pattern[str], Rule], ...]] = tuple(
     (re.compile(pattern), rule)
     for pattern, rule in (
-        (r"^n_(embd|inner)$|^upsample_groups$", Scale.width),
+        (
+            r"^n_(embd|inner)$|^upsample_groups$|^(coordinate|shape|patch_embeds_hidden)_size$|^class_embed_dim$",
+            Scale.width,
+        ),
         (r"vocab|^num_embeddings$|codebook_size|num_hash_buckets", _at_most(VOCABULARY)),
         (r"window", _at_most(SMALL)),
         (r"n_group$|topk_group$", _at_most(1)),
@@ -101,7 +105,8 @@ RULES: Final[tuple[tuple[re.Pattern[str], Rule], ...]] = tuple(
             r"|label|class|length|input_size|bucket|distance|max_|min_|num_|^n_|seed|theta|base|temperature"
             r"|frames|period|seconds|samples|resolution|radius|offset|level|index|steps|types|ratio"
             r"|grid|area|pool|id$|feat_size|feature_size|feat_per_channel|extent|capacity|fifo|cache"
-            r"|hop|factor|scalar|multiple|res_types|shape|alpha|context|scale|dilation",
+            r"|hop|factor|scalar|multiple|res_types|shape|alpha|context|scale|dilation"
+            r"|projection_input_dim|spec_size",
             _kept,
         ),
     )
@@ -111,7 +116,12 @@ RULES: Final[tuple[tuple[re.Pattern[str], Rule], ...]] = tuple(
 def make_config(kind: Any, scale: Scale) -> Any:
     """A tiny configuration of a model class, with what the class needs and no default has."""
     made: type = kind.config_class
-    config = made(**{**shrink(made, scale), **SETTINGS.get(kind.__name__, {})})
+    own = SETTINGS.get(kind.__name__, {})
+    whole = {name: value for name, value in own.items() if "." not in name}
+    config = made(**{**shrink(made, scale), **whole})
+    for name in own.keys() - whole.keys():
+        part, _, leaf = name.rpartition(".")
+        setattr(attrgetter(part)(config), leaf, own[name])
     for part in _parts(config):
         if _value(part, "pad_token_id") is None:  # heads that classify a row look for it
             part.pad_token_id = 0

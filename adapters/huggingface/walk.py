@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from embshare.adapters.huggingface.exceptions import SOURCES
+from embshare.adapters.huggingface.exceptions import CANNOT, SOURCES
 from embshare.adapters.huggingface.feeding import feeds
 from embshare.adapters.huggingface.shrinking import Scale, make_config, reads_symbols
 from embshare.adapters.packages import need
@@ -53,6 +53,7 @@ def specimens() -> Iterator[Specimen]:
                 build=made.build,
                 loss=made.loss,
                 source=SOURCES.get(name, "auto"),
+                skip=CANNOT.get(name),
             )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
 
+import torch
 from torch import Tensor, nn
 
 from embshare.adapters.packages import need
@@ -17,7 +18,8 @@ from embshare.adapters.vision.tables import TABLE, add_table
 __all__ = ["specimens", "timm_specimens", "torchvision_specimens"]
 
 LARGE: Final = 60_000_000
-"""From so many parameters on, a classifier's columns are more than this walk has memory for."""
+"""From so many parameters on, a walk has no room for a model as it is, nor for columns as long as
+its classifier's."""
 PICTURE: Final = 64
 """Height and width of most pictures."""
 ROWS: Final = 2
@@ -40,9 +42,10 @@ def specimens() -> Iterator[Specimen]:
 
 
 def torchvision_specimens() -> Iterator[Specimen]:
-    """Every classifier, at its own size: their builders make no smaller ones.
+    """Every classifier, at its own width: their builders make no smaller ones.
 
-    They are shared from their classes' embeddings, and the largest from a new table.
+    They are shared from their classes' embeddings. The largest lose all but two of each row of
+    equal blocks, and are shared from a new table.
     """
     models = need("torchvision", extra="vision").models
     for name in sorted(models.list_models(module=models)):
@@ -52,14 +55,17 @@ def torchvision_specimens() -> Iterator[Specimen]:
         yield Specimen(
             library="torchvision",
             name=name,
-            build=partial(_with_table, name) if large else partial(build_torchvision, name),
+            build=partial(_with_table, name) if large else partial(_torchvision, name),
             loss=partial(_loss, _side(name)),
             source=TABLE if large else f"{head}.weight",
         )
 
 
 def timm_specimens() -> Iterator[Specimen]:
-    """One for each module of timm: the variant whose name says that it is the smallest."""
+    """One for each module of timm: the variant whose name says that it is the smallest.
+
+    What is large all the same loses all but two of each row of equal blocks.
+    """
     timm = need("timm", extra="vision")
     for module in sorted(timm.list_modules()):
         names = timm.list_models(module=module)
@@ -69,14 +75,23 @@ def timm_specimens() -> Iterator[Specimen]:
         settings = timm.get_pretrained_cfg(name)
         heads = getattr(settings, "classifier", None) or "head"
         head = heads if isinstance(heads, str) else heads[0]
+        fresh = name in OWN_TABLE
         yield Specimen(
             library="timm",
             name=name,
-            build=partial(_timm_with_head, name),
+            build=partial(_timm_with_table if fresh else _timm_with_head, name),
             loss=partial(_loss, _timm_side(settings)),
-            source=f"{head}.weight",
+            source=TABLE if fresh else f"{head}.weight",
         )
 
+
+OWN_TABLE: Final = frozenset(
+    {
+        *("hiera_tiny_224", "sam2_hiera_tiny", "sequencer2d_l"),  # their classifiers start as zeros
+        *("mobilenetv5_300m", "nasnetalarge", "pnasnet5large", "vgg11"),  # as those of `LARGE`
+    }
+)
+"""Of timm, those that are shared from a new table."""
 
 HEADS: Final = {
     "convnext": "classifier.2",
@@ -97,7 +112,7 @@ def _side(name: str) -> int:
     """Pictures as small as a model of torchvision takes them."""
     if name.startswith(("vit", "maxvit")):
         return 224
-    return 96 if name.startswith("inception") else PICTURE
+    return 128 if name.startswith("inception") else PICTURE
 
 
 def _timm_side(settings: Any) -> int:
@@ -116,11 +131,41 @@ def _timm_with_head(name: str) -> nn.Module:
     """Some have no head unless classes are asked for."""
     timm = need("timm", extra="vision")
     model: nn.Module = timm.create_model(name, pretrained=False, num_classes=CLASSES)
+    large = sum(parameter.numel() for parameter in model.parameters()) >= LARGE
+    return _shortened(model) if large else model
+
+
+def _timm_with_table(name: str) -> nn.Module:
+    return add_table(_timm_with_head(name), rows=8192, columns=32)
+
+
+def _torchvision(name: str) -> nn.Module:
+    if name != "inception_v3":
+        return build_torchvision(name)
+    # Its own start, which is slow, explodes in evaluation mode.
+    models = need("torchvision", extra="vision").models
+    model: nn.Module = models.get_model(name, weights=None, init_weights=False)
     return model
 
 
 def _with_table(name: str) -> nn.Module:
-    return add_table(build_torchvision(name), rows=8192, columns=32)
+    return add_table(_shortened(build_torchvision(name)), rows=8192, columns=32)
+
+
+def _shortened(model: nn.Module) -> nn.Module:
+    """With two of each row of equal blocks: what is repeated once more says nothing more."""
+    for stack in list(model.modules()):
+        if not isinstance(stack, (nn.Sequential, nn.ModuleList)):
+            continue
+        shapes = [_shapes(block) for block in stack]
+        for place in range(len(stack) - 1, 1, -1):
+            if shapes[place] and shapes[place] == shapes[place - 1] == shapes[place - 2]:
+                del stack[place]
+    return model
+
+
+def _shapes(block: nn.Module) -> list[tuple[str, torch.Size]]:
+    return [(name, parameter.shape) for name, parameter in block.named_parameters()]
 
 
 def _loss(side: int, model: nn.Module) -> Tensor:

@@ -54,7 +54,7 @@ def coverage(
         bool, typer.Option("--resume", help="Leave out what that JSON file has a row of.")
     ] = False,
     jobs: Annotated[int, typer.Option(help="Processes at a time, of one thread each.")] = 1,
-    limit: Annotated[float, typer.Option(help="Seconds for one architecture.")] = 120.0,
+    limit: Annotated[float, typer.Option(help="Seconds for one architecture.")] = 900.0,
 ) -> None:
     """Share, run, train, save, load and make plain every architecture, and say what came out.
 

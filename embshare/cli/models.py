@@ -19,7 +19,7 @@ from embshare.config import ShareConfig
 from embshare.plan import SharePlan
 from embshare.planning import plan_sharing
 
-__all__ = ["FORMS", "Built", "build_model"]
+__all__ = ["FORMS", "Built", "build_model", "stored_elsewhere"]
 
 FORMS = (
     "a folder with a config.json, a name on the Hugging Face hub, torchvision:NAME, timm:NAME, "
@@ -66,6 +66,12 @@ def build_model(name: str, *, weights: bool, meta: bool = False) -> Built:
             return _fairseq(rest, meta)
         return _matched(rest) if scheme == "embshare" else _factory(scheme, rest)
     return _hugging_face(name, weights, meta)
+
+
+def stored_elsewhere(name: str) -> bool:
+    """Whether a model's weights are read from files, so that its shapes alone are there sooner."""
+    scheme, colon, _ = name.partition(":")
+    return not colon or Path(name).exists() or scheme in ("torchvision", "timm")
 
 
 def _describe(model: nn.Module, name: str, state: str) -> Built:

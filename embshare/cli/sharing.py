@@ -11,7 +11,7 @@ import typer
 import embshare
 from embshare.adapters import huggingface
 from embshare.adapters.vision import with_tables
-from embshare.cli.models import FORMS, build_model
+from embshare.cli.models import FORMS, build_model, stored_elsewhere
 from embshare.cli.options import with_config
 from embshare.cli.output import check_target, show
 from embshare.config import ShareConfig
@@ -28,6 +28,9 @@ RANDOM = "The shared weights start at random: train it, or start from its own by
 def share_model(
     model: Annotated[str, typer.Argument(help=f"{FORMS}.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint.", show_default=False)],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files of the same names in that folder.")
+    ] = False,
     weights: Annotated[bool, typer.Option(help="Start from the model's weights.")] = True,
     seed: Annotated[int, typer.Option(help="Of the random start.")] = 0,
     *,
@@ -37,7 +40,9 @@ def share_model(
 
     A model of transformers becomes a folder that `from_pretrained` reads, with a model card.
     """
-    _check_folder(out)
+    _check_folder(out, overwrite)
+    if weights and stored_elsewhere(model):
+        _check_kind(model, config)
     torch.manual_seed(seed)
     built = build_model(model, weights=weights)
     plan = built.plan(built.model, with_tables(built.model, config))
@@ -55,7 +60,26 @@ def share_model(
     show(f"Saved in {out}.")
 
 
-def _check_folder(out: Path) -> None:
+def _check_folder(out: Path, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise CheckpointError(path=out, finding="not a folder", way_out="Name a folder.")
     check_target(out / "embshare.json") if out.exists() else check_target(out)
+    if out.exists() and any(out.iterdir()) and not overwrite:
+        raise CheckpointError(
+            path=out,
+            finding="not empty",
+            way_out="Name another folder, or replace files of the same names by --overwrite.",
+        )
+
+
+def _check_kind(model: str, config: ShareConfig) -> None:
+    """Plan for the shapes alone, so that what cannot be shared is said before weights are loaded.
+
+    Raises:
+        PlanError: the model cannot be shared like that.
+    """
+    try:
+        sketch = build_model(model, weights=False, meta=True)
+    except Exception:  # not every model can be built on meta: the real one will tell
+        return
+    sketch.plan(sketch.model, with_tables(sketch.model, config))

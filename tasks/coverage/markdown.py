@@ -20,23 +20,29 @@ _NUMBER: Final = re.compile(r"\d+")
 def totals_table(report: Report) -> str:
     """One line for each library, with its version."""
     lines = [
-        "| library | examined | no table | not run | pass | fail | less than 95 % derived |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| library | examined | no table | not run | fail | pass | of all with a table "
+        "| of those that run | less than 95 % derived |",
+        f"| --- |{' ---: |' * 8}",
     ]
     for library, counts in totals(report.rows()).items():
-        could = counts["examined"] - counts["no table"]
-        share = f" ({counts['passes'] / could:.1%} of {could:,})" if could else ""
+        reading = counts["examined"] - counts["no table"]
         cells = [
             f"{library} {_version(report, library)}",
             f"{counts['examined']:,}",
             f"{counts['no table']:,}",
             f"{counts['not run']:,}",
-            f"{counts['passes']:,}{share}",
             f"{counts['fails']:,}",
+            f"{counts['passes']:,}",
+            _share(counts["passes"], reading),
+            _share(counts["passes"], reading - counts["not run"]),
             f"{counts['partly dense']:,}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.1%} of {whole:,}" if whole else ""
 
 
 def _version(report: Report, library: str) -> str:
@@ -87,7 +93,8 @@ def full_lists(report: Report) -> str:
 
 
 def _folded(library: str, rows: Sequence[Row]) -> str:
-    head = "<th>architecture</th><th>read from</th><th>hidden parameters</th><th>derived</th>"
+    names = ("architecture", "read from", "hidden parameters", "derived", "dense, and why")
+    head = "".join(f"<th>{name}</th>" for name in names)
     return (
         f"<details><summary>{library}: the {len(rows):,} that pass</summary>\n"
         f"<table><thead><tr>{head}</tr></thead><tbody>\n{_lines(rows)}\n</tbody></table></details>"
@@ -97,6 +104,6 @@ def _folded(library: str, rows: Sequence[Row]) -> str:
 def _lines(rows: Iterable[Row]) -> str:
     return "\n".join(
         f"<tr><td>{html.escape(row.name)}</td><td>{html.escape(', '.join(row.source))}</td>"
-        f"<td>{row.hidden:,}</td><td>{row.share:.1%}</td></tr>"
+        f"<td>{row.hidden:,}</td><td>{row.share:.1%}</td><td>{html.escape(_dense(row))}</td></tr>"
         for row in rows
     )

@@ -30,6 +30,7 @@ PACKAGES: Final = (
     "sacrebleu",
     "pycocoevalcap",
     "torchvision",
+    "torchaudio",
     "timm",
     "fairseq-fixed",
 )

@@ -1,6 +1,8 @@
 """`inspect` and `share` from end to end."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -127,3 +129,75 @@ def test_share_refuses_a_file_as_its_folder(tmp_path: Path) -> None:
     code, out, err = run("share", "embshare:lstm", "--out", file)
     assert (code, out) == (1, "")
     assert "not a folder" in err
+
+
+def test_share_overwrites_nothing_without_being_asked(tmp_path: Path) -> None:
+    out = tmp_path / "small"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    code, told, err = run("share", "embshare:lstm", "--out", out)
+    assert (code, told) == (1, "")
+    assert "not empty. Name another folder, or replace files of the same names by --over" in err
+    assert [path.name for path in out.iterdir()] == ["notes.txt"]
+    assert run("share", "embshare:lstm", "--out", out, "--overwrite")[0] == 0
+    assert (out / "notes.txt").read_text() == "mine"
+    assert (out / "model.safetensors").is_file()
+
+
+@pytest.mark.filterwarnings("ignore")  # of whatever transformers has to say
+def test_share_of_a_hub_name_without_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    code, told, err = run("share", "no-such-owner/no-such-model", "--out", tmp_path / "a")
+    assert (code, told) == (1, "")
+    assert "error: `no-such-owner/no-such-model`: not to be had (" in err
+    assert err.endswith("A folder with a config.json can be named too.\n")
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.filterwarnings("ignore")  # of whatever transformers has to say
+def test_share_of_an_unsupported_kind_loads_no_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import ViTConfig, ViTModel
+
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ViTModel(ViTConfig(**sizes, intermediate_size=16)).save_pretrained(tmp_path / "vit")
+
+    def loaded(*_: object, **__: object) -> None:
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr(ViTModel, "from_pretrained", loaded)
+    code, told, err = run("share", tmp_path / "vit", "--out", tmp_path / "small")
+    assert (code, told) == (1, "")
+    assert "error: ViTModel has no table `auto` to read weights from" in err
+    assert not (tmp_path / "small").exists()
+
+
+@pytest.mark.filterwarnings("ignore")  # of whatever transformers has to say
+def test_share_of_a_model_type_that_nobody_knows(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "nonsense"}')
+    code, told, err = run("share", tmp_path, "--out", tmp_path / "small")
+    assert (code, told) == (1, "")
+    assert "its config.json cannot be read" in err and "nonsense" in err
+
+
+@pytest.mark.filterwarnings("ignore")  # of whatever transformers has to say
+def test_share_of_a_folder_of_a_newer_format(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertModel
+
+    sizes = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = BertConfig(vocab_size=50, hidden_size=16, **sizes)  # type: ignore[arg-type]
+    model = embshare.share_from_embedding(BertModel(config))
+    model.save_pretrained(tmp_path / "newer")
+    file = tmp_path / "newer" / "config.json"
+    found = json.loads(file.read_text())
+    found["quantization_config"]["format"] = 2
+    file.write_text(json.dumps(found))
+    code, told, err = run("share", tmp_path / "newer", "--out", tmp_path / "small")
+    assert (code, told) == (1, "")
+    assert "has format 2, newer than 1. Upgrade embshare." in err
+    code, told, err = run("share", tmp_path / "newer", "--out", tmp_path / "small", "--no-weights")
+    assert code == 0, err  # the plan of the folder is not asked for

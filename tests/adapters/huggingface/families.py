@@ -18,25 +18,39 @@ from transformers import (
     BertLMHeadModel,
     DistilBertConfig,
     DistilBertForSequenceClassification,
+    EncoderDecoderConfig,
+    EncoderDecoderModel,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    JambaConfig,
+    JambaForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    Mamba2Config,
+    Mamba2ForCausalLM,
     MambaConfig,
     MambaForCausalLM,
     MarianConfig,
     MarianMTModel,
     MixtralConfig,
     MixtralForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
     RobertaConfig,
     RobertaForTokenClassification,
+    RwkvConfig,
+    RwkvForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
 
-__all__ = ["FAMILIES", "IDS", "bert", "classifier", "logits"]
+__all__ = ["FAMILIES", "IDS", "KINDS", "bert", "classifier", "logits"]
 
 IDS = torch.arange(12).view(2, 6) * 7 % 97 + 3
 SIZES: dict[str, Any] = {
@@ -130,6 +144,60 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "t5": t5,
     "t5-untied": lambda: t5(tie_word_embeddings=False, feed_forward_proj="gated-gelu"),
 }
+
+
+def rwkv(**settings: Any) -> Any:
+    """Neither attention nor a state space; its blocks are more than it takes to divide weights."""
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 3, "context_length": 32}
+    return RwkvForCausalLM(RwkvConfig(vocab_size=101, **sizes, **{"rescale_every": 1} | settings))
+
+
+def mamba2() -> Any:
+    """State spaces whose projections are fused, and a grouped norm."""
+    sizes: dict[str, Any] = {"hidden_size": 16, "state_size": 4, "num_hidden_layers": 2}
+    heads: dict[str, Any] = {"num_heads": 4, "head_dim": 8, "n_groups": 2, "chunk_size": 4}
+    return Mamba2ForCausalLM(Mamba2Config(vocab_size=101, **sizes, **heads))
+
+
+def qwen2_moe() -> Any:
+    """Routed experts beside a shared one."""
+    sizes: dict[str, Any] = {"num_experts": 3, "num_experts_per_tok": 2, "num_key_value_heads": 1}
+    sizes |= {"moe_intermediate_size": 8, "shared_expert_intermediate_size": 16}
+    return Qwen2MoeForCausalLM(Qwen2MoeConfig(**SIZES, **sizes))
+
+
+def jamba() -> Any:
+    """State spaces, attention and experts in one model."""
+    sizes: dict[str, Any] = {"num_key_value_heads": 1, "num_experts": 2, "mamba_d_state": 4}
+    sizes |= {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2}
+    return JambaForCausalLM(JambaConfig(**SIZES, **sizes, use_mamba_kernels=False))
+
+
+def two_berts() -> Any:
+    """Two models of transformers in one, each with a table of its own."""
+    parts = (BertConfig(**SIZES), BertConfig(**SIZES))
+    special: dict[str, Any] = {"decoder_start_token_id": 0, "pad_token_id": 0}
+    config = EncoderDecoderConfig.from_encoder_decoder_configs(*parts, **special)
+    return EncoderDecoderModel(config=config)
+
+
+KINDS: dict[str, Callable[[], Any]] = {
+    "cross-attention, BART": FAMILIES["bart"],
+    "cross-attention, T5": t5,
+    "Conv1D, GPT-2": gpt2,
+    "fused qkv, GPT-NeoX": lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**SIZES)),
+    "fused qkv, Phi-3": lambda: Phi3ForCausalLM(
+        Phi3Config(**SIZES, num_key_value_heads=1, pad_token_id=0, eos_token_id=2)
+    ),
+    "experts, Mixtral": mixtral,
+    "experts, Qwen2-MoE": qwen2_moe,
+    "state space, Mamba": mamba,
+    "state space, Mamba2": mamba2,
+    "state space, Jamba": jamba,
+    "RWKV": rwkv,
+    "two models in one": two_berts,
+}
+"""Ways in which weights are kept and used -> a small model that has them."""
 
 
 @torch.no_grad()

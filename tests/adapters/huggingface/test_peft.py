@@ -9,6 +9,8 @@ from transformers import AutoModelForCausalLM
 
 import embshare
 from embshare import ShareConfig
+from embshare.errors import DerivedWeightError
+from embshare.state import bank_of
 from tests.adapters.huggingface.families import FAMILIES, IDS, logits
 
 peft = pytest.importorskip("peft")
@@ -67,3 +69,66 @@ def test_a_model_under_an_adapter_does_not_save_half_of_itself(tmp_path: Path) -
     peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj"]))
     with pytest.raises(embshare.EmbshareError, match="as when an adapter wraps its layer"):
         model.save_pretrained(tmp_path)
+
+
+def adapted(name: str, *targets: str) -> Any:
+    """A shared model with a LoRA adapter that computes something."""
+    torch.manual_seed(0)
+    config = ShareConfig(exclude=("lm_head.*",) if name == "llama" else ())
+    model = embshare.share_from_embedding(FAMILIES[name](), config)
+    lora = peft.LoraConfig(
+        target_modules=list(targets),
+        r=2,
+        init_lora_weights=False,
+        fan_in_fan_out=name == "gpt2",
+    )
+    return peft.get_peft_model(model, lora)
+
+
+@pytest.mark.parametrize(
+    ("name", "targets", "why"),
+    [
+        ("gpt2", ["c_attn"], "its weight is derived from a table"),
+        ("llama", ["lm_head", "q_proj"], "q_proj` cannot be merged: its weight is derived"),
+        ("llama", ["embed_tokens"], "other layers' weights are derived from its own"),
+    ],
+)
+@pytest.mark.parametrize("method", ["merge_and_unload", "merge_adapter"])
+def test_nothing_is_merged_into_derived_weights(
+    name: str, targets: list[str], why: str, method: str
+) -> None:
+    model = adapted(name, *targets)
+    before = logits(model)
+    with pytest.raises(DerivedWeightError, match=rf"{why}.*embshare\.materialize\(model, inplace"):
+        getattr(model, method)()
+    assert torch.equal(logits(model), before)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_merged_into_the_plain_model_it_computes_the_same(name: str, tmp_path: Path) -> None:
+    model = adapted(name, "c_attn" if name == "gpt2" else "q_proj")
+    before = logits(model)
+    merged = embshare.materialize(model, inplace=True).merge_and_unload()
+    assert bank_of(merged) is None
+    torch.testing.assert_close(logits(merged), before)
+    merged.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(logits(again), logits(merged))
+
+
+def test_an_adapter_of_a_dense_layer_can_be_merged(tmp_path: Path) -> None:
+    model = adapted("llama", "lm_head")
+    before = logits(model)
+    merged = model.merge_and_unload()
+    assert bank_of(merged) is not None
+    torch.testing.assert_close(logits(merged), before)
+    merged.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(logits(again), logits(merged))
+
+
+def test_taken_off_again_it_is_the_shared_model() -> None:
+    model = adapted("llama", "q_proj")
+    with model.disable_adapter():
+        before = logits(model)
+    assert torch.equal(logits(model.unload()), before)

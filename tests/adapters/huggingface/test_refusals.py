@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForMaskedLM
+from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 import embshare
 from embshare import EmbshareError, ShareConfig
 from embshare.errors import CheckpointError
-from tests.adapters.huggingface.families import bert
+from tests.adapters.huggingface.families import bert, logits
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -110,6 +111,18 @@ def test_a_changed_entry(by: Change, message: str, folder: Path) -> None:
         AutoModelForMaskedLM.from_pretrained(folder)
 
 
+def test_a_lost_dense_tensor_in_4(folder: Path) -> None:
+    """4.57 would draw it at random and go on; 5 says so in its report, as of any folder."""
+    if not hasattr(PreTrainedModel, "_get_key_renaming_mapping"):
+        pytest.skip("transformers 5 asks a quantizer nothing about names that are missing")
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    del tensors["bert.embeddings.position_embeddings.weight"]
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"position_embeddings.weight` must be .* is absent"):
+        AutoModelForMaskedLM.from_pretrained(folder)
+
+
 @pytest.mark.parametrize("lost", ["embshare_bank.sources.0.projection", "factor.weight"])
 def test_a_lost_tensor(lost: str, folder: Path) -> None:
     file = folder / "model.safetensors"
@@ -118,6 +131,29 @@ def test_a_lost_tensor(lost: str, folder: Path) -> None:
     save_file(kept, file, metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=rf"{lost}` must be of shape .*, but is absent"):
         AutoModelForMaskedLM.from_pretrained(folder)
+
+
+def test_a_lost_tensor_where_no_file_was_looked_at(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on the hub with 4.57, which tells a quantizer names and no files."""
+    place = "embshare.adapters.huggingface.quantizer"
+    monkeypatch.setattr(f"{place}.check_files", lambda *_: None)
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    del tensors["embshare_bank.sources.0.projection"]
+    save_file(tensors, file, metadata={"format": "pt"})
+    if not hasattr(PreTrainedModel, "_get_key_renaming_mapping"):
+        pytest.skip("this version of transformers always tells a quantizer its files")
+    with pytest.raises(CheckpointError, match=r"projection` must be of shape .*, but is absent"):
+        AutoModelForMaskedLM.from_pretrained(folder)
+
+
+def test_a_folder_beside_the_one_that_is_read_is_not_looked_at(folder: Path) -> None:
+    other = embshare.share_from_embedding(bert())
+    other.save_pretrained(folder / "sub")
+    loaded = AutoModelForMaskedLM.from_pretrained(folder, subfolder="sub")
+    assert torch.equal(logits(loaded), logits(other))
 
 
 def test_weights_of_a_dense_model(folder: Path) -> None:

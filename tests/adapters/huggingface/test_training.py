@@ -45,8 +45,8 @@ def arguments(folder: Path, **more: Any) -> TrainingArguments:
     )
 
 
-def train(model: Any, folder: Path, resume: Path | None = None) -> Any:
-    trainer = Trainer(model=model, args=arguments(folder), train_dataset=DATA)
+def train(model: Any, folder: Path, resume: Path | None = None, **more: Any) -> Any:
+    trainer = Trainer(model=model, args=arguments(folder, **more), train_dataset=DATA)
     trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     return trainer.model
 
@@ -81,15 +81,54 @@ def test_resumed_it_ends_where_it_would_have_ended(
     assert equal(kind.from_pretrained(tmp_path / "whole" / "checkpoint-8"), whole)
 
 
-def test_the_best_checkpoint_is_loaded_at_the_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}},
+        {"bf16": True},
+        {"gradient_accumulation_steps": 2, "max_grad_norm": 0.1, "weight_decay": 0.1},
+    ],
+    ids=["checkpointing", "bf16", "accumulation"],
+)
+def test_resumed_in_other_ways_of_training(more: dict[str, Any], tmp_path: Path) -> None:
+    embshare.share_from_embedding(FAMILIES["llama"]()).save_pretrained(tmp_path / "start")
+    kind, checkpoint = AutoModelForCausalLM, tmp_path / "whole" / "checkpoint-4"
+    whole = train(kind.from_pretrained(tmp_path / "start"), tmp_path / "whole", **more)
+    resumed = train(kind.from_pretrained(checkpoint), tmp_path / "rest", checkpoint, **more)
+    assert equal(resumed, whole)
+    assert not equal(whole, kind.from_pretrained(tmp_path / "start"))
+    assert {parameter.dtype for parameter in whole.parameters()} == {torch.float32}
+
+
+def test_bf16_weights_are_trained_and_resumed(tmp_path: Path) -> None:
+    embshare.share_from_embedding(FAMILIES["llama"]()).save_pretrained(tmp_path / "start")
+    start = AutoModelForCausalLM.from_pretrained(tmp_path / "start", dtype=torch.bfloat16)
+    whole, checkpoint = train(start, tmp_path / "whole"), tmp_path / "whole" / "checkpoint-4"
+    half = AutoModelForCausalLM.from_pretrained(checkpoint, dtype="auto")
+    assert half.dtype is torch.bfloat16
+    assert equal(train(half, tmp_path / "rest", checkpoint), whole)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_best_checkpoint_is_loaded_at_the_end(checkpointing: bool, tmp_path: Path) -> None:
+    more = {
+        "eval_strategy": "steps",
+        "eval_steps": 4,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "eval_loss",
+        "greater_is_better": True,  # so that the best is not the last
+        "gradient_checkpointing": checkpointing,
+    }
     model = embshare.share_from_embedding(FAMILIES["bert"]())
-    more = {"eval_strategy": "steps", "eval_steps": 4, "load_best_model_at_end": True}
     trainer = Trainer(
         model=model, args=arguments(tmp_path, **more), train_dataset=DATA, eval_dataset=DATA
     )
     trainer.train()
-    best = trainer.state.best_model_checkpoint
-    assert best and equal(AutoModelForMaskedLM.from_pretrained(best), model)
+    assert trainer.state.best_model_checkpoint == str(tmp_path / "checkpoint-4")
+    kind = AutoModelForMaskedLM
+    assert equal(kind.from_pretrained(tmp_path / "checkpoint-4"), model)
+    assert not equal(kind.from_pretrained(tmp_path / "checkpoint-8"), model)
+    assert (tmp_path / "checkpoint-4" / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+
+from embshare.rules import RULES, Rules
 
 IDS = torch.arange(12).view(2, 6)
 
@@ -22,6 +24,7 @@ class Subject:
     loss: Callable[[nn.Module], Tensor]
     library: str = "made here"
     source: str | Mapping[str, str] = "auto"
+    rules: Rules = field(default_factory=lambda: RULES)
     skip: str | None = None
 
 
@@ -57,6 +60,33 @@ class Forgetful(Sound):
         return scores
 
 
+class Gated(Sound):
+    """Behind a gate that is closed at the start; the table is frozen."""
+
+    opens = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed.requires_grad_(False)
+        self.behind = nn.Linear(8, 8)
+        self.gate = nn.Parameter(torch.zeros(()), requires_grad=self.opens)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.norm(self.embed(ids) + self.gate * self.within(ids)))
+        return scores
+
+    def within(self, ids: Tensor) -> Tensor:
+        """What the gate lets through."""
+        hidden: Tensor = self.behind(self.layers[1](self.layers[0](self.embed(ids) @ self.mix)))
+        return hidden
+
+
+class Shut(Gated):
+    """Behind a gate that never opens."""
+
+    opens = False
+
+
 class Constant(Sound):
     """Returns what no weight changes."""
 
@@ -64,8 +94,8 @@ class Constant(Sound):
         return super().forward(ids) * 0
 
 
-class Integer(Sound):
-    """One of its layers is known and cannot be derived: it is laid out in two ways."""
+class TwoWays(Sound):
+    """One weight is read by layers of two kinds, which lay it out differently."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,6 +118,16 @@ def infinite(model: nn.Module) -> Tensor:
     return loss(model) / 0
 
 
+def touchy(model: nn.Module) -> Tensor:
+    """The last bit of a weight moves it by a hundredth; shared, it is off by a thousandth."""
+    return (1e5 * loss(model)).sin() + 1e-3 * hasattr(model, "embshare_bank")
+
+
+def other(model: nn.Module) -> Tensor:
+    """Of a shared model it is another by more than rounding."""
+    return loss(model) + 1e-3 * hasattr(model, "embshare_bank")
+
+
 def dying(model: nn.Module) -> Tensor:
     os._exit(3)
 
@@ -105,11 +145,15 @@ def noisy(model: nn.Module) -> Tensor:
 ALL = (
     Subject(name="sound", build=Sound, loss=noisy),
     Subject(name="forgetful", build=Forgetful, loss=loss),
+    Subject(name="gated", build=Gated, loss=loss),
+    Subject(name="shut", build=Shut, loss=loss),
     Subject(name="constant", build=Constant, loss=loss),
-    Subject(name="two-ways", build=Integer, loss=loss),
+    Subject(name="two-ways", build=TwoWays, loss=loss),
     Subject(name="tableless", build=lambda: nn.Linear(6, 6), loss=loss),
     Subject(name="broken", build=broken, loss=loss),
     Subject(name="infinite", build=Sound, loss=infinite),
+    Subject(name="touchy", build=Sound, loss=touchy),
+    Subject(name="other", build=Sound, loss=other),
     Subject(name="absent", build=Sound, loss=loss, skip="needs a package"),
     Subject(name="dying", build=Sound, loss=dying),
     Subject(name="hanging", build=Sound, loss=hanging),

@@ -53,6 +53,46 @@ def test_what_stays_dense_is_told_with_its_reason() -> None:
     assert kept.elements == 64 and "lay it out differently" in kept.reason
 
 
+def test_a_gate_that_is_closed_at_the_start_is_no_fault() -> None:
+    row = examine(BY_NAME["gated"])
+    assert (row.outcome, row.finding, row.notes) == ("passes", "", ())
+
+
+def test_what_no_step_changes_in_the_dense_model_is_noted() -> None:
+    row = examine(BY_NAME["shut"])
+    (note,) = row.notes
+    assert (row.outcome, row.finding) == ("passes", "")
+    assert note == "3 steps change these in the dense model no more than here: " + ", ".join(
+        ("mix", "layers.*.weight", "behind.weight")
+    )
+
+
+def test_what_rounding_explains_is_noted_and_what_it_does_not_is_a_failure() -> None:
+    row = examine(BY_NAME["touchy"])
+    assert (row.outcome, row.finding) == ("passes", "")
+    assert row.notes == (
+        "amplifies rounding: plain and shared differ by as much as its weights' last bits",
+    )
+    row = examine(BY_NAME["other"])
+    assert (row.outcome, row.stage) == ("fails", "making plain")
+    assert row.finding.startswith("ValueError: its loss is ")
+
+
+def test_what_changes_in_the_dense_model_alone_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def shutting(model: nn.Module, plan: embshare.SharePlan) -> nn.Module:
+        shared = sharing(model, plan)
+        shared.get_parameter("gate").requires_grad_(False)
+        return shared
+
+    sharing = embshare.share_from_embedding
+    monkeypatch.setattr(embshare, "share_from_embedding", shutting)
+    row = examine(BY_NAME["gated"])
+    assert (row.outcome, row.stage) == ("fails", "training shared")
+    assert row.finding == "ValueError: a step did not change `mix`"
+
+
 def test_a_fault_of_sharing_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     def stale(model: nn.Module, *, inplace: bool) -> nn.Module:
         plain = plainly(model, inplace=inplace)
@@ -134,7 +174,7 @@ def test_the_tables_of_the_documentation() -> None:
         row("D", outcome="no table"),
     )
     report = Report().joined(Walk(provenance=read_provenance(), rows=rows))
-    assert "| 4 | 1 | 1 | 2 (66.7% of 3) | 0 | 1 |" in totals_table(report)
+    assert "| 4 | 1 | 1 | 0 | 2 | 66.7% of 3 | 100.0% of 2 | 1 |" in totals_table(report)
     told = exceptions_table(report)
     assert "| transformers | B | 50% derived |" in told
     assert "| transformers | C | not run, building | `ImportError: a/b` |" in told
