@@ -144,7 +144,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--time", type=int, help="train so many steps of each model, and time them")
     for name, field in Scale.model_fields.items():
         several = get_origin(field.annotation) is tuple
-        kind = get_args(field.annotation)[0] if several else field.annotation
+        kind: Any = get_args(field.annotation)[0] if several else field.annotation
         shape: dict[str, Any] = {"nargs": "+"} if several else {}
         option = f"--{name.replace('_', '-')}"
         parser.add_argument(option, type=kind, default=field.default, **shape)

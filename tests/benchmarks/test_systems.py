@@ -22,7 +22,7 @@ TINY: dict[str, Any] = {
     "budget": 20_000,
     "vocabulary": 360,
     "length": 24,
-    "heads": 2,
+    "heads": 4,
     "steps": 3,
     "batch": 4,
     "tasks": ("rte",),

@@ -133,7 +133,7 @@ def test_a_floor_needs_a_schedule_that_comes_down() -> None:
 def classifier(**sharing: object) -> nn.Module:
     from transformers import BertConfig, BertForSequenceClassification
 
-    sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 16}
+    sizes: dict[str, Any] = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 16}
     model = BertForSequenceClassification(
         BertConfig(vocab_size=40, num_hidden_layers=3, max_position_embeddings=8, **sizes)
     )

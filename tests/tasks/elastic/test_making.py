@@ -15,9 +15,9 @@ import embshare
 from embshare.cli import app
 from embshare.errors import InvalidValueError
 from embshare.models import dynabert
-from embshare.tasks.elastic import making
 from embshare.tasks.elastic.making import ElasticResult, NotElasticError, make_elastic
 from embshare.tasks.elastic.settings import ElasticConfig
+from embshare.tasks.elastic.training import train_stage
 from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.engine import run
 from embshare.tasks.running.folder import OtherRunError, RunExistsError
@@ -60,7 +60,7 @@ def test_a_run_becomes_a_model_of_twelve_sizes(
     assert not (out / "stages").exists()
 
     found = FinishedRun.load(out)  # a run as any other
-    model: Any = dynabert.restore(found.model)  # type: ignore[type-var]
+    model: Any = dynabert.restore(found.model)
     assert isinstance(model, BertForSequenceClassification)
     dynabert.set_size(model, width=0.25, depth=0.5)
     scores = found.evaluate({}, folder=tmp_path)
@@ -72,16 +72,15 @@ def test_a_killed_one_goes_on_after_its_last_stage(
 ) -> None:
     tuned = fine_tuned(tmp_path, share=embshare.ShareConfig(anchor=2.0))
     whole = make_elastic(tuned, tmp_path / "whole", QUICK)
-    train = making.train_stage
 
     def killed(model: Any, stage: Any, *given: Any, **named: Any) -> Any:
         if stage.name == "depth":
             raise KeyboardInterrupt
-        return train(model, stage, *given, **named)
+        return train_stage(model, stage, *given, **named)
 
     out = tmp_path / "killed"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(making, "train_stage", killed)
+        patch.setattr("embshare.tasks.elastic.making.train_stage", killed)
         make_elastic(tuned, out, QUICK)
     with pytest.raises(RunExistsError):
         make_elastic(tuned, out, QUICK)
