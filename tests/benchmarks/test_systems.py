@@ -137,6 +137,13 @@ def test_other_settings_need_another_folder(systems: Any, places: Any) -> None:
     systems.do(piece, scale, places)
     with pytest.raises(OtherRunError, match=r"learning_rate"):
         systems.do(piece, scale.model_copy(update={"rate": 1e-4}), places)
+    larger = scale.model_copy(update={"vocabulary": 370})
+    systems.learn_vocabulary(larger, places)
+    with pytest.raises(OtherRunError, match="tokenizer"):
+        systems.do(piece, larger, places)
+    pairs = systems.Piece("bert", 0, "blimp")
+    found = [systems.do(pairs, scale.model_copy(update={"blimp_pairs": n}), places) for n in (1, 2)]
+    assert [record.metrics["blimp_pairs"] for record in found] == [1, 2]
 
 
 def record(model: str, seed: int, kind: str, value: float, **more: Any) -> dict[str, Any]:
