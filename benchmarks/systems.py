@@ -179,8 +179,9 @@ def _time(given: argparse.Namespace, scale: Scale, places: Places) -> None:
 def _study(given: argparse.Namespace, scale: Scale, places: Places) -> None:
     provenance, records = read_provenance(), dict[Piece, Record]()
     wanted = list(pieces(chosen(given.only), given.seeds, scale, places))
-    for piece, record in do_all(wanted, scale, places, jobs=given.jobs):
-        told = f"{len(records)}/{len(wanted)} {piece.seed} {piece.model:20} {piece.kind:12}"
+    ended = do_all(wanted, scale, places, jobs=given.jobs)
+    for number, (piece, record) in enumerate(ended, start=1):
+        told = f"{number}/{len(wanted)} {piece.seed} {piece.model:20} {piece.kind:12}"
         if isinstance(record, BaseException):
             print(f"{told} failed: {record}", flush=True)
             continue

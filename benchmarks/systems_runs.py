@@ -77,10 +77,9 @@ class Places(Value):
     blimp: Path | None = None
     work: Path
 
-    @property
-    def vocabulary(self) -> Path:
+    def vocabulary(self, scale: Scale) -> Path:
         """The tokenizer of all models, which is learned once."""
-        return self.work / "vocabulary"
+        return self.work / f"vocabulary-{scale.vocabulary}"
 
 
 class Record(Value):
@@ -197,7 +196,7 @@ def _pretraining(scale: Scale, places: Places) -> dict[str, Any]:
     return {
         "data": places.text,
         "cache": places.work / "symbols",
-        "tokenizer": str(places.vocabulary),
+        "tokenizer": str(places.vocabulary(scale)),
         "length": scale.length,
         "masking": scale.masking,
         "mask_share": scale.mask_share,
@@ -224,14 +223,15 @@ def _tuning(piece: Piece, rate: float, scale: Scale, places: Places) -> dict[str
 
 def learn_vocabulary(scale: Scale, places: Places) -> None:
     """Write the tokenizer that all models have, and the text in its symbols."""
-    if not (places.vocabulary / "tokenizer.json").is_file():
+    folder = places.vocabulary(scale)
+    if not (folder / "tokenizer.json").is_file():
         settings = _pretraining(scale, places) | {
             "tokenizer": None,
             "vocabulary_size": scale.vocabulary,
         }
         task = Pretraining(PretrainingConfig(**settings)).prepare()
-        places.vocabulary.mkdir(parents=True, exist_ok=True)
-        task.processor.save(places.vocabulary)
+        folder.mkdir(parents=True, exist_ok=True)
+        task.processor.save(folder)
     Pretraining(PretrainingConfig(**_pretraining(scale, places))).prepare()
 
 
@@ -285,7 +285,7 @@ def _record(piece: Piece, scale: Scale, found: RunResult) -> Record:
 
 
 def _blimp(piece: Piece, scale: Scale, places: Places) -> Record:
-    path = piece.folder(places).with_suffix(".json")
+    path = piece.folder(places).with_name(f"blimp-{scale.blimp_pairs}.json")
     if path.is_file():
         return Record.from_json(path.read_text(encoding="utf-8"))
     assert places.blimp is not None
@@ -314,18 +314,20 @@ def _elastic(piece: Piece, scale: Scale, places: Places) -> Record:
 
     (before,) = piece.after
     tuned, folder = do(before, scale, places), piece.folder(places)
+    config = ElasticConfig(
+        epochs=scale.elastic_epochs,
+        batch_size=scale.tuning_batch,
+        learning_rate=scale.elastic_rate,
+        evaluate_every=scale.elastic_every,
+        most_rows=scale.elastic_rows,
+        seed=piece.seed,
+    )
     path = folder / "elastic.json"
     if path.is_file():
         found = ElasticResult.from_json(path.read_text(encoding="utf-8"))
+        if found.config != config:
+            raise OtherRunError(folder=folder, fields=["elastic"])
     else:
-        config = ElasticConfig(
-            epochs=scale.elastic_epochs,
-            batch_size=scale.tuning_batch,
-            learning_rate=scale.elastic_rate,
-            evaluate_every=scale.elastic_every,
-            most_rows=scale.elastic_rows,
-            seed=piece.seed,
-        )
         found = make_elastic(before.folder(places), folder, config, resume=folder.exists())
     rows = found.sub_networks.rows
     return tuned.model_copy(

@@ -94,8 +94,8 @@ def _elastic(record: Record) -> str:
     widths = list(dict.fromkeys(row["width"] for row in rows))
     found = {(row["width"], row["depth"]): row for row in rows}
     lines = [
-        f"{_title(record['model'])}, {task}, seed {record['seed']}; fine-tuned "
-        f"{record['more']['before']:.1f}:",
+        f"{_title(record['model'])}, {task}, seed {record['seed']}, {record['steps']} updates in "
+        f"all stages; before them {record['more']['before']:.1f}:",
         "",
         f"| width \\ depth | {' | '.join(f'{depth:g}' for depth in depths)} |",
         f"| --- |{' ---: |' * len(depths)}",

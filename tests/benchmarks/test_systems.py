@@ -137,12 +137,19 @@ def test_other_settings_need_another_folder(systems: Any, places: Any) -> None:
     systems.do(piece, scale, places)
     with pytest.raises(OtherRunError, match=r"learning_rate"):
         systems.do(piece, scale.model_copy(update={"rate": 1e-4}), places)
+    larger = scale.model_copy(update={"vocabulary": 370})
+    systems.learn_vocabulary(larger, places)
+    with pytest.raises(OtherRunError, match="tokenizer"):
+        systems.do(piece, larger, places)
+    pairs = systems.Piece("bert", 0, "blimp")
+    found = [systems.do(pairs, scale.model_copy(update={"blimp_pairs": n}), places) for n in (1, 2)]
+    assert [record.metrics["blimp_pairs"] for record in found] == [1, 2]
 
 
 def record(model: str, seed: int, kind: str, value: float, **more: Any) -> dict[str, Any]:
     metric = {"pretraining": "masked_perplexity", "blimp": "blimp"}.get(kind, "accuracy")
     fields = {"width": 8, "kept": 900, "read": 1200, "metric": metric, "metrics": {metric: value}}
-    return {"model": model, "seed": seed, "kind": kind, **fields, "more": more}
+    return {"model": model, "seed": seed, "kind": kind, "steps": 9, **fields, "more": more}
 
 
 def test_tables_have_means_and_spreads(systems: Any) -> None:
@@ -169,7 +176,7 @@ def test_sub_networks_have_a_table(systems: Any) -> None:
     rows = [row | {"width": w, "depth": d} for d in (1.0, 0.5) for w in (1.0, 0.25)]
     found = {"records": [record("deep_bert", 0, "elastic-rte", 61.0, rows=rows, before=62.0)]}
     lines = systems.elastic_table(found).splitlines()
-    assert lines[0] == "BERT, four layers, RTE, seed 0; fine-tuned 62.0:"
+    assert lines[0] == "BERT, four layers, RTE, seed 0, 9 updates in all stages; before them 62.0:"
     assert lines[2] == "| width \\ depth | 1 | 0.5 |"
     assert lines[5] == "| 0.25 |" + " 61.0, 1,234, 2.0 ms, 1.8 MiB |" * 2
 
