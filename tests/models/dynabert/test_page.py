@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from transformers import BertTokenizer
 
 from embshare.models import dynabert
 from embshare.tasks.elastic.stages import ElasticSettings
+from embshare.tasks.running.loading import FinishedRun
 from tests.models.dynabert.examples import batch, model
 from tests.models.dynabert.make_official import SPECIAL, WORDS
 from tests.models.dynabert.official import arrays, masked_lm
@@ -47,6 +49,8 @@ def test_the_page(
         "tokenizer": BertTokenizer(vocab=words),
         "vectors": tmp_path / "vectors.txt",
     }
+    made = {Path("runs/mrpc-elastic"): lambda: SimpleNamespace(model=names["model"])}
+    monkeypatch.setattr(FinishedRun, "load", lambda folder: made[folder]())
     for block in FENCE.findall(PAGE.read_text()):
         exec(block, names)
     assert {path.name for path in tmp_path.iterdir()} >= {"small", "half", "sub-networks.json"}
