@@ -195,8 +195,10 @@ class Bench:
         return self.must("generate", words.split(), self.log(f"{name}-generate"))
 
     def score(self, name: str) -> dict[str, Any]:
-        """sacreBLEU against the references as they stand in DATA."""
-        text = self.log(f"{name}-generate").read_text(encoding="utf-8")
+        """sacreBLEU against the references as they stand in DATA, which the log is rid of."""
+        log = self.log(f"{name}-generate")
+        text = re.sub(r"^[STHP]-\d+\t.*\n", "", log.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        log.write_text(text, encoding="utf-8")
         found = dict(re.findall(r"^D-(\d+)\t\S+\t(.*)$", text, re.MULTILINE))
         references = self.side("test_2016_flickr", "en").read_text(encoding="utf-8").splitlines()
         hypotheses = [found.get(str(number), "") for number in range(len(references))]
