@@ -193,15 +193,15 @@ def _data(settings: dict[str, dict[str, Any]], entry: str) -> None:
 def _run(fields: dict[str, Any], *, quick: bool, overwrite: bool, resume: bool) -> None:
     # Imported here, so that the command line starts at once and needs no extra for its help.
     check_packages(("yaml",), extra="bench")
+    from embshare.cli.progress import CellBar
     from embshare.tasks.benchmark import run_benchmark
     from embshare.tasks.benchmark.config import BenchmarkConfig
     from embshare.tasks.benchmark.config import quick as shorter
-    from embshare.tasks.benchmark.observer import ProgressBar
 
     config = BenchmarkConfig(**fields)
     if quick:
         config = shorter(config)
-    with ProgressBar(Console(stderr=True)) as bar:
+    with CellBar(Console(stderr=True)) as bar:
         found = run_benchmark(config, overwrite=overwrite, resume=resume, observer=bar)
     _show(found)
 

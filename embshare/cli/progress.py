@@ -1,7 +1,8 @@
-"""A bar over the steps of one run."""
+"""Bars over the steps of one run, and over the runs of a benchmark."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self, final
 
@@ -16,12 +17,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["StepBar"]
+from embshare.tasks.benchmark.config import Cell
+from embshare.tasks.running.result import RunResult
+
+__all__ = ["CellBar", "StepBar"]
 
 
-@final
-class StepBar:
-    """Shows how many steps are done, on a terminal and nowhere else."""
+class _Bar:
+    """One job and its time, on a terminal and nowhere else."""
 
     def __init__(self, console: Console) -> None:
         self._bar = Progress(
@@ -49,6 +52,11 @@ class StepBar:
     ) -> None:
         self._bar.stop()
 
+
+@final
+class StepBar(_Bar):
+    """Shows how many steps of a run are done."""
+
     def start(self, steps: int) -> None:
         """Training begins."""
         self._bar.update(self._job, total=steps, description="training")
@@ -58,3 +66,18 @@ class StepBar:
         self._bar.advance(self._job)
         if self._bar.tasks[0].finished:
             self._bar.update(self._job, description="evaluating")
+
+
+@final
+class CellBar(_Bar):
+    """Shows how many runs of a benchmark are done, and what the last one gave."""
+
+    def planned(self, cells: Sequence[tuple[Cell, int]]) -> None:
+        """The benchmark begins."""
+        self._bar.update(self._job, total=len(cells), description="training")
+
+    def ended(self, cell: Cell, result: RunResult, *, resumed: bool) -> None:
+        """A run is done."""
+        value = f"{result.metric} {result.metrics[result.metric]:.4g}"
+        words = f"{cell.task} {cell.architecture} {cell.method}, seed {cell.seed}: {value}"
+        self._bar.update(self._job, advance=1, description=words)
