@@ -30,18 +30,17 @@ __all__ = ["Piece", "Places", "Record", "Scale", "do", "learn_vocabulary", "piec
 class Scale(Sizes):
     """Everything that may be chosen, each with its default here and an option of its name."""
 
-    steps: int = 2_000
+    steps: int = 4_000
     """Of pretraining."""
     batch: int = 8
     """Rows of one of its steps: few, since it takes many steps before context is used at all."""
     masking: str = "tokens"
     """What is hidden, see `embshare.tasks.pretraining.config.Masking`."""
-    mask_share: float = 0.15
     rate: float = 3e-3
     """Highest learning rate of models of transformers, published systems among them."""
     matched_rate: float = 2e-2
     """Of the matched models, whose tables are larger."""
-    hidden_lr: float = 0.3
+    hidden_lr: float = 0.6
     """Of matrices of layers, or the projection that they come from, as a part of that."""
     teacher_share: float = 0.5
     """Of the loss, in models that learn from a teacher."""
