@@ -40,7 +40,7 @@ HEADS: Final = ("generator", "discriminator_head", "transform", "decoder", "cls"
 class Sizes(Value):
     """What all models have in common."""
 
-    budget: int = 900_000
+    budget: int = 450_000
     """Stored parameters that pretraining leaves behind; each model is as wide as fits."""
     vocabulary: int = 4_000
     """Symbols, rows of the table."""
@@ -195,9 +195,16 @@ def albert(width: int, sizes: Sizes) -> PretrainedConfig:
 
 
 def sharebert(width: int, sizes: Sizes) -> PretrainedConfig:
-    """ShareBERT with a factor of three quarters of the width; inner width as in its small model."""
+    """ShareBERT with a factor of three quarters of the width; inner width as in its small model.
+
+    Its weights are products of two tables; the tables' spread is what gives them the others'.
+    """
+    factor = 3 * width // 4
     return ShareBertConfig(
-        **_common(width, sizes), intermediate_size=2 * width, factor_size=3 * width // 4
+        **_common(width, sizes),
+        intermediate_size=2 * width,
+        factor_size=factor,
+        initializer_range=round((width * factor) ** -0.25, 4),
     )
 
 

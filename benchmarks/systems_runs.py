@@ -30,7 +30,7 @@ __all__ = ["Piece", "Places", "Record", "Scale", "do", "learn_vocabulary", "piec
 class Scale(Sizes):
     """Everything that may be chosen, each with its default here and an option of its name."""
 
-    steps: int = 4_000
+    steps: int = 8_000
     """Of pretraining."""
     batch: int = 8
     """Rows of one of its steps: few, since it takes many steps before context is used at all."""
@@ -46,7 +46,7 @@ class Scale(Sizes):
     """Of the loss, in models that learn from a teacher."""
     tasks: tuple[str, ...] = ("cola", "sst2", "mrpc", "rte", "stsb")
     """Of GLUE."""
-    tuning_steps: int = 200
+    tuning_steps: int = 400
     """Of fine-tuning, for each task."""
     tuning_batch: int = 32
     tuning_rate: float = 3e-3
