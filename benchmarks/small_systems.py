@@ -45,7 +45,7 @@ class Sizes(Value):
     vocabulary: int = 4_000
     """Symbols, rows of the table."""
     length: int = 64
-    """Symbols of a row, in pretraining and fine-tuning."""
+    """Symbols of a row, in fine-tuning and at the end of pretraining."""
     mask_share: float = 0.3
     """Of the symbols in pretraining. Twice the usual part: small models learn twice as much from a
     row, and need a third fewer steps until context helps them at all."""

@@ -30,27 +30,33 @@ __all__ = ["Piece", "Places", "Record", "Scale", "do", "learn_vocabulary", "piec
 class Scale(Sizes):
     """Everything that may be chosen, each with its default here and an option of its name."""
 
-    steps: int = 8_000
+    steps: int = 5_000
     """Of pretraining."""
-    batch: int = 8
-    """Rows of one of its steps: few, since it takes many steps before context is used at all."""
+    batch: int = 32
+    """Rows of one of its steps, as long as they are short."""
+    short_length: int = 16
+    """Symbols of a row in most of pretraining. Models with absolute positions learn where to look
+    in a fraction of the steps that rows of the full length take."""
+    long_from: float = 0.75
+    """Part of the steps after which rows have the full length, and batches fewer of them."""
     masking: str = "tokens"
     """What is hidden, see `embshare.tasks.pretraining.config.Masking`."""
     rate: float = 3e-3
     """Highest learning rate of models of transformers, published systems among them."""
     matched_rate: float = 2e-2
     """Of the matched models, whose tables are larger."""
-    hidden_lr: float = 0.6
+    hidden_lr: float = 1.2
     """Of matrices of layers, or the projection that they come from, as a part of that."""
     teacher_share: float = 0.5
     """Of the loss, in models that learn from a teacher."""
     tasks: tuple[str, ...] = ("cola", "sst2", "mrpc", "rte", "stsb")
     """Of GLUE."""
-    tuning_steps: int = 400
+    tuning_steps: int = 300
     """Of fine-tuning, for each task."""
     tuning_batch: int = 32
-    tuning_rate: float = 3e-3
+    tuning_rate: float = 2e-3
     matched_tuning_rate: float = 1e-2
+    tuning_hidden_lr: float = 0.3
     tuning_rows: int = 20_000
     """Of a task's training side, at most."""
     blimp_pairs: int = 20
@@ -196,7 +202,9 @@ def _pretraining(scale: Scale, places: Places) -> dict[str, Any]:
         "data": places.text,
         "cache": places.work / "symbols",
         "tokenizer": str(places.vocabulary(scale)),
-        "length": scale.length,
+        "length": scale.short_length,
+        "late_length": scale.length,
+        "late_from": scale.long_from,
         "masking": scale.masking,
         "mask_share": scale.mask_share,
     }
@@ -215,7 +223,7 @@ def _tuning(piece: Piece, rate: float, scale: Scale, places: Places) -> dict[str
             "steps": scale.tuning_steps,
             "batch_size": scale.tuning_batch,
             "learning_rate": rate,
-            "hidden_lr": scale.hidden_lr,
+            "hidden_lr": scale.tuning_hidden_lr,
         },
     }
 
