@@ -118,13 +118,16 @@ def settings_line(found: Mapping[str, Any]) -> str:
     """How much training the numbers come from, as a sentence."""
     scale, records = found["scale"], found["records"]
     seeds = sorted({record["seed"] for record in records})
-    symbols = scale["steps"] * scale["batch"] * scale["length"]
+    symbols = scale["steps"] * scale["batch"] * scale["short_length"]
+    late = scale["batch"] * scale["short_length"] // scale["length"]
     return (
         f"{len({r['model'] for r in records})} models, seeds {', '.join(map(str, seeds))}: "
         f"{scale['layers']} layers, a table of {scale['vocabulary']:,} rows, at most "
         f"{scale['budget']:,} stored parameters; {scale['steps']:,} steps of {scale['batch']} x "
-        f"{scale['length']} symbols ({symbols:,} in all), then {scale['tuning_steps']} steps of "
-        f"{scale['tuning_batch']} rows for each task; BLiMP on {67 * scale['blimp_pairs']:,} pairs."
+        f"{scale['short_length']} symbols, and from {scale['long_from']:.0%} of them on of "
+        f"{late} x {scale['length']} ({symbols:,} symbols in all, {scale['mask_share']:.0%} of "
+        f"them hidden), then {scale['tuning_steps']} steps of {scale['tuning_batch']} rows for "
+        f"each task; BLiMP on {67 * scale['blimp_pairs']:,} pairs."
     )
 
 

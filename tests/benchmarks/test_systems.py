@@ -68,7 +68,7 @@ def test_a_shared_model_is_wider_for_as_much(systems: Any) -> None:
     scale = systems.Scale()
     for name, dense in (("shared_bert", "bert"), ("shared_elc_bert", "elc_bert")):
         wide, narrow = (systems.fitted_width(systems.SYSTEMS[n], scale) for n in (name, dense))
-        assert wide > 1.5 * narrow
+        assert wide > 1.4 * narrow
 
 
 def test_a_budget_that_nothing_fits_into_is_told(systems: Any) -> None:
@@ -166,7 +166,9 @@ def test_tables_have_means_and_spreads(systems: Any) -> None:
         ["| BERT", "900", "100"],
         ["| ConvBERT", "900", "100"],
     ]
-    assert "2 models, seeds 0, 1, 2" in systems.settings_line(found)
+    told = systems.settings_line(found)
+    assert told.startswith("2 models, seeds 0, 1, 2: 2 layers, a table of 100 rows")
+    assert "5,000 steps of 32 x 16 symbols, and from 75% of them on of 8 x 64" in told
     assert systems.elastic_table(found) == ""
 
 
