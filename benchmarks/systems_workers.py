@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 
-import torch
 import transformers
 from systems_runs import Piece, Places, Record, Scale, do
+
+from embshare.tasks.worker import begin_worker
 
 __all__ = ["do_all"]
 
@@ -26,7 +25,7 @@ def do_all(
     context = multiprocessing.get_context("spawn")
     waiting, finished = list(wanted), set[Piece]()
     running: dict[Future[Record], Piece] = {}
-    pool = ProcessPoolExecutor(jobs, context, initializer=begin_worker)
+    pool = ProcessPoolExecutor(jobs, context, initializer=begin_quietly)
     try:
         while True:
             ready = [piece for piece in waiting if finished.issuperset(piece.after)]
@@ -55,17 +54,8 @@ def do_in_worker(piece: Piece, scale: Scale, places: Places) -> Record:
     raise RuntimeError(f"{piece.model}, seed {piece.seed}, {piece.kind}:\n{told}")
 
 
-def begin_worker() -> None:
-    """One thread, no bars, and an end when whoever started this process ends, however that was."""
-    torch.set_num_threads(1)
+def begin_quietly() -> None:
+    """One thread, and no bars."""
+    begin_worker()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()

@@ -16,6 +16,7 @@ import torch
 from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.result import RunResult
 from embshare.tasks.task import PreparedTask
+from embshare.tasks.worker import begin_worker
 
 __all__ = ["default_jobs", "run_all"]
 
@@ -42,8 +43,7 @@ def run_all(configs: Sequence[RunConfig], *, jobs: int) -> Iterator[tuple[int, R
         return
     context = get_context("spawn")  # a forked process has torch's threads in an unknown state
     threads = max(1, torch.get_num_threads() // jobs)
-    begin = torch.set_num_threads
-    pool = ProcessPoolExecutor(jobs, context, initializer=begin, initargs=(threads,))
+    pool = ProcessPoolExecutor(jobs, context, initializer=begin_worker, initargs=(threads,))
     try:
         futures = {pool.submit(_run, config): index for index, config in enumerate(configs)}
         for future in as_completed(futures):

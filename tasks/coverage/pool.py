@@ -17,10 +17,9 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
-import torch
-
 from embshare.tasks.coverage.examination import Subject, examine
 from embshare.tasks.coverage.row import Row
+from embshare.tasks.worker import begin_worker
 
 __all__ = ["Job", "examine_all"]
 
@@ -156,7 +155,7 @@ def _serve(connection: Connection, memory: int) -> None:
     """In the process: one row for each job that comes."""
     _be_quiet()
     _hold(memory)
-    torch.set_num_threads(1)
+    begin_worker()
     found: dict[str, dict[tuple[str, str], Subject]] = {}
     while True:
         try:
