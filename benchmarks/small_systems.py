@@ -53,6 +53,11 @@ class Sizes(Value):
     heads: int = 4
     anchor: float = 2.0
     """Of shared models, see `embshare.ShareConfig`."""
+    matched_width: int = 0
+    """Of the matched models, dense and shared alike; 0 makes each as wide as fits into the budget,
+    as it does with all others."""
+    matched_rank: int = 0
+    """Of the residuals of shared matched models, which then have gains for each channel too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +88,14 @@ class System:
         """How its weights are shared."""
         if self.method == "dense":
             return None
-        exclude = self.exclude
+        rank = sizes.matched_rank if self.group == "matched" else 0
         return embshare.ShareConfig(
-            method=self.method, tie="all", anchor=sizes.anchor, exclude=exclude
+            method=self.method,
+            tie="all",
+            anchor=sizes.anchor,
+            exclude=self.exclude,
+            residual_rank=rank,
+            gain="channel" if rank else "match",
         )
 
     def own(self, sizes: Sizes) -> Sizes:
@@ -135,11 +145,13 @@ def kept_parameters(model: nn.Module) -> int:
 
 
 def fitted_width(system: System, sizes: Sizes) -> int:
-    """The largest width whose model stores no more than the budget.
+    """The largest width whose model stores no more than the budget, unless one is given.
 
     Raises:
         SystemExit: not even the smallest does.
     """
+    if system.group == "matched" and sizes.matched_width:
+        return sizes.matched_width
     grain = system.grain * sizes.heads
     low, high = 0, sizes.budget // sizes.vocabulary // grain * 4 + 1
     while high - low > 1:  # low fits, high does not

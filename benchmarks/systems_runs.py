@@ -43,8 +43,9 @@ class Scale(Sizes):
     """What is hidden, see `embshare.tasks.pretraining.config.Masking`."""
     rate: float = 3e-3
     """Highest learning rate of models of transformers, published systems among them."""
-    matched_rate: float = 2e-2
+    matched_rate: float = 1e-2
     """Of the matched models, whose tables are larger."""
+    matched_hidden_lr: float = 0.5
     hidden_lr: float = 1.2
     """Of matrices of layers, or the projection that they come from, as a part of that."""
     teacher_share: float = 0.5
@@ -183,7 +184,8 @@ def run_config(piece: Piece, scale: Scale, places: Places) -> RunConfig:
         teacher = Piece(system.teacher, piece.seed, "pretraining")
         fields |= {"teacher": teacher.folder(places), "teacher_share": scale.teacher_share}
     rate = scale.matched_rate if matched else scale.rate
-    sizes = {"width": width, "layers": scale.layers, "heads": scale.heads}
+    hidden_lr = scale.matched_hidden_lr if matched else scale.hidden_lr
+    sizes = {"width": width, "layers": scale.layers, "heads": scale.heads, "dropout": 0.0}
     fields["settings"] = _pretraining(scale, places) | {
         **(sizes if matched else {}),
         "objective": "replaced" if system.replaced else "masked",
@@ -191,7 +193,7 @@ def run_config(piece: Piece, scale: Scale, places: Places) -> RunConfig:
             "steps": scale.steps,
             "batch_size": scale.batch,
             "learning_rate": rate,
-            "hidden_lr": scale.hidden_lr,
+            "hidden_lr": hidden_lr,
         },
     }
     return RunConfig(task="pretraining", share=system.share(scale), **fields)
@@ -218,6 +220,7 @@ def _tuning(piece: Piece, rate: float, scale: Scale, places: Places) -> dict[str
         "length": scale.length,
         "most_rows": scale.tuning_rows,
         "test_side": False,
+        "dropout": 0.0,
         "token_types": None if piece.system.kinds else False,
         "training": {
             "steps": scale.tuning_steps,

@@ -71,6 +71,16 @@ def test_a_shared_model_is_wider_for_as_much(systems: Any) -> None:
         assert wide > 1.4 * narrow
 
 
+def test_matched_models_may_have_one_width(systems: Any) -> None:
+    scale = systems.Scale(matched_width=64, matched_rank=3)
+    for name in ("lstm_dense", "lstm_eps", "lstm_veps"):
+        assert systems.fitted_width(systems.SYSTEMS[name], scale) == 64
+    share = systems.SYSTEMS["lstm_veps"].share(scale)
+    assert (share.method, share.residual_rank, share.gain) == ("veps", 3, "channel")
+    assert systems.SYSTEMS["shared_bert"].share(scale).residual_rank == 0
+    assert systems.fitted_width(systems.SYSTEMS["bert"], scale) != 64
+
+
 def test_a_budget_that_nothing_fits_into_is_told(systems: Any) -> None:
     with pytest.raises(SystemExit, match="bert: no width fits into 900 parameters"):
         systems.fitted_width(systems.SYSTEMS["bert"], systems.Scale(budget=900))
