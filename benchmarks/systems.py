@@ -28,7 +28,7 @@ from typing import Any, Final, get_args, get_origin
 import torch
 from small_systems import GROUPS, SYSTEMS, fitted_width, kept_parameters
 from systems_runs import Piece, Places, Record, Scale, learn_vocabulary, pieces, run_config
-from systems_tables import elastic_table, settings_line, study_table, together_table
+from systems_tables import elastic_table, matched_table, settings_line, study_table, together_table
 from systems_workers import do_all
 
 import embshare
@@ -108,6 +108,7 @@ TABLES: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "settings": settings_line,
     "all": study_table,
     "together": together_table,
+    "matched": matched_table,
     "elastic": elastic_table,
 }
 """Parts of the page, by the names that it has for them."""

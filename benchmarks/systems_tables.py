@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from small_systems import SYSTEMS
 
-__all__ = ["elastic_table", "settings_line", "study_table", "together_table"]
+__all__ = ["elastic_table", "matched_table", "settings_line", "study_table", "together_table"]
 
 Record = Mapping[str, Any]
 GLUE: Final = {
@@ -76,6 +76,37 @@ def together_table(found: Mapping[str, Any]) -> str:
             ]
             lines.append(f"| {_title(each)} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def matched_table(found: Mapping[str, Any]) -> str:
+    """The three architectures of one width: what each way of sharing keeps of the dense model."""
+    records: Sequence[Record] = found["records"]
+    tasks = [task for task in found["scale"]["tasks"] if _of(records, kind=task)]
+    heads = ["hidden", "perplexity", "BLiMP", *(GLUE[task] for task in tasks)]
+    lines = [f"| | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
+    for name in SYSTEMS:
+        pretrained = _of(records, model=name, kind="pretraining")
+        if SYSTEMS[name].group != "matched" or not pretrained:
+            continue
+        dense = name.partition("_")[0] + "_dense"
+        first = _of(records, model=dense, kind="pretraining") or pretrained
+        ratio = f" ({first[0]['hidden'] / pretrained[0]['hidden']:.1f} x)" * (name != dense)
+        cells = [f"{pretrained[0]['hidden']:,}{ratio}"]
+        for kind in ("pretraining", "blimp", *tasks):
+            mine, its = (_compared(_of(records, model=each, kind=kind)) for each in (name, dense))
+            unit = 100 if kind == "blimp" else 1
+            told = _mean([unit * value for value in mine])
+            cells.append(told + _against(mine, its, lower=kind == "pretraining") * (name != dense))
+        lines.append(f"| {_title(name)} | {' | '.join(cells)} |")
+    return "\n".join(lines) if lines[2:] else ""
+
+
+def _against(values: Sequence[float], dense: Sequence[float], *, lower: bool) -> str:
+    """What the mean is of the dense models' mean, where that is above nothing."""
+    if not values or not dense or statistics.fmean(dense) <= 0:
+        return ""
+    part = statistics.fmean(values) / statistics.fmean(dense)
+    return f", {100 * (part - 1):+.1f} %" if lower else f", {100 * part:.1f} %"
 
 
 def elastic_table(found: Mapping[str, Any]) -> str:

@@ -158,7 +158,14 @@ def test_other_settings_need_another_folder(systems: Any, places: Any) -> None:
 
 def record(model: str, seed: int, kind: str, value: float, **more: Any) -> dict[str, Any]:
     metric = {"pretraining": "masked_perplexity", "blimp": "blimp"}.get(kind, "accuracy")
-    fields = {"width": 8, "kept": 900, "read": 1200, "metric": metric, "metrics": {metric: value}}
+    fields = {
+        "width": 8,
+        "hidden": 400,
+        "kept": 900,
+        "read": 1200,
+        "metric": metric,
+        "metrics": {metric: value},
+    }
     return {"model": model, "seed": seed, "kind": kind, "steps": 9, **fields, "more": more}
 
 
@@ -176,6 +183,7 @@ def test_tables_have_means_and_spreads(systems: Any) -> None:
         ["| BERT", "900", "100"],
         ["| ConvBERT", "900", "100"],
     ]
+    assert systems.matched_table(found) == ""
     told = systems.settings_line(found)
     assert told.startswith("2 models, seeds 0, 1, 2: 2 layers, a table of 100 rows")
     assert "5,000 steps of 32 x 16 symbols, and from 75% of them on of 8 x 64" in told
@@ -214,3 +222,17 @@ def test_a_study_is_done_by_processes_and_what_fails_stops_nothing_else(
     }
     elastic = found[systems.Piece("deep_shared_bert", 0, "elastic-rte")]
     assert len(elastic.more["rows"]) == 12
+
+
+def test_what_shared_models_keep_is_told_beside_their_scores(systems: Any) -> None:
+    scale = json.loads(systems.Scale(tasks=("rte",)).to_json())
+    records = [
+        record("lstm_dense", 0, "pretraining", 10.0),
+        record("lstm_veps", 0, "pretraining", 11.0) | {"hidden": 40},
+        *(record("lstm_dense", seed, "rte", 50.0) for seed in range(3)),
+        *(record("lstm_veps", seed, "rte", 49.0) for seed in range(3)),
+        record("lstm_dense", 0, "blimp", 0.6),
+    ]
+    dense, shared = systems.matched_table({"scale": scale, "records": records}).splitlines()[2:]
+    assert dense.endswith("| 400 | 10.0 (n = 1) | 60.0 (n = 1) | 50.0 ± 0.0 |")
+    assert shared.endswith("| 40 (10.0 x) | 11.0 (n = 1), +10.0 % | - | 49.0 ± 0.0, 98.0 % |")
