@@ -52,8 +52,8 @@ class Scale(Sizes):
     """Of the loss, in models that learn from a teacher."""
     tasks: tuple[str, ...] = ("cola", "sst2", "mrpc", "rte", "stsb")
     """Of GLUE."""
-    tuning_steps: int = 300
-    """Of fine-tuning, for each task."""
+    tuning_epochs: float = 3.0
+    """Passes over the training side of each task."""
     tuning_batch: int = 32
     tuning_rate: float = 2e-3
     matched_tuning_rate: float = 1e-2
@@ -223,7 +223,7 @@ def _tuning(piece: Piece, rate: float, scale: Scale, places: Places) -> dict[str
         "dropout": 0.0,
         "token_types": None if piece.system.kinds else False,
         "training": {
-            "steps": scale.tuning_steps,
+            "epochs": scale.tuning_epochs,
             "batch_size": scale.tuning_batch,
             "learning_rate": rate,
             "hidden_lr": scale.tuning_hidden_lr,

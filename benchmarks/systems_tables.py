@@ -157,8 +157,8 @@ def settings_line(found: Mapping[str, Any]) -> str:
         f"{scale['budget']:,} stored parameters; {scale['steps']:,} steps of {scale['batch']} x "
         f"{scale['short_length']} symbols, and from {scale['long_from']:.0%} of them on of "
         f"{late} x {scale['length']} ({symbols:,} symbols in all, {scale['mask_share']:.0%} of "
-        f"them hidden), then {scale['tuning_steps']} steps of {scale['tuning_batch']} rows for "
-        f"each task; BLiMP on {67 * scale['blimp_pairs']:,} pairs."
+        f"them hidden), then {scale['tuning_epochs']:g} passes over each task's first "
+        f"{scale['tuning_rows']:,} rows; BLiMP on {67 * scale['blimp_pairs']:,} pairs."
     )
 
 

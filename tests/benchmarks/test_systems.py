@@ -26,7 +26,7 @@ TINY: dict[str, Any] = {
     "steps": 3,
     "batch": 4,
     "tasks": ("rte",),
-    "tuning_steps": 2,
+    "tuning_epochs": 0.1,
     "tuning_batch": 8,
     "blimp_pairs": 2,
     "elastic_tasks": ("rte",),
