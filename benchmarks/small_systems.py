@@ -47,8 +47,8 @@ class Sizes(Value):
     length: int = 64
     """Symbols of a row, in fine-tuning and at the end of pretraining."""
     mask_share: float = 0.3
-    """Of the symbols in pretraining. Twice the usual part: small models learn twice as much from a
-    row, and need a third fewer steps until context helps them at all."""
+    """Part of the symbols that are hidden in pretraining, twice the usual one: each row then asks
+    twice as much of a small model, which sees few of them."""
     layers: int = 2
     heads: int = 4
     anchor: float = 2.0

@@ -45,9 +45,10 @@ class Scale(Sizes):
     """Highest learning rate of models of transformers, published systems among them."""
     matched_rate: float = 1e-2
     """Of the matched models, whose tables are larger."""
-    matched_hidden_lr: float = 0.5
     hidden_lr: float = 1.2
-    """Of matrices of layers, or the projection that they come from, as a part of that."""
+    """Of matrices of layers, or the projection that they come from, as a multiple of the rate."""
+    matched_hidden_lr: float = 0.5
+    """Likewise, of the matched models."""
     teacher_share: float = 0.5
     """Of the loss, in models that learn from a teacher."""
     tasks: tuple[str, ...] = ("cola", "sst2", "mrpc", "rte", "stsb")
@@ -58,6 +59,7 @@ class Scale(Sizes):
     tuning_rate: float = 2e-3
     matched_tuning_rate: float = 1e-2
     tuning_hidden_lr: float = 0.3
+    """As a multiple of the rate, of all models."""
     tuning_rows: int = 20_000
     """Of a task's training side, at most."""
     blimp_pairs: int = 20
