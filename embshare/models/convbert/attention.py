@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from embshare.models.attending import attend
 from embshare.models.convbert.config import ConvBertConfig
 
 __all__ = ["MixedAttention", "SeparableConv", "dynamic_convolution"]
@@ -90,11 +91,6 @@ class MixedAttention(nn.Module):
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for part in (query, self.key(x), self.value(x))
         )
-        seen = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=mask,
-            dropout_p=self.attention_dropout if self.training else 0.0,
-        )
+        dropout = self.attention_dropout if self.training else 0.0
+        seen = attend(query, key, value, mask=mask, dropout=dropout)
         return seen.transpose(1, 2).flatten(2)

@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeAlias, final
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from embshare.models.attending import attend
 from embshare.models.matched.config import MatchedConfig
 from embshare.models.matched.mixers import State, make_mixer, split_heads
 
@@ -46,7 +47,7 @@ class MemoryAttention(nn.Module):
         allowed = None if memory_mask is None else memory_mask[:, None, None, :].bool()
         query = split_heads(self.query(x), self.heads)
         key, value = pairs
-        heads = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+        heads = attend(query, key, value, mask=allowed)
         mixed: Tensor = self.output(heads.transpose(1, 2).flatten(2))
         return mixed
 

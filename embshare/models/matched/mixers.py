@@ -21,6 +21,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from embshare.models.attending import attend
 from embshare.models.matched.config import MatchedConfig
 from embshare.models.matched.rotary import rotate
 
@@ -151,9 +152,7 @@ class AttentionMixer(nn.Module):
         allowed: Tensor | None = None,
         is_causal: bool = False,
     ) -> Tensor:
-        heads = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=allowed, is_causal=is_causal
-        )
+        heads = attend(query, key, value, mask=allowed, is_causal=is_causal)
         mixed: Tensor = self.output(heads.transpose(1, 2).flatten(2))
         return mixed
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from embshare.models.attending import attend
 from embshare.models.inputs import sum_embeddings
 from embshare.models.sharebert.config import ShareBertConfig
 
@@ -88,14 +89,9 @@ class ShareBertLayer(GradientCheckpointingLayer):
             project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for project in (self.query, self.key, self.value)
         )
-        seen = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=mask,
-            dropout_p=self.attention_dropout if self.training else 0.0,
-            scale=query.shape[-1] ** (-2 / 3),
-        )
+        dropout = self.attention_dropout if self.training else 0.0
+        scale = query.shape[-1] ** (-2 / 3)
+        seen = attend(query, key, value, mask=mask, dropout=dropout, scale=scale)
         return seen.transpose(1, 2).flatten(2)
 
 
