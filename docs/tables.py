@@ -13,7 +13,7 @@ import json
 import re
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -117,13 +117,18 @@ def compared(name: str) -> Callable[[], str]:
     """What dense, EPS and VEPS models reach, in one file of ``embshare bench``."""
 
     def draw() -> str:
-        from embshare.tasks.benchmark.report import BenchmarkReport
-
-        text = (RESULTS / "bench" / f"{name}.json").read_text(encoding="utf-8")
-        report = BenchmarkReport.from_json(text)
+        report = read_report(name)
         return "\n\n".join(_compared(report, task) for task in report.config.tasks)
 
     return draw
+
+
+def read_report(name: str) -> Any:
+    """One file of ``embshare bench``."""
+    from embshare.tasks.benchmark.report import BenchmarkReport
+
+    text = (RESULTS / "bench" / f"{name}.json").read_text(encoding="utf-8")
+    return BenchmarkReport.from_json(text)
 
 
 def _compared(report: Any, task: str) -> str:
@@ -158,6 +163,42 @@ def _kept(row: Any, dense: Any, better: str) -> str:
     if better == "lower":
         return f" ({100 * (row.metric.mean / dense.metric.mean - 1):+.1f} %)"
     return f" (keeps {100 * row.metric.mean / dense.metric.mean:.1f} %)"
+
+
+GOAL: Final = 97
+"""Percent of the dense metric that a shared model is to keep."""
+KEPT: Final = ("multi30k-de-en", "multi30k-en-de", "wikitext2", "flickr8k")
+"""Files of ``embshare bench`` on real data."""
+
+
+def kept() -> str:
+    """What shared models keep of the dense metric, and with how many times fewer hidden parameters.
+
+    Perplexities are kept by the part that dense is of shared.
+    """
+    lines = [
+        "| | architecture | EPS keeps | VEPS keeps | hidden parameters |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    for name in KEPT:
+        report = read_report(name)
+        for task in report.config.tasks:
+            lines.extend(_kept_lines(report, task, name))
+    return "\n".join(lines)
+
+
+def _kept_lines(report: Any, task: str, name: str) -> Iterator[str]:
+    metric = report.task(task).metric
+    rows = {(row.architecture, row.method): row for row in report.rows(task)}
+    for architecture in report.config.architectures:
+        dense, *shared = (rows[architecture, method] for method in report.config.methods)
+        cells = []
+        for row in shared:
+            part = row.metric.mean / dense.metric.mean
+            percent = 100 * (1 / part if metric.better == "lower" else part)
+            cells.append(f"{percent:.1f} %{' ✓' if percent >= GOAL else ''}")
+        fewer = " and ".join(f"{dense.hidden / row.hidden:.1f}" for row in shared)
+        yield f"| {name}, {metric.name} | {architecture} | {' | '.join(cells)} | {fewer} × fewer |"
 
 
 def coverage(name: str) -> Callable[[], str]:

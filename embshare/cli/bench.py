@@ -61,6 +61,9 @@ def _compare(
         list[int] | None, _option("One model for each; may be given several times.")
     ] = None,
     jobs: Annotated[int | None, _option("Models that are trained at once.")] = None,
+    shared_hidden_lr: Annotated[
+        float | None, _option("--hidden-lr of the models that share; else that of dense ones.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -91,7 +94,8 @@ def _compare(
         if k.startswith("share_") and v is not None
     }:
         fields["share"] = _share(shared)
-    for name, value in (("out", out), ("jobs", jobs)):
+    own = {"out": out, "jobs": jobs, "shared_hidden_lr": shared_hidden_lr}
+    for name, value in own.items():
         if value is not None:
             fields[name] = value
     for name, values in (("architectures", architecture), ("methods", method), ("seeds", seed)):

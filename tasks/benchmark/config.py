@@ -63,6 +63,10 @@ class BenchmarkConfig(Value):
     random and are trained for some hundred steps are better with an anchor."""
     settings: dict[str, SerializeAsAny[Value]] = Field(default_factory=dict)
     """Task -> its settings; a task that is not here has its defaults."""
+    shared_hidden_lr: Annotated[float, Field(gt=0)] | None = None
+    """`TrainSettings.hidden_lr` of the models that share; ``None`` is that of dense ones. The best
+    rate of a projection is often several times that of a matrix, so that one rate for both
+    flatters whichever it suits."""
     jobs: Annotated[int, Field(ge=1)] | None = None
     """Models that are trained at once, each in a process of its own; ``None`` is one for each core
     of a machine without an accelerator, else one."""
@@ -103,6 +107,15 @@ class BenchmarkConfig(Value):
         found: TrainSettings = self.settings[task].training  # type: ignore[attr-defined]
         return found
 
+    def cell_settings(self, cell: Cell) -> Value:
+        """A task's settings, with the rate of the method."""
+        found = self.settings[cell.task]
+        if self.shared_hidden_lr is None or cell.method == "dense":
+            return found
+        training = self.training(cell.task)
+        rate = {"hidden_lr": self.shared_hidden_lr}
+        return found.model_copy(update={"training": training.model_copy(update=rate)})
+
     def cells(self) -> tuple[Cell, ...]:
         """The grid in the order of work: whole grids one after the other, a seed at a time."""
         return tuple(
@@ -119,7 +132,7 @@ class BenchmarkConfig(Value):
             task=cell.task,
             model=cell.architecture,
             share=self.share_config(cell.method),
-            settings=self.settings[cell.task],
+            settings=self.cell_settings(cell),
             seed=cell.seed,
             out=self.out / CELLS / cell.name,
         )

@@ -41,13 +41,14 @@ def test_without_options_it_is_the_default_of_the_library(asked: list[Any]) -> N
 def test_options_reach_the_config(asked: list[Any], tmp_path: Path) -> None:
     words = "--architecture conv --architecture lstm --method veps --seed 3 --seed 4 --tie none "
     words += "--factor 16 --gain learned --width 64 --layers 3 --dropout 0.2 --jobs 1 "
-    words += f"--steps 7 --batch-size 2 --learning-rate 0.5 --data {tmp_path} "
+    words += "--shared-hidden-lr 0.9 --steps 7 --batch-size 2 --learning-rate 0.5 "
+    words += f"--data {tmp_path} "
     words += "--set language_modelling.level=word --set language_modelling.vocabulary_size=null "
     words += f"--set language_modelling.training.warmup=0.1 --out {tmp_path / 'out'} --overwrite"
     CliRunner().invoke(app, ["bench", *LM, *words.split()])
     ((config, overwrite, resume),) = asked
     assert (config.architectures, config.methods) == (("conv", "lstm"), ("veps",))
-    assert (config.seeds, config.jobs) == ((3, 4), 1)
+    assert (config.seeds, config.jobs, config.shared_hidden_lr) == ((3, 4), 1, 0.9)
     assert config.share == ShareConfig(tie="none", factor=16, gain="learned", anchor=2.0)
     assert (config.out, overwrite, resume) == (tmp_path / "out", True, False)
     modelling = config.settings["language_modelling"]

@@ -50,12 +50,23 @@ def test_methods_share_as_the_config_says() -> None:
         assert (share.method, share.tie, share.gain, share.factor) == (method, "none", "learned", 8)
 
 
+def test_models_that_share_may_have_a_rate_of_their_own() -> None:
+    config = BenchmarkConfig(tasks=(LM,), shared_hidden_lr=0.7)
+    dense = BenchmarkConfig(tasks=(LM,)).training(LM).hidden_lr
+    for cell in config.cells():
+        settings: Any = config.run_config(cell).settings
+        assert settings.training.hidden_lr == (dense if cell.method == "dense" else 0.7)
+        same = settings.training.model_copy(update={"hidden_lr": dense})
+        assert settings.model_copy(update={"training": same}) == config.settings[LM]
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"seeds": ()}, "`seeds`: must have an entry, and each entry once"),
         ({"seeds": (1, 1)}, "`seeds`: must have an entry, and each entry once"),
         ({"architectures": ("rnn",)}, "Input should be 'lstm', 'conv' or 'attention'"),
+        ({"shared_hidden_lr": 0}, "`shared_hidden_lr`: Input should be greater than 0"),
         ({"methods": ("lora",)}, "Input should be 'dense', 'eps' or 'veps'"),
         ({"tasks": ("weather",)}, "`weather` must be one of the tasks"),
         ({"settings": {"weather": {}}}, "`weather` must be one of the tasks"),
