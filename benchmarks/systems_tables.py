@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from small_systems import SYSTEMS
 
-__all__ = ["elastic_table", "matched_table", "settings_line", "study_table", "together_table"]
+__all__ = [
+    "elastic_table",
+    "kept_of_glue",
+    "matched_table",
+    "settings_line",
+    "study_table",
+    "together_table",
+]
 
 Record = Mapping[str, Any]
 GLUE: Final = {
@@ -81,8 +88,9 @@ def together_table(found: Mapping[str, Any]) -> str:
 def matched_table(found: Mapping[str, Any]) -> str:
     """The three architectures of one width: what each way of sharing keeps of the dense model."""
     records: Sequence[Record] = found["records"]
+    seeds = len({record["seed"] for record in records})
     tasks = [task for task in found["scale"]["tasks"] if _of(records, kind=task)]
-    heads = ["hidden", "perplexity", "BLiMP", *(GLUE[task] for task in tasks)]
+    heads = ["hidden", "perplexity", "BLiMP", *(GLUE[task] for task in tasks), "mean of GLUE"]
     lines = [f"| | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
     for name in SYSTEMS:
         pretrained = _of(records, model=name, kind="pretraining")
@@ -92,13 +100,32 @@ def matched_table(found: Mapping[str, Any]) -> str:
         first = _of(records, model=dense, kind="pretraining") or pretrained
         ratio = f" ({first[0]['hidden'] / pretrained[0]['hidden']:.1f} x)" * (name != dense)
         cells = [f"{pretrained[0]['hidden']:,}{ratio}"]
-        for kind in ("pretraining", "blimp", *tasks):
-            mine, its = (_compared(_of(records, model=each, kind=kind)) for each in (name, dense))
-            unit = 100 if kind == "blimp" else 1
-            told = _mean([unit * value for value in mine])
+        for kind in ("pretraining", "blimp", *tasks, "mean"):
+            mine, its = (_matched(records, each, kind, tasks) for each in (name, dense))
+            told = _mean(mine, whole=seeds)
             cells.append(told + _against(mine, its, lower=kind == "pretraining") * (name != dense))
         lines.append(f"| {_title(name)} | {' | '.join(cells)} |")
     return "\n".join(lines) if lines[2:] else ""
+
+
+def kept_of_glue(found: Mapping[str, Any]) -> Iterator[tuple[str, list[float], list[int]]]:
+    """Each matched architecture: parts of dense GLUE, and hidden parameters, dense first."""
+    records: Sequence[Record] = found["records"]
+    for architecture in ("lstm", "conv", "attention"):
+        names = [f"{architecture}_{method}" for method in ("dense", "eps", "veps")]
+        means = [
+            statistics.fmean(_glue_means(records, name, found["scale"]["tasks"])) for name in names
+        ]
+        hidden = [_of(records, model=name, kind="pretraining")[0]["hidden"] for name in names]
+        yield architecture, [mean / means[0] for mean in means], hidden
+
+
+def _matched(records: Sequence[Record], name: str, kind: str, tasks: Sequence[str]) -> list[float]:
+    """A model's numbers of one kind, all but perplexities in percent."""
+    if kind == "mean":
+        return _glue_means(records, name, tasks)
+    unit = 100 if kind == "blimp" else 1
+    return [unit * value for value in _compared(_of(records, model=name, kind=kind))]
 
 
 def _against(values: Sequence[float], dense: Sequence[float], *, lower: bool) -> str:
@@ -150,11 +177,15 @@ def settings_line(found: Mapping[str, Any]) -> str:
     scale, records = found["scale"], found["records"]
     seeds = sorted({record["seed"] for record in records})
     symbols = scale["steps"] * scale["batch"] * scale["short_length"]
+    matched = all(SYSTEMS[record["model"]].group == "matched" for record in records)
+    size = f"at most {scale['budget']:,} stored parameters"
+    if matched and scale["matched_width"]:
+        size = f"width {scale['matched_width']}"
     late = scale["batch"] * scale["short_length"] // scale["length"]
     return (
-        f"{len({r['model'] for r in records})} models, seeds {', '.join(map(str, seeds))}: "
-        f"{scale['layers']} layers, a table of {scale['vocabulary']:,} rows, at most "
-        f"{scale['budget']:,} stored parameters; {scale['steps']:,} steps of {scale['batch']} x "
+        f"{len({r['model'] for r in records})} models, seed{'s' * (len(seeds) > 1)} "
+        f"{', '.join(map(str, seeds))}: {scale['layers']} layers, a table of "
+        f"{scale['vocabulary']:,} rows, {size}; {scale['steps']:,} steps of {scale['batch']} x "
         f"{scale['short_length']} symbols, and from {scale['long_from']:.0%} of them on of "
         f"{late} x {scale['length']} ({symbols:,} symbols in all, {scale['mask_share']:.0%} of "
         f"them hidden), then {scale['tuning_epochs']:g} passes over each task's first "
@@ -188,12 +219,12 @@ def _mark(name: str) -> str:
     return " †" if SYSTEMS[name].replaced else ""
 
 
-def _mean(values: Sequence[float]) -> str:
-    """Mean and standard deviation; a dash for nothing."""
+def _mean(values: Sequence[float], *, whole: int = 3) -> str:
+    """Mean and standard deviation, and how many there are where it is not the whole; or a dash."""
     if not values:
         return "-"
     spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    few = f" (n = {len(values)})" if len(values) < 3 else ""
+    few = f" (n = {len(values)})" if len(values) < whole else ""
     return f"{statistics.fmean(values):.1f}{spread}{few}"
 
 

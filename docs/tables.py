@@ -13,7 +13,7 @@ import json
 import re
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -167,38 +167,43 @@ def _kept(row: Any, dense: Any, better: str) -> str:
 
 GOAL: Final = 97
 """Percent of the dense metric that a shared model is to keep."""
-KEPT: Final = ("multi30k-de-en", "multi30k-en-de", "wikitext2", "flickr8k")
+KEPT: Final = ("multi30k-en-de", "multi30k-de-en", "wikitext2", "flickr8k")
 """Files of ``embshare bench`` on real data."""
 
 
 def kept() -> str:
     """What shared models keep of the dense metric, and with how many times fewer hidden parameters.
 
-    Perplexities are kept by the part that dense is of shared.
+    Perplexities are kept by the part that the dense one is of the shared.
     """
     lines = [
-        "| | architecture | EPS keeps | VEPS keeps | hidden parameters |",
+        "| | architecture | EPS keeps | VEPS keeps | hidden parameters, dense / EPS / VEPS |",
         "| --- | --- | ---: | ---: | ---: |",
     ]
     for name in KEPT:
         report = read_report(name)
-        for task in report.config.tasks:
-            lines.extend(_kept_lines(report, task, name))
+        (task,) = report.config.tasks
+        metric = report.task(task).metric
+        rows = {(row.architecture, row.method): row for row in report.rows(task)}
+        for architecture in report.config.architectures:
+            found = [rows[architecture, method] for method in report.config.methods]
+            means = [row.metric.mean for row in found]
+            part = [means[0] / x if metric.better == "lower" else x / means[0] for x in means]
+            lines.append(
+                _kept_line(name, metric.name, architecture, part, [r.hidden for r in found])
+            )
+    study: dict[str, Any] = json.loads((RESULTS / "glue.json").read_text())
+    for architecture, part, hidden in benchmark("systems_tables").kept_of_glue(study):
+        lines.append(_kept_line("GLUE", "mean of five tasks", architecture, part, hidden))
     return "\n".join(lines)
 
 
-def _kept_lines(report: Any, task: str, name: str) -> Iterator[str]:
-    metric = report.task(task).metric
-    rows = {(row.architecture, row.method): row for row in report.rows(task)}
-    for architecture in report.config.architectures:
-        dense, *shared = (rows[architecture, method] for method in report.config.methods)
-        cells = []
-        for row in shared:
-            part = row.metric.mean / dense.metric.mean
-            percent = 100 * (1 / part if metric.better == "lower" else part)
-            cells.append(f"{percent:.1f} %{' ✓' if percent >= GOAL else ''}")
-        fewer = " and ".join(f"{dense.hidden / row.hidden:.1f}" for row in shared)
-        yield f"| {name}, {metric.name} | {architecture} | {' | '.join(cells)} | {fewer} × fewer |"
+def _kept_line(
+    data: str, metric: str, architecture: str, part: Sequence[float], hidden: Sequence[int]
+) -> str:
+    cells = [f"{100 * x:.1f} %{' ✓' if 100 * x >= GOAL else ''}" for x in part[1:]]
+    fewer = " / ".join(f"{n:,} ({hidden[0] / n:.1f} ×)" for n in hidden[1:])
+    return f"| {data}, {metric} | {architecture} | {' | '.join(cells)} | {hidden[0]:,} / {fewer} |"
 
 
 def coverage(name: str) -> Callable[[], str]:
@@ -237,11 +242,11 @@ def fairseq() -> str:
     return "\n".join(lines)
 
 
-def systems(part: str) -> Callable[[], str]:
-    """A part of the study of systems."""
+def systems(part: str, name: str = "systems") -> Callable[[], str]:
+    """A part of a study of ``benchmarks/systems.py``."""
 
     def draw() -> str:
-        found: dict[str, Any] = json.loads((RESULTS / "systems.json").read_text())
+        found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
         table: str = benchmark("systems").TABLES[part](found)
         return table
 
@@ -251,7 +256,13 @@ def systems(part: str) -> Callable[[], str]:
 TABLES: Final[dict[str, Callable[[], str]]] = {
     "front": front,
     "default": compared("default"),
-    "multi30k": compared("multi30k"),
+    "kept": kept,
+    "multi30k-de-en": compared("multi30k-de-en"),
+    "multi30k-en-de": compared("multi30k-en-de"),
+    "wikitext2": compared("wikitext2"),
+    "flickr8k": compared("flickr8k"),
+    "glue": systems("matched", "glue"),
+    "glue_settings": systems("settings", "glue"),
     "study": quality("study"),
     "long": quality("long"),
     "levers": quality("levers"),

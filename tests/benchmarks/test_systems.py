@@ -234,5 +234,10 @@ def test_what_shared_models_keep_is_told_beside_their_scores(systems: Any) -> No
         record("lstm_dense", 0, "blimp", 0.6),
     ]
     dense, shared = systems.matched_table({"scale": scale, "records": records}).splitlines()[2:]
-    assert dense.endswith("| 400 | 10.0 (n = 1) | 60.0 (n = 1) | 50.0 ± 0.0 |")
-    assert shared.endswith("| 40 (10.0 x) | 11.0 (n = 1), +10.0 % | - | 49.0 ± 0.0, 98.0 % |")
+    assert dense.endswith("| 400 | 10.0 (n = 1) | 60.0 (n = 1) | 50.0 ± 0.0 | 50.0 ± 0.0 |")
+    kept = "49.0 ± 0.0, 98.0 % | 49.0 ± 0.0, 98.0 % |"
+    assert shared.endswith(f"| 40 (10.0 x) | 11.0 (n = 1), +10.0 % | - | {kept}")
+    of_one_width = {**scale, "matched_width": 128}
+    told = systems.settings_line({"scale": of_one_width, "records": records})
+    assert "seeds 0, 1, 2: " in told
+    assert "a table of 4,000 rows, width 128; " in told
