@@ -64,9 +64,9 @@ class BenchmarkConfig(Value):
     settings: dict[str, SerializeAsAny[Value]] = Field(default_factory=dict)
     """Task -> its settings; a task that is not here has its defaults."""
     shared_hidden_lr: Annotated[float, Field(gt=0)] | None = None
-    """`TrainSettings.hidden_lr` of the models that share; ``None`` is that of dense ones. The best
-    rate of a projection is often several times that of a matrix, so that one rate for both
-    flatters whichever it suits."""
+    """``hidden_lr`` of the models that share; ``None`` is that of dense ones. The best rate of a
+    projection is often several times that of a matrix: one rate for both flatters whichever it
+    suits."""
     jobs: Annotated[int, Field(ge=1)] | None = None
     """Models that are trained at once, each in a process of its own; ``None`` is one for each core
     of a machine without an accelerator, else one."""
