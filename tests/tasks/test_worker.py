@@ -56,7 +56,7 @@ def test_a_worker_ends_with_whoever_started_it(tmp_path: Path, how: str) -> None
     script.write_text(MAIN)
     main = subprocess.Popen([sys.executable, str(script), str(told)])
     try:
-        assert wait_until(lambda: told.exists() and told.read_text().count(" "))
+        assert wait_until(lambda: told.exists() and told.read_text().count(" ") == 1)
         worker, threads = map(int, told.read_text().split())
         assert threads == 1
         assert alive(worker)
