@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias, final
+from typing import NamedTuple, final
 
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from embshare.models.attending import attend
 from embshare.models.matched.config import MatchedConfig
 from embshare.models.matched.mixers import State, make_mixer, split_heads
+from embshare.models.matched.positions import sinusoids
 
 __all__ = ["Backbone", "BackboneState", "LayerState", "reorder_state"]
 
@@ -23,7 +24,12 @@ class LayerState(NamedTuple):
     """Keys and values ``[B, H, S, D / H]`` of the memory; empty where there is none."""
 
 
-BackboneState: TypeAlias = tuple[LayerState, ...]
+class BackboneState(NamedTuple):
+    """What a causal backbone remembers between two pieces of a sequence."""
+
+    past: int
+    """Positions that were read."""
+    layers: tuple[LayerState, ...]
 
 
 @final
@@ -108,9 +114,18 @@ class Backbone(nn.Module):
         config: Architecture and sizes.
         causal: No position sees a later one: a decoder. Otherwise all see all: an encoder.
         memory: Every layer also attends over a memory.
+        positions: Add to each position a vector that tells which it is, see `sinusoids`: for
+            convolutions, which know nothing beyond their reach.
     """
 
-    def __init__(self, config: MatchedConfig, *, causal: bool, memory: bool = False) -> None:
+    def __init__(
+        self,
+        config: MatchedConfig,
+        *,
+        causal: bool,
+        memory: bool = False,
+        positions: bool = False,
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
             Layer(config, index=index, causal=causal, memory=memory)
@@ -118,6 +133,7 @@ class Backbone(nn.Module):
         )
         self.norm = nn.LayerNorm(config.width)
         self.reads_memory = memory
+        self.positions = positions
 
     def forward(
         self,
@@ -142,11 +158,15 @@ class Backbone(nn.Module):
             ValueError: a memory is needed and there is none, or given and nothing would read it.
         """
         self._check_memory(memory, state)
+        past = state.past if state else 0
+        if self.positions:
+            x = x + sinusoids(x, start=past)
         states: list[LayerState] = []
         for index, layer in enumerate(self.layers):
-            x, after = layer(x, mask, memory, memory_mask, state[index] if state else None)
+            before = state.layers[index] if state else None
+            x, after = layer(x, mask, memory, memory_mask, before)
             states.append(after)
-        return self.norm(x), tuple(states)
+        return self.norm(x), BackboneState(past + x.shape[1], tuple(states))
 
     def _check_memory(self, memory: Tensor | None, state: BackboneState | None) -> None:
         if self.reads_memory and memory is None and state is None:
@@ -163,10 +183,11 @@ class Backbone(nn.Module):
 
 def reorder_state(state: BackboneState, rows: Tensor) -> BackboneState:
     """The state of the sequences ``rows`` ``[B']``, for beam search: a row may be taken twice."""
-    return tuple(
+    layers = (
         LayerState(
             tuple(part.index_select(0, rows) for part in layer.mixer),
             tuple(part.index_select(0, rows) for part in layer.memory),
         )
-        for layer in state
+        for layer in state.layers
     )
+    return BackboneState(state.past, tuple(layers))

@@ -23,7 +23,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from embshare.models.attending import attend
 from embshare.models.matched.config import MatchedConfig
-from embshare.models.matched.rotary import rotate
+from embshare.models.matched.positions import rotate
 
 __all__ = ["AttentionMixer", "ConvMixer", "LstmMixer", "State", "make_mixer", "split_heads"]
 

@@ -42,6 +42,9 @@ class Seq2SeqOutput(TypedDict):
 class MatchedSeq2Seq(nn.Module):
     """Encoder over source symbols or features, decoder with attention over what it returns.
 
+    Both sides of a convolutional model are told positions, as in Gehring et al. 2017: its decoder
+    would otherwise not know how much it has written, and repeat itself.
+
     Args:
         config: Of both sides. Source and target have one vocabulary and one table, unless
             ``source_vocab_size`` is given; then ``config.vocab_size`` is the target's.
@@ -70,8 +73,9 @@ class MatchedSeq2Seq(nn.Module):
         )
         self.bridge = None if feature_width is None else nn.Linear(feature_width, config.width)
         self.dropout = nn.Dropout(config.dropout)
-        self.encoder = Backbone(config, causal=False)
-        self.decoder = Backbone(config, causal=True, memory=True)
+        positions = config.architecture == "conv"
+        self.encoder = Backbone(config, causal=False, positions=positions)
+        self.decoder = Backbone(config, causal=True, memory=True, positions=positions)
         self.head = nn.Linear(config.width, config.vocab_size, bias=False)
         tie_head_(self.head, self.embedding)
         initialise_(self)

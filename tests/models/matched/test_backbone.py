@@ -28,8 +28,10 @@ def config(architecture: Architecture, kernel_size: int = 3) -> MatchedConfig:
     )
 
 
-def backbone(architecture: Architecture, *, causal: bool, memory: bool = False) -> Backbone:
-    return Backbone(config(architecture), causal=causal, memory=memory).eval()
+def backbone(
+    architecture: Architecture, *, causal: bool, memory: bool = False, positions: bool = False
+) -> Backbone:
+    return Backbone(config(architecture), causal=causal, memory=memory, positions=positions).eval()
 
 
 @pytest.fixture(params=ARCHITECTURES)
@@ -87,11 +89,12 @@ def test_rows_of_several_lengths_do_not_disturb_each_other(architecture: Archite
         torch.testing.assert_close(together[row, :length], alone[0])
 
 
+@pytest.mark.parametrize("positions", [False, True])
 @pytest.mark.parametrize("pieces", [(1,) * LENGTH, (4, 7), (1, 3, 1, 6), (2, 8, 1)])
 def test_reading_in_pieces_is_reading_at_once(
-    architecture: Architecture, pieces: tuple[int, ...]
+    architecture: Architecture, pieces: tuple[int, ...], positions: bool
 ) -> None:
-    model = backbone(architecture, causal=True, memory=True)
+    model = backbone(architecture, causal=True, memory=True, positions=positions)
     x, memory = torch.randn(2, LENGTH, WIDTH), torch.randn(2, 5, WIDTH)
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]).bool()
     whole, _ = model(x, memory=memory, memory_mask=mask)
@@ -102,14 +105,23 @@ def test_reading_in_pieces_is_reading_at_once(
     torch.testing.assert_close(torch.cat(parts, dim=1), whole)
 
 
-def test_a_state_can_be_reordered_as_beams_are(architecture: Architecture) -> None:
-    model = backbone(architecture, causal=True, memory=True)
+@pytest.mark.parametrize("positions", [False, True])
+def test_a_state_can_be_reordered_as_beams_are(architecture: Architecture, positions: bool) -> None:
+    model = backbone(architecture, causal=True, memory=True, positions=positions)
     x, memory = torch.randn(3, LENGTH, WIDTH), torch.randn(3, 4, WIDTH)
     rows = torch.tensor([2, 2, 0, 1])
     _, state = model(x[:, :6], memory=memory)
     after, _ = model(x[rows, 6:], state=reorder_state(state, rows))
     whole, _ = model(x, memory=memory)
     torch.testing.assert_close(after, whole[rows, 6:])
+
+
+def test_with_positions_the_same_words_further_on_are_read_differently() -> None:
+    words = torch.randn(1, 1, WIDTH).expand(1, 40, WIDTH)
+    told = backbone("conv", causal=True, positions=True)(words)[0][0]
+    untold = backbone("conv", causal=True)(words)[0][0]
+    torch.testing.assert_close(untold[20], untold[30])
+    assert not torch.allclose(told[20], told[30])
 
 
 def test_the_memory_is_read_and_its_padding_is_not(architecture: Architecture) -> None:
