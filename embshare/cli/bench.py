@@ -61,6 +61,9 @@ def _compare(
         list[int] | None, _option("One model for each; may be given several times.")
     ] = None,
     jobs: Annotated[int | None, _option("Models that are trained at once.")] = None,
+    shared_hidden_lr: Annotated[
+        float | None, _option("--hidden-lr of the models that share; else that of dense ones.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -84,11 +87,11 @@ def _compare(
     fields: dict[str, Any] = {
         "tasks": tasks,
         "settings": _settings(tasks, data or [], set_ or [], given),
-        **given_part(given, "rate_"),
     }
     if shared := given_part(given, "share_"):
         fields["share"] = _share(shared)
-    for name, value in (("out", out), ("jobs", jobs)):
+    own = {"out": out, "jobs": jobs, "shared_hidden_lr": shared_hidden_lr}
+    for name, value in own.items():
         if value is not None:
             fields[name] = value
     for name, values in (("architectures", architecture), ("methods", method), ("seeds", seed)):
@@ -112,7 +115,6 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _shared_options() -> Iterator[Parameter]:
-    from embshare.tasks.benchmark.config import BenchmarkConfig
     from embshare.tasks.language_modelling.config import LanguageModellingConfig
 
     sizes = {name: [option_name(name)] for name in SIZES}
@@ -126,8 +128,6 @@ def _shared_options() -> Iterator[Parameter]:
     }
     share["width"] = ["--share-width"]
     yield from optional_options(ShareConfig, "share_", share, panel=SHARING)
-    rate = {"shared_hidden_lr": ["--shared-hidden-lr"]}
-    yield from optional_options(BenchmarkConfig, "rate_", rate, panel=SHARING)
 
 
 def _share(given: Mapping[str, Any]) -> dict[str, Any]:
