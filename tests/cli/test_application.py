@@ -91,7 +91,9 @@ def test_an_error_is_one_message_and_exit_code_1(arguments: list[str], says: str
 
 
 def test_help_imports_nothing_that_a_command_needs() -> None:
-    heavy = "{'transformers', 'torchvision', 'timm', 'matplotlib', 'accelerate', 'datasets'}"
+    heavy = (
+        "{'transformers', 'torchvision', 'timm', 'matplotlib', 'accelerate', 'datasets', 'yaml'}"
+    )
     code = (
         "import sys; from typer.testing import CliRunner; from embshare.cli import app\n"
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
