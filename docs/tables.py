@@ -186,6 +186,8 @@ def kept() -> str:
 
     Of what is better lower, the part that the dense number is of the shared one.
     """
+    from embshare.tasks.benchmark.report import cell_of
+
     lines = [
         "| | architecture | EPS keeps | VEPS keeps | hidden parameters, dense / EPS / VEPS |",
         "| --- | --- | ---: | ---: | ---: |",
@@ -194,12 +196,7 @@ def kept() -> str:
         report = read_report(name)
         for architecture in report.config.architectures:
             of_methods = [
-                [
-                    result
-                    for result in report.results
-                    if result.config.model == architecture
-                    and (result.config.share.method if result.config.share else "dense") == method
-                ]
+                [r for r in report.results if cell_of(r)[1:3] == (architecture, method)]
                 for method in report.config.methods
             ]
             means = [statistics.fmean(r.metrics[metric] for r in found) for found in of_methods]
@@ -282,12 +279,34 @@ def loading() -> str:
     return "\n".join(lines)
 
 
+def translation_trials() -> str:
+    """What was tried on Multi30k before its settings were chosen."""
+    found: list[dict[str, Any]] = json.loads((RESULTS / "translation_trials.json").read_text())
+    heads = "table's rate | of it | rank | anchor | tie | hidden parameters | loss, valid | BLEU"
+    lines = [f"| | {heads} |", f"| --- |{' ---: |' * 8}"]
+    for row in found:
+        share = row["share"]
+        name = f"{row['architecture']}, {share['method'] if share else 'dense'}"
+        cells = [
+            name + ", with positions" * row["positions"],
+            f"{row['learning_rate']:g}",
+            f"{row['hidden_lr']:g}",
+            *(f"{share[key]}" if share else "" for key in ("residual_rank", "anchor", "tie")),
+            f"{row['hidden']:,}",
+            f"{row['valid_loss']:.3f}",
+            f"{row['bleu']:.2f}" + ", fp32" * (row["precision"] == "fp32"),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 TABLES: Final[dict[str, Callable[[], str]]] = {
     "front": front,
     "default": compared("default"),
     "kept": kept,
     "multi30k-de-en": compared("multi30k-de-en"),
     "multi30k-en-de": compared("multi30k-en-de"),
+    "translation_trials": translation_trials,
     "wikitext2": compared("wikitext2"),
     "flickr8k": compared("flickr8k"),
     "glue": systems("matched", "glue"),

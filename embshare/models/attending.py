@@ -54,4 +54,6 @@ def attend(
 def _half_on_cpu(query: Tensor) -> bool:
     if query.device.type != "cpu":
         return False
-    return query.dtype in {torch.bfloat16, torch.float16} or torch.is_autocast_enabled("cpu")
+    if query.dtype is torch.float32:
+        return torch.is_autocast_enabled("cpu")
+    return query.dtype in {torch.bfloat16, torch.float16}  # autocast leaves doubles alone

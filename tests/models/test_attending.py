@@ -60,6 +60,14 @@ def test_short_rows_under_autocast_are_computed_in_single_precision(dtype: torch
     assert torch.equal(found, exact.to(dtype))
 
 
+def test_doubles_under_autocast_stay_exact() -> None:
+    parts = inputs(dtype=torch.float64)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attend(*parts)
+    assert found.dtype == torch.float64
+    assert (found - reference(parts, {})).abs().max() < 1e-12
+
+
 def test_long_rows_under_autocast_are_computed_in_its_precision() -> None:
     parts = inputs(SHORT)
     with torch.autocast("cpu", torch.bfloat16):

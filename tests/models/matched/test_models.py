@@ -143,6 +143,17 @@ def test_decoding_step_by_step_is_decoding_at_once(architecture: Architecture) -
     torch.testing.assert_close(torch.cat(steps, dim=1), model(source, labels=target)["logits"])
 
 
+def test_a_convolutional_encoder_decoder_knows_how_far_it_has_come() -> None:
+    """Of one word over and over its kernels alone would see the same everywhere."""
+    model = MatchedSeq2Seq(config("conv")).eval()
+    same = torch.full((1, 60), 7)
+    memory = model.encode(same)
+    assert not torch.allclose(memory.hidden[0, 25], memory.hidden[0, 35], atol=1e-3)
+    memory = memory._replace(hidden=torch.zeros_like(memory.hidden))
+    logits, _ = model.decode(same, memory)
+    assert not torch.allclose(logits[0, 25], logits[0, 35], atol=1e-3)
+
+
 def test_a_grid_of_features_can_be_the_source(architecture: Architecture) -> None:
     model = MatchedSeq2Seq(config(architecture), feature_width=10)
     target = symbols(3, 5)
