@@ -224,12 +224,31 @@ bench = _with_settings(_compare)
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder that `embshare bench` wrote.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="FOLDER...", help="Folders that `embshare bench` wrote."),
+    ],
+    out: Annotated[
+        Path | None,
+        _option("Folder for the report of several benchmarks that are parts of one grid."),
+    ] = None,
+    overwrite: Annotated[bool, _option("Replace the results in --out.")] = False,
 ) -> None:
-    """Show a benchmark again: print its tables, draw its pictures, write its page."""
-    check_packages(("yaml", "matplotlib", "jinja2"), extra="bench")
-    from embshare.tasks.benchmark.engine import read_report, write_report
+    """Show a benchmark again: print its tables, draw its pictures, write its page.
 
-    found = read_report(folder)
-    write_report(found)
+    Several folders, of other seeds or architectures and the same settings, data and code, are
+    joined into one report, which needs an --out of its own.
+    """
+    check_packages(("yaml", "matplotlib", "jinja2"), extra="bench")
+    from embshare.tasks.benchmark.folder import read_report, write_report
+    from embshare.tasks.benchmark.joining import join_benchmarks
+
+    if out is not None:
+        found = join_benchmarks(folders, out, overwrite=overwrite)
+    elif len(folders) > 1:
+        fault = "`--out`: must be given for several folders: it is where their report is written"
+        raise InvalidValueError(what="report", faults=[fault])
+    else:
+        found = read_report(folders[0])
+        write_report(found)
     _show(found)

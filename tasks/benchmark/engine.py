@@ -3,42 +3,27 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import embshare
 from embshare.errors import EmbshareError, InvalidValueError
-from embshare.tasks.benchmark.config import CELLS, BenchmarkConfig, Cell
+from embshare.tasks.benchmark.config import BenchmarkConfig, Cell
+from embshare.tasks.benchmark.folder import check_folder, open_folder, write_report
 from embshare.tasks.benchmark.observer import Observer, Silent
 from embshare.tasks.benchmark.report import BenchmarkReport, TaskRecord
 from embshare.tasks.benchmark.workers import default_jobs, run_all
 from embshare.tasks.measurement.provenance import Provenance, read_provenance
 from embshare.tasks.packages import check_packages
-from embshare.tasks.running.folder import RESULT, RunExistsError, write_text
+from embshare.tasks.running.folder import RESULT
 from embshare.tasks.running.result import RunResult
 from embshare.tasks.task import PreparedTask
 
-__all__ = ["NoBenchmarkError", "read_report", "run_benchmark", "write_report"]
+__all__ = ["run_benchmark"]
 
 NEEDED: Final = ("transformers", "accelerate", "tokenizers", "yaml", "matplotlib", "jinja2")
-RESULTS: Final = "results.json"
-PAGE: Final = "report.html"
-PICTURES: Final = "pareto-{}.png"
 Prepared: TypeAlias = Mapping[str, PreparedTask]
-
-
-class NoBenchmarkError(EmbshareError, ValueError):
-    """A folder holds no benchmark."""
-
-    def __init__(self, *, folder: Path) -> None:
-        super().__init__(
-            f"`{folder}` must be a folder that `embshare bench` wrote, but has no {RESULTS}. "
-            "Name the folder that was given as --out, or runs/bench."
-        )
-        self.folder = folder
 
 
 def run_benchmark(
@@ -70,12 +55,12 @@ def run_benchmark(
     begun = time.perf_counter()
     check_packages(NEEDED, extra="bench")
     provenance = read_provenance()
-    _check_folder(config.out, overwrite=overwrite, resume=resume)
+    check_folder(config.out, overwrite=overwrite, resume=resume)
     tasks: Prepared = {
         name: config.run_config(_first(config, name)).to_task().prepare() for name in config.tasks
     }
     _check_plans(config, tasks)
-    _open(config.out, overwrite=overwrite)
+    open_folder(config.out, overwrite=overwrite)
     results = _run_cells(config, tasks, provenance, observer, resume=resume)
     report = BenchmarkReport(
         config=config,
@@ -90,53 +75,8 @@ def run_benchmark(
     return report
 
 
-def write_report(report: BenchmarkReport) -> None:
-    """Write ``results.json``, the pictures and the page into the report's folder."""
-    from embshare.tasks.benchmark.page import make_page
-    from embshare.tasks.benchmark.picture import draw_pareto
-
-    out = report.config.out
-    write_text(out / RESULTS, report.to_json())
-    for name in report.config.tasks:
-        draw_pareto(report, name, out / PICTURES.format(name))
-    write_text(out / PAGE, make_page(report))
-
-
-def read_report(folder: Path) -> BenchmarkReport:
-    """Read the report of a folder, wherever the folder has been moved to.
-
-    Raises:
-        NoBenchmarkError: it holds none.
-        InvalidValueError: it holds one of another version.
-    """
-    path = folder / RESULTS
-    if not path.is_file():
-        raise NoBenchmarkError(folder=folder)
-    found = BenchmarkReport.from_json(path.read_text(encoding="utf-8"))
-    return found.model_copy(update={"config": found.config.model_copy(update={"out": folder})})
-
-
 def _first(config: BenchmarkConfig, task: str) -> Cell:
     return next(cell for cell in config.cells() if cell.task == task)
-
-
-def _check_folder(out: Path, *, overwrite: bool, resume: bool) -> None:
-    if overwrite and resume:
-        fault = "`overwrite` and `resume` exclude each other: leave one out"
-        raise InvalidValueError(what="benchmark", faults=[fault])
-    if out.exists() and not (overwrite or resume):
-        if not out.is_dir() or any(out.iterdir()):
-            raise RunExistsError(folder=out)
-
-
-def _open(out: Path, *, overwrite: bool) -> None:
-    """Make the folder last, so that a benchmark which is refused leaves nothing behind."""
-    if overwrite:  # what a benchmark writes, and nothing else
-        shutil.rmtree(out / CELLS, ignore_errors=True)
-        for pattern in (RESULTS, PAGE, PICTURES.format("*")):
-            for path in out.glob(pattern):
-                path.unlink()
-    (out / CELLS).mkdir(parents=True, exist_ok=True)
 
 
 def _check_plans(config: BenchmarkConfig, tasks: Prepared) -> None:

@@ -98,3 +98,12 @@ def test_a_folder_without_a_benchmark_is_not_reported(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["report", str(tmp_path)])
     assert result.exit_code == 1
     assert "must be a folder that `embshare bench` wrote, but has no results.json" in result.stderr
+
+
+def test_several_folders_need_one_for_their_report(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["report", str(tmp_path), str(tmp_path)])
+    assert result.exit_code == 2
+    assert "`--out`: must be given for several folders" in result.stderr
+    result = CliRunner().invoke(app, ["report", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert "has no results.json" in result.stderr
+    assert not (tmp_path / "out").exists()

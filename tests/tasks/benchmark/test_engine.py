@@ -12,7 +12,7 @@ from embshare.errors import EmbshareError, InvalidValueError, MissingPackageErro
 from embshare.tasks.benchmark import BenchmarkConfig, BenchmarkReport, run_benchmark
 from embshare.tasks.benchmark import engine as engine_module
 from embshare.tasks.benchmark.config import CELLS, Cell
-from embshare.tasks.benchmark.engine import read_report, write_report
+from embshare.tasks.benchmark.folder import read_report, write_report
 from embshare.tasks.language_modelling.errors import SplitMissingError
 from embshare.tasks.running.folder import RunExistsError
 from embshare.tasks.running.loading import FinishedRun
