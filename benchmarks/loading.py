@@ -24,7 +24,8 @@ from embshare._value import Value
 from embshare.tasks.catalogue import TASKS
 from embshare.tasks.measurement.provenance import Provenance, read_provenance
 from embshare.tasks.task import PreparedTask
-from embshare.tasks.training import SharingTrainer, make_arguments, train
+from embshare.tasks.trainer import SharingTrainer
+from embshare.tasks.training import make_arguments, train
 
 
 class Loading(Value):

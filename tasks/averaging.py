@@ -2,29 +2,56 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Final
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from embshare.errors import EmbshareError
+from embshare.tasks.checkpoints import read_checkpoints
+from embshare.tasks.settings import TrainSettings
 
-__all__ = ["AveragingError", "load_average", "mean_of"]
-
-PREFIX: Final = "checkpoint-"
+__all__ = ["AveragingError", "LostWeightsError", "check_average", "load_average", "mean_of"]
 
 
 class AveragingError(EmbshareError, ValueError):
     """There are not as many checkpoints as are to be averaged."""
 
-    def __init__(self, *, folder: Path, needs: int, has: int) -> None:
+    def __init__(self, *, where: str, needs: int, has: int) -> None:
         super().__init__(
-            f"`{folder}` must hold {needs} checkpoints to average, but holds {has}. Lower "
+            f"{where} must have {needs} checkpoints to average, but has {has}. Lower "
             "`average`, or lower `save_every` so that a run has more of them."
         )
-        self.folder, self.needs, self.has = folder, needs, has
+        self.needs, self.has = needs, has
+
+
+class LostWeightsError(EmbshareError, ValueError):
+    """A checkpoint lacks parameters of the model that it is of."""
+
+    def __init__(self, *, folder: Path, names: list[str]) -> None:
+        super().__init__(
+            f"`{folder}` must have every parameter of the model in files of safetensors, but "
+            f"lacks {len(names)}, the first of them `{names[0]}`. Train without `average`."
+        )
+        self.folder, self.names = folder, names
+
+
+def check_average(settings: TrainSettings, *, every: int, checkpoints: bool) -> None:
+    """See before a training that it will write as many checkpoints as are to be averaged.
+
+    Args:
+        settings: With `TrainSettings.steps` counted.
+        every: Steps between two checkpoints; there is one more at the end.
+        checkpoints: Whether any are written.
+    Raises:
+        AveragingError: there will be fewer.
+    """
+    has = math.ceil(settings.steps / every) if checkpoints else 0
+    if settings.average > max(1, has):
+        where = f"a run of {settings.steps} steps"
+        raise AveragingError(where=where, needs=settings.average, has=has)
 
 
 def load_average(model: nn.Module, folder: Path, count: int) -> None:
@@ -38,15 +65,20 @@ def load_average(model: nn.Module, folder: Path, count: int) -> None:
         count: how many.
     Raises:
         AveragingError: there are fewer.
+        LostWeightsError: one of them lacks a parameter.
     Source:
         Vaswani et al. 2017, section 6.1.
     """
-    found = sorted(folder.glob(f"{PREFIX}*"), key=lambda path: int(path.name[len(PREFIX) :]))
+    found = [checkpoint.folder for checkpoint in read_checkpoints(folder)]
     if len(found) < count:
-        raise AveragingError(folder=folder, needs=count, has=len(found))
+        raise AveragingError(where=f"`{folder}`", needs=count, has=len(found))
     state = model.state_dict()
     wanted = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
     mean = mean_of([_read(path) for path in found[-count:]], set(wanted))
+    reached = {wanted[name].data_ptr() for name in mean}  # a tied parameter is stored once
+    lost = [name for name, x in wanted.items() if x.numel() and x.data_ptr() not in reached]
+    if lost:
+        raise LostWeightsError(folder=found[-1], names=lost)
     with torch.no_grad():
         for name, tensor in mean.items():
             wanted[name].copy_(tensor)

@@ -11,12 +11,28 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from embshare.errors import InvalidValueError, MissingPackageError
+from embshare.groups import parameter_groups, tables_of
 from embshare.state import bank_of
 from embshare.tasks.settings import TrainSettings
 
-__all__ = ["factor_of_step", "fall_by_layer", "make_lamb", "schedule_with_floor"]
+__all__ = ["factor_of_step", "fall_by_layer", "make_lamb", "rated_groups", "schedule_with_floor"]
 
 LAYER: Final = re.compile(r"(?:^|\.)(?:layers?|blocks?|h)\.(\d+)\.")
+
+
+def rated_groups(
+    model: nn.Module, settings: TrainSettings, *, lr: float, weight_decay: float, hidden_lr: float
+) -> list[dict[str, Any]]:
+    """`embshare.parameter_groups` with the settings' decay of tables and of layers' rates.
+
+    Raises:
+        InvalidValueError: as `fall_by_layer`.
+    """
+    groups = parameter_groups(model, lr=lr, weight_decay=weight_decay, hidden_lr=hidden_lr)
+    for group in groups:
+        if group["name"] == "table":
+            group["weight_decay"] *= settings.table_decay
+    return fall_by_layer(model, groups, settings.layer_decay)
 
 
 def make_lamb(groups: list[dict[str, Any]], settings: TrainSettings) -> Optimizer:
@@ -89,13 +105,13 @@ def _depths(model: nn.Module) -> tuple[dict[nn.Parameter, int], int]:
         finding = "its layers are shared" if layers else "no layer has a number in its name"
         fault = f"`layer_decay` must be 1 for this model: {finding}"
         raise InvalidValueError(what="training", faults=[fault])
-    top = max(layers) + 3
+    top, tables = max(layers) + 3, set(tables_of(model))
     depths: dict[nn.Parameter, int] = {}
     for name, parameter in model.named_parameters():
         if number := numbers[name]:
             depths[parameter] = int(number[1]) + 1
         else:
-            depths[parameter] = 0 if "embed" in name else top
+            depths[parameter] = 0 if parameter in tables or "embed" in name else top
     return depths, top
 
 

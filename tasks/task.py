@@ -58,7 +58,7 @@ class Training:
     step_ms: tuple[float, ...]
     """Milliseconds of every step: forward, backward and update, without reading data."""
     loss: float
-    """Mean training loss over the run, in the task's unit."""
+    """Mean training loss over the run, in the task's unit; NaN where nobody logged it."""
     curve: tuple[Mapping[str, float], ...] = ()
     """What was logged on the way: ``step``, ``loss``, ``learning_rate``, ``grad_norm``."""
 

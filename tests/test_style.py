@@ -14,8 +14,8 @@ FUNCTION_LINES = 60
 # gone must leave the list too.
 CALLBACK = "transformers calls its callbacks with keyword arguments that grow by version"
 EXCEPTIONS: dict[str, str] = {
-    "tasks/training.py: StepClock.on_step_begin takes **_": CALLBACK,
-    "tasks/training.py: StepClock.on_step_end takes **_": CALLBACK,
+    "tasks/trainer.py: StepClock.on_step_begin takes **_": CALLBACK,
+    "tasks/trainer.py: StepClock.on_step_end takes **_": CALLBACK,
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -57,7 +57,8 @@ def _run(config: RunConfig) -> RunResult:
 
     torch.manual_seed(config.seed)
     prepared = _prepared(config.task, config.settings.to_json())
-    return run(config, prepared=prepared, checkpoints=False, overwrite=True)
+    average = config.training.average > 1  # of checkpoints, which nobody else needs here
+    return run(config, prepared=prepared, checkpoints=average, overwrite=True)
 
 
 @lru_cache(maxsize=2)

@@ -17,7 +17,7 @@ from embshare.errors import InvalidValueError
 from embshare.models.dynabert import Size, sized
 from embshare.tasks.elastic.objective import ElasticObjective
 from embshare.tasks.elastic.stages import ElasticSettings, Stage
-from embshare.tasks.training import SharingTrainer
+from embshare.tasks.trainer import SharingTrainer
 
 __all__ = ["Evaluate", "Evaluation", "StageResult", "evaluate_sizes", "train_stage"]
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, final
 
+import torch
+
 __all__ = ["PeakMemory"]
 
 CLEAR: Final = Path("/proc/self/clear_refs")
@@ -34,12 +36,16 @@ class PeakMemory:
         """Most between entering and leaving; see `source`."""
         self.source = SINCE_STARTED
         """What was measured, and over which time."""
+        self.device_peak_mib: float | None = None
+        """Most that tensors had on this process's CUDA device meanwhile; ``None`` without one."""
 
     def __enter__(self) -> Self:
         gc.collect()
         _return_free_pages()
         self.source = SINCE_ENTERED if _reset_peak() else SINCE_STARTED
         self.before_mib = _status_mib("VmRSS") or _lifelong_peak_mib()
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
         return self
 
     def __exit__(
@@ -50,6 +56,8 @@ class PeakMemory:
     ) -> None:
         kernel = _status_mib("VmHWM") if self.source == SINCE_ENTERED else None
         self.peak_mib = _lifelong_peak_mib() if kernel is None else kernel
+        if torch.cuda.is_available():
+            self.device_peak_mib = torch.cuda.max_memory_allocated() / 2**20
 
 
 def _return_free_pages() -> None:

@@ -73,8 +73,15 @@ def read_provenance() -> Provenance:
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _cores(),
         threads=torch.get_num_threads(),
         memory_mib=_memory_mib(),
-        device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        device=_device(),
     )
+
+
+def _device() -> str:
+    """What transformers' ``Trainer`` chooses."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _cores() -> int:

@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,7 +31,7 @@ from embshare.tasks.running.teaching import prepare_taught, taught
 from embshare.tasks.saving import save_trained
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Feed, OnStep, PreparedTask, Training
-from embshare.tasks.training import Saving, counted, train
+from embshare.tasks.training import Saving, check_training, counted, train
 
 __all__ = ["run"]
 
@@ -63,13 +65,16 @@ def run(
     Raises:
         InvalidValueError: ``overwrite`` and ``resume`` at once.
         RunExistsError: the folder holds something, and neither was asked for.
+        ForeignFolderError: what it holds is no run.
+        OtherRunError: the run that is to go on began with other settings.
+        OtherBeginError: it began with other data, or another number of processes.
         EmbshareError: data that cannot be read, no such model, a plan that the table is too small
             for.
     """
     if overwrite and resume:
         fault = "`overwrite` and `resume` exclude each other: leave one out"
         raise InvalidValueError(what="run", faults=[fault])
-    process, folder = process_state(), RunFolder(config.out)
+    begun, process, folder = time.perf_counter(), process_state(), RunFolder(config.out)
     provenance = read_provenance()
     if process.is_main_process:
         folder.check(config, overwrite=overwrite, resume=resume)
@@ -79,17 +84,21 @@ def run(
     if taught_by is not None:
         feed = taught(feed, taught_by.teacher, model, config)
     settings = counted(task.training, feed)
+    check_training(model, settings, checkpoints=checkpoints)
+    begin = {"data": _plain(task), "processes": process.num_processes}
     if process.is_main_process:
-        folder.open(config, overwrite=overwrite)
+        if resume:
+            folder.check_begin(begin)
+        folder.open(config, overwrite=overwrite, begin=begin)
         task.processor.save(folder.processor)
     process.wait_for_everyone()
     on_start(settings.steps)
     saving = Saving(checkpoints=checkpoints, resume=resume)
     trained = _train(config, task.training, feed, model, folder, saving, on_step)
+    if process.is_main_process:
+        save_trained(model, folder.model)  # first: what an evaluation may fail at is not lost
     with _samples(folder, process.is_main_process) as samples:
         metrics = dict(task.evaluate(model, folder=samples))
-    if process.is_main_process:
-        save_trained(model, folder.model)
     process.wait_for_everyone()
     sizes = sizes_of(model, folder.model)
     result = RunResult(
@@ -105,15 +114,23 @@ def run(
         ms_per_step=_median(trained.training.step_ms),
         training_loss=trained.training.loss,
         peak_mib=trained.memory.peak_mib,
+        device_peak_mib=trained.memory.device_peak_mib,
         resident_mib=trained.memory.before_mib,
         seed=config.seed,
+        processes=process.num_processes,
         config=config,
-        data=json.loads(json.dumps(dict(task.describe()))),
-        provenance=provenance,
+        data=_plain(task),
+        provenance=provenance.model_copy(update={"seconds": time.perf_counter() - begun}),
     )
     if process.is_main_process:
         _write(folder, result, trained.training)
     return result
+
+
+def _plain(task: PreparedTask) -> dict[str, Any]:
+    """What a task says of its data, through JSON's own types: it has to be storable."""
+    found: dict[str, Any] = json.loads(json.dumps(dict(task.describe())))
+    return found
 
 
 def _build(config: RunConfig, task: PreparedTask) -> nn.Module:
@@ -174,6 +191,10 @@ def _median(step_ms: tuple[float, ...]) -> float:
 
 
 def _write(folder: RunFolder, result: RunResult, training: Training) -> None:
-    write_text(folder.curve, json.dumps([dict(point) for point in training.curve], indent=1))
+    points = [  # JSON has no word for what is no number
+        {key: value if isfinite(value) else None for key, value in point.items()}
+        for point in training.curve
+    ]
+    write_text(folder.curve, json.dumps(points, indent=1))
     draw_curve(training.curve, folder.curve.with_suffix(".png"), title=result.config.task)
     write_text(folder.result, result.to_json())

@@ -39,12 +39,16 @@ class RunResult(Value):
     ms_per_step: float
     """Median, from data at hand to parameters updated."""
     training_loss: float
-    """Mean over the steps of this process."""
+    """Mean over the whole run, as far as its curve knows."""
     peak_mib: float
     """Most memory that the process had during training."""
     resident_mib: float
     """Memory that it had before, with Python and all libraries."""
+    device_peak_mib: float | None = None
+    """Most memory that tensors had on an accelerator of CUDA, in this process; ``None``: none."""
     seed: int
+    processes: int = 1
+    """That trained the model together, each on batches of its own."""
     config: RunConfig
     data: dict[str, JsonValue]
     """What the task says of its data."""

@@ -15,7 +15,8 @@ from embshare.errors import InvalidValueError
 from embshare.models.matched import MatchedConfig, MatchedLanguageModel
 from embshare.tasks.optimizing import factor_of_step, fall_by_layer, make_lamb
 from embshare.tasks.settings import Schedule, TrainSettings
-from embshare.tasks.training import SharingTrainer, make_arguments
+from embshare.tasks.trainer import SharingTrainer
+from embshare.tasks.training import make_arguments
 
 LAMB = TrainSettings(
     optimizer="lamb", learning_rate=0.01, betas=(0.9, 0.98), epsilon=1e-6, weight_decay=0.1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,11 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+from transformers import BertConfig, BertForSequenceClassification
 
 from embshare.models.matched import MatchedConfig, MatchedLanguageModel
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Batch, Feed
-from embshare.tasks.training import SharingTrainer, make_arguments, train
+from embshare.tasks.trainer import SharingTrainer
+from embshare.tasks.training import Saving, make_arguments, train
 
 
 def test_matrices_have_the_rate_that_the_settings_say(tmp_path: Path) -> None:
@@ -62,3 +65,82 @@ def test_a_feed_may_slow_its_last_steps_down(tmp_path: Path) -> None:
         trainer.lr_scheduler.step()
     expected = [0.1 * (8 - step) / 8 * (0.5 if 8 - step <= 3 else 1) for step in range(8)]
     assert found == pytest.approx(expected)
+
+
+class Summed(nn.Module):
+    """Its loss is the mean over the labels of a batch, and it takes any argument in silence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+
+    def forward(self, x: Tensor, labels: Tensor, **_: Any) -> dict[str, Tensor]:
+        kept = labels != -100
+        errors = (x * self.weight - labels).square() * kept
+        return {"loss": errors.sum() / kept.sum(), "logits": x}
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["model", "objective"])
+@pytest.mark.parametrize("accumulation", [2, 4])
+def test_accumulated_batches_count_by_their_labels(
+    tmp_path: Path, own: bool, accumulation: int
+) -> None:
+    draw = torch.Generator().manual_seed(0)
+    rows = []
+    for count in (1, 3, 2, 1):
+        labels = torch.randn(3, generator=draw)
+        labels[count:] = -100
+        rows.append({"x": torch.randn(3, generator=draw), "labels": labels})
+
+    def objective(model: nn.Module, batch: Batch, _: int) -> Tensor:
+        return cast(Tensor, model(**batch)["loss"])
+
+    def first_update(size: int, accumulation: int) -> Mapping[str, float]:
+        feed = Feed(rows=cast(Dataset[Any], rows), objective=objective if own else None)
+        settings = TrainSettings(steps=1, batch_size=size, accumulation=accumulation)
+        done = train(
+            Summed(),
+            feed,
+            settings,
+            seed=0,
+            folder=tmp_path,
+            on_step=lambda: None,
+            saving=Saving(checkpoints=False),
+        )
+        return done.curve[0]
+
+    whole, parts = first_update(4, 1), first_update(4 // accumulation, accumulation)
+    for name in ("loss", "grad_norm"):
+        assert parts[name] == pytest.approx(whole[name], rel=1e-5)
+
+
+def test_a_classifier_of_transformers_accumulates_to_the_same_update(tmp_path: Path) -> None:
+    config = BertConfig(
+        vocab_size=30,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    rows = cast(
+        Dataset[Any],
+        [{"input_ids": torch.arange(i, i + 5), "labels": torch.tensor(i % 2)} for i in range(8)],
+    )
+    found = []
+    for size, accumulation in ((8, 1), (2, 4)):
+        torch.manual_seed(0)
+        settings = TrainSettings(steps=1, batch_size=size, accumulation=accumulation)
+        done = train(
+            BertForSequenceClassification(config),
+            Feed(rows=rows),
+            settings,
+            seed=0,
+            folder=tmp_path,
+            on_step=lambda: None,
+            saving=Saving(checkpoints=False),
+        )
+        found.append(done.curve[0])
+    for name in ("loss", "grad_norm"):
+        assert found[1][name] == pytest.approx(found[0][name], rel=1e-4)

@@ -22,17 +22,7 @@ from embshare.tasks.running.engine import run
 from embshare.tasks.running.folder import NoRunError, OtherRunError, RunExistsError, RunFolder
 from embshare.tasks.running.loading import FinishedRun
 from embshare.tasks.saving import ModelFolderError
-from tests.tasks.examples import EXAMPLES
-
-
-def config(folder: Path, **changes: Any) -> RunConfig:
-    data = folder / "data"
-    data.mkdir(exist_ok=True)
-    settings = EXAMPLES["language_modelling"].settings(data)
-    settings["training"] |= changes.pop("training", {})
-    settings |= changes.pop("settings", {})
-    fields: dict[str, Any] = {"model": "conv", "out": folder / "run", "settings": settings}
-    return RunConfig(task="language_modelling", **(fields | changes))
+from tests.tasks.running.example import config
 
 
 def test_a_folder_that_holds_something_is_left_alone_unless_told(tmp_path: Path) -> None:
@@ -106,7 +96,7 @@ def test_the_model_is_the_mean_of_the_last_checkpoints(tmp_path: Path) -> None:
         mean = torch.stack([state[name].double() for state in states]).mean(dim=0)
         torch.testing.assert_close(tensor, mean.float())
     assert not torch.equal(states[0]["embedding.weight"], model["embedding.weight"])
-    with pytest.raises(AveragingError, match="must hold 9 checkpoints to average, but holds 8"):
+    with pytest.raises(AveragingError, match="must have 9 checkpoints to average, but has 8"):
         many = config(tmp_path, out=tmp_path / "many", training={"average": 9, "save_every": 1})
         run(many)
 

@@ -1,0 +1,237 @@
+"""The ``Trainer`` of transformers, with sharing seen to.
+
+This module imports transformers, so import it where a model is trained, not before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, final
+
+import torch
+from safetensors.torch import load_model
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+from transformers import (
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_utils import EvalLoopOutput
+from transformers.utils import SAFE_WEIGHTS_NAME
+
+import embshare
+from embshare.tasks.checkpoints import Checkpoint
+from embshare.tasks.optimizing import make_lamb, rated_groups, schedule_with_floor
+from embshare.tasks.settings import TrainSettings
+from embshare.tasks.task import Feed, OnStep
+
+__all__ = ["SharingTrainer", "StepClock"]
+
+IGNORED: Final = -100
+"""The label of what is not scored, as everywhere in transformers."""
+
+
+@final
+class SharingTrainer(Trainer):
+    """A ``Trainer`` that derives weights once per evaluation, and groups parameters.
+
+    Args:
+        hidden_lr: as in `embshare.parameter_groups`.
+        feed: where batches are not a fixed number of rows, what makes them.
+        settings: for what ``TrainingArguments`` have no word for; ``None`` is their defaults.
+        given: to ``Trainer``.
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden_lr: float,
+        feed: Feed | None = None,
+        settings: TrainSettings | None = None,
+        **given: Any,
+    ) -> None:
+        super().__init__(**given)
+        self._hidden_lr = hidden_lr
+        self._settings = TrainSettings() if settings is None else settings
+        self._batches = None if feed is None else feed.batches
+        self._objective = None if feed is None else feed.objective
+        self._rate = None if feed is None else feed.rate
+        self._shifted = feed is not None and feed.next_symbol
+        # `compute_loss` makes the mean over an update itself: what transformers asks a model's
+        # signature for, whether it can be told a count, is no promise that its loss divides by it.
+        self.model_accepts_loss_kwargs = True
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Any]:
+        """The batches of an update, and how many labels all of them have in all processes."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if not batches:
+            return batches, None
+        counts = [self._labels(batch).to(device) for batch in batches]
+        return batches, self.accelerator.gather(torch.stack(counts).sum()).sum()
+
+    def _labels(self, batch: Mapping[str, Any]) -> Tensor:
+        """How many labels a batch has; where it has none by that name, how many rows."""
+        labels = batch.get("labels")
+        if not isinstance(labels, Tensor):
+            return torch.tensor(len(next(iter(batch.values()))))
+        return (labels[..., 1:] if self._shifted else labels).ne(IGNORED).sum()
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The loss of a batch, by its part of the labels of the update.
+
+        Losses are means over a batch: of the feed's objective, or else of the model. So batches
+        that are accumulated, and those of several processes, count by their labels, and an update
+        is the one that a single batch of all of them would make.
+        """
+        if self._objective is None:
+            loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+        else:
+            loss = self._objective(model, inputs, self.state.max_steps - self.state.global_step)
+            outputs = {"loss": loss}
+        if num_items_in_batch is not None and model.training:
+            part = self._labels(inputs) / max(num_items_in_batch, 1)
+            loss = loss * (part * self.accelerator.num_processes)  # gradients are their mean
+        return (loss, outputs) if return_outputs else loss
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Over `embshare.parameter_groups`, unless an optimizer was given."""
+        if self.optimizer is None:
+            owner = self.model if model is None else model
+            assert owner is not None, "a Trainer without a model trains nothing"
+            groups = rated_groups(
+                owner,
+                self._settings,
+                lr=self.args.learning_rate,
+                weight_decay=self.args.weight_decay,
+                hidden_lr=self._hidden_lr,
+            )
+            if self._settings.optimizer == "lamb":
+                self.optimizer = make_lamb(groups, self._settings)
+            else:
+                kind, settings = self.get_optimizer_cls_and_kwargs(self.args)
+                self.optimizer = kind(groups, **settings)
+        return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> Any:
+        """As in transformers, but for a floor in the settings, and times the rate of the feed."""
+        if self._settings.floor and self.lr_scheduler is None:
+            owner = self.optimizer if optimizer is None else optimizer
+            assert owner is not None, "the Trainer makes its optimizer first"
+            made = schedule_with_floor(owner, self._settings, steps=num_training_steps)
+            self.lr_scheduler, self._created_lr_scheduler = made, True
+        scheduler: Any = super().create_scheduler(num_training_steps, optimizer)
+        if (rate := self._rate) is not None:
+            assert isinstance(scheduler, LambdaLR), "each schedule of the settings is one"
+            lambdas = scheduler.lr_lambdas
+
+            def scaled(factor: Callable[[int], float]) -> Callable[[int], float]:
+                return lambda step: factor(step) * rate(num_training_steps - step)
+
+            scheduler.lr_lambdas = [scaled(factor) for factor in lambdas]
+        return scheduler
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """As in transformers, but for the batches of the feed, if it makes any."""
+        if self._batches is None:
+            return super().get_train_dataloader()
+        assert self.train_dataset is not None, "a Trainer without rows trains on nothing"
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        loader: DataLoader[Any] = DataLoader(
+            self.train_dataset,
+            batch_sampler=self._batches(seed),
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        return prepared
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """As in transformers, with derived weights kept for as long as the loop runs."""
+        assert self.model is not None, "a Trainer without a model evaluates nothing"
+        with embshare.cached(self.model):  # nothing to keep in a dense one
+            return super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """A tied parameter once: what transformers does for its own models and for no other."""
+        if not isinstance(self.model, PreTrainedModel):
+            assert self.model is not None
+            state_dict = dict(_each_once(state_dict or self.model.state_dict()))
+        super()._save(output_dir, state_dict)
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
+        model = self.model if model is None else model
+        file = Path(resume_from_checkpoint, SAFE_WEIGHTS_NAME)
+        if isinstance(model, PreTrainedModel) or self.is_fsdp_enabled or not file.is_file():
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            assert model is not None
+            load_model(model, str(file))
+
+    def take_up(self, checkpoint: Checkpoint) -> None:
+        """The weights and the curve of a checkpoint, where no step is left to be made."""
+        self._load_from_checkpoint(str(checkpoint.folder))
+        self.state.log_history = list(checkpoint.history)
+
+
+def _each_once(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    seen: set[tuple[int, torch.Size]] = set()
+    for name, tensor in state.items():
+        if (key := (tensor.data_ptr(), tensor.shape)) not in seen or not tensor.numel():
+            seen.add(key)
+            yield name, tensor
+
+
+@final
+class StepClock(TrainerCallback):
+    """Times each step, from data at hand to parameters updated; the device is waited for."""
+
+    def __init__(self, on_step: OnStep) -> None:
+        self.step_ms: list[float] = []
+        self._on_step, self._begun = on_step, 0.0
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._begun = _now()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self.step_ms.append((_now() - self._begun) * 1e3)
+        self._on_step()
+
+
+def _now() -> float:
+    """Seconds on a steady clock, once all that was started on a device is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
