@@ -7,8 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from embshare._value import Value
-from embshare.tasks.settings import TrainSettings
+from embshare.tasks.settings import TaskConfig, TrainSettings
 
 __all__ = ["SCORES", "CaptioningConfig"]
 
@@ -16,7 +15,7 @@ SCORES: Final = ("bleu", "rouge_l", "cider", "meteor", "spice")
 SCENE_ROWS: Final = 4_096  # EPS reads all weights of the default sizes from a table of 96 columns
 
 
-class CaptioningConfig(Value):
+class CaptioningConfig(TaskConfig):
     """Pictures, captions, the image encoder, the size of the matched models, and scoring.
 
     Raises:
@@ -24,7 +23,8 @@ class CaptioningConfig(Value):
     """
 
     data: Path | None = None
-    """A folder in a layout of Flickr8k, Flickr30k or COCO; ``None`` draws scenes."""
+    """A folder in a layout of Flickr8k, Flickr30k or COCO, or its file of captions; ``None`` draws
+    scenes."""
     images: Path | None = None
     """The folder of the pictures, where it is not in or beside `data`."""
     cache: Path | None = None
@@ -39,7 +39,8 @@ class CaptioningConfig(Value):
     """A file of the encoder's weights, or ``default`` for those that torchvision downloads;
     ``None`` trains it from scratch."""
     frozen: bool = False
-    """Leave the encoder as it is: its features are computed once and kept on disk."""
+    """Leave the encoder as it is: its features are computed once and kept on disk, those of drawn
+    scenes at each start."""
     shift: Annotated[int, Field(ge=0)] = 0
     """Pixels by which a picture is moved at random in training, at most."""
     least: Annotated[int, Field(ge=1)] = 1

@@ -28,6 +28,8 @@ class Picture:
     """``None`` for a picture that is drawn."""
     place: str
     """File and line that name it."""
+    image_id: int | str | None = None
+    """As COCO's annotations know it, where the layout tells."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from embshare.errors import EmbshareError
@@ -10,8 +10,10 @@ from embshare.errors import EmbshareError
 __all__ = [
     "CaptionFileError",
     "CaptioningDataError",
+    "CaptionsAmbiguousError",
     "EmptySplitError",
     "EncoderError",
+    "FixedSettingError",
     "LayoutMissingError",
     "PictureError",
     "PicturesMissingError",
@@ -39,6 +41,17 @@ class LayoutMissingError(CaptioningDataError):
             "folder of a data set in one of these layouts, or leave `data` out to use drawn scenes."
         )
         self.folder, self.layouts = folder, tuple(layouts)
+
+
+class CaptionsAmbiguousError(CaptioningDataError):
+    """A folder holds several files of captions, of which one would be read."""
+
+    def __init__(self, *, folder: Path, found: Sequence[str]) -> None:
+        super().__init__(
+            f"`{folder}` must hold one file of captions in this layout, but holds "
+            f"{', '.join(found)}. Name the one that is meant: `data` may be the file itself."
+        )
+        self.folder, self.found = folder, tuple(found)
 
 
 class CaptionFileError(CaptioningDataError):
@@ -95,6 +108,21 @@ class VocabularyFileError(CaptioningDataError):
             "Name the folder that `embshare train` wrote."
         )
         self.path, self.finding = path, finding
+
+
+class FixedSettingError(EmbshareError, ValueError):
+    """Settings differ from those with which a model, or its frozen encoder, was trained."""
+
+    def __init__(self, *, changed: Mapping[str, tuple[object, object]]) -> None:
+        faults = [
+            f"`{name}` must stay {trained!r}, with which this model was trained, but is {asked!r}"
+            for name, (trained, asked) in changed.items()
+        ]
+        super().__init__(
+            f"{'; '.join(faults)}. Leave {', '.join(f'`{name}`' for name in changed)} as in the "
+            "training, or train another model."
+        )
+        self.changed = dict(changed)
 
 
 class EncoderError(EmbshareError, ValueError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Final, final
@@ -15,6 +15,7 @@ from torch import nn
 from embshare.models.matched import Architecture, MatchedConfig
 from embshare.tasks.building import ModelNotForTaskError, build_model
 from embshare.tasks.captioning.captioner import Captioner
+from embshare.tasks.captioning.changes import settings_again
 from embshare.tasks.captioning.config import CaptioningConfig
 from embshare.tasks.captioning.dataset import CaptionSet
 from embshare.tasks.captioning.errors import EncoderError, VocabularyFileError
@@ -42,6 +43,19 @@ class CaptioningProcessor:
     """The encoder whose features models read, where it is no part of them."""
     trained_before: bool = False
     """Models that are built get trained weights afterwards: the encoder's are not looked for."""
+
+    def again(self, config: CaptioningConfig, *, train: bool) -> CaptioningProcessor:
+        """The same words and frozen encoder with other settings.
+
+        Args:
+            config: of what is done now.
+            train: another model, and not only to evaluate the one that is there.
+        Raises:
+            FixedSettingError: settings would make another model, or another frozen encoder.
+        """
+        settings = settings_again(config, self.config, train=train)
+        trained_before = self.trained_before and not train
+        return replace(self, config=settings, trained_before=trained_before)
 
     def save(self, folder: Path) -> None:
         """Write the words, and a frozen encoder with its weights."""

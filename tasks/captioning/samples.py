@@ -32,7 +32,8 @@ def write_samples(
         pictures: that were described.
         pixels: of the first `SHOWN` of them at least, ``[N, S, S, 3]``.
         written: a caption for each.
-        cider: of each, for ``predictions.json``, which is as COCO's evaluation reads results.
+        cider: of each, for ``predictions.json``, which is as COCO's evaluation reads results where
+            pictures have COCO's identifiers; elsewhere ``image_id`` is the picture's name.
         scores: what was computed, by which words, and what was left out and why.
     """
     thumbnails = folder / "pictures"
@@ -50,12 +51,16 @@ def write_samples(
             }
         )
     results = [
-        {"image_id": picture.name, "caption": caption, "cider": round(value, 6)}
+        {"image_id": _identity(picture), "caption": caption, "cider": round(value, 6)}
         for picture, caption, value in zip(pictures, written, cider, strict=True)
     ]
     for name, found in (("samples", samples), ("predictions", results), ("scores", dict(scores))):
         text = json.dumps(found, indent=1, ensure_ascii=False)
         write_text(folder / f"{name}.json", text)
+
+
+def _identity(picture: Picture) -> int | str:
+    return picture.name if picture.image_id is None else picture.image_id
 
 
 def _thumbnail(pixels: Pixels, path: Path) -> None:

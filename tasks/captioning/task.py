@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from hashlib import blake2b
@@ -17,7 +18,7 @@ from embshare.tasks.captioning.config import CaptioningConfig
 from embshare.tasks.captioning.dataset import SPLITS, CaptionSet, Split
 from embshare.tasks.captioning.layouts.finding import load_folder
 from embshare.tasks.captioning.pictures.decoding import Pixels, decode
-from embshare.tasks.captioning.pictures.seen import features_of, pixels_of
+from embshare.tasks.captioning.pictures.seen import encode_all, features_of, pixels_of
 from embshare.tasks.captioning.pictures.store import default_folder
 from embshare.tasks.captioning.processor import (
     CaptioningProcessor,
@@ -52,7 +53,7 @@ class Captioning:
         """Read captions, learn words if none are given, and decode every picture.
 
         With a processor only the split that is scored has to be there, unless ``train`` is asked
-        for.
+        for. What it was made with stays as it is; the other settings are the task's own.
 
         Raises:
             CaptioningDataError: captions or pictures are missing or not as they must be; with file
@@ -60,9 +61,13 @@ class Captioning:
             EncoderError: there is no such encoder, or its weights cannot be had.
             ScoreError: a score that is asked for by name cannot be computed here.
             MatchedConfigError: no model has these sizes.
+            FixedSettingError: settings would make another model of the processor's.
         """
         check_packages(NEEDED, extra="captioning")
         config = self.config
+        if processor is not None:
+            processor = processor.again(config, train=train)
+            config = processor.config
         needed = SPLITS if train or processor is None else (config.split,)
         if config.data is None:
             captions = scenes_set()
@@ -80,7 +85,8 @@ class Captioning:
         for architecture in ARCHITECTURES:
             processor.model_config(architecture)
         prepared = PreparedCaptioning(config, captions, processor, scores, needed)
-        _ = prepared.sights
+        with _one_after_the_other(shared=config.data is not None):
+            _ = prepared.sights
         return prepared
 
     def load_processor(self, folder: Path) -> CaptioningProcessor:
@@ -90,6 +96,22 @@ class Captioning:
             VocabularyFileError: they cannot be read.
         """
         return load_processor(self.config, folder)
+
+
+@contextmanager
+def _one_after_the_other(*, shared: bool) -> Iterator[None]:
+    """Of several processes, the first decodes what the others then find.
+
+    Where machines have a cache each, the first process of each does.
+    """
+    if not shared:
+        yield
+        return
+    from embshare.tasks.processes import process_state
+
+    process = process_state()
+    with process.main_process_first(), process.local_main_process_first():
+        yield
 
 
 @final
@@ -127,7 +149,8 @@ class PreparedCaptioning:
         config, pictures = self.config, self.captions.pictures(split)
         side, frozen = self.processor.config.side, self.processor.frozen
         if config.data is None:
-            return draw_split(split, side)
+            drawn = draw_split(split, side)
+            return drawn if frozen is None else encode_all(frozen, drawn)
         folder = config.cache or default_folder()
         if frozen is None:
             return pixels_of(pictures, side, folder)
@@ -203,6 +226,8 @@ class PreparedCaptioning:
         array = self.sights[self.config.split].array
         if array.dtype == np.uint8:
             return array
-        shown = self.captions.pictures(self.config.split)[:SHOWN]
         side = self.processor.config.side
+        if self.config.data is None:
+            return draw_split(self.config.split, side)[:SHOWN]
+        shown = self.captions.pictures(self.config.split)[:SHOWN]
         return np.stack([decode(picture.path, side) for picture in shown if picture.path])

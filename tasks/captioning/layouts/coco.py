@@ -34,7 +34,7 @@ def read_coco(path: Path) -> list[Picture]:
         if image not in captions:
             raise _wrong(place, "have an annotation with a caption", "has none")
         name = str(_field(row, "file_name", place))
-        pictures.append(Picture(name, tuple(captions[image]), None, place))
+        pictures.append(Picture(name, tuple(captions[image]), None, place, image))
     return pictures
 
 

@@ -34,9 +34,12 @@ def read_karpathy(path: Path) -> dict[Split, list[Picture]]:
             check_caption(sentence.get("raw") if isinstance(sentence, dict) else None, place)
             for sentence in sentences
         )
+        number = row.get("cocoid")  # of COCO alone; the sisters of Flickr have none
+        if number is not None and type(number) is not int:
+            raise _wrong(place, "have a whole number as `cocoid`, or none", number)
         split = split_named(row.get("split"), place)
         whole = f"{below}/{name}" if below else name
-        found.setdefault(split, []).append(Picture(whole, captions, None, place))
+        found.setdefault(split, []).append(Picture(whole, captions, None, place, number))
     return found
 
 

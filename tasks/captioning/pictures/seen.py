@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embshare.tasks.captioning.dataset import Picture
-from embshare.tasks.captioning.pictures.decoding import Pixels, decode, digest, in_threads
+from embshare.tasks.captioning.pictures.decoding import Pixels, decode, in_threads
+from embshare.tasks.captioning.pictures.digests import digests_of
 from embshare.tasks.captioning.pictures.encoders import ImageEncoder, weights_digest
 from embshare.tasks.captioning.pictures.store import key_of, stored
 
-__all__ = ["encode_pixels", "features_of", "pixels_of", "to_tensor"]
+__all__ = ["encode_all", "encode_pixels", "features_of", "pixels_of", "to_tensor"]
 
 TRANSFORM: Final = "square, bilinear, draft, 1"
 """How `decode` makes pixels; a change there changes this too."""
@@ -36,7 +37,7 @@ def pixels_of(pictures: Sequence[Picture], size: int, folder: Path) -> Pixels:
         for index, pixels in enumerate(_decoded(pictures, size)):
             array[index] = pixels
 
-    key = key_of(["pixels", TRANSFORM, str(size), *_digests(pictures)])
+    key = key_of(["pixels", TRANSFORM, str(size), *digests_of(pictures, folder)])
     shape = (len(pictures), size, size, 3)
     return stored(folder, key, shape=shape, dtype=np.uint8, fill=fill)
 
@@ -57,7 +58,8 @@ def features_of(
             begin += len(some)
 
     weights = weights_digest(encoder)
-    key = key_of(["features", TRANSFORM, str(size), weights, *_digests(pictures)])
+    digests = digests_of(pictures, folder)
+    key = key_of(["features", TRANSFORM, str(size), weights, *digests])
     shape = (len(pictures), encoder.places, encoder.features)
     return stored(folder, key, shape=shape, dtype=np.float16, fill=fill)
 
@@ -72,6 +74,12 @@ def encode_pixels(encoder: ImageEncoder, pixels: Pixels) -> NDArray[np.float16]:
     return found
 
 
+def encode_all(encoder: ImageEncoder, pixels: Pixels) -> NDArray[np.float16]:
+    """As `encode_pixels`, of any number, some at a time."""
+    begins = range(0, len(pixels), AT_ONCE)
+    return np.concatenate([encode_pixels(encoder, pixels[b : b + AT_ONCE]) for b in begins])
+
+
 def to_tensor(pixels: Pixels) -> Tensor:
     """``[N, S, S, 3]`` as arrays have it to ``[N, 3, S, S]`` as convolutions have it; a copy."""
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).copy())
@@ -81,13 +89,5 @@ def _decoded(pictures: Sequence[Picture], size: int) -> Iterator[Pixels]:
     def one(picture: Picture) -> Pixels:
         assert picture.path is not None, "drawn pictures are not decoded"
         return decode(picture.path, size, picture.place)
-
-    return in_threads(one, pictures)
-
-
-def _digests(pictures: Sequence[Picture]) -> Iterator[bytes]:
-    def one(picture: Picture) -> bytes:
-        assert picture.path is not None, "drawn pictures have no file"
-        return digest(picture.path, picture.place)
 
     return in_threads(one, pictures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import time
@@ -15,9 +16,10 @@ from numpy.typing import DTypeLike, NDArray
 
 from embshare.tasks.captioning.errors import CaptioningDataError
 
-__all__ = ["CacheFolderError", "default_folder", "key_of", "stored"]
+__all__ = ["CacheFolderError", "default_folder", "key_of", "put", "stored"]
 
 ABANDONED: Final = 24 * 3600.0  # seconds after which a part file has no writer any more
+CANNOT_RESERVE: Final = (errno.EINVAL, errno.EOPNOTSUPP)  # of file systems that do not know how
 
 
 class CacheFolderError(CaptioningDataError):
@@ -63,30 +65,62 @@ def stored(
         dtype: of the array.
         fill: writes into an array of that shape.
     Raises:
-        CacheFolderError: the folder cannot be written.
+        CacheFolderError: the folder cannot be written, or the disk has no space for the array.
     """
+
+    def write(part: Path) -> None:
+        array = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
+        _reserve(part)
+        fill(array)
+        array.flush()
+
     path = folder / f"{key}.npy"
     if (found := _open(path, shape, dtype)) is not None:
         return found
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _sweep(folder)
-        descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{key}.", suffix=".part")
-        os.close(descriptor)
-        part = Path(name)
-        try:
-            array = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
-            fill(array)
-            array.flush()
-            del array
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        put(path, write)
     except OSError as error:
         raise CacheFolderError(folder=folder, finding=str(error)) from error
     made = _open(path, shape, dtype)
     assert made is not None, "it was just written"
     return made
+
+
+def put(path: Path, write: Callable[[Path], None]) -> None:
+    """Have a file written to its end or not at all; the folder is made.
+
+    Args:
+        path: of the file.
+        write: gets the path of an empty file, which takes that name when it returns.
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path.parent)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".part")
+    os.close(descriptor)
+    part = Path(name)
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _reserve(part: Path) -> None:
+    """Take the whole file's space on disk, where the system can.
+
+    A mapped file is sparse at first. A disk that turns out to be full while it is filled is no
+    error that could be caught, but ends the process.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with part.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
+        except OSError as error:
+            if error.errno not in CANNOT_RESERVE:
+                raise
 
 
 def _open(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any] | None:

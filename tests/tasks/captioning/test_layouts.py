@@ -11,6 +11,7 @@ import pytest
 
 from embshare.tasks.captioning.errors import (
     CaptionFileError,
+    CaptionsAmbiguousError,
     EmptySplitError,
     LayoutMissingError,
     PicturesMissingError,
@@ -81,6 +82,70 @@ def test_a_folder_without_captions_names_the_layouts(tmp_path: Path) -> None:
         load_folder(tmp_path)
     with pytest.raises(LayoutMissingError, match="but is not a folder"):
         load_folder(tmp_path / "nowhere")
+
+
+def test_captions_as_they_were_written_are_read_not_their_lemmas(tmp_path: Path) -> None:
+    path = flickr(tmp_path)
+    lemmas = tmp_path / "Flickr8k.lemma.token.txt"
+    lemmas.write_text(path.read_text().replace("This is", "This be"))
+    paint(tmp_path)
+    assert load_folder(tmp_path).pictures("test")[0].captions[1] == "This is a very red wall ."
+    assert load_folder(lemmas).pictures("test")[0].captions[1] == "This be a very red wall ."
+
+
+@pytest.mark.parametrize(
+    ("layout", "other"),
+    [
+        ("karpathy", "dataset_flickr8k.json"),
+        ("flickr", "results_20130124.token"),
+        ("coco", "captions_train2014.json"),
+    ],
+)
+def test_one_of_several_files_has_to_be_named(tmp_path: Path, layout: str, other: str) -> None:
+    path = LAYOUTS[layout](tmp_path)
+    (tmp_path / other).write_bytes(path.read_bytes())
+    paint(tmp_path)
+    with pytest.raises(CaptionsAmbiguousError) as caught:
+        load_folder(tmp_path)
+    assert str(caught.value) == (
+        f"`{tmp_path}` must hold one file of captions in this layout, but holds "
+        f"{', '.join(sorted((path.name, other)))}. Name the one that is meant: `data` may be the "
+        "file itself."
+    )
+    for named in (path, tmp_path / other):
+        found = load_folder(named)
+        assert len(found.pictures("train")) == 12
+        assert str(named) in found.pictures("train")[0].place or layout == "flickr"
+
+
+def test_a_file_of_coco_goes_with_that_of_its_year(tmp_path: Path) -> None:
+    coco(tmp_path)
+    paint(tmp_path)
+    for split in ("train", "val"):
+        path = tmp_path / f"captions_{split}2017.json"
+        (tmp_path / f"captions_{split}2014.json").write_bytes(path.read_bytes())
+    found = load_folder(tmp_path / "captions_val2014.json")
+    assert "captions_val2014" in found.pictures("valid")[0].place
+    assert "captions_train2014" in found.pictures("train")[0].place
+
+
+def test_pictures_keep_the_identifiers_of_coco(tmp_path: Path) -> None:
+    folders = {name: tmp_path / name for name in ("coco", "karpathy", "table")}
+    for name, folder in folders.items():
+        folder.mkdir()
+        LAYOUTS[name](paint(folder))
+    path = folders["karpathy"] / "dataset_coco.json"
+    whole = json.loads(path.read_text())
+    for number, row in enumerate(whole["images"]):
+        row["cocoid"] = 1000 + number
+    path.write_text(json.dumps(whole))
+    found = {name: load_folder(folder).pictures("test") for name, folder in folders.items()}
+    assert [picture.image_id for picture in found["coco"]] == [12, 13, 14, 15, 16, 17]
+    assert [picture.image_id for picture in found["karpathy"]] == [1015, 1016, 1017]
+    assert [picture.image_id for picture in found["table"]] == [None] * 3
+    path.write_text(path.read_text().replace('"cocoid": 1000', '"cocoid": "x"'))
+    with pytest.raises(CaptionFileError, match=r"images\[0\]`, must have a whole number as `coco"):
+        load_folder(folders["karpathy"])
 
 
 def test_missing_pictures_are_counted_and_the_first_is_named(tmp_path: Path) -> None:

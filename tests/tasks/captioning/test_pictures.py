@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -78,7 +80,7 @@ def test_a_truncated_jpeg_is_refused_with_file_and_line(
     assert str(caught.value).startswith(named)
     assert "truncated" in str(caught.value)
     assert caught.value.path == path
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert {kept.suffix for kept in (tmp_path / "cache").iterdir()} == {".digests"}
 
 
 @pytest.mark.parametrize(("raw", "finding"), [(b"", "is empty"), (b"<html>", "is none")])
@@ -147,6 +149,44 @@ def test_a_folder_that_cannot_be_written_names_the_setting(tmp_path: Path) -> No
         CacheFolderError, match=r"cannot be written \(.*\)\. Name another with `cac"
     ):
         stored(tmp_path / "file", "k", shape=(1,), dtype=np.uint8, fill=lambda array: None)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot reserve space")
+def test_the_disk_has_space_for_an_array_before_it_is_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+
+    def fill(array: NDArray[Any]) -> None:
+        (part,) = tmp_path.glob(".*.part")
+        taken.append(part.stat().st_blocks * 512)
+
+    stored(tmp_path, "a", shape=(1 << 20,), dtype=np.uint8, fill=fill)
+    assert taken[0] >= 1 << 20
+
+    def full(descriptor: int, offset: int, length: int) -> None:
+        assert length > 1 << 20
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(CacheFolderError, match=r"cannot be written \(.*No space left on device\)"):
+        stored(tmp_path, "b", shape=(1 << 20,), dtype=np.uint8, fill=fill)
+    assert len(taken) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot reserve space")
+def test_a_file_system_that_cannot_reserve_space_is_used_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(descriptor: int, offset: int, length: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    def fill(array: NDArray[Any]) -> None:
+        array[:] = 7
+
+    monkeypatch.setattr(os, "posix_fallocate", unknown)
+    assert stored(tmp_path, "a", shape=(2,), dtype=np.uint8, fill=fill).tolist() == [7, 7]
 
 
 def test_keys_tell_where_one_part_ends() -> None:

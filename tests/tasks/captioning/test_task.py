@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,16 @@ from embshare.tasks.captioning.errors import (
     ScoresLeftOutWarning,
     VocabularyFileError,
 )
+from embshare.tasks.captioning.pictures import seen
+from embshare.tasks.captioning.pictures.decoding import Pixels, decode
 from embshare.tasks.captioning.pictures.encoders import make_encoder
+from embshare.tasks.captioning.scenes import builtin
+from embshare.tasks.captioning.scenes.builtin import draw_split
 from embshare.tasks.captioning.scores.plan import FAMILIES
 from embshare.tasks.captioning.task import Captioning, PreparedCaptioning
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.training import train
-from tests.tasks.captioning.making import paint, table
+from tests.tasks.captioning.making import coco, paint, table
 
 
 @pytest.fixture
@@ -112,6 +118,76 @@ def test_frozen_features_are_computed_once_and_go_with_the_model(
     (kept / "encoder.safetensors").write_bytes(b"cut")
     with pytest.raises(VocabularyFileError, match="must be as it was saved beside its model"):
         Captioning(config).load_processor(kept)
+
+
+def test_drawn_scenes_are_seen_by_a_frozen_encoder_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builtin, "SIZES", {"train": 40, "valid": 4, "test": 5})
+    torch.save(make_encoder("small", 32, 16).body.state_dict(), tmp_path / "eye.pth")
+    config = tiny(
+        tmp_path,
+        data=None,
+        image_size=None,
+        encoder_weights=str(tmp_path / "eye.pth"),
+        frozen=True,
+        training=TrainSettings(steps=2, batch_size=4),
+    )
+    task = Captioning(config).prepare()
+    assert task.sights["train"].array.shape == (40, 16, 16)
+    assert task.sights["train"].array.dtype == np.float16
+    model = fit(task, "attention", tmp_path / "data")
+    assert task.evaluate(model, folder=tmp_path)["pictures"] == 5
+    with Image.open(tmp_path / "pictures" / "004.png") as image:
+        np.testing.assert_array_equal(np.asarray(image)[::3, ::3], draw_split("test", 32)[4])
+
+
+def test_predictions_are_read_by_cocos_evaluation(tmp_path: Path) -> None:
+    api = pytest.importorskip("pycocotools.coco")
+    data = tmp_path / "data"
+    data.mkdir()
+    coco(paint(data))
+    for path in data.glob("captions_*.json"):
+        path.write_text(path.read_text().replace(" .", "").replace("A ", "a ").replace("T", "t"))
+    task = Captioning(tiny(data)).prepare()
+    task.evaluate(task.processor.build("conv", 0), folder=tmp_path)
+    rows = json.loads((tmp_path / "predictions.json").read_text())
+    assert [row["image_id"] for row in rows] == [12, 13, 14, 15, 16, 17]
+    annotations = data / "captions_val2017.json"
+    whole = json.loads(annotations.read_text())
+    whole["annotations"] = [{"id": n, **row} for n, row in enumerate(whole["annotations"])]
+    annotations.write_text(json.dumps(whole))
+    results = api.COCO(str(annotations)).loadRes(str(tmp_path / "predictions.json"))
+    assert sorted(results.getImgIds()) == [12, 13, 14, 15, 16, 17]
+
+
+def test_one_process_decodes_what_the_others_find(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    class Process:
+        @contextmanager
+        def main_process_first(self) -> Iterator[None]:
+            told.append("of all")
+            yield
+            told.append("all next")
+
+        @contextmanager
+        def local_main_process_first(self) -> Iterator[None]:
+            told.append("of this machine")
+            yield
+            told.append("these next")
+
+    def counted(path: Path, size: int, place: str | None = None) -> Pixels:
+        told.append("decoded")
+        return decode(path, size, place)
+
+    monkeypatch.setattr("embshare.tasks.processes.process_state", Process)
+    monkeypatch.setattr(seen, "decode", counted)
+    Captioning(tiny(folder)).prepare()
+    assert (told[:2], told[-2:]) == (["of all", "of this machine"], ["these next", "all next"])
+    assert set(told[2:-2]) == {"decoded"}
 
 
 def test_a_model_is_evaluated_where_only_the_scored_split_is_there(folder: Path) -> None:

@@ -1,0 +1,159 @@
+"""A processor that is used again: what may differ does, and what may not is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from embshare.tasks.captioning.captioner import Captioner
+from embshare.tasks.captioning.changes import EVALUATION
+from embshare.tasks.captioning.config import CaptioningConfig
+from embshare.tasks.captioning.errors import FixedSettingError
+from embshare.tasks.captioning.pictures.encoders import make_encoder
+from embshare.tasks.captioning.processor import CaptioningProcessor
+from embshare.tasks.captioning.task import Captioning
+from embshare.tasks.captioning.vocabulary import Vocabulary
+from embshare.tasks.captioning.writing import write_captions
+from embshare.tasks.decoding import Beam
+from embshare.tasks.settings import TrainSettings
+from tests.tasks.captioning.making import paint, table
+
+
+@pytest.fixture
+def words() -> Vocabulary:
+    return Vocabulary.learn(["a red picture"], least=1)
+
+
+def tiny(**changes: Any) -> CaptioningConfig:
+    return CaptioningConfig(
+        **{"image_size": 16, "encoder_width": 16, "width": 32, "layers": 1, "heads": 2, **changes}
+    )
+
+
+def test_captions_are_searched_for_as_the_evaluation_says(words: Vocabulary) -> None:
+    trained = CaptioningProcessor(tiny(), words, trained_before=True)
+    asked = tiny(
+        beam=7,
+        length_penalty=0.0,
+        most_words=2,
+        split="valid",
+        training=TrainSettings(eval_batch_size=5),
+    )
+    found = trained.again(asked, train=False)
+    assert (found.beam.width, found.beam.length_penalty) == (7, 0.0)
+    assert (found.config.most_words, found.config.training.eval_batch_size) == (2, 5)
+    assert found.vocabulary is words
+    assert found.trained_before
+
+
+def test_a_run_is_evaluated_as_the_evaluation_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table(tmp_path, plain=True)
+    paint(tmp_path / "images")
+    fields: dict[str, Any] = {"data": tmp_path, "cache": tmp_path / "c", "metrics": ("cider",)}
+    processor = Captioning(tiny(**fields)).prepare().processor
+    told: list[tuple[int, int]] = []
+
+    def counted(
+        model: Captioner,
+        batches: Iterator[Mapping[str, Tensor]],
+        vocabulary: Vocabulary,
+        *,
+        beam: Beam,
+        most_words: int,
+    ) -> Iterator[str]:
+        told.append((beam.width, most_words))
+        return write_captions(model, batches, vocabulary, beam=beam, most_words=most_words)
+
+    monkeypatch.setattr("embshare.tasks.captioning.processor.write_captions", counted)
+    task = Captioning(tiny(**fields, beam=7, most_words=2)).prepare(processor)
+    task.evaluate(processor.build("conv", 0), folder=tmp_path)
+    assert told == [(7, 2)]
+
+
+OTHERS: dict[str, Any] = {
+    "image_size": 24,
+    "encoder": "resnet18",
+    "encoder_width": 24,
+    "encoder_weights": "weights.pth",
+    "shift": 1,
+    "least": 2,
+    "rows": 77,
+    "width": 64,
+    "layers": 2,
+    "heads": 4,
+    "kernel_size": 5,
+    "dropout": 0.5,
+    "scst_steps": 1,
+    "scst_rate": 0.5,
+}
+
+
+def test_each_setting_is_free_or_has_an_example() -> None:
+    assert OTHERS.keys() | EVALUATION | {"frozen"} == CaptioningConfig.model_fields.keys()
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_fixes_a_trained_model_is_refused(words: Vocabulary, name: str) -> None:
+    trained = CaptioningProcessor(tiny(), words)
+    with pytest.raises(FixedSettingError, match=f"^`{name}` must stay .*, but is ") as caught:
+        trained.again(tiny(**{name: OTHERS[name]}), train=False)
+    assert list(caught.value.changed) == [name]
+
+
+def test_all_that_is_refused_is_named_with_the_way_out(words: Vocabulary) -> None:
+    trained = CaptioningProcessor(tiny(), words)
+    with pytest.raises(FixedSettingError) as caught:
+        trained.again(tiny(width=64, rows=9), train=False)
+    assert str(caught.value) == (
+        "`rows` must stay 4096, with which this model was trained, but is 9; `width` must stay "
+        "32, with which this model was trained, but is 64. Leave `rows`, `width` as in the "
+        "training, or train another model."
+    )
+
+
+def test_defaults_that_depend_on_the_data_stay_those_of_the_training(
+    words: Vocabulary, tmp_path: Path
+) -> None:
+    scenes = CaptioningProcessor(tiny(image_size=None), words)
+    found = scenes.again(tiny(image_size=None, data=tmp_path), train=False)
+    assert (found.config.side, found.config.table_rows(7)) == (32, 4096)
+    same = scenes.again(tiny(image_size=32, rows=4096, data=tmp_path), train=False)
+    assert same.config == found.config
+
+
+def test_another_model_may_be_of_another_size_but_not_of_another_frozen_encoder(
+    words: Vocabulary, tmp_path: Path
+) -> None:
+    wider = CaptioningProcessor(tiny(), words).again(tiny(width=64, rows=1), train=True)
+    assert wider.model_config("conv").width == 64
+    fields: dict[str, Any] = {"frozen": True, "encoder_weights": "x"}
+    frozen = CaptioningProcessor(tiny(**fields), words, make_encoder("small", 16, 16))
+    assert frozen.again(tiny(**fields, width=64), train=True).model_config("lstm").width == 64
+    with pytest.raises(FixedSettingError, match="`encoder_width` must stay 16"):
+        frozen.again(tiny(**fields, encoder_width=24), train=True)
+    with pytest.raises(FixedSettingError, match="`frozen` must stay True"):
+        frozen.again(tiny(), train=True)
+
+
+def test_another_model_gets_the_weights_that_its_settings_name(
+    words: Vocabulary, tmp_path: Path
+) -> None:
+    eye = make_encoder("small", 16, 16)
+    with torch.no_grad():
+        for parameter in eye.parameters():
+            parameter.fill_(0.5)  # as no random start gives them
+    torch.save(eye.body.state_dict(), tmp_path / "eye.pth")
+    config = tiny(encoder_weights=str(tmp_path / "eye.pth"))
+    teacher = CaptioningProcessor(config, words, trained_before=True)
+    model = teacher.again(config, train=True).build("conv", 0)
+    assert isinstance(model, Captioner)
+    assert model.eye is not None
+    for own, given in zip(model.eye.parameters(), eye.parameters(), strict=True):
+        assert torch.equal(own, given)
