@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
 
 from embshare._value import Value
 
-__all__ = ["Optimizer", "Schedule", "TrainSettings"]
+__all__ = ["Optimizer", "Schedule", "TaskConfig", "TrainSettings", "laid_over"]
 
 Optimizer = Literal["adamw", "lamb"]
 Schedule = Literal["cosine", "linear", "inverse_sqrt", "constant"]
+INSTEAD: Final = (("steps", "epochs"), ("warmup", "warmup_steps"))
+"""Fields of `TrainSettings` of which one stands for the other."""
 
 
 class TrainSettings(Value):
@@ -108,3 +112,35 @@ class TrainSettings(Value):
         if self.warmup_steps is not None:
             fields.pop("warmup", None)
         return fields
+
+
+def laid_over(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `TrainSettings` with others over them, which also win over what they stand for.
+
+    Args:
+        before: fields of less weight: defaults, or those of a file.
+        given: fields that win; ``epochs`` takes the place of ``steps`` as well.
+    """
+    pairs = (*INSTEAD, *((other, one) for one, other in INSTEAD))
+    replaced = {one for one, other in pairs if given.get(other) is not None}
+    return {name: value for name, value in before.items() if name not in replaced} | dict(given)
+
+
+class TaskConfig(Value):
+    """What the configs of all tasks have in common: their `training` has defaults of its own.
+
+    A mapping that is given for `training` is laid over the default of the task's class, whether it
+    comes from Python, the command line or a file; `TrainSettings` are taken as they are.
+
+    Raises:
+        InvalidValueError: a field is unknown or out of range, or two contradict each other.
+    """
+
+    @field_validator("training", mode="before", check_fields=False)  # tasks have the field
+    @classmethod
+    def _over_own_default(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        default: TrainSettings = cls.model_fields["training"].default
+        own = {name: getattr(default, name) for name in default.model_fields_set}
+        return laid_over(own, given)

@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.console import Console
 
-from embshare.cli.options import given_part, option_name, optional_options, source_of
-from embshare.cli.train import settings_fields
+from embshare.cli.options import (
+    given_part,
+    option_name,
+    optional_options,
+    read_value,
+    source_of,
+)
 from embshare.config import ShareConfig
 from embshare.errors import InvalidValueError
 from embshare.tasks.catalogue import TASKS
 from embshare.tasks.packages import check_packages
-from embshare.tasks.settings import TrainSettings
+from embshare.tasks.settings import TrainSettings, laid_over
 
 if TYPE_CHECKING:
     from embshare.tasks.benchmark.report import BenchmarkReport
@@ -100,6 +105,15 @@ def _compare(
     _run(fields, quick=quick, overwrite=overwrite, resume=resume)
 
 
+def _check_quick(fields: Mapping[str, Any]) -> None:
+    """Refuse what a quick benchmark would take no notice of."""
+    epochs = any("epochs" in found.get("training", {}) for found in fields["settings"].values())
+    several = len(fields.get("seeds", ())) > 1
+    if ignored := ["--epochs"] * epochs + ["more than one --seed"] * several:
+        fault = f"`--quick`: has one seed and few steps, so leave out {' and '.join(ignored)}"
+        raise InvalidValueError(what="benchmark", faults=[fault])
+
+
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """The command with an option for each setting of training and sharing, and for sizes."""
     own = list(Signature.from_callable(command, eval_str=True).parameters.values())[:-1]
@@ -152,8 +166,7 @@ def _settings(
         sizes = given_part(given, "size_")
         settings[name] |= {key: value for key, value in sizes.items() if key in known}
         if training := given_part(given, "training_"):
-            default = known["training"].default.model_dump()
-            settings[name] = settings_fields({"training": default}, settings[name], training)
+            settings[name]["training"] = training
     for entry in changes:
         _change(settings, entry)
     for entry in data:
@@ -162,21 +175,22 @@ def _settings(
 
 
 def _change(settings: dict[str, dict[str, Any]], entry: str) -> None:
-    """``TASK.NAME=VALUE`` with the value as YAML reads it."""
-    import yaml
-
+    """``TASK.NAME=VALUE``, and ``TASK.training.NAME=VALUE``, with the value as YAML reads it."""
     place, sign, value = entry.partition("=")
     task, dot, name = place.partition(".")
     if not (sign and dot and name) or task not in settings:
         tasks = ", ".join(settings)
         fault = f"`--set`: must be TASK.NAME=VALUE with a task of {tasks}, but is {entry!r}"
         raise InvalidValueError(what="benchmark", faults=[fault])
-    fields = settings[task]
-    if name.startswith("training."):
-        default = TASKS[task].settings_class().model_fields["training"].default
-        fields = fields.setdefault("training", default.model_dump())
-        name = name.removeprefix("training.")
-    fields[name] = yaml.safe_load(value)
+    fields, found = settings[task], read_value(entry, value)
+    if not name.startswith("training."):
+        fields[name] = found
+        return
+    training = fields.get("training", {})
+    if not isinstance(training, Mapping):
+        fault = f"`--set`: {entry!r} is of what was said to be {training!r} before"
+        raise InvalidValueError(what="benchmark", faults=[fault])
+    fields["training"] = laid_over(training, {name.removeprefix("training."): found})
 
 
 def _data(settings: dict[str, dict[str, Any]], entry: str) -> None:
@@ -198,6 +212,8 @@ def _run(fields: dict[str, Any], *, quick: bool, overwrite: bool, resume: bool) 
     from embshare.tasks.benchmark.config import BenchmarkConfig
     from embshare.tasks.benchmark.config import quick as shorter
 
+    if quick:
+        _check_quick(fields)
     config = BenchmarkConfig(**fields)
     if quick:
         config = shorter(config)

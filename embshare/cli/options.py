@@ -23,9 +23,29 @@ __all__ = [
     "given_part",
     "option_name",
     "optional_options",
+    "read_value",
     "source_of",
     "with_config",
 ]
+
+
+def read_value(entry: str, text: str) -> Any:
+    """What stands behind a ``--set NAME=``, as YAML reads it.
+
+    Args:
+        entry: the whole of what was given, to be named.
+        text: what is behind the sign.
+    Raises:
+        InvalidValueError: it is no YAML.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        finding = " ".join(str(error).split())
+        fault = f"`--set`: the value must be YAML, but {entry!r} is none ({finding})"
+        raise InvalidValueError(what="settings", faults=[fault]) from error
 
 
 def with_config(command: Callable[..., None]) -> Callable[..., None]:

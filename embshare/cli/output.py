@@ -11,7 +11,7 @@ from rich.table import Table
 
 from embshare.errors import CheckpointError
 
-__all__ = ["check_target", "metric_table", "show", "write"]
+__all__ = ["check_target", "make_folder", "metric_table", "show", "write"]
 
 
 def show(what: object) -> None:
@@ -30,18 +30,36 @@ def metric_table(metrics: Mapping[str, float], first: str) -> Table:
     return table
 
 
-def check_target(path: Path) -> None:
+def check_target(path: Path, *, new: bool = False) -> None:
     """Refuse a file that cannot be written, before any work is done.
 
+    Args:
+        path: Of the file.
+        new: It must not be there yet.
     Raises:
-        CheckpointError: its folder is not there, or it is a folder itself.
+        CheckpointError: its folder is not there, it is a folder itself, or there already.
     """
+    if new and path.is_file():
+        raise CheckpointError(path=path, finding="there already", way_out="Name another file.")
     if path.is_dir():
         raise CheckpointError(path=path, finding="a folder", way_out="Name a file in it.")
     if not path.parent.is_dir():
         raise CheckpointError(
             path=path, finding=f"there is no folder `{path.parent}`", way_out="Make it first."
         )
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, unless it is there.
+
+    Raises:
+        CheckpointError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        finding = f"no folder that can be made ({error.strerror})"
+        raise CheckpointError(path=path, finding=finding, way_out="Name another.") from error
 
 
 def write(path: Path, text: str) -> None:

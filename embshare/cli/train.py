@@ -19,7 +19,7 @@ from embshare.errors import InvalidValueError
 from embshare.tasks.catalogue import TASKS, TaskEntry
 from embshare.tasks.packages import TRAINING as NEEDED
 from embshare.tasks.packages import check_packages
-from embshare.tasks.settings import TrainSettings
+from embshare.tasks.settings import TrainSettings, laid_over
 
 if TYPE_CHECKING:
     from embshare.tasks.running.result import RunResult
@@ -166,6 +166,7 @@ def _run(name: str, own: dict[str, Any], given: dict[str, Any]) -> None:
     # Imported here, so that the command line starts at once and needs no extra for its help.
     check_packages(NEEDED, extra="hf")
     from embshare.cli.progress import StepBar
+    from embshare.tasks.processes import process_state
     from embshare.tasks.running.config import RunConfig, read_config_file
     from embshare.tasks.running.engine import run
 
@@ -182,6 +183,9 @@ def _run(name: str, own: dict[str, Any], given: dict[str, Any]) -> None:
         key: value for key, value in given.items() if not key.startswith(("share_", "training_"))
     }
     fields["settings"] = settings_fields(fields.get("settings", {}), rest, training)
+    if fields.get("teacher") is None and (own["teacher_share"] or own["temperature"]):
+        fault = "`teacher_share`, `temperature`: say how to learn from a teacher: add --teacher"
+        raise InvalidValueError(what="RunConfig", faults=[fault])
     fields.setdefault("out", Path("runs") / name)
     config = RunConfig(**fields)
     with StepBar(Console(stderr=True)) as bar:
@@ -192,7 +196,8 @@ def _run(name: str, own: dict[str, Any], given: dict[str, Any]) -> None:
             on_start=bar.start,
             on_step=bar.step,
         )
-    _report(result)
+    if process_state().is_main_process:
+        _report(result)
 
 
 def _file(task: str, given: Path) -> Path:
@@ -228,12 +233,7 @@ def settings_fields(
     before: Mapping[str, Any], given: Mapping[str, Any], training: Mapping[str, Any]
 ) -> dict[str, Any]:
     """A task's settings: what was given over what is in a file."""
-    kept = dict(before.get("training", {}))
-    if "epochs" in training:
-        kept.pop("steps", None)
-    if "steps" in training:
-        kept.pop("epochs", None)
-    return {**before, **given, "training": {**kept, **training}}
+    return {**before, **given, "training": laid_over(before.get("training", {}), training)}
 
 
 def _report(result: RunResult) -> None:

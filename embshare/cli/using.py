@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import typer
 from rich.console import Console
 
-from embshare.cli.output import check_target, metric_table, write
+from embshare.cli.options import read_value
+from embshare.cli.output import check_target, make_folder, metric_table, write
 from embshare.errors import InvalidValueError
 from embshare.tasks.packages import TRAINING, check_packages
 
@@ -57,14 +60,20 @@ def evaluate_run(
     from embshare.tasks.blimp import blimp_scores
     from embshare.tasks.running.loading import FinishedRun
 
-    if out is not None:
-        check_target(out)
     changes = _changes(set_ or [])
     if data is not None:
         changes["data"] = data
-    found = FinishedRun.load(run)
+    if blimp is not None and (changes or samples):
+        fault = "`--blimp`: takes the place of --data, --set and --samples: leave those out"
+        raise InvalidValueError(what="eval", faults=[fault])
+    if blimp is None and most is not None:
+        fault = "`--most`: is of BLiMP's pairs: name their folder with --blimp"
+        raise InvalidValueError(what="eval", faults=[fault])
+    if out is not None:
+        check_target(out, new=True)
     if samples is not None:
-        samples.mkdir(parents=True, exist_ok=True)
+        make_folder(samples)
+    found = FinishedRun.load(run)
     if blimp is not None:
         result = blimp_scores(found.model, found.processor, blimp, most=most)
     else:
@@ -77,15 +86,15 @@ def evaluate_run(
 
 def _changes(given: list[str]) -> dict[str, Any]:
     """``NAME=VALUE`` with the value as YAML reads it."""
-    import yaml
-
     pairs = [entry.partition("=") for entry in given]
     if wrong := [
         entry for entry, (name, sign, _) in zip(given, pairs, strict=True) if not (name and sign)
     ]:
         fault = f"`--set`: must be NAME=VALUE, but is {wrong[0]!r}"
         raise InvalidValueError(what="settings", faults=[fault])
-    return {name: yaml.safe_load(value) for name, _, value in pairs}
+    return {
+        name: read_value(entry, value) for entry, (name, _, value) in zip(given, pairs, strict=True)
+    }
 
 
 def predict_lines(
@@ -106,6 +115,21 @@ def predict_lines(
     from embshare.tasks.running.loading import FinishedRun
 
     found = FinishedRun.load(run)
-    lines = inputs or (line.rstrip("\n") for line in sys.stdin)
-    for line in found.processor.predict(found.model, lines):
+    if isinstance(sys.stdout, TextIOWrapper):  # other systems have other encodings
+        sys.stdout.reconfigure(encoding="utf-8")
+    for line in found.processor.predict(found.model, inputs or _lines(sys.stdin.buffer)):
         typer.echo(line)
+
+
+def _lines(stream: BinaryIO) -> Iterator[str]:
+    """Lines of text as they come.
+
+    Raises:
+        InvalidValueError: one of them is not UTF-8.
+    """
+    for number, line in enumerate(stream, start=1):
+        try:
+            yield line.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            fault = f"line {number} of the input must be UTF-8, but is {line[:40]!r}"
+            raise InvalidValueError(what="predict", faults=[fault]) from error

@@ -55,7 +55,7 @@ class BenchmarkConfig(Value):
     architectures: tuple[Architecture, ...] = ARCHITECTURES
     methods: tuple[Method, ...] = METHODS
     """``dense`` is the model as it was built; the others share its hidden weights."""
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = (0,)
     """One model for each: of its start, its dropout and the order of its data. Differences of one
     seed prove little; three or more show how large chance is."""
     share: ShareConfig = ShareConfig(anchor=2.0)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from embshare.errors import EmbshareError, InvalidValueError
 from embshare.tasks.benchmark.config import CELLS
 from embshare.tasks.benchmark.report import BenchmarkReport
-from embshare.tasks.running.folder import RunExistsError, write_text
+from embshare.tasks.running.folder import (
+    CONFIG,
+    ForeignFolderError,
+    NoFolderError,
+    RunExistsError,
+    write_text,
+)
 
 __all__ = ["NoBenchmarkError", "check_folder", "open_folder", "read_report", "write_report"]
 
@@ -59,22 +66,40 @@ def check_folder(out: Path, *, overwrite: bool, resume: bool) -> None:
     """Refuse what must not be written to, before any work.
 
     Raises:
-        RunExistsError: it holds something, and neither was asked for.
-        InvalidValueError: both were.
+        RunExistsError: it is no folder, or holds something and neither was asked for.
+        ForeignFolderError: it holds no benchmark, and files that one would write over.
+        InvalidValueError: both were asked for.
     """
     if overwrite and resume:
         fault = "`overwrite` and `resume` exclude each other: leave one out"
         raise InvalidValueError(what="benchmark", faults=[fault])
-    if out.exists() and not (overwrite or resume):
-        if not out.is_dir() or any(out.iterdir()):
-            raise RunExistsError(folder=out)
+    if not out.exists():
+        return
+    if not out.is_dir() or (any(out.iterdir()) and not (overwrite or resume)):
+        raise RunExistsError(folder=out)
+    ours = (out / RESULTS).is_file() or any((out / CELLS).glob(f"*/{CONFIG}"))
+    if not ours and (found := next(_parts(out), None)):
+        raise ForeignFolderError(folder=out, found=found, needs=RESULTS)
+
+
+def _parts(out: Path) -> Iterator[Path]:
+    """The files at which a benchmark would write."""
+    yield from (path for path in (out / CELLS).rglob("*") if path.is_file())
+    for pattern in (RESULTS, PAGE, PICTURES.format("*")):
+        yield from out.glob(pattern)
 
 
 def open_folder(out: Path, *, overwrite: bool) -> None:
-    """Make the folder last, so that a benchmark which is refused leaves nothing behind."""
+    """Make the folder last, so that a benchmark which is refused leaves nothing behind.
+
+    Raises:
+        NoFolderError: the system does not allow it.
+    """
     if overwrite:  # what a benchmark writes, and nothing else
         shutil.rmtree(out / CELLS, ignore_errors=True)
-        for pattern in (RESULTS, PAGE, PICTURES.format("*")):
-            for path in out.glob(pattern):
-                path.unlink()
-    (out / CELLS).mkdir(parents=True, exist_ok=True)
+        for path in _parts(out):
+            path.unlink()
+    try:
+        (out / CELLS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NoFolderError(folder=out, finding=error.strerror or str(error)) from error

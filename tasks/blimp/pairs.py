@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from embshare.errors import EmbshareError
+from embshare.tasks.text.errors import BadLineError
+from embshare.tasks.text.files import read_lines
 
 __all__ = ["BlimpDataError", "Pair", "read_pairs"]
 
@@ -46,7 +48,8 @@ def read_pairs(folder: Path, *, most: int | None = None) -> list[Pair]:
         folder: with one file for each paradigm.
         most: pairs of each paradigm, from its beginning.
     Raises:
-        BlimpDataError: no such files, or a line that is no pair; with file and line.
+        BlimpDataError: no such files, one without pairs, or a line that is no pair; with file and
+            line.
     """
     files = sorted(folder.glob("*.jsonl")) if folder.is_dir() else []
     if (folder / "data").is_dir():
@@ -56,10 +59,13 @@ def read_pairs(folder: Path, *, most: int | None = None) -> list[Pair]:
     pairs: list[Pair] = []
     for path in files:
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError as error:
-            raise BlimpDataError(path=path, line=None, finding="it is not UTF-8") from error
+            lines = read_lines(path)
+        except BadLineError as error:
+            finding = f"it is not UTF-8: it {error.finding}"
+            raise BlimpDataError(path=path, line=error.line, finding=finding) from error
         found = [_pair(path, n, line) for n, line in enumerate(lines, start=1) if line.strip()]
+        if not found:
+            raise BlimpDataError(path=path, line=None, finding="it holds no pair")
         pairs += found[:most]
     return pairs
 

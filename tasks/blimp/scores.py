@@ -28,7 +28,10 @@ __all__ = ["BlimpScores", "NotALanguageModelError", "blimp_scores", "score_pairs
 
 Likelihoods: TypeAlias = Callable[[Sequence[str]], np.ndarray]
 
-PUNCTUATION: Final = re.compile(r"(?<=\w)('s|n't|'\w+)|([.,?!;:])")
+TREEBANK: Final = re.compile(r"(?<=\w)(n't|'\w+)|([.,?!;:])")
+"""As the Penn Treebank has it: ``is n't``."""
+WIKITEXT: Final = re.compile(r"(?<=\w)('\w+)|([.,?!;:])")
+"""As WikiText has it: ``isn 't``."""
 
 
 class NotALanguageModelError(EmbshareError, ValueError):
@@ -134,7 +137,8 @@ def _likelihoods(model: nn.Module, processor: Any) -> Likelihoods:
 def _causal(model: nn.Module, vocabulary: Vocabulary) -> Likelihoods:
     def encode(sentences: Sequence[str]) -> list[list[int]]:
         if isinstance(vocabulary, WordVocabulary):
-            sentences = [_with_spaces(sentence) for sentence in sentences]
+            apart = _how_endings_stand(vocabulary)
+            sentences = [apart.sub(r" \1\2", sentence) for sentence in sentences]
         return [vocabulary.encode_part(sentence).tolist() for sentence in sentences]
 
     score = partial(log_likelihoods, model, start=vocabulary.start, vocabulary=len(vocabulary))
@@ -167,6 +171,8 @@ def _each_once(
     return np.array([values[found] for found in ids])
 
 
-def _with_spaces(sentence: str) -> str:
-    """With a space before signs and endings, as texts that are split into words have it."""
-    return PUNCTUATION.sub(r" \1\2", sentence)
+def _how_endings_stand(vocabulary: WordVocabulary) -> re.Pattern[str]:
+    """Before what its text has a space: the more frequent of two words has the lower number."""
+    rarest = len(vocabulary)
+    treebank, wikitext = (vocabulary.ids.get(word, rarest) for word in ("n't", "'t"))
+    return WIKITEXT if wikitext < treebank else TREEBANK

@@ -18,12 +18,14 @@ All searches work on a `Scorer`, which knows the model; they know nothing but lo
 """
 
 from embshare.tasks.decoding.beam import Beam, Hypothesis, beam_search
+from embshare.tasks.decoding.errors import NoFiniteScoreError
 from embshare.tasks.decoding.onwards import greedy_search, sample
 from embshare.tasks.decoding.scorer import Scorer, SequenceScorer, SequenceState
 
 __all__ = [
     "Beam",
     "Hypothesis",
+    "NoFiniteScoreError",
     "Scorer",
     "SequenceScorer",
     "SequenceState",

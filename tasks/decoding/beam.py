@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from embshare.errors import InvalidValueError
+from embshare.tasks.decoding.errors import NoFiniteScoreError
 from embshare.tasks.decoding.scorer import Scorer
 
 __all__ = ["Beam", "Candidates", "Hypothesis", "beam_search", "best_candidates", "check_limits"]
@@ -113,6 +115,8 @@ def beam_search(
         For each source at least one and at most ``beam.keep`` hypotheses, the best first.
     Raises:
         InvalidValueError: a limit is below 1.
+        NoFiniteScoreError: a score is not a number, or a row has come to its limit without a
+            sequence that may end.
     """
     check_limits(limits)
     search = _Search(limits, beam, device)
@@ -155,6 +159,7 @@ class _Search:
         self._only_the_end_at_the_limit(following, end, length)
         found = best_candidates(self._log_probs, following, 2 * self._beam.width)
         self._keep_finished(found, end, length)
+        self._check_finite(found, length)
         going_on = found.log_probs.masked_fill(found.symbols == end, -torch.inf)
         log_probs, order = going_on.topk(min(self._beam.width, going_on.shape[1]), dim=1)
         parents, symbols = found.parents.gather(1, order), found.symbols.gather(1, order)
@@ -186,6 +191,14 @@ class _Search:
             kept.append(made)
             kept.sort(reverse=True)
             del kept[self._beam.keep :]
+
+    def _check_finite(self, found: Candidates, length: int) -> None:
+        """Of the likeliest candidates alone: what is not a number is taken for the greatest."""
+        for place, best in enumerate(found.log_probs[:, 0].tolist()):
+            row = self.active[place]
+            over = best == -math.inf and self.finished[row]  # it only cannot go on
+            if not (math.isfinite(best) or over):
+                raise NoFiniteScoreError(row=row, position=length)
 
     def _unfinished(self, log_probs: Tensor, length: int) -> list[int]:
         """The places of rows for which something better may come."""

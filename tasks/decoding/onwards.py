@@ -10,6 +10,7 @@ from torch import Tensor
 
 from embshare.errors import InvalidValueError
 from embshare.tasks.decoding.beam import check_limits
+from embshare.tasks.decoding.errors import NoFiniteScoreError
 from embshare.tasks.decoding.scorer import Scorer
 
 __all__ = ["greedy_search", "sample"]
@@ -30,6 +31,9 @@ def greedy_search(
 
     Returns:
         For each source its symbols, without the start and the end symbol.
+    Raises:
+        InvalidValueError: a limit is below 1.
+        NoFiniteScoreError: a score is not a number, or none is finite.
     """
     return _onwards(
         scorer,
@@ -63,6 +67,7 @@ def sample(
         among: draw from this many likeliest symbols alone; ``None`` is all.
     Raises:
         InvalidValueError: ``temperature`` is not above 0, ``among`` or a limit is below 1.
+        NoFiniteScoreError: as in `greedy_search`.
     """
     faults = []
     if not temperature > 0:
@@ -99,6 +104,11 @@ def _onwards(
     symbols = torch.full((len(limits),), first, dtype=torch.long, device=device)
     while True:
         log_probs, state = scorer.step(symbols, state)
+        # The greatest of a row is not a number where any is none.
+        finite = log_probs.amax(dim=-1).isfinite()
+        if not finite.all():
+            place = int(finite.logical_not().nonzero()[0])
+            raise NoFiniteScoreError(row=active[place], position=len(found[active[place]]) + 1)
         symbols = choose(log_probs)
         going_on = []
         for place, symbol in enumerate(symbols.tolist()):

@@ -7,8 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from embshare._value import Value
-from embshare.tasks.settings import TrainSettings
+from embshare.tasks.settings import TaskConfig, TrainSettings
 
 __all__ = ["GlueConfig"]
 
@@ -16,7 +15,7 @@ BUILT_IN: Final = ("cola", "sst2", "mrpc", "stsb", "rte")
 """The tasks with built-in data; a test holds them to the grammar."""
 
 
-class GlueConfig(Value):
+class GlueConfig(TaskConfig):
     """Which task, its data, its vocabulary and the size of the matched models.
 
     Raises:
@@ -31,7 +30,8 @@ class GlueConfig(Value):
     hub: str | None = None
     """A set of the hub in place of `data`: nyu-mll/glue."""
     skip_bad_rows: bool = False
-    """Leave out lines of wrong column counts or labels, and count them, instead of stopping."""
+    """Leave out lines of wrong column counts or labels, and count them, instead of stopping; never
+    those of the test side."""
     most_rows: Annotated[int, Field(ge=1)] | None = None
     """No more than so many rows of the training side are learned from, from its beginning."""
     vocabulary_size: Annotated[int, Field(ge=1)] = 4_000

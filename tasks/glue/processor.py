@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from inspect import signature
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -13,10 +12,11 @@ from torch import Tensor, nn
 
 from embshare.errors import InvalidValueError
 from embshare.models.matched import Architecture, MatchedClassifier, MatchedConfig
-from embshare.tasks.building import ModelNotForTaskError
+from embshare.tasks.building import is_matched
 from embshare.tasks.glue.config import GlueConfig
 from embshare.tasks.glue.reading import HIGHEST
 from embshare.tasks.glue.table import TASKS, GlueTask
+from embshare.tasks.probing import check_kinds, longest_row, read_a_row
 from embshare.tasks.text.rows import outputs
 from embshare.tasks.text.starting import Start
 
@@ -66,7 +66,8 @@ class GlueProcessor:
 
         Raises:
             ModelNotForTaskError: there is no such model, its table is too small, it is not the
-                one of the run, or it has no kinds of sentences where they are asked for.
+                one of the run, it has no kinds of sentences where they are asked for, or it cannot
+                read rows of `GlueConfig.length`.
             EmbshareError: the run's weights cannot be read.
         """
         labels = self.task.labels or ("score",)
@@ -82,12 +83,11 @@ class GlueProcessor:
             auto="AutoModelForSequenceClassification",
             changes=changes,
         )
-        if self.kinds and "token_type_ids" not in signature(made.forward).parameters:
-            raise ModelNotForTaskError(
-                model=model,
-                finding="it cannot be told which of two sentences a symbol is of",
-                way_out="Set token_types to false (--no-token-types).",
-            )
+        if self.kinds:
+            check_kinds(model, made)
+        if not is_matched(model):
+            row = longest_row(self.start.tokenizer, self.config.length, kinds=self.kinds)
+            read_a_row(model, made, row)
         return made
 
     def encode(self, texts: Sequence[tuple[str, ...]]) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -42,6 +42,8 @@ class Data:
     test: Mapping[Part, tuple[Example, ...]]
     skipped: int = 0
     """Lines that were left out because they are not as they must be."""
+    absent: tuple[str, ...] = ()
+    """Files that the task can do without and that were looked for, by their published names."""
 
 
 @dataclass
@@ -86,25 +88,17 @@ class _Reader:
             cells = line.split("\t")
             try:
                 if len(cells) != len(header):
-                    raise self._columns(path, number, has=len(cells), needs=len(header))
+                    way_out = _way_out(labelled=labelled)
+                    raise _columns(path, number, len(cells), len(header), way_out)
                 row = {name: cells[place] for name, place in places.items()}
                 label = self._label(path, number, row[self.task.label]) if labelled else None
             except BadLineError:
-                if not self.skip_bad_rows:
+                if not (self.skip_bad_rows and labelled):
                     raise
                 self.skipped += 1
                 continue
             texts = tuple(row[name] for name in self.task.columns)
             yield Example(row.get("index", str(number - first - 1)), texts, label)
-
-    def _columns(self, path: Path, line: int, *, has: int, needs: int) -> BadLineError:
-        return BadLineError(
-            path=path,
-            line=line,
-            needs=f"have {needs} columns with tabs between",
-            finding=f"has {has}",
-            way_out="Mend the line, or leave such lines out with `skip_bad_rows`.",
-        )
 
     def _jsonl(self, path: Path, lines: list[str], labelled: bool) -> Iterator[Example]:
         for number, line in enumerate(lines, 1):
@@ -112,7 +106,7 @@ class _Reader:
                 row = self._object(path, number, line, labelled)
                 label = self._label(path, number, row["label"]) if labelled else None
             except BadLineError:
-                if not self.skip_bad_rows:
+                if not (self.skip_bad_rows and labelled):
                     raise
                 self.skipped += 1
                 continue
@@ -137,7 +131,7 @@ class _Reader:
             line=number,
             needs=f"be a JSON object with {names}",
             finding=finding,
-            way_out="Mend the line, or leave such lines out with `skip_bad_rows`.",
+            way_out=_way_out(labelled=labelled),
         )
 
     def _label(self, path: Path, line: int, found: object) -> float | int:
@@ -148,9 +142,26 @@ class _Reader:
                 line=line,
                 needs=f"have {describe_labels(self.task)} as its label",
                 finding=f"has {found!r:.40}",
-                way_out="Mend the line, or leave such lines out with `skip_bad_rows`.",
+                way_out=_way_out(labelled=True),
             )
         return label
+
+
+def _columns(path: Path, line: int, has: int, needs: int, way_out: str) -> BadLineError:
+    return BadLineError(
+        path=path,
+        line=line,
+        needs=f"have {needs} columns with tabs between",
+        finding=f"has {has}",
+        way_out=way_out,
+    )
+
+
+def _way_out(*, labelled: bool) -> str:
+    """A test line is not left out: the GLUE server takes a prediction for each, or none at all."""
+    if labelled:
+        return "Mend the line, or leave such lines out with `skip_bad_rows`."
+    return "Mend the line, or leave the test side out (`test_side`)."
 
 
 def parse_label(task: GlueTask, found: object) -> float | int | None:
@@ -173,28 +184,35 @@ def describe_labels(task: GlueTask) -> str:
     return " or ".join((", ".join(task.labels[:-1]), task.labels[-1]))
 
 
-def read_folder(task: GlueTask, folder: Path, *, skip_bad_rows: bool = False) -> Data:
+def read_folder(
+    task: GlueTask, folder: Path, *, skip_bad_rows: bool = False, test_side: bool = True
+) -> Data:
     """Read a task from the folder of all GLUE tasks, or from its own one.
 
     Args:
         task: a row of the table.
         folder: ``glue_data`` with ``CoLA`` in it, or that ``CoLA``.
-        skip_bad_rows: leave out lines of wrong column counts and labels, and count them.
+        skip_bad_rows: leave out lines of wrong column counts and labels, and count them; those of
+            the test side never.
+        test_side: whether it is read, as far as it is there.
     Raises:
         BadFileError: a file that is needed is missing; or one is empty, not UTF-8, or a line of it
             is not as it must be.
     """
     home = folder / task.folder if (folder / task.folder).is_dir() else folder
     reader = _Reader(task, skip_bad_rows)
-    paths = {part: _find(home, part, task) for part in (task.train, *task.dev, *task.test)}
+    tests = task.test if test_side else ()
+    paths = {part: _find(home, part, task) for part in (task.train, *task.dev, *tests)}
 
     def read(parts: tuple[Part, ...], *, labelled: bool) -> dict[Part, tuple[Example, ...]]:
         there = {part: path for part in parts if (path := paths[part]) is not None}
         return {part: reader.read(path, labelled=labelled) for part, path in there.items()}
 
     train = read((task.train,), labelled=True)[task.train]
-    dev, test = read(task.dev, labelled=True), read(task.test, labelled=False)
-    return Data(name=str(home), train=train, dev=dev, test=test, skipped=reader.skipped)
+    dev, test = read(task.dev, labelled=True), read(tests, labelled=False)
+    absent = tuple(part.stems[0] for part, path in paths.items() if path is None)
+    name = str(home)
+    return Data(name=name, train=train, dev=dev, test=test, skipped=reader.skipped, absent=absent)
 
 
 def _find(home: Path, part: Part, task: GlueTask) -> Path | None:
@@ -218,39 +236,70 @@ def _find(home: Path, part: Part, task: GlueTask) -> Path | None:
     )
 
 
-def read_hub(task: GlueTask, name: str) -> Data:
+def read_hub(task: GlueTask, name: str, *, test_side: bool = True) -> Data:
     """Load a task with the package ``datasets``.
 
     Args:
         task: a row of the table.
         name: of the set on the hub (``nyu-mll/glue``), or a folder with such a set.
+        test_side: whether it is read, as far as it is there.
     Raises:
-        SetNotFoundError: there is none, or its columns or labels are others.
+        SetNotFoundError: there is none, it cannot be fetched, a split has no rows, or its columns
+            or labels are others.
     """
-    train = _hub_part(task, name, task.train)
-    assert train is not None, "it is needed"
-    dev = {part: rows for part in task.dev if (rows := _hub_part(task, name, part))}
-    test = {part: rows for part in task.test if (rows := _hub_part(task, name, part, False))}
-    return Data(name=name, train=train, dev=dev, test=test)
+    tests = task.test if test_side else ()
+    parts = {part: part not in tests for part in (task.train, *task.dev, *tests)}
+    configs = {config: _hub_splits(name, config) for config in _configs(task, parts)}
+    found: dict[Part, tuple[Example, ...]] = {}
+    for part, labelled in parts.items():
+        config = part.config or task.name
+        rows = configs[config].get(part.hub)
+        if rows is not None:
+            found[part] = _hub_part(task, name, part, rows, labelled)
+        elif part.needed:
+            finding = f"its configuration `{config}` has no split {part.hub}"
+            raise SetNotFoundError(name=name, finding=finding)
+    return Data(
+        name=name,
+        train=found[task.train],
+        dev={part: found[part] for part in task.dev if part in found},
+        test={part: found[part] for part in tests if part in found},
+        absent=tuple(part.stems[0] for part in parts if part not in found),
+    )
 
 
-def _hub_part(
-    task: GlueTask, name: str, part: Part, labelled: bool = True
-) -> tuple[Example, ...] | None:
+def _configs(task: GlueTask, parts: Iterable[Part]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.config or task.name for part in parts))
+
+
+def _hub_splits(name: str, config: str) -> Mapping[str, Any]:
+    """The splits of a configuration; none where the set has no such configuration.
+
+    All other errors are raised: a network that fails is no reason to go without a side.
+    """
     from datasets import load_dataset  # type: ignore[import-untyped]
 
     try:
-        rows = load_dataset(name, part.config or task.name, split=part.hub)
+        found: Mapping[str, Any] = load_dataset(name, config)
     except Exception as error:  # its errors have no class in common
-        if not part.needed:
-            return None
+        if f"BuilderConfig '{config}' not found" in str(error):
+            return {}
         first = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise SetNotFoundError(name=name, finding=f"{part.hub} cannot be had ({first})") from error
+        raise SetNotFoundError(name=name, finding=f"`{config}` cannot be had ({first})") from error
+    return found
+
+
+def _hub_part(
+    task: GlueTask, name: str, part: Part, rows: Any, labelled: bool
+) -> tuple[Example, ...]:
     wanted = {*task.fields, *({"label"} if labelled else ())}
     if missing := sorted(wanted - set(rows.column_names)):
         finding = f"{part.hub} has no column `{missing[0]}`"
         raise SetNotFoundError(name=name, finding=finding)
-    return tuple(_hub_rows(task, name, part, rows, labelled))
+    found = tuple(_hub_rows(task, name, part, rows, labelled))
+    if not found:
+        raise SetNotFoundError(name=name, finding=f"{part.hub} has no rows")
+    return found
 
 
 def _hub_rows(

@@ -74,15 +74,15 @@ class Glue:
 
     def _data(self) -> Data:
         data = self._all_data()
-        test = data.test if self.config.test_side else {}
-        return replace(data, train=data.train[: self.config.most_rows], test=test)
+        return replace(data, train=data.train[: self.config.most_rows])
 
     def _all_data(self) -> Data:
         config, task = self.config, TASKS[self.config.name]
         if config.hub is not None:
-            return read_hub(task, config.hub)
+            return read_hub(task, config.hub, test_side=config.test_side)
         if config.data is not None:
-            return read_folder(task, config.data, skip_bad_rows=config.skip_bad_rows)
+            skip, test = config.skip_bad_rows, config.test_side
+            return read_folder(task, config.data, skip_bad_rows=skip, test_side=test)
         return built_in(config.name)
 
     def _start(self, data: Data) -> Start:
@@ -139,7 +139,7 @@ class PreparedGlue:
         return encoded
 
     def describe(self) -> Mapping[str, object]:
-        """Source, fingerprint, and numbers of rows and symbols."""
+        """Source, fingerprint, numbers of rows and symbols, and what is absent, if anything is."""
         sides = {"train": self.data.train}
         sides |= {part.stems[0]: rows for part, rows in self.data.dev.items()}
         return {
@@ -150,6 +150,7 @@ class PreparedGlue:
             "rows": {name: len(rows) for name, rows in sides.items()},
             "skipped": self.data.skipped,
             "symbols": sum(len(row["input_ids"]) for row in self.rows),
+            **({"absent": list(self.data.absent)} if self.data.absent else {}),
         }
 
     def feed(self) -> Feed:

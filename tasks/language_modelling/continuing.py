@@ -20,6 +20,8 @@ def continue_text(
 ) -> str:
     """A text and the likeliest symbols after it, to the end of a line or ``most`` symbols.
 
+    What is given stays as it is, also where the vocabulary does not know a part of it.
+
     Args:
         model: a causal language model, of the matched family or of transformers.
         vocabulary: that it was trained with.
@@ -34,7 +36,14 @@ def continue_text(
         if symbol == vocabulary.start or vocabulary.ends_line(symbol):
             break
         added.append(symbol)
-    return vocabulary.decode(torch.cat((prompt, torch.tensor(added, dtype=prompt.dtype))))
+    after = _after(vocabulary, prompt, torch.tensor(added, dtype=prompt.dtype))
+    return text + (after.lstrip(" ") if text[-1:].isspace() and not vocabulary.lossless else after)
+
+
+def _after(vocabulary: Vocabulary, prompt: Tensor, added: Tensor) -> str:
+    """The text of symbols that follow others: alone it would lack the space before it."""
+    before, whole = vocabulary.decode(prompt), vocabulary.decode(torch.cat((prompt, added)))
+    return whole[len(before) :] if whole.startswith(before) else vocabulary.decode(added)
 
 
 @torch.inference_mode()

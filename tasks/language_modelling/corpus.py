@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -13,24 +13,30 @@ from embshare.tasks.language_modelling.errors import (
     SplitMissingError,
     TextEncodingError,
 )
+from embshare.tasks.text.utf8 import Foreign, decoded
 
 __all__ = ["SPLITS", "Corpus", "Split", "builtin_corpus", "folder_corpus", "load_corpus"]
 
 Split = Literal["train", "valid", "test"]
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
-LAYOUTS: Final = ("{}.txt", "wiki.{}.tokens", "wiki.{}.raw")
+LAYOUTS: Final = ("{}.txt", "wiki.{}.tokens", "wiki.{}.raw", "ptb.{}.txt")
 TOPICS_PER_ROUND: Final = 10  # of the built-in text: eight to learn from, one for each other split
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """The three splits of a text."""
+    """The three splits of a text, or those that an evaluation needs; others are empty."""
 
     name: str
     """Where it came from, for a report."""
     train: str
     valid: str
     test: str
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Those that were read; none of them is empty."""
+        return tuple(name for name in SPLITS if self.split(name))
 
     def split(self, name: Split) -> str:
         """The text of one split."""
@@ -41,13 +47,18 @@ class Corpus:
         return sha256("\0".join((self.train, self.valid, self.test)).encode()).hexdigest()[:16]
 
 
-def load_corpus(data: Path | None) -> Corpus:
+def load_corpus(data: Path | None, *, train: bool = True) -> Corpus:
     """The text in the folder ``data``, or the built-in one where that is ``None``.
 
+    Args:
+        data: the folder.
+        train: read all splits. Otherwise ``test``, and ``valid`` where it is there: what is scored.
     Raises:
         CorpusError: a file is missing, empty, or not UTF-8.
     """
-    return builtin_corpus() if data is None else folder_corpus(data)
+    if data is not None:
+        return folder_corpus(data, train=train)
+    return builtin_corpus() if train else replace(builtin_corpus(), train="")
 
 
 def builtin_corpus() -> Corpus:
@@ -92,37 +103,46 @@ def _longest_first(texts: Iterable[str]) -> list[str]:
     return sorted(texts, key=lambda text: (-len(text), text))
 
 
-def folder_corpus(folder: Path) -> Corpus:
-    """Read ``train``, ``valid`` and ``test`` of a folder in the published WikiText layout.
+def folder_corpus(folder: Path, *, train: bool = True) -> Corpus:
+    """Read ``train``, ``valid`` and ``test`` of a folder in the published layouts.
 
-    Each split is ``{split}.txt``, ``wiki.{split}.tokens`` or ``wiki.{split}.raw``, in UTF-8.
+    Each split is ``{split}.txt``, in UTF-8; or ``wiki.{split}.tokens`` or ``wiki.{split}.raw``, as
+    in WikiText; or ``ptb.{split}.txt``, as in the Penn Treebank.
 
+    Args:
+        folder: of the files.
+        train: as in `load_corpus`.
     Raises:
         SplitMissingError: the folder, or one of the splits, is not there.
         EmptySplitError: a split has no words.
         TextEncodingError: a file is not UTF-8; with file and line.
     """
-    paths = {split: _find(folder, split) for split in SPLITS}  # all, before a long one is read
-    texts = {split: _read(path, split) for split, path in paths.items()}
+    found = {split: _find(folder, split) for split in SPLITS}  # all, before a long one is read
+    for split, path in found.items():
+        if path is None and (train or split == "test"):
+            raise SplitMissingError(folder=folder, split=split, names=_names(split))
+    texts = dict.fromkeys(SPLITS, "")
+    for split, path in found.items():
+        if path is not None and (train or split != "train"):
+            texts[split] = _read(path, split)
     return Corpus(name=str(folder), train=texts["train"], valid=texts["valid"], test=texts["test"])
 
 
-def _find(folder: Path, split: Split) -> Path:
-    names = [layout.format(split) for layout in LAYOUTS]
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise SplitMissingError(folder=folder, split=split, names=names)
+def _find(folder: Path, split: Split) -> Path | None:
+    paths = (folder / name for name in _names(split))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _names(split: Split) -> list[str]:
+    return [layout.format(split) for layout in LAYOUTS]
 
 
 def _read(path: Path, split: Split) -> str:
     """The file's text; Windows' line ends become ``\\n``, a byte order mark goes."""
-    raw = path.read_bytes()
-    try:
-        text = raw.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise TextEncodingError(path=path, line=line, byte=raw[error.start]) from error
+    found = decoded(path.read_bytes())
+    if isinstance(found, Foreign):
+        raise TextEncodingError(path=path, line=found.line, byte=found.byte, guess=found.guess)
+    text = found.removeprefix("\ufeff").replace("\r\n", "\n")
     if not text.strip():
         raise EmptySplitError(path=path, split=split)
     return text

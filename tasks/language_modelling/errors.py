@@ -52,12 +52,13 @@ class EmptySplitError(CorpusError):
 class TextEncodingError(CorpusError):
     """A file is not UTF-8."""
 
-    def __init__(self, *, path: Path, line: int, byte: int) -> None:
+    def __init__(self, *, path: Path, line: int, byte: int, guess: str = "latin1") -> None:
         super().__init__(
             f"`{path}`, line {line:,}, must be UTF-8, but has the byte 0x{byte:02x} where no "
-            "character can have it. Convert the file, for example with `iconv -f latin1 -t utf-8`."
+            "character can have it. Convert the file, for example with "
+            f"`iconv -f {guess} -t utf-8`."
         )
-        self.path, self.line, self.byte = path, line, byte
+        self.path, self.line, self.byte, self.guess = path, line, byte, guess
 
 
 class VocabularySizeError(CorpusError):

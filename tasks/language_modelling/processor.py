@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+import torch
 from torch import nn
 
 from embshare.models.matched import Architecture, MatchedConfig, MatchedLanguageModel
-from embshare.tasks.building import build_model
+from embshare.tasks.building import ModelNotForTaskError, build_model, is_matched
 from embshare.tasks.language_modelling.config import LanguageModellingConfig
 from embshare.tasks.language_modelling.continuing import continue_text
 from embshare.tasks.language_modelling.vocabulary import (
@@ -19,6 +20,7 @@ from embshare.tasks.language_modelling.vocabulary import (
     Vocabulary,
     WordVocabulary,
 )
+from embshare.tasks.probing import read_a_row
 
 __all__ = ["LanguageModellingProcessor", "learn_processor", "load_processor"]
 
@@ -54,9 +56,10 @@ class LanguageModellingProcessor:
         """A causal language model; of transformers, one that ``AutoModelForCausalLM`` reads.
 
         Raises:
-            ModelNotForTaskError: there is no such model, or its table is too small.
+            ModelNotForTaskError: there is no such model, its table is too small, or it has too few
+                positions.
         """
-        return build_model(
+        built = build_model(
             model,
             seed=seed,
             matched=lambda architecture: MatchedLanguageModel(self.model_config(architecture)),
@@ -64,9 +67,28 @@ class LanguageModellingProcessor:
             vocab_size=len(self.vocabulary),
             symbols=dict.fromkeys(("bos_token_id", "eos_token_id"), self.vocabulary.start),
         )
+        if not is_matched(model):
+            self._check_positions(model, built)
+        return built
+
+    def _check_positions(self, name: str, model: nn.Module) -> None:
+        """Rows have a symbol more than ``length``, for which a model may have no position."""
+        padding = getattr(getattr(model, "config", None), "pad_token_id", None)
+        taken = {self.vocabulary.start, padding}  # some models give padding no position
+        ordinary = (i for i in range(len(self.vocabulary)) if i not in taken)
+        symbol = next(ordinary, self.vocabulary.start)
+        row = torch.full((1, self.config.length + 1), symbol)
+        try:
+            read_a_row(name, model, {"input_ids": row})
+        except ModelNotForTaskError as error:
+            raise ModelNotForTaskError(
+                model=name,
+                finding=f"{error.finding}, the {self.config.length} of `length` and one before",
+                way_out="Lower `length` to one less than the model has positions, or further.",
+            ) from error
 
     def predict(self, model: nn.Module, inputs: Iterable[str]) -> Iterator[str]:
-        """Each text with what the model holds to come next, up to the end of a line."""
+        """Each text as it is, with what the model holds to come next, up to the end of a line."""
         for text in inputs:
             yield continue_text(
                 model, self.vocabulary, text, seen=self.config.length, most=self.config.length

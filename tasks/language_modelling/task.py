@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from embshare.models.matched import ARCHITECTURES
 from embshare.tasks.language_modelling.config import LanguageModellingConfig
-from embshare.tasks.language_modelling.corpus import SPLITS, Corpus, Split, load_corpus
+from embshare.tasks.language_modelling.corpus import Corpus, Split, load_corpus
 from embshare.tasks.language_modelling.perplexity import Perplexity, nats_per_row
 from embshare.tasks.language_modelling.processor import (
     LanguageModellingProcessor,
@@ -43,13 +43,16 @@ class LanguageModelling:
     def prepare(
         self, processor: LanguageModellingProcessor | None = None, *, train: bool = False
     ) -> PreparedLanguageModelling:
-        """Read the text, learn the vocabulary if none is given, and encode all splits.
+        """Read the text, learn the vocabulary if none is given, and encode what was read.
+
+        With a vocabulary, and not to train, that is the test split, and the validation split where
+        there is one.
 
         Raises:
             CorpusError: the text cannot be read, or gives no such vocabulary.
             MatchedConfigError: no model has these sizes.
         """
-        corpus = load_corpus(self.config.data)
+        corpus = load_corpus(self.config.data, train=train or processor is None)
         processor = processor or learn_processor(self.config, corpus.train)
         prepared = PreparedLanguageModelling(self.config, corpus, processor)
         for architecture in ARCHITECTURES:
@@ -93,28 +96,43 @@ class PreparedLanguageModelling:
     @cached_property
     def symbols(self) -> Mapping[Split, Tensor]:
         """Each split as symbols, ``[N]`` of int32; encoded once, for all models."""
-        return {split: self.vocabulary.encode(self.corpus.split(split)) for split in SPLITS}
+        corpus = self.corpus
+        return {split: self.vocabulary.encode(corpus.split(split)) for split in corpus.splits}
 
     def describe(self) -> Mapping[str, object]:
-        """Source, fingerprint, and sizes of vocabulary and splits."""
-        return {
+        """Source, fingerprint, and sizes of vocabulary and splits.
+
+        Of words also ``unknown``: which part of the symbols are so, from 0 to 1, with those that
+        the text itself has so.
+        """
+        corpus, unknown = self.corpus, self.vocabulary.unknown
+        found: dict[str, object] = {
             "text": self.corpus.name,
             "fingerprint": self.corpus.fingerprint(),
             "vocabulary": len(self.vocabulary),
             "symbols": {split: len(found) for split, found in self.symbols.items()},
-            "bytes": {split: len(self.corpus.split(split).encode()) for split in SPLITS},
+            "bytes": {split: len(corpus.split(split).encode()) for split in corpus.splits},
         }
+        if unknown is not None:
+            found["unknown"] = {
+                split: float((symbols == unknown).double().mean())
+                for split, symbols in self.symbols.items()
+            }
+        return found
 
     def feed(self) -> Feed:
         """The training split in windows, end to end."""
         return Feed(rows=self.windows("train", stride=self.config.length), next_symbol=True)
 
     def evaluate(self, model: nn.Module, *, folder: Path) -> Mapping[str, float]:
-        """Perplexity of the test split, and of the validation split as ``valid_...``."""
-        test, valid = (self.perplexity(model, split, folder=folder) for split in ("test", "valid"))
-        beside = {f"valid_{name}": value for name, value in valid.metrics().items()}
+        """Perplexity of the test split, and as ``valid_...`` of the validation split, if there is
+        one."""
+        metrics = self.perplexity(model, "test", folder=folder).metrics()
+        if "valid" in self.corpus.splits:
+            valid = self.perplexity(model, "valid", folder=folder).metrics()
+            metrics |= {f"valid_{name}": value for name, value in valid.items()}
         self._write_samples(model, folder)
-        return {**test.metrics(), **beside}
+        return metrics
 
     def _write_samples(self, model: nn.Module, folder: Path) -> None:
         """What the model holds to follow the beginning of some lines of the test split."""

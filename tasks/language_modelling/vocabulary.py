@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +33,9 @@ UNK: Final = "<unk>"
 BYTES: Final = 256
 WORDS: Final = "words.json"
 MERGES: Final = "tokenizer.json"
+BLOCK: Final = 100
+"""Pieces that are encoded at once: what a tokenizer returns takes a hundred bytes a symbol, and is
+made four bytes before the next block."""
 
 
 class Vocabulary(Protocol):
@@ -40,6 +44,11 @@ class Vocabulary(Protocol):
     @property
     def lossless(self) -> bool:
         """Whether the text can be had back from its symbols, so that bits per byte are known."""
+        ...
+
+    @property
+    def unknown(self) -> int | None:
+        """The symbol of whatever it does not know; ``None`` where it knows everything."""
         ...
 
     @property
@@ -104,6 +113,10 @@ class WordVocabulary:
         return False
 
     @property
+    def unknown(self) -> int:
+        return self.ids[UNK]
+
+    @property
     def start(self) -> int:
         return self.ids[EOS]
 
@@ -111,13 +124,10 @@ class WordVocabulary:
         return len(self.ids)
 
     def encode(self, text: str) -> Tensor:
-        unknown = self.ids[UNK]
-        find = self.ids.get
+        find, unknown = self.ids.get, self.unknown
         lines = text.removesuffix("\n").split("\n")
-        return torch.tensor(
-            [find(word, unknown) for line in lines for word in (*line.split(), EOS)],
-            dtype=torch.int32,
-        )
+        ids = (find(word, unknown) for line in lines for word in (*line.split(), EOS))
+        return torch.from_numpy(np.fromiter(ids, dtype=np.int32))
 
     def encode_part(self, text: str) -> Tensor:
         return self.encode(text)[:-1]
@@ -199,6 +209,10 @@ class SubwordVocabulary:
         return True
 
     @property
+    def unknown(self) -> None:
+        return None
+
+    @property
     def start(self) -> int:
         index: int | None = self.tokenizer.token_to_id(EOS)
         assert index is not None, "the trainer puts its special symbols into the vocabulary"
@@ -208,11 +222,13 @@ class SubwordVocabulary:
         return int(self.tokenizer.get_vocab_size())
 
     def encode(self, text: str) -> Tensor:
-        encoded = self.tokenizer.encode_batch_fast(list(_pieces(text)), add_special_tokens=False)
-        return torch.cat([torch.tensor(piece.ids, dtype=torch.int32) for piece in encoded])
+        encode = self.tokenizer.encode_batch_fast
+        return _encoded(
+            text, lambda block: (part.ids for part in encode(block, add_special_tokens=False))
+        )
 
     def encode_part(self, text: str) -> Tensor:
-        return self.encode(text) if text else torch.empty(0, dtype=torch.int32)
+        return self.encode(text)
 
     def decode(self, ids: Tensor) -> str:
         """The text of some symbols, ``[N]``."""
@@ -278,7 +294,12 @@ class TrainedVocabulary:
     @property
     def lossless(self) -> bool:
         """Whether no symbol stands for what is unknown."""
-        return self.tokenizer.unk_token_id in (None, self.tokenizer.eos_token_id)
+        return self.unknown is None
+
+    @property
+    def unknown(self) -> int | None:
+        found: int | None = self.tokenizer.unk_token_id
+        return None if found == self.tokenizer.eos_token_id else found
 
     @property
     def start(self) -> int:
@@ -289,12 +310,12 @@ class TrainedVocabulary:
         return len(self.tokenizer)
 
     def encode(self, text: str) -> Tensor:
-        pieces = list(_pieces(text))
-        encoded = self.tokenizer(pieces, add_special_tokens=False)["input_ids"]
-        return torch.cat([torch.tensor(piece, dtype=torch.int32) for piece in encoded])
+        return _encoded(
+            text, lambda block: self.tokenizer(block, add_special_tokens=False)["input_ids"]
+        )
 
     def encode_part(self, text: str) -> Tensor:
-        return self.encode(text) if text else torch.empty(0, dtype=torch.int32)
+        return self.encode(text)
 
     def decode(self, ids: Tensor) -> str:
         text: str = self.tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False)
@@ -306,6 +327,14 @@ class TrainedVocabulary:
     def save(self, folder: Path) -> None:
         """As transformers does."""
         self.tokenizer.save_pretrained(str(folder))
+
+
+def _encoded(text: str, encode: Callable[[list[str]], Iterable[Sequence[int]]]) -> Tensor:
+    """The symbols of a text, ``[N]`` of int32, from what encodes some pieces of it."""
+    pieces, found = _pieces(text), [np.empty(0, dtype=np.int32)]
+    while block := list(islice(pieces, BLOCK)):
+        found += [np.asarray(ids, dtype=np.int32) for ids in encode(block)]
+    return torch.from_numpy(np.concatenate(found))
 
 
 def _pieces(text: str, lines: int = 64) -> Iterator[str]:

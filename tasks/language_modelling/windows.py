@@ -26,7 +26,8 @@ class Windows(Dataset[dict[str, Tensor]]):
     Args:
         symbols: ``[N]``, what is to be predicted.
         start: The symbol in whose sight the first one is predicted; so all ``N`` count.
-        length: Symbols that the model may see at once.
+        length: Symbols that a row predicts at most; the model reads the last of them too, and so
+            one more.
         stride: Symbols from one row to the next.
     Raises:
         ValueError: ``stride`` is not from 1 to ``length``, or there are no symbols.

@@ -74,8 +74,7 @@ class TrainingMasks:
         if config.masking == "ltg_spans":
             stop = config.span_stop or 1 / 3
             return choose_ltg_spans(free, dice, share=share, stop=stop, below=config.span_limit)
-        assert vocabulary.begins is not None, "`Pretraining.prepare` checks this"
-        begins = vocabulary.begins[symbols] | ~free
+        begins = vocabulary.words_begin(symbols) | ~free
         if config.masking == "words":
             return choose_words(free, begins, dice, share=share, most=most)
         stop, longest = config.span_stop or 0.2, config.span_limit

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from embshare._value import Value
-from embshare.tasks.settings import TrainSettings
+from embshare.tasks.settings import TaskConfig, TrainSettings
 
 __all__ = ["Masking", "PretrainingConfig"]
 
-TRAINING: Final[dict[str, Any]] = {"steps": 400, "learning_rate": 2e-2}
-"""Where the defaults of this task are not those of `TrainSettings`."""
 Masking = Literal["tokens", "words", "spans", "ltg_spans"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class PretrainingConfig(Value):
+class PretrainingConfig(TaskConfig):
     """Text, symbols, rows, what is hidden, and the size of the matched models.
 
     Raises:
@@ -41,10 +37,14 @@ class PretrainingConfig(Value):
     held_out: Annotated[int, Field(ge=2)] = 20
     """One in so many pieces of the text validates, where the text has no validation side."""
     most_symbols: Count | None = None
-    """No more than so many symbols of the training side are read."""
+    """No more than so many symbols of the training side are read; of a validation side that is held
+    out, as many as it has in proportion."""
+    most_valid_symbols: Count | None = None
+    """No more than so many symbols of the validation side are read; ``None``, where the text has
+    one of its own, reads all of it."""
     cache: Path | None = None
     """A folder in which encoded texts are kept for other runs; ``None`` keeps them, on disk too,
-    for as long as the run lasts."""
+    for as long as the run lasts. A set of the hub without a known revision is not kept."""
     tokenization: Literal["wordpiece", "bytes"] = "wordpiece"
     """How a vocabulary is learned: word pieces, or pairs of bytes."""
     vocabulary_size: Count = 2_000
@@ -95,18 +95,7 @@ class PretrainingConfig(Value):
     """Positions that one convolution sees."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Of the matched models; others have theirs in their configurations."""
-    training: TrainSettings = TrainSettings(**TRAINING)
-
-    @field_validator("training", mode="before")
-    @classmethod
-    def _own_defaults(cls, given: Any) -> Any:
-        """What is left out has this task's defaults, also where a part is given."""
-        if not isinstance(given, Mapping):
-            return given
-        counted = given.get("epochs") is not None
-        return {name: v for name, v in TRAINING.items() if name != "steps" or not counted} | dict(
-            given
-        )
+    training: TrainSettings = TrainSettings(steps=400, learning_rate=2e-2)
 
     @model_validator(mode="after")
     def _no_contradiction(self) -> PretrainingConfig:

@@ -8,6 +8,7 @@ from embshare.errors import EmbshareError
 
 __all__ = [
     "DatasetNotFoundError",
+    "DatasetRowError",
     "NoTextError",
     "PretrainingDataError",
     "TextTooShortError",
@@ -40,6 +41,18 @@ class DatasetNotFoundError(PretrainingDataError):
             f"stream, but {finding}. Write name:configuration, and name its text with `column`."
         )
         self.name, self.finding = name, finding
+
+
+class DatasetRowError(PretrainingDataError):
+    """A row of a data set holds no text."""
+
+    def __init__(self, *, name: str, split: str, row: int, column: str, has: object) -> None:
+        super().__init__(
+            f"row {row:,} of the split `{split}` of `dataset` {name!r} must have a string in its "
+            f"column `{column}`, but has {has!r:.40}. Leave such rows out of the set, or name "
+            "another column with `column`."
+        )
+        self.name, self.split, self.row, self.column, self.has = name, split, row, column, has
 
 
 class TextTooShortError(PretrainingDataError):

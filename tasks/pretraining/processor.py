@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 import embshare
-from embshare.errors import EmbshareError
 from embshare.models.matched import Architecture, MatchedConfig, MatchedMaskedLanguageModel
 from embshare.tasks.building import ModelNotForTaskError, build_model, is_matched
 from embshare.tasks.pretraining.config import PretrainingConfig
 from embshare.tasks.pretraining.generator import as_masked_model, is_replacing
 from embshare.tasks.pretraining.sparse import labelled_logits, score_labelled_alone
 from embshare.tasks.pretraining.vocabulary import MaskedVocabulary
+from embshare.tasks.probing import read_a_row
 
 __all__ = ["PretrainingProcessor"]
 
@@ -93,28 +93,12 @@ class PretrainingProcessor:
                 finding="it does not replace words itself",
                 way_out="Choose objective='masked', or a ConvBERT.",
             )
-        self._read_a_row(name, model)
+        length = self.config.late_length or self.config.length
+        ids = torch.full((1, length), int(self.vocabulary.ordinary[0]))
+        read_a_row(name, model, {"input_ids": ids})
         model.accepts_loss_kwargs = False  # its loss is the mean over one batch
         if not is_replacing(model):
             score_labelled_alone(model)
-
-    def _read_a_row(self, name: str, model: nn.Module) -> None:
-        """A row that is too long is found here, not in the first step, or the nine hundredth."""
-        length = self.config.late_length or self.config.length
-        ids = torch.full((1, length), int(self.vocabulary.ordinary[0]))
-        training = model.training
-        try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                model.eval()(input_ids=ids)
-        except (EmbshareError, RuntimeError, IndexError, ValueError) as error:
-            lines = str(error).splitlines() or [type(error).__name__]
-            raise ModelNotForTaskError(
-                model=name,
-                finding=f"it does not read a row of {length} symbols ({lines[0].rstrip('. ')})",
-                way_out="Lower `length`, or build the model with more positions.",
-            ) from error
-        finally:
-            model.train(training)
 
     @torch.inference_mode()
     def predict(self, model: nn.Module, inputs: Iterable[str]) -> Iterator[str]:

@@ -54,7 +54,8 @@ class Pretraining:
         """Learn the vocabulary if none is given, and encode both sides of the text to disk.
 
         Raises:
-            PretrainingDataError: no text, too little of it, or no such tokenizer.
+            PretrainingDataError: no text, too little of it, a row without one, or no such
+                tokenizer.
             CorpusError: a file is not UTF-8, or a vocabulary cannot be that small.
             MatchedConfigError: no model has these sizes.
         """
@@ -65,10 +66,11 @@ class Pretraining:
         for architecture in ARCHITECTURES:
             processor.model_config(architecture)
         _check_words(config, processor.vocabulary)
-        scratch = Scratch() if config.cache is None else None
-        folder = config.cache if scratch is None else scratch.path
+        kept = None if text.fingerprint is None else config.cache  # or it might be of another text
+        scratch = Scratch() if kept is None else None
+        folder = kept if scratch is None else scratch.path
         assert folder is not None
-        with _one_after_the_other(shared=config.cache is not None):
+        with _one_after_the_other(shared=kept is not None):
             training = _encode(config, text, "train", processor.vocabulary, folder)
             valid = _encode(config, text, "valid", processor.vocabulary, folder)
         for side, symbols in (("training", training), ("validation", valid)):
@@ -120,12 +122,19 @@ def _one_after_the_other(*, shared: bool) -> AbstractContextManager[Any]:
 def _encode(
     config: PretrainingConfig, text: Text, side: Side, vocabulary: MaskedVocabulary, folder: Path
 ) -> Symbols:
-    most = config.most_symbols if side == "train" else None
+    most = config.most_symbols if side == "train" else _most_valid(config, text)
     about = (text.fingerprint, vocabulary.fingerprint, config.documents, config.held_out, most)
     name = sha256(repr(about).encode()).hexdigest()[:16]
     path = folder / f"{side}-{name}.bin"
     found = Symbols.found(path)
     return found or encode_to_disk(text.sides(side), vocabulary, path, most=most)
+
+
+def _most_valid(config: PretrainingConfig, text: Text) -> int | None:
+    """No more symbols than this validate: of a long stream, all pieces are too many."""
+    if config.most_valid_symbols is not None or config.most_symbols is None or text.every is None:
+        return config.most_valid_symbols
+    return max(math.ceil(config.most_symbols / (text.every - 1)), config.length)
 
 
 def _labelled(logits: Tensor, batch: Batch) -> Tensor:

@@ -15,7 +15,7 @@ from embshare.errors import MissingPackageError
 from embshare.tasks.language_modelling.corpus import LAYOUTS, builtin_corpus
 from embshare.tasks.language_modelling.errors import TextEncodingError
 from embshare.tasks.pretraining.config import PretrainingConfig
-from embshare.tasks.pretraining.errors import DatasetNotFoundError, NoTextError
+from embshare.tasks.pretraining.errors import DatasetNotFoundError, DatasetRowError, NoTextError
 
 __all__ = ["Piece", "Side", "Text", "open_text"]
 
@@ -44,10 +44,12 @@ class Text:
 
     name: str
     """Where it comes from, for a report."""
-    fingerprint: str
-    """Changes when the text does."""
+    fingerprint: str | None
+    """Changes when the text does; ``None`` where nothing tells whether it has."""
     sides: Callable[[Side], Iterator[Piece]]
     """The pieces of one side, from the beginning."""
+    every: int | None = None
+    """One in so many pieces validates; ``None`` where the text has a validation side of its own."""
 
 
 def open_text(config: PretrainingConfig) -> Text:
@@ -86,7 +88,7 @@ def _of_folder(folder: Path, *, blank: bool, held_out: int) -> Text:
     if not files:
         raise NoTextError(folder=folder, finding="it has no such file")
     sides = partial(_hold_out, lambda: _of_files(files, blank=blank), held_out)
-    return Text(str(folder), _fingerprint(files), sides)
+    return Text(str(folder), _fingerprint(files), sides, held_out)
 
 
 def _named(folder: Path, side: str) -> Path | None:
@@ -164,7 +166,7 @@ def _cut(lines: Lines, *, blank: bool) -> Iterator[Piece]:
 
 
 def _of_hub(name: str, column: str, *, blank: bool, held_out: int) -> Text:
-    loaded = _load(name)
+    loaded, fingerprint = _load(name)
     train = loaded.get("train")
     if train is None:
         raise DatasetNotFoundError(name=name, finding="it has no split `train`")
@@ -172,21 +174,35 @@ def _of_hub(name: str, column: str, *, blank: bool, held_out: int) -> Text:
         columns = ", ".join(train.column_names)
         raise DatasetNotFoundError(name=name, finding=f"it has no column `{column}` ({columns})")
 
-    def pieces(rows: Any) -> Iterator[Piece]:
-        texts = (row[column] for row in rows)
+    def pieces(split: str) -> Iterator[Piece]:
+        texts = _texts(loaded[split], name, split, column)
         if blank:  # a row is a line of a longer text
             yield from _cut((text.rstrip("\n") + "\n" for text in texts), blank=True)
         else:
             yield from _documents(texts)
 
-    valid = loaded.get("validation")
-    if valid is None:
-        sides: Callable[[Side], Iterator[Piece]] = partial(
-            _hold_out, lambda: pieces(train), held_out
-        )
-    else:
-        sides = partial(_either, lambda: pieces(train), lambda: pieces(valid))
-    return Text(name, sha256(f"{name}\0{column}\0{blank}".encode()).hexdigest()[:16], sides)
+    if fingerprint is not None:
+        about = f"{name}\0{column}\0{blank}\0{fingerprint}"
+        fingerprint = sha256(about.encode()).hexdigest()[:16]
+    if "validation" not in loaded:
+        sides = partial(_hold_out, lambda: pieces("train"), held_out)
+        return Text(name, fingerprint, sides, held_out)
+    return Text(
+        name, fingerprint, partial(_either, lambda: pieces("train"), lambda: pieces("validation"))
+    )
+
+
+def _texts(rows: Iterable[Any], name: str, split: str, column: str) -> Iterator[str]:
+    """The texts of a split.
+
+    Raises:
+        DatasetRowError: a row has none; with split, row and column.
+    """
+    for number, row in enumerate(rows):
+        text = row.get(column)
+        if not isinstance(text, str):
+            raise DatasetRowError(name=name, split=split, row=number, column=column, has=text)
+        yield text
 
 
 def _documents(texts: Iterable[str]) -> Iterator[Piece]:
@@ -211,14 +227,23 @@ def _either(
     return train() if side == "train" else valid()
 
 
-def _load(name: str) -> Any:
+def _load(name: str) -> tuple[Any, str | None]:
+    """All splits of a data set as streams, and what changes when it does, if anything is known to.
+
+    Of a folder these are the sizes and times of its files, of a set of the hub its revision.
+    """
     try:
-        from datasets import load_dataset  # type: ignore[import-untyped]
+        from datasets import load_dataset, load_dataset_builder  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
         raise MissingPackageError(package="datasets", extra="hf") from error
     path, _, configuration = name.partition(":")
+    folder = Path(path)
     try:
-        return load_dataset(path, configuration or None, streaming=True)
+        if folder.exists():
+            files = sorted(file for file in folder.rglob("*") if file.is_file()) or [folder]
+            return load_dataset(path, configuration or None, streaming=True), _fingerprint(files)
+        builder = load_dataset_builder(path, configuration or None)
+        return builder.as_streaming_dataset(), builder.hash
     except Exception as error:  # what the package raises has many classes
         lines = str(error).splitlines() or [type(error).__name__]
         raise DatasetNotFoundError(name=name, finding=f"it cannot ({lines[0]})") from error

@@ -28,6 +28,9 @@ SAMPLE: Final = 2**28
 """Characters of the training side, from its beginning, that a vocabulary is learned from."""
 COVERAGE: Final = 0.9995
 """Part of the text whose characters are symbols; the others are unknown (as in SentencePiece)."""
+BREAKS: Final = "Ċčĉ\n\r\t"
+"""Line ends and tabs, as symbols of bytes spell them, and as they are."""
+WHITE: Final = f"Ġ▁ {BREAKS}"
 NEEDED: Final = ("pad_token_id", "cls_token_id", "sep_token_id", "mask_token_id")
 
 
@@ -121,16 +124,38 @@ class MaskedVocabulary:
 
     @cached_property
     def begins(self) -> Bools | None:
-        """``[V]``, true for symbols with which a word begins; ``None`` where nothing tells."""
-        words = self.tokenizer.convert_ids_to_tokens(list(range(len(self))))
-        rest = [(word or "").startswith("##") for word in words]
+        """``[V]``, true for symbols with which a word begins; ``None`` where nothing tells.
+
+        White space begins one of its own; what comes after it may as well, see `words_begin`.
+        """
+        rest = [word.startswith("##") for word in self._words]
         if any(rest):
             return ~np.array(rest)
         for mark in ("Ġ", "▁"):
-            begins = np.array([(word or "").startswith(mark) for word in words])
+            begins: Bools = np.array([word.startswith(mark) for word in self._words])
             if begins.any():
-                return begins | self.special
+                white: Bools = np.array([word != "" == word.strip(WHITE) for word in self._words])
+                return begins | white | self.special
         return None
+
+    @cached_property
+    def _breaks(self) -> Bools:
+        """``[V]``, true for symbols that end with a white space other than the blank: the word
+        behind it has no mark at its beginning. Behind a blank, a symbol of its own, its word goes
+        on."""
+        return np.array([word.endswith(tuple(BREAKS)) for word in self._words])
+
+    @property
+    def _words(self) -> list[str]:
+        words = self.tokenizer.convert_ids_to_tokens(list(range(len(self))))
+        return [word or "" for word in words]
+
+    def words_begin(self, ids: Integers) -> Bools:
+        """``[B, T]``, true where a word begins in rows ``[B, T]`` of symbols, which tell where."""
+        assert self.begins is not None, "`Pretraining.prepare` checks this"
+        found: Bools = self.begins[ids]
+        found[:, 1:] |= self._breaks[ids[:, :-1]]
+        return found
 
     @cached_property
     def fingerprint(self) -> str:

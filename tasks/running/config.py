@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import yaml
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
@@ -52,7 +52,7 @@ class RunConfig(Value):
     """How much of the loss is the teacher's part."""
     temperature: float = Field(default=2.0, gt=0)
     """By which both models' scores are divided before they are compared."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Of the model's start, dropout, and the order of rows."""
     out: Path
     """The folder for the model and its result."""
@@ -107,18 +107,51 @@ class RunConfig(Value):
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """The fields in a YAML file, unchecked.
+    """The fields in a YAML file, unchecked but for their shape.
 
     Raises:
-        ConfigFileError: no such file, or no mapping in it.
+        ConfigFileError: no such file, no mapping in it, a name that is none or is there twice, or
+            something else where settings have their parts.
     """
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise ConfigFileError(path=path, finding=error.strerror or str(error)) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         what = " ".join(str(error).split())
         raise ConfigFileError(path=path, finding=f"it is no YAML ({what})") from error
+    fields = _mapping(path, found, "it")
+    if fields.get("share") is not None:
+        _mapping(path, fields["share"], "`share`")
+    if "settings" in fields:
+        settings = _mapping(path, fields["settings"], "`settings`")
+        fields["settings"] = settings
+        if "training" in settings:
+            settings["training"] = _mapping(path, settings["training"], "`settings.training`")
+    return fields
+
+
+def _mapping(path: Path, found: object, place: str) -> dict[str, Any]:
+    """A part of a file that has names and values; one that is empty has none."""
+    found = {} if found is None and place != "it" else found
     if not isinstance(found, dict):
-        raise ConfigFileError(path=path, finding="it holds no mapping of names to values")
+        raise ConfigFileError(path=path, finding=f"{place} holds no mapping of names to values")
+    if wrong := [key for key in found if not isinstance(key, str)]:
+        raise ConfigFileError(path=path, finding=f"{place} has {wrong[0]!r} where a name should be")
     return found
+
+
+MERGED: Final = "tag:yaml.org,2002:merge"
+"""Of ``<<``, which stands for the names of another mapping."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without names that are there twice, of which the first would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != MERGED]
+        if twice := [key for index, key in enumerate(keys) if key in keys[:index]]:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{twice[0]!r} is there twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep=deep)

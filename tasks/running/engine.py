@@ -85,12 +85,8 @@ def run(
         feed = taught(feed, taught_by.teacher, model, config)
     settings = counted(task.training, feed)
     check_training(model, settings, checkpoints=checkpoints)
-    begin = {"data": _plain(task), "processes": process.num_processes}
     if process.is_main_process:
-        if resume:
-            folder.check_begin(begin)
-        folder.open(config, overwrite=overwrite, begin=begin)
-        task.processor.save(folder.processor)
+        _open(folder, config, task, process.num_processes, overwrite=overwrite, resume=resume)
     process.wait_for_everyone()
     on_start(settings.steps)
     saving = Saving(checkpoints=checkpoints, resume=resume)
@@ -125,6 +121,22 @@ def run(
     if process.is_main_process:
         _write(folder, result, trained.training)
     return result
+
+
+def _open(
+    folder: RunFolder,
+    config: RunConfig,
+    task: PreparedTask,
+    processes: int,
+    *,
+    overwrite: bool,
+    resume: bool,
+) -> None:
+    begin = {"data": _plain(task), "processes": processes}
+    if resume:
+        folder.check_begin(begin)
+    folder.open(config, overwrite=overwrite, begin=begin)
+    task.processor.save(folder.processor)
 
 
 def _plain(task: PreparedTask) -> dict[str, Any]:

@@ -76,12 +76,12 @@ class NoFolderError(EmbshareError, OSError):
 
 
 class ForeignFolderError(EmbshareError, FileExistsError):
-    """Files of somebody else stand where a run would write."""
+    """Files of somebody else stand where a run, or a benchmark, would write."""
 
-    def __init__(self, *, folder: Path, found: Path) -> None:
+    def __init__(self, *, folder: Path, found: Path, needs: str = CONFIG) -> None:
         super().__init__(
-            f"`{folder}` must hold a run to replace it or to go on with it, but has no {CONFIG} of "
-            f"a run, and `{found.relative_to(folder)}` would be lost. Name another with --out."
+            f"`{folder}` must hold results to replace them or to go on, but has no {needs} of "
+            f"ours, and `{found.relative_to(folder)}` would be lost. Name another with --out."
         )
         self.folder, self.found = folder, found
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from embshare._value import Value
 from embshare.tasks.catalogue import TASKS
+from embshare.tasks.processes import process_state
 from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.folder import RunFolder
 from embshare.tasks.saving import load_trained
@@ -29,7 +30,7 @@ class FinishedRun:
 
     @classmethod
     def load(cls, root: Path) -> Self:
-        """Read a folder that a run wrote to its end.
+        """Read a folder that a run wrote to its end; the model goes to the accelerator, if any.
 
         Raises:
             NoRunError: it is no such folder.
@@ -38,7 +39,8 @@ class FinishedRun:
         folder = RunFolder(root)
         config = folder.read_config()
         processor = config.to_task().load_processor(folder.processor)
-        return cls(config, processor, load_trained(folder.model, processor, config.model))
+        model = load_trained(folder.model, processor, config.model)
+        return cls(config, processor, model.to(process_state().device))
 
     def evaluate(self, changes: Mapping[str, Any], *, folder: Path) -> dict[str, float]:
         """Metrics by name.

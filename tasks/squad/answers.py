@@ -36,13 +36,16 @@ class Answers:
     candidates: tuple[Candidate, ...]
     """The best first; no two say the same."""
     null_odds: float
-    """By how much "no answer" is better than the best of them."""
+    """By how much "no answer" is better than the best of them; finite without any too."""
+
+    @property
+    def best(self) -> str:
+        """The best answer, whatever the odds; empty where there is no candidate."""
+        return self.candidates[0].text if self.candidates else ""
 
     def text(self, threshold: float | None) -> str:
         """The best answer; with a threshold an empty one where the odds are above it."""
-        if not self.candidates or (threshold is not None and self.null_odds > threshold):
-            return ""
-        return self.candidates[0].text
+        return "" if threshold is not None and self.null_odds > threshold else self.best
 
     def probabilities(self) -> list[float]:
         """Of the candidates among themselves."""
@@ -91,7 +94,7 @@ def best_answers(
         else:
             odds.append(float(scores[3]))
     ranked = sorted(best.items(), key=lambda item: -item[1])[: config.best]
-    top = ranked[0][1] if ranked else -math.inf
+    top = ranked[0][1] if ranked else IMPOSSIBLE  # and not -inf, which JSON cannot hold
     null_odds = min(odds) if odds else min(nulls) - top
     return Answers(tuple(Candidate(text, score) for text, score in ranked), null_odds)
 

@@ -7,13 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from embshare._value import Value
-from embshare.tasks.settings import TrainSettings
+from embshare.tasks.settings import TaskConfig, TrainSettings
 
 __all__ = ["SquadConfig"]
 
 
-class SquadConfig(Value):
+class SquadConfig(TaskConfig):
     """Which SQuAD, its data, its windows, its vocabulary and the size of the matched models.
 
     Raises:

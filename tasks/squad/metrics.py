@@ -46,6 +46,7 @@ def score(
     questions: Sequence[Question],
     answers: Mapping[str, str],
     null_odds: Mapping[str, float] | None = None,
+    best_answers: Mapping[str, str] | None = None,
 ) -> dict[str, float]:
     """Percentages over all questions.
 
@@ -54,6 +55,8 @@ def score(
         answers: by the question's id; empty where none is given.
         null_odds: by id, higher where rather none should be given; for 2.0, and it asks for the
             metrics of its two kinds of questions, and for the best that a threshold could give.
+        best_answers: by id, what is answered where one is given, for those thresholds; ``None``
+            where no threshold has emptied any of ``answers``.
     """
     exact, fuzzy = (_each(questions, answers, metric) for metric in (exact_match, f1))
     found = {"exact_match": _mean(exact.values()), "f1": _mean(fuzzy.values())}
@@ -65,8 +68,10 @@ def score(
         if ids:
             found[f"{kind}_exact_match"] = _mean([exact[name] for name in ids])
             found[f"{kind}_f1"] = _mean([fuzzy[name] for name in ids])
-    for name, scores in (("exact_match", exact), ("f1", fuzzy)):
-        best, threshold = _best(scores, answers, null_odds, answered)
+    given = answers if best_answers is None else best_answers
+    for name, metric in (("exact_match", exact_match), ("f1", f1)):
+        scores = _each(questions, given, metric)
+        best, threshold = _best(scores, given, null_odds, answered)
         found |= {f"best_{name}": best, f"best_{name}_threshold": threshold}
     return found
 

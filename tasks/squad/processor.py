@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from embshare.errors import InvalidValueError
 from embshare.models.matched import Architecture, MatchedConfig, MatchedSpans
+from embshare.tasks.building import is_matched
+from embshare.tasks.probing import check_kinds, longest_row, read_a_row
 from embshare.tasks.squad.answers import Answers, best_answers, scores_of
 from embshare.tasks.squad.config import SquadConfig
 from embshare.tasks.squad.reading import Question
@@ -55,17 +57,24 @@ class SquadProcessor:
         by the same plan, with a dense head, if that one is shared.
 
         Raises:
-            ModelNotForTaskError: there is no such model, its table is too small, or it is not the
-                one of the run.
+            ModelNotForTaskError: there is no such model, its table is too small, it is not the
+                one of the run, it has no kinds of sentences where they are asked for, or it
+                cannot read windows of `SquadConfig.length`.
             EmbshareError: the run's weights cannot be read.
         """
-        return self.start.build(
+        made = self.start.build(
             model,
             seed=seed,
             matched=lambda kind: MatchedSpans(self.model_config(kind)),
             auto="AutoModelForQuestionAnswering",
             changes={},
         )
+        if self.kinds:
+            check_kinds(model, made)
+        if not is_matched(model):
+            row = longest_row(self.start.tokenizer, self.config.length, kinds=self.kinds)
+            read_a_row(model, made, row)
+        return made
 
     def windows(self, questions: Sequence[Question]) -> list[Window]:
         """All windows of some questions, in order."""

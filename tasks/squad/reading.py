@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from embshare.tasks.text.errors import BadFileError, BadLineError, SetNotFoundError
 from embshare.tasks.text.files import read_text
@@ -40,8 +40,12 @@ class SquadData:
     dev: tuple[Question, ...]
 
 
+Placed: TypeAlias = tuple[str, Question]
+"""A question, and where it stands."""
+
+
 class _FaultError(Exception):
-    """A place in a file, what is needed there, and what is found."""
+    """A place in a file or set, what is needed there, and what is found."""
 
     def __init__(self, place: str, needs: str, finding: str) -> None:
         self.place, self.needs, self.finding = place, needs, finding
@@ -51,8 +55,8 @@ def read_folder(folder: Path, version: str) -> SquadData:
     """Read ``train-v{version}.json`` and ``dev-v{version}.json``.
 
     Raises:
-        BadFileError: one is missing, no JSON, not of SQuAD's layout, or has no questions; or an
-            answer does not stand where it should.
+        BadFileError: one is missing, no JSON, not of SQuAD's layout, or has no questions; an
+            answer does not stand where it should; or two questions have one id.
     """
     paths = {side: _find(folder, side, version) for side in (TRAIN, DEV)}
     train, dev = (_read(paths[side], version) for side in (TRAIN, DEV))
@@ -91,9 +95,7 @@ def _read(path: Path, version: str) -> tuple[Question, ...]:
             way_out="Fetch the file again.",
         ) from error
     try:
-        found = tuple(_questions(tree, version))
-        if not found:
-            raise _FaultError("data", "hold questions", "has none")
+        return _each_once(_questions(tree, version), "data")
     except _FaultError as fault:
         raise BadFileError(
             path=path,
@@ -101,17 +103,31 @@ def _read(path: Path, version: str) -> tuple[Question, ...]:
             finding=fault.finding,
             way_out=f"Fetch the file of SQuAD {version}, or mend this one.",
         ) from None
-    return found
 
 
-def _questions(tree: object, version: str) -> Iterator[Question]:
+def _each_once(found: Iterable[Placed], whole: str) -> tuple[Question, ...]:
+    """All questions of a side: there are some, and answers are told apart by their ids."""
+    places: dict[str, str] = {}
+    questions = []
+    for place, question in found:
+        if (before := places.setdefault(question.id, place)) != place:
+            finding = f"is {question.id!r:.40}, as that of `{before}`"
+            raise _FaultError(f"{place}.id", "be of one question alone", finding)
+        questions.append(question)
+    if not questions:
+        raise _FaultError(whole, "hold questions", "has none")
+    return tuple(questions)
+
+
+def _questions(tree: object, version: str) -> Iterator[Placed]:
     for number, article in enumerate(_list(tree, "", "data")):
         place = f"data[{number}]"
         for index, paragraph in enumerate(_list(article, place, "paragraphs")):
             inside = f"{place}.paragraphs[{index}]"
             passage = _text(paragraph, inside, "context")
             for item, entry in enumerate(_list(paragraph, inside, "qas")):
-                yield _question(entry, f"{inside}.qas[{item}]", passage, version)
+                here = f"{inside}.qas[{item}]"
+                yield here, _question(entry, here, passage, version)
 
 
 def _question(entry: object, place: str, passage: str, version: str) -> Question:
@@ -164,38 +180,50 @@ def _text(tree: object, place: str, name: str) -> str:
     return found
 
 
-def read_hub(name: str) -> SquadData:
-    """Load SQuAD with the package ``datasets``.
+def read_hub(name: str, version: str) -> SquadData:
+    """Load SQuAD with the package ``datasets``; rows are checked as those of files are.
 
     Args:
         name: of the set on the hub, or a folder with such a set.
+        version: ``1.1`` or ``2.0``.
     Raises:
-        SetNotFoundError: there is none, or its columns are others.
+        SetNotFoundError: there is none, its columns are others, it has no questions, or a row is
+            not of this version, not of SQuAD's layout, or has the id of another one.
     """
+    train, valid = (_hub_side(name, split, version) for split in ("train", "validation"))
+    return SquadData(name=name, train=train, dev=valid)
+
+
+def _hub_side(name: str, split: str, version: str) -> tuple[Question, ...]:
     from datasets import load_dataset  # type: ignore[import-untyped]
 
-    sides = []
-    for split in ("train", "validation"):
-        try:
-            rows = load_dataset(name, split=split)
-        except Exception as error:  # its errors have no class in common
-            first = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-            finding = f"{split} cannot be had ({first})"
-            raise SetNotFoundError(name=name, finding=finding) from error
-        missing = sorted({"id", "question", "context", "answers"} - set(rows.column_names))
-        if missing:
-            finding = f"{split} has no column `{missing[0]}`"
-            raise SetNotFoundError(name=name, finding=finding)
-        sides.append(tuple(map(_of_hub, rows)))
-    return SquadData(name=name, train=sides[0], dev=sides[1])
+    try:
+        rows = load_dataset(name, split=split)
+    except Exception as error:  # its errors have no class in common
+        first = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise SetNotFoundError(name=name, finding=f"{split} cannot be had ({first})") from error
+    missing = sorted({"id", "question", "context", "answers"} - set(rows.column_names))
+    if missing:
+        raise SetNotFoundError(name=name, finding=f"{split} has no column `{missing[0]}`")
+    try:
+        return _each_once(_of_hub(rows, split, version), split)
+    except _FaultError as fault:
+        finding = (
+            f"it is not of SQuAD {version}: `{fault.place}` must {fault.needs}, but {fault.finding}"
+        )
+        raise SetNotFoundError(name=name, finding=finding) from None
 
 
-def _of_hub(row: Mapping[str, Any]) -> Question:
-    texts, starts = row["answers"]["text"], row["answers"]["answer_start"]
-    return Question(
-        id=row["id"],
-        question=row["question"],
-        passage=row["context"],
-        answers=tuple(texts),
-        start=starts[0] if texts else None,
-    )
+def _of_hub(rows: Iterable[Mapping[str, Any]], split: str, version: str) -> Iterator[Placed]:
+    """Questions of rows, whose answers are columns, as those of a file."""
+    for number, row in enumerate(rows):
+        place = f"{split}[{number}]"
+        inside = f"{place}.answers"
+        texts, starts = (_list(row["answers"], inside, key) for key in ("text", "answer_start"))
+        if len(texts) != len(starts):
+            needs, finding = f"have as many entries as `text` ({len(texts)})", f"has {len(starts)}"
+            raise _FaultError(f"{inside}.answer_start", needs, finding)
+        pairs = zip(texts, starts, strict=True)
+        answers = [{"text": text, "answer_start": start} for text, start in pairs]
+        passage = _text(row, place, "context")
+        yield place, _question({**row, "answers": answers}, place, passage, version)

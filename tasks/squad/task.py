@@ -68,7 +68,7 @@ class Squad:
 
     def _data(self) -> SquadData:
         if self.config.hub is not None:
-            return read_hub(self.config.hub)
+            return read_hub(self.config.hub, self.config.version)
         if self.config.data is not None:
             return read_folder(self.config.data, self.config.version)
         return built_in(self.config.version)
@@ -167,7 +167,8 @@ class PreparedSquad:
         if not self.config.unanswerable:
             return score(questions, texts)
         _write(folder / "null_odds.json", odds)
-        return score(questions, texts, odds)
+        best = {name: answers.best for name, answers in found.items()}
+        return score(questions, texts, odds, best)
 
 
 def _listed(answers: Answers) -> list[dict[str, str | float]]:

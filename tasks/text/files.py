@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from embshare.tasks.text.errors import BadFileError, BadLineError
+from embshare.tasks.text.utf8 import Foreign, decoded
 
 __all__ = ["read_lines", "read_text"]
 
@@ -14,7 +15,7 @@ def read_text(path: Path) -> str:
 
     Raises:
         BadFileError: it is not there.
-        BadLineError: it is not UTF-8.
+        BadLineError: it is not UTF-8; with its line.
     """
     try:
         raw = path.read_bytes()
@@ -25,18 +26,16 @@ def read_text(path: Path) -> str:
             finding=f"cannot be read ({error.strerror or error})",
             way_out="Name the folder that it is in, or fetch it.",
         ) from error
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        wide = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
-        guess = "utf-16" if wide else "latin1"
+    found = decoded(raw)
+    if isinstance(found, Foreign):
         raise BadLineError(
             path=path,
-            line=raw.count(b"\n", 0, error.start) + 1,
+            line=found.line,
             needs="be UTF-8",
-            finding=f"has the byte 0x{raw[error.start]:02x} where no character can have it",
-            way_out=f"Convert the file, for example with `iconv -f {guess} -t utf-8`.",
-        ) from error
+            finding=f"has the byte 0x{found.byte:02x} where no character can have it",
+            way_out=f"Convert the file, for example with `iconv -f {found.guess} -t utf-8`.",
+        )
+    return found.removeprefix("\ufeff")
 
 
 def read_lines(path: Path) -> list[str]:

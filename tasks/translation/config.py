@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from embshare._value import Value
-from embshare.tasks.settings import TrainSettings
+from embshare.tasks.settings import TaskConfig, TrainSettings
 
 __all__ = ["TranslationConfig", "TranslationTraining"]
 
@@ -34,7 +33,7 @@ class TranslationTraining(TrainSettings):
     """Of AdamW's two running means."""
 
 
-class TranslationConfig(Value):
+class TranslationConfig(TaskConfig):
     """Sentences, symbols, the size of the matched models, and how they translate.
 
     Raises:

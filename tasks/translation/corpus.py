@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from embshare.tasks.translation.config import TranslationConfig
-from embshare.tasks.translation.errors import PairsMissingError
+from embshare.tasks.translation.errors import NamedSetError, PairsMissingError
 from embshare.tasks.translation.layouts import find_split, read_split
 from embshare.tasks.translation.named import (
     HUB,
@@ -40,7 +40,8 @@ class Corpus:
     name: str
     """Where they came from, for a report."""
     splits: Mapping[str, Pairs]
-    """By name; ``train`` and ``valid`` are missing where a test set alone was asked for."""
+    """By name; without ``train`` where it is not needed, and then without ``valid`` too, where the
+    data have none."""
 
     def fingerprint(self) -> str:
         """The start of a SHA-256 over all splits, to tell sets of one name apart."""
@@ -56,32 +57,39 @@ def load_corpus(config: TranslationConfig, *, train: bool) -> Corpus:
 
     Args:
         config: names data, languages and splits.
-        train: whether the training side is needed.
+        train: whether the training side is needed, and ``valid`` with it. Without it, ``valid`` is
+            read if it is there.
     Raises:
         PairsError: it is missing, or not as it must be; with file and line.
         MissingPackageError: data by name, or the CLDR, need a package that is not installed.
     """
     name = "" if config.data is None else str(config.data)
-    wanted = ["train"] * train
-    if not name.startswith(SACREBLEU):
-        wanted.append("valid")
-    elif train:
+    if train and name.startswith(SACREBLEU):
         raise PairsMissingError(
             folder=config.data,  # type: ignore[arg-type]
             split="train",
             names=["aligned files"],
             found="test sets of sacreBLEU have no training side",
         )
-    wanted += [split for split in config.evaluate_on if split not in wanted]
-    find = _finder(config, name, wanted)
+    needed = dict.fromkeys([*(("train", "valid") if train else ()), *config.evaluate_on])
+    find = _finder(config, name, list(needed))
     langs = config.source_lang, config.target_lang
-    splits = {
+    beside = {} if "valid" in needed or name.startswith(SACREBLEU) else _if_there(find, "valid")
+    splits = beside | {
         split: read_sacrebleu(split, langs) if split.startswith(SACREBLEU) else find(split)
-        for split in wanted
+        for split in needed
     }
     if train and config.train_pairs is not None:
         splits["train"] = _first(splits["train"], config.train_pairs)
     return Corpus(name=name or "CLDR", splits=splits)
+
+
+def _if_there(find: Find, split: str) -> dict[str, Pairs]:
+    """Of data that are wrong in other ways too, the splits that are needed tell."""
+    try:
+        return {split: find(split)}
+    except (PairsMissingError, NamedSetError):
+        return {}
 
 
 def _finder(config: TranslationConfig, name: str, wanted: Sequence[str]) -> Find:
@@ -96,13 +104,10 @@ def _finder(config: TranslationConfig, name: str, wanted: Sequence[str]) -> Find
         found = load_hub(name, langs)
         return lambda split: read_hub_split(name, found, split, langs, skip_empty=skip)
     folder = config.data
-    # All are looked for before a long one is read.
-    sides = {
-        split: find_split(folder, split, langs)
-        for split in wanted
-        if not split.startswith(SACREBLEU)
-    }
-    return lambda split: read_split(sides[split], split, skip_empty=skip)
+    for split in wanted:  # all, before a long one is read
+        if not split.startswith(SACREBLEU):
+            find_split(folder, split, langs)
+    return lambda split: read_split(find_split(folder, split, langs), split, skip_empty=skip)
 
 
 def _phrases(config: TranslationConfig) -> Find:

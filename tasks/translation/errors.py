@@ -14,10 +14,13 @@ __all__ = [
     "EmptySideError",
     "MisalignedError",
     "NamedSetError",
+    "PackedFileError",
     "PairsError",
     "PairsMissingError",
+    "PartnerMissingError",
     "SubwordFileError",
     "SubwordSizeError",
+    "SubwordSymbolsError",
     "TextEncodingError",
     "UnknownLocaleError",
     "UnlikeFileError",
@@ -39,6 +42,28 @@ class PairsMissingError(PairsError):
             "the CLDR."
         )
         self.folder, self.split, self.names, self.found = folder, split, tuple(names), found
+
+
+class PartnerMissingError(PairsError):
+    """Of several files of a split, one is there in one language alone."""
+
+    def __init__(self, *, path: Path) -> None:
+        super().__init__(
+            f"`{path}` must have a file of the same name for the other language beside it, but is "
+            "alone. Fetch the other one, or remove this one."
+        )
+        self.path = path
+
+
+class PackedFileError(PairsError):
+    """A file is named as a packed one, and cannot be unpacked."""
+
+    def __init__(self, *, path: Path, finding: str) -> None:
+        super().__init__(
+            f"`{path}` must be a whole gzip file, but cannot be unpacked ({finding}). Fetch it "
+            "again, or take .gz off its name where it is plain text."
+        )
+        self.path, self.finding = path, finding
 
 
 class MisalignedError(PairsError):
@@ -145,6 +170,18 @@ class SubwordSizeError(PairsError):
             f"but is {has:,}. Raise it."
         )
         self.needs, self.has = needs, has
+
+
+class SubwordSymbolsError(PairsError):
+    """A tokenizer has one symbol for what must be two."""
+
+    def __init__(self, *, name: str, token: str) -> None:
+        super().__init__(
+            f"`{name}` must be a tokenizer whose `pad_token` and `eos_token` differ, but both are "
+            f"{token!r}: a model never writes padding, and could not end a sentence. Give it "
+            "another `pad_token` and save it, or name another tokenizer."
+        )
+        self.name, self.token = name, token
 
 
 class SubwordFileError(PairsError):

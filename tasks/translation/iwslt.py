@@ -12,6 +12,7 @@ from embshare.tasks.translation.reading import Numbered, numbered_lines
 
 __all__ = ["read_segments", "read_tagged"]
 
+OPENING: Final = re.compile(r"<seg\b", re.IGNORECASE)
 SEGMENT: Final = re.compile(r"<seg\b[^>]*>(.*?)</seg>", re.IGNORECASE)
 TAG: Final = re.compile(r"</?([a-z]+)\b[^>]*>", re.IGNORECASE)
 SENTENCES: Final = ("title", "description")
@@ -21,7 +22,8 @@ SENTENCES: Final = ("title", "description")
 def read_segments(path: Path) -> list[Numbered]:
     """The sentences of ``IWSLT14.TED.dev2010.de-en.de.xml``, each with its line.
 
-    Read line by line: the published files have bare ampersands, which are no XML.
+    Read line by line: the published files have bare ampersands, which are no XML. A line may hold
+    several segments.
 
     Raises:
         UnlikeFileError: no line holds a segment, or one begins and does not end.
@@ -29,13 +31,13 @@ def read_segments(path: Path) -> list[Numbered]:
     found: list[Numbered] = []
     lines = numbered_lines(path)
     for number, line in lines:
-        if match := SEGMENT.search(line):
-            found.append((number, html.unescape(match[1]).strip()))
-        elif line.lower().startswith("<seg"):
+        segments = SEGMENT.findall(line)
+        found += [(number, html.unescape(text).strip()) for text in segments]
+        if len(OPENING.findall(line)) > len(segments):
             raise UnlikeFileError(
                 path=path,
                 line=number,
-                needs="a segment on one line, <seg id=...>...</seg>",
+                needs="segments that end on their line, <seg id=...>...</seg>",
                 finding="the segment does not end",
             )
     if not found:

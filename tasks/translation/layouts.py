@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from embshare.tasks.translation.errors import PairsMissingError
+from embshare.tasks.translation.errors import PairsMissingError, PartnerMissingError
 from embshare.tasks.translation.iwslt import read_segments, read_tagged
 from embshare.tasks.translation.reading import Numbered, Pairs, align, numbered_lines
 
@@ -35,11 +35,18 @@ class Side:
 
     paths: tuple[Path, ...]
     reader: Reader
+    lang: str
 
     @property
     def complete(self) -> bool:
         """Whether there are any, and all are there."""
         return bool(self.paths) and all(path.is_file() for path in self.paths)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What each file is of: its name without the language."""
+        names = (path.name.removesuffix(".gz").removesuffix(".xml") for path in self.paths)
+        return tuple(name.removesuffix(f".{self.lang}") for name in names)
 
     @property
     def place(self) -> str:
@@ -53,9 +60,11 @@ def find_split(folder: Path, split: str, langs: tuple[str, str]) -> tuple[Side, 
 
     Raises:
         PairsMissingError: there are none; the message says what would have been one.
+        PartnerMissingError: one of several files is there in one language alone.
     """
     for source, target in _candidates(folder, split, langs):
-        if source.complete and target.complete and len(source.paths) == len(target.paths):
+        if source.complete and target.complete:
+            _check_partners(source, target)
             return source, target
     names = [
         " and ".join(ENDINGS[0].format(name=name, lang=lang) for lang in langs)
@@ -81,15 +90,23 @@ def _candidates(folder: Path, split: str, langs: tuple[str, str]) -> Iterator[tu
             )
 
 
+def _check_partners(source: Side, target: Side) -> None:
+    for side, other in ((source, target), (target, source)):
+        for path, part in zip(side.paths, side.parts, strict=True):
+            if part not in other.parts:
+                raise PartnerMissingError(path=path)
+
+
 def _plain(folder: Path, ending: str, name: str, lang: str) -> Side:
-    return Side((folder / ending.format(name=name, lang=lang),), numbered_lines)
+    return Side((folder / ending.format(name=name, lang=lang),), numbered_lines, lang)
 
 
 def _iwslt(folder: Path, split: str, pair: str, lang: str) -> Side:
     if split == "train":
-        return Side((folder / f"train.tags.{pair}.{lang}",), read_tagged)
+        return Side((folder / f"train.tags.{pair}.{lang}",), read_tagged, lang)
     years = PARTS.get(split, split)
-    return Side(tuple(sorted(folder.glob(f"IWSLT*.{years}.{pair}.{lang}.xml"))), read_segments)
+    found = sorted(folder.glob(f"IWSLT*.{years}.{pair}.{lang}.xml"))
+    return Side(tuple(found), read_segments, lang)
 
 
 def _content(folder: Path) -> str:

@@ -91,6 +91,7 @@ def learn_processor(config: TranslationConfig, train: Pairs) -> TranslationProce
     Raises:
         SubwordSizeError: the settings give none.
         SubwordFileError: the tokenizer that they name cannot be had.
+        SubwordSymbolsError: it has one symbol for padding and the end.
     """
     if config.tokenizer is not None:
         return TranslationProcessor(config, TrainedSubwords.of(config.tokenizer))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from embshare.tasks.text.utf8 import Foreign, decoded
 from embshare.tasks.translation.errors import (
     ByteOrderMarkError,
     EmptyLineError,
     EmptySideError,
     MisalignedError,
+    PackedFileError,
     TextEncodingError,
 )
 
@@ -46,23 +49,25 @@ def read_text(path: Path) -> str:
     """A file's text; ``.gz`` is unpacked.
 
     Raises:
+        PackedFileError: it cannot be unpacked.
         TextEncodingError: it is not UTF-8; with file and line.
         ByteOrderMarkError: a line begins with that mark; with file and line.
     """
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    try:
-        text = raw.decode("utf-8")
-        at = raw.find(b"\0")
-    except UnicodeDecodeError as error:
-        at = error.start
-    if at >= 0:
-        guess = "utf-16" if b"\0" in raw or raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin1"
-        line = raw.count(b"\n", 0, at) + 1
-        raise TextEncodingError(path=path, line=line, byte=raw[at], guess=guess)
+    raw = path.read_bytes()
+    text = decoded(_unpacked(raw, path) if path.suffix == ".gz" else raw)
+    if isinstance(text, Foreign):
+        raise TextEncodingError(path=path, line=text.line, byte=text.byte, guess=text.guess)
     if text.startswith(BOM) or f"\n{BOM}" in text:  # in the middle where files were joined
         place = 0 if text.startswith(BOM) else text.index(f"\n{BOM}") + 1
         raise ByteOrderMarkError(path=path, line=text.count("\n", 0, place) + 1)
     return text
+
+
+def _unpacked(raw: bytes, path: Path) -> bytes:
+    try:
+        return gzip.decompress(raw)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise PackedFileError(path=path, finding=str(error)) from error
 
 
 def numbered_lines(path: Path) -> list[Numbered]:

@@ -8,7 +8,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
 
-from embshare.tasks.translation.errors import SubwordFileError, SubwordSizeError
+from embshare.tasks.translation.errors import (
+    SubwordFileError,
+    SubwordSizeError,
+    SubwordSymbolsError,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -197,6 +201,7 @@ class TrainedSubwords:
 
         Raises:
             SubwordFileError: there is none, or it has no symbol for the end or for padding.
+            SubwordSymbolsError: the two are the same.
         """
         from transformers import AutoTokenizer
 
@@ -207,6 +212,8 @@ class TrainedSubwords:
         for kind in ("eos_token_id", "pad_token_id"):
             if getattr(tokenizer, kind) is None:
                 raise SubwordFileError(path=name, finding=f"it has no `{kind}`")
+        if tokenizer.pad_token_id == tokenizer.eos_token_id:
+            raise SubwordSymbolsError(name=name, token=str(tokenizer.eos_token))
         return cls(tokenizer)
 
     @property

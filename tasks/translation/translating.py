@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +20,8 @@ from embshare.tasks.translation.subwords import Subwords, Symbols
 __all__ = ["Translator", "most_symbols"]
 
 AHEAD: Final = 16  # batches that are read before they are sorted by length
+NEWLINE: Final = re.compile(r"\r?\n")
+"""What a line of a file cannot hold; all else within a line is left as training sees it."""
 
 
 def most_symbols(length: int) -> int:
@@ -57,7 +60,7 @@ class Translator:
 
     def stream(self, model: nn.Module, lines: Iterable[str]) -> Iterator[str]:
         """Translations in order; some batches of lines are read ahead, not all."""
-        parts = (" ".join(line.split()) for line in lines)
+        parts = (NEWLINE.sub(" ", line).strip() for line in lines)
         while block := list(islice(parts, AHEAD * self.batch_size)):
             yield from self.all(model, block)
 

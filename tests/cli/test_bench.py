@@ -66,8 +66,16 @@ def test_a_setting_of_all_tasks_reaches_each(asked: list[Any]) -> None:
 
 
 def test_quick_has_one_seed(asked: list[Any]) -> None:
-    CliRunner().invoke(app, ["bench", "--quick", "--seed", "5", "--seed", "6"])
+    CliRunner().invoke(app, ["bench", "--quick", "--seed", "5"])
     assert asked[0][0].seeds == (5,)
+
+
+def test_what_stands_for_something_else_takes_its_place(asked: list[Any]) -> None:
+    more = ["--set", f"{LM[1]}.training.epochs=3"]
+    CliRunner().invoke(app, ["bench", *LM, "--warmup-steps", "2", *more])
+    ((config, _, _),) = asked
+    training = config.training(LM[1])
+    assert (training.warmup_steps, training.epochs) == (2, 3)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +89,11 @@ def test_quick_has_one_seed(asked: list[Any]) -> None:
         (["--task", "weather"], 2, "`weather` must be one of the tasks language_modelling"),
         (["--data", "weather=x"], 2, "`--data`: must be TASK=FOLDER with a task of"),
         (["--set", "steps=3"], 2, "`--set`: must be TASK.NAME=VALUE with a task of"),
+        (["--quick", "--epochs", "1"], 2, "few steps, so leave out --epochs"),
+        (["--quick", "--seed", "1", "--seed", "2"], 2, "leave out more than one --seed"),
+        (["--seed", "4294967296"], 2, "`seeds.0`: Input should be less than 4294967296"),
+        (["--set", "glue.name=["], 2, "`--set`: the value must be YAML, but 'glue.name=['"),
+        (["--set", "glue.training=5", "--set", "glue.training.steps=1"], 2, "of what was said to"),
         (["--overwrite", "--resume"], 2, "`overwrite` and `resume` exclude each other"),
     ],
 )
@@ -107,3 +120,14 @@ def test_several_folders_need_one_for_their_report(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["report", str(tmp_path), "--out", str(tmp_path / "out")])
     assert "has no results.json" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("asked_for", ["--overwrite", "--resume"])
+def test_files_of_somebody_else_are_left_alone(tmp_path: Path, asked_for: str) -> None:
+    (tmp_path / "report.html").write_text("mine")
+    words = ["bench", *LM, "--quick", "--out", str(tmp_path), asked_for]
+    result = CliRunner().invoke(app, words)
+    assert "has no results.json of ours, and `report.html` would be lost" in result.stderr
+    result = CliRunner().invoke(app, [*words[:-2], str(tmp_path / "report.html"), asked_for])
+    assert "must be a new or an empty folder" in result.stderr
+    assert (tmp_path / "report.html").read_text() == "mine"

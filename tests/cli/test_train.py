@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ from typer.testing import CliRunner
 
 from embshare.cli import app
 from embshare.cli.train import settings_fields, share_fields
+from embshare.cli.using import _lines
 from embshare.config import ShareConfig
+from embshare.errors import InvalidValueError
 from embshare.tasks.catalogue import TASKS
+from embshare.tasks.running import engine
+from embshare.tasks.running.config import read_config_file
 from embshare.tasks.settings import TrainSettings
 from tests.tasks.examples import EXAMPLES
 
@@ -76,6 +81,33 @@ def test_a_model_is_trained_scored_and_used(tmp_path: Path) -> None:
     assert run("predict", str(out), "the lazy")[1].startswith("the lazy")
 
 
+class StoppedError(Exception):
+    """Nothing is trained here."""
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_is_trained_by_its_own_defaults(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def stop(config: Any, **_: Any) -> None:
+        asked.append(config.training)
+        raise StoppedError
+
+    monkeypatch.setattr(engine, "run", stop)
+    file = tmp_path / "run.yaml"
+    file.write_text(json.dumps({"settings": {"training": {"accumulation": 2}}}))
+    words = ["train", task, "--out", str(tmp_path / "out")]
+    for more in ([], ["--steps", "1000"], ["--config", str(file), "--warmup-steps", "5"]):
+        assert isinstance(CliRunner().invoke(app, [*words, *more]).exception, StoppedError)
+    default: Any = TASKS[task].settings_class()()
+    assert asked[0] == default.training
+    assert asked[1] == default.training.model_copy(update={"steps": 1000})
+    changes = {"accumulation": 2, "warmup_steps": 5}
+    assert asked[2] == default.training.model_copy(update=changes)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -87,7 +119,12 @@ def test_a_model_is_trained_scored_and_used(tmp_path: Path) -> None:
         (["train", "language-modelling", "--steps", "3", "--epochs", "1"], "exclude each other"),
         (["train", "language-modelling", "--resume", "--overwrite"], "exclude each other"),
         (["eval", "nowhere"], "must be a folder that `embshare train` wrote"),
+        (["train", "language-modelling", "--seed", str(2**32)], "should be less than 4294967296"),
+        (["train", "language-modelling", "--temperature", "3"], "add --teacher"),
         (["eval", "nowhere", "--set", "stride"], "must be NAME=VALUE"),
+        (["eval", "nowhere", "--set", "x=["], "`--set`: the value must be YAML, but 'x=['"),
+        (["eval", "nowhere", "--most", "3"], "name their folder with --blimp"),
+        (["eval", "nowhere", "--blimp", "x", "--data", "y"], "takes the place of --data"),
         (["predict", "nowhere"], "must be a folder that `embshare train` wrote"),
     ],
 )
@@ -100,6 +137,52 @@ def test_a_mistake_is_one_message(
     assert says in err
     assert "Traceback" not in err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("settings: 5", "`settings` holds no mapping of names to values"),
+        ("settings: {training: [1]}", "`settings.training` holds no mapping"),
+        ("share: veps", "`share` holds no mapping"),
+        ("1: 2", "it has 1 where a name should be"),
+        ("seed: 1\nseed: 2", "'seed' is there twice"),
+        ("- 1", "it holds no mapping"),
+    ],
+)
+def test_a_file_of_another_shape_is_one_message(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    code, _, err = run("train", "glue", "--config", str(file), "--out", str(tmp_path / "out"))
+    assert code == 1
+    assert says in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_parts_of_a_file_may_be_empty_and_merged(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("settings:\nshare:\n")
+    assert read_config_file(file) == {"settings": {}, "share": None}
+    file.write_text("settings: &a {training: }\nshare: {<<: *a, tie: all}\n")
+    assert read_config_file(file)["settings"] == {"training": {}}
+
+
+def test_scores_are_written_over_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "scores.json"
+    file.write_text("mine")
+    code, _, err = run("eval", "nowhere", "--out", str(file))
+    assert (code, file.read_text()) == (1, "mine")
+    assert "there already" in err
+    code, _, err = run("eval", "nowhere", "--samples", str(file))
+    assert (code, file.read_text()) == (1, "mine")
+    assert "no folder that can be made (File exists)" in err
+
+
+def test_a_line_that_is_no_text_is_named() -> None:
+    lines = _lines(BytesIO("née\r\n".encode() + b"caf\xe9\n"))
+    assert next(lines) == "née"
+    with pytest.raises(InvalidValueError, match=r"line 2 of the input must be UTF-8, .*caf"):
+        next(lines)
 
 
 def test_a_file_for_another_task_is_refused(tmp_path: Path) -> None:
@@ -131,3 +214,5 @@ def test_fields_of_sharing_come_from_file_and_options(
 def test_steps_on_the_command_line_take_the_place_of_epochs_in_a_file() -> None:
     found = settings_fields({"training": {"epochs": 2, "batch_size": 3}}, {}, {"steps": 5})
     assert found["training"] == {"batch_size": 3, "steps": 5}
+    found = settings_fields({"training": {"warmup_steps": 9}}, {}, {"warmup": 0.1})
+    assert found["training"] == {"warmup": 0.1}

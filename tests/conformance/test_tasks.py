@@ -40,6 +40,25 @@ def test_every_task_has_an_example() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_what_is_given_of_training_stands_on_the_tasks_own_defaults(name: str) -> None:
+    make: Any = TASKS[name].settings_class()
+    default = make().training
+    assert make(training={}).training == default
+    given = make(training={"steps": 7, "warmup": 0.5}).training
+    assert given == default.model_copy(update={"steps": 7, "warmup": 0.5})
+    counted = make(training={"epochs": 3, "warmup_steps": 9}).training
+    rest = {"epochs", "steps", "warmup", "warmup_steps"}
+    assert (counted.epochs, counted.warmup_steps) == (3, 9)
+    assert counted.model_dump(exclude=rest) == default.model_dump(exclude=rest)
+    for settings in (make(training={"steps": 7}), make(training=counted), make()):
+        assert make.from_json(settings.to_json()) == settings
+    taken = type(default)(steps=9)
+    assert make(training=taken).training is taken
+    run = RunConfig(task=name, settings={"training": {}}, out=Path("out"))  # type: ignore[arg-type]
+    assert run.training == default
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     ("architecture", "share"),
     [("lstm", None), ("conv", VEPS), ("attention", ShareConfig(method="eps"))],

@@ -93,6 +93,22 @@ def test_unknown_words_make_ties(folder: Path) -> None:
         assert blimp_scores(model, vocabulary, folder)["blimp/paradigm/four"] == 0
 
 
+@pytest.mark.parametrize(
+    "text", ["It is n't Bill 's , so ca n't .", "It isn 't Bill 's , so can 't ."]
+)
+def test_endings_stand_as_in_the_text_that_words_are_from(tmp_path: Path, text: str) -> None:
+    write(tmp_path / "blimp", "one", [("It isn't Bill's, so can't.", "It can't.")])
+    vocabulary, rows = WordVocabulary.learn(f"{text}\n"), list[Tensor]()
+    model = Unigram(torch.randn(len(vocabulary)))
+    model.register_forward_pre_hook(
+        lambda _, __, given: rows.extend(given["input_ids"]), with_kwargs=True
+    )
+    blimp_scores(model, vocabulary, tmp_path / "blimp")
+    seen = [vocabulary.decode(row[1:]) for row in rows]
+    assert text in seen
+    assert not any("<unk>" in line for line in seen)
+
+
 def test_likelihoods_are_sums_whatever_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     weights = torch.randn(9)
@@ -179,6 +195,32 @@ def test_a_wrong_line_is_told(folder: Path, line: str, message: str) -> None:
         file.write(line + "\n")
     with pytest.raises(BlimpDataError, match=message):
         read_pairs(folder)
+
+
+def test_a_file_without_pairs_is_refused(folder: Path) -> None:
+    (folder / "three.jsonl").write_text("\n")
+    with pytest.raises(BlimpDataError) as caught:
+        read_pairs(folder)
+    assert str(caught.value) == (
+        f"`{folder / 'three.jsonl'}` must be BLiMP as published, files *.jsonl with sentence_good, "
+        "sentence_bad, UID and linguistics_term, but it holds no pair. Name the folder `data` of "
+        "github.com/alexwarstadt/blimp, or the one above it."
+    )
+
+
+def test_another_encoding_is_told_with_its_line(folder: Path) -> None:
+    with (folder / "three.jsonl").open("ab") as file:
+        file.write(b"\n\xff\n")
+    with pytest.raises(
+        BlimpDataError, match=r"three\.jsonl`, line 3, .*it is not UTF-8: it has the byte 0xff"
+    ):
+        read_pairs(folder)
+
+
+def test_a_sentence_may_hold_what_ends_lines_elsewhere(folder: Path) -> None:
+    path = folder / "three.jsonl"
+    path.write_text(path.read_text().replace("cats", "ca\u2028ts"), encoding="utf-8")
+    assert "ca\u2028ts" in [pair.good for pair in read_pairs(folder)]
 
 
 def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:

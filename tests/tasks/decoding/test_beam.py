@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from embshare.errors import InvalidValueError
-from embshare.tasks.decoding import Beam, beam_search, greedy_search
+from embshare.tasks.decoding import Beam, NoFiniteScoreError, beam_search, greedy_search, sample
 from embshare.tasks.decoding.beam import best_candidates
 from tests.tasks.decoding.conftest import END, FIRST, Table
 
@@ -105,3 +107,47 @@ def test_what_cannot_be_is_refused() -> None:
     table = Table(2, seed=0)
     with pytest.raises(InvalidValueError, match="a limit of at least 1, but the limit of row 1 is"):
         beam_search(table, table.start(), limits=[1, 0], first=FIRST, end=END, beam=Beam())
+
+
+class Diverged:
+    """Scores that are no numbers from the second symbol of one row on."""
+
+    def __init__(self, value: float) -> None:
+        self._value, self._table = value, Table(3, seed=0)
+
+    def start(self) -> torch.Tensor:
+        return self._table.start()
+
+    def step(self, symbols: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        log_probs, read = self._table.step(symbols, state)
+        log_probs[:, END] = -50.0  # no row ends before its limit
+        if read.shape[1] > 2:
+            log_probs[read[:, 0] == 1, 2:] = self._value
+        return log_probs, read
+
+    def reorder(self, state: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return state[rows]
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_model_that_has_diverged_is_told(value: float) -> None:
+    model = Diverged(value)
+    limits: dict[str, Any] = {"limits": [5, 5, 5], "first": FIRST, "end": END}
+    with pytest.raises(NoFiniteScoreError) as caught:
+        beam_search(model, model.start(), beam=Beam(width=2), **limits)
+    assert str(caught.value) == (
+        "the model must give some next symbol of every sequence a finite log-probability, but "
+        "gives none at symbol 2 of row 1. It has diverged in training: lower the learning rate, or "
+        "take an earlier checkpoint. If it has not, let the end symbol come, which may be banned."
+    )
+    assert (caught.value.row, caught.value.position) == (1, 2)
+    with pytest.raises(NoFiniteScoreError, match="symbol 2 of row 1"):
+        greedy_search(model, model.start(), **limits)
+    with pytest.raises(NoFiniteScoreError, match="symbol 2 of row 1"):
+        sample(model, model.start(), generator=torch.Generator(), **limits)
+
+
+def test_a_search_whose_end_never_comes_is_told() -> None:
+    table = Table(2, seed=0)
+    with pytest.raises(NoFiniteScoreError, match=r"symbol 3 of row 0.*end symbol come"):
+        beam_search(table, table.start(), limits=[3, 3], first=FIRST, end=FIRST, beam=Beam())

@@ -37,7 +37,7 @@ def fine_tuned(folder: Path, *, layers: int = 4, **fields: Any) -> Path:
         max_position_embeddings=32,
     ).save_pretrained(folder / "bert")
     (folder / "data").mkdir()
-    settings = EXAMPLES["glue"].settings(folder / "data")
+    settings = EXAMPLES["glue"].settings(folder / "data") | {"length": 32}
     chosen: dict[str, Any] = {"model": str(folder / "bert"), "settings": settings}
     run(RunConfig(task="glue", out=folder / "tuned", **(chosen | fields)))
     return folder / "tuned"

@@ -126,6 +126,25 @@ def test_bad_lines_can_be_left_out_and_are_counted(tmp_path: Path) -> None:
     assert (len(found.train), found.skipped) == (2, 2)
 
 
+@pytest.mark.parametrize("ending", ["tsv", "jsonl"])
+def test_lines_of_the_test_side_are_never_left_out(tmp_path: Path, ending: str) -> None:
+    write(tmp_path)
+    rows = {
+        "tsv": "index\tsentence1\tsentence2\n0\ta\tb\n1\ta\tb\tc\n",
+        "jsonl": '{"sentence1": "a", "sentence2": "b"}\n{"sentence1": "a"}\n',
+    }
+    (tmp_path / f"test.{ending}").write_text(rows[ending])
+    message = rf"test\.{ending}`, line \d, must .*leave the test side out \(`test_side`\)"
+    with pytest.raises(BadLineError, match=message):
+        read_folder(RTE, tmp_path, skip_bad_rows=True)
+    without = read_folder(RTE, tmp_path, skip_bad_rows=True, test_side=False)
+    assert (without.test, without.skipped, without.absent) == ({}, 0, ())
+
+
+def test_what_is_absent_is_told(tmp_path: Path) -> None:
+    assert read_folder(RTE, write(tmp_path)).absent == ("test",)
+
+
 @pytest.mark.parametrize("content", ["", f"{HEADER}\n"])
 def test_an_empty_split_is_refused(tmp_path: Path, content: str) -> None:
     with pytest.raises(BadFileError, match=r"train\.tsv`.* must (hold rows|name the column)"):
@@ -202,5 +221,52 @@ def test_a_set_that_is_not_what_it_has_to_be_is_refused(tmp_path: Path) -> None:
     folder = hub(tmp_path, RTE, label=7)
     with pytest.raises(SetNotFoundError, match="row 0 of train has the label 7, which is not ent"):
         read_hub(RTE, str(folder))
-    with pytest.raises(SetNotFoundError, match="train cannot be had"):
+    with pytest.raises(SetNotFoundError, match="its configuration `cola` has no split train"):
         read_hub(TASKS["cola"], str(folder))
+    with pytest.raises(SetNotFoundError, match="`rte` cannot be had"):
+        read_hub(RTE, str(tmp_path / "nowhere"))
+
+
+Splits = dict[str, list[dict[str, object]]]
+
+
+@pytest.fixture
+def mnli(monkeypatch: pytest.MonkeyPatch) -> tuple[Splits, list[Exception]]:
+    """Splits of MNLI as `datasets` would fetch them, and what it raises for the diagnostic set."""
+    import datasets
+
+    row: dict[str, object] = {"premise": "a", "hypothesis": "b", "label": 0, "idx": 4}
+    splits: Splits = {split: [row] for split in ("train", "validation_matched", "test_matched")}
+    raised: list[Exception] = [ValueError("BuilderConfig 'ax' not found. Available: ['mnli']")]
+
+    def load(name: str, config: str) -> dict[str, datasets.Dataset]:
+        if config == "ax":
+            raise raised[-1]
+        made = datasets.Dataset.from_list
+        return {s: made(rows) if rows else made([row]).select([]) for s, rows in splits.items()}
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    return splits, raised
+
+
+def test_what_the_hub_has_not_is_told_and_nothing_else_is_left_out(
+    mnli: tuple[Splits, list[Exception]],
+) -> None:
+    _, raised = mnli
+    found = read_hub(TASKS["mnli"], "x")
+    assert sizes(found) == [1, 1, 1]
+    assert found.absent == ("dev_mismatched", "test_mismatched", "diagnostic")
+    raised.append(ConnectionError("no network"))
+    with pytest.raises(SetNotFoundError, match=r"`ax` cannot be had \(no network\)"):
+        read_hub(TASKS["mnli"], "x")
+    assert read_hub(TASKS["mnli"], "x", test_side=False).absent == ("dev_mismatched",)
+
+
+@pytest.mark.parametrize("split", ["train", "validation_matched", "validation_mismatched"])
+def test_a_split_of_the_hub_without_rows_is_refused(
+    mnli: tuple[Splits, list[Exception]], split: str
+) -> None:
+    splits, _ = mnli
+    splits[split] = []
+    with pytest.raises(SetNotFoundError, match=f"{split} has no rows"):
+        read_hub(TASKS["mnli"], "x")

@@ -99,6 +99,50 @@ def test_a_model_without_kinds_of_sentences_is_refused_before_training(tmp_path:
     assert task.processor.build("embshare:elc-bert-small", seed=0)
 
 
+def test_a_model_that_knows_one_kind_of_sentence_alone_is_refused_before_training(
+    tmp_path: Path,
+) -> None:
+    from transformers import RobertaConfig
+
+    RobertaConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        type_vocab_size=1,
+    ).save_pretrained(tmp_path / "roberta")
+    fields = {**TINY, "name": "stsb", "data": stsb(tmp_path)}
+    name = str(tmp_path / "roberta")
+    with pytest.raises(ModelNotForTaskError, match=r"which of two .*--no-token-types"):
+        Glue(GlueConfig(**fields)).prepare().processor.build(name, seed=0)
+    assert Glue(GlueConfig(**fields, token_types=False)).prepare().processor.build(name, seed=0)
+
+
+def test_a_row_that_is_too_long_for_a_model_is_found_before_training(tmp_path: Path) -> None:
+    from transformers import BertConfig
+
+    BertConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+    ).save_pretrained(tmp_path / "bert")
+    fields = {**TINY, "name": "stsb", "data": stsb(tmp_path)}
+    name = str(tmp_path / "bert")
+    with pytest.raises(ModelNotForTaskError, match=r"a row of 128 symbols .*Lower `length`"):
+        Glue(GlueConfig(**fields)).prepare().processor.build(name, seed=0)
+    assert Glue(GlueConfig(**fields, length=32)).prepare().processor.build(name, seed=0)
+
+
+def test_what_is_absent_is_recorded(tmp_path: Path) -> None:
+    task = Glue(GlueConfig(name="stsb", data=stsb(tmp_path), **TINY)).prepare()
+    assert "absent" not in task.describe()
+    (tmp_path / "test.tsv").unlink()
+    fields = {**TINY, "name": "stsb", "data": tmp_path}
+    assert Glue(GlueConfig(**fields)).prepare().describe()["absent"] == ["test"]
+
+
 def test_mnli_is_scored_on_both_sides(tmp_path: Path) -> None:
     head = "index\tsentence1\tsentence2\tgold_label\n"
     for stem in ("train", "dev_matched", "dev_mismatched"):

@@ -37,7 +37,7 @@ def test_the_builtin_text_is_english_in_three_disjoint_splits() -> None:
     assert not paragraphs["train"] & paragraphs["valid"]
 
 
-@pytest.mark.parametrize("layout", ["{}.txt", "wiki.{}.tokens", "wiki.{}.raw"])
+@pytest.mark.parametrize("layout", ["{}.txt", "wiki.{}.tokens", "wiki.{}.raw", "ptb.{}.txt"])
 def test_the_published_layouts_are_read(tmp_path: Path, layout: str) -> None:
     corpus = folder_corpus(write(tmp_path, layout))
     assert corpus.valid == "some valid words\n"
@@ -61,8 +61,9 @@ def test_a_missing_split_names_folder_need_finding_and_way_out(tmp_path: Path) -
         folder_corpus(tmp_path)
     assert str(caught.value) == (
         f"`{tmp_path}` must be a folder with the split `valid` as valid.txt or wiki.valid.tokens "
-        "or wiki.valid.raw, but the folder holds test.txt, train.txt. Name the folder of a text "
-        "in the WikiText layout, or leave `data` out to use the text that comes with Python."
+        "or wiki.valid.raw or ptb.valid.txt, but the folder holds test.txt, train.txt. Name the "
+        "folder of a text in the WikiText layout, or leave `data` out to use the text that comes "
+        "with Python."
     )
     assert (caught.value.folder, caught.value.split) == (tmp_path, "valid")
 
@@ -92,3 +93,31 @@ def test_another_encoding_is_refused_with_file_and_line(tmp_path: Path) -> None:
     )
     assert (caught.value.line, caught.value.byte) == (3, 0xE9)
     assert isinstance(caught.value, CorpusError)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "byte"), [("utf-16", "0xff"), ("utf-16-le", "0x00"), ("utf-16-be", "0x00")]
+)
+def test_wide_characters_are_refused_with_a_mark_and_without(
+    tmp_path: Path, encoding: str, byte: str
+) -> None:
+    (write(tmp_path) / "test.txt").write_text("the quick fox\n", encoding=encoding)
+    with pytest.raises(TextEncodingError) as caught:
+        folder_corpus(tmp_path)
+    assert str(caught.value) == (
+        f"`{tmp_path / 'test.txt'}`, line 1, must be UTF-8, but has the byte {byte} where no "
+        "character can have it. Convert the file, for example with `iconv -f utf-16 -t utf-8`."
+    )
+
+
+def test_an_evaluation_reads_what_is_scored(tmp_path: Path) -> None:
+    (write(tmp_path) / "train.txt").write_bytes(b"\xff never read")
+    found = load_corpus(tmp_path, train=False)
+    assert (found.train, found.splits) == ("", ("valid", "test"))
+    (tmp_path / "train.txt").unlink()
+    (tmp_path / "valid.txt").unlink()
+    assert load_corpus(tmp_path, train=False).splits == ("test",)
+    assert load_corpus(None, train=False).splits == ("valid", "test")
+    (tmp_path / "test.txt").unlink()
+    with pytest.raises(SplitMissingError, match="with the split `test` as"):
+        load_corpus(tmp_path, train=False)

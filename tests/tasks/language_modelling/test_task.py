@@ -1,7 +1,9 @@
 """The task from text to perplexity, on tiny models."""
 
+import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,9 +12,13 @@ from torch import Tensor, nn
 
 from embshare.errors import InvalidValueError
 from embshare.models.matched import ARCHITECTURES, Architecture
+from embshare.tasks.building import ModelNotForTaskError
 from embshare.tasks.language_modelling.config import LanguageModellingConfig
+from embshare.tasks.language_modelling.continuing import continue_text
+from embshare.tasks.language_modelling.errors import SplitMissingError
 from embshare.tasks.language_modelling.perplexity import Perplexity, nats_per_row
 from embshare.tasks.language_modelling.task import LanguageModelling, evaluate_perplexity
+from embshare.tasks.language_modelling.vocabulary import SubwordVocabulary
 from embshare.tasks.language_modelling.windows import Windows
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.training import train
@@ -52,6 +58,19 @@ class Uniform(nn.Module):
     def forward(self, input_ids: Tensor, labels: Tensor) -> dict[str, Tensor]:
         logits = self.bias.expand(*input_ids.shape, -1)
         return {"loss": logits.sum() * 0, "logits": logits}
+
+
+class Echo(Uniform):
+    """Always goes on with one symbol."""
+
+    def __init__(self, vocabulary: int, symbol: float) -> None:
+        super().__init__(vocabulary)
+        self.symbol = int(symbol)
+
+    def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> Any:
+        logits = torch.zeros(*input_ids.shape, len(self.bias))
+        logits[..., self.symbol] = 1
+        return SimpleNamespace(logits=logits)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -143,7 +162,9 @@ def test_building_leaves_the_random_state_alone(folder: Path) -> None:
     ("changes", "message"),
     [
         ({"stride": 13}, r"`stride` must be at most `length` \(12\)"),
-        ({"level": "subword"}, "`vocabulary_size` must be a number where `level` is 'subword'"),
+        ({"vocabulary_size": 0}, "`vocabulary_size`: .* greater than or equal to 1, but is 0"),
+        ({"level": "subword", "vocabulary_size": 0}, "`vocabulary_size`: .*, but is 0"),
+        ({"tokenizer": "gpt2"}, "`tokenizer` must be left out where `level` is 'word'.*'gpt2'"),
         ({"level": "letters"}, "`level`: .*'letters'"),
         ({"lenght": 3}, "`lenght`"),
     ],
@@ -151,6 +172,114 @@ def test_building_leaves_the_random_state_alone(folder: Path) -> None:
 def test_a_wrong_setting_is_named(folder: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidValueError, match=message):
         tiny(folder, **changes)
+
+
+def test_the_default_vocabulary_is_2000_subwords_or_every_word(folder: Path) -> None:
+    given: dict[str, Any] = {"data": folder}
+    assert LanguageModellingConfig(**given).vocabulary_size == 2000
+    subwords = LanguageModellingConfig.from_json('{"level": "subword", "vocabulary_size": null}')
+    assert subwords == LanguageModellingConfig()
+    words = LanguageModellingConfig(**given, level="word")
+    assert words.vocabulary_size is None
+    assert LanguageModellingConfig.from_json(words.to_json()) == words
+    (folder / "train.txt").write_text(" ".join(f"w{n}" for n in range(2500)) + "\n")
+    assert len(LanguageModelling(words).prepare().vocabulary) == 2502
+    fewer = LanguageModellingConfig(**given, level="word", vocabulary_size=2000)
+    assert LanguageModellingConfig.from_json(fewer.to_json()).vocabulary_size == 2000
+    assert len(LanguageModelling(fewer).prepare().vocabulary) == 2000
+
+
+def test_a_report_has_the_part_of_words_that_are_unknown(folder: Path) -> None:
+    (folder / "test.txt").write_text("the quick zebra runs\n")
+    described: Any = LanguageModelling(tiny(folder)).prepare().describe()
+    assert described["unknown"] == {"train": 0.0, "valid": 0.0, "test": 2 / 5}
+    subwords = tiny(folder, level="subword", vocabulary_size=300)
+    assert "unknown" not in LanguageModelling(subwords).prepare().describe()
+
+
+def test_a_model_is_evaluated_where_there_is_no_training_side(folder: Path) -> None:
+    task = LanguageModelling(tiny(folder))
+    whole = task.prepare()
+    model = whole.processor.build("conv", seed=0)
+    before = whole.evaluate(model, folder=folder)
+    (folder / "train.txt").unlink()
+    both = task.prepare(whole.processor)
+    assert set(both.symbols) == {"valid", "test"}
+    assert both.evaluate(model, folder=folder) == before
+    (folder / "valid.txt").unlink()
+    alone = task.prepare(whole.processor)
+    kept = {name: value for name, value in before.items() if not name.startswith("valid_")}
+    assert alone.evaluate(model, folder=folder) == kept
+    with pytest.raises(SplitMissingError, match="with the split `train` as"):
+        task.prepare(whole.processor, train=True)
+
+
+def write_transformer(folder: Path, positions: int) -> Path:
+    """A tiny GPT-2 without weights, with a tokenizer, as a folder of transformers."""
+    from transformers import GPT2Config, PreTrainedTokenizerFast
+
+    made = SubwordVocabulary.learn(SENTENCE * 9, 300).tokenizer
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<eos>")
+    tokenizer.save_pretrained(str(folder))
+    sizes: dict[str, Any] = {"n_embd": 16, "n_layer": 1, "n_head": 2}
+    GPT2Config(n_positions=positions, **sizes).save_pretrained(str(folder))
+    return folder
+
+
+def test_a_model_with_too_few_positions_is_found_before_training(folder: Path) -> None:
+    name = str(write_transformer(folder / "gpt2", positions=12))
+    settings = {"level": "subword", "tokenizer": name}
+    with pytest.raises(ModelNotForTaskError) as caught:
+        LanguageModelling(tiny(folder, **settings)).prepare().processor.build(name, seed=0)
+    assert str(caught.value) == (
+        f"`{name}` cannot be used for this task: it does not read a row of 13 symbols (index out "
+        "of range in self), the 12 of `length` and one before. Lower `length` to one less than the "
+        "model has positions, or further."
+    )
+    task = LanguageModelling(tiny(folder, **settings, length=11)).prepare()
+    state = torch.get_rng_state()
+    model = task.processor.build(name, seed=0)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert task.evaluate(model, folder=folder)["symbols"] > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("the zebra  jumps", "the zebra  jumps lazy lazy"),
+        ("zebra", "zebra lazy lazy"),
+        ("the\tzebra ", "the\tzebra lazy lazy"),
+        ("the dog", "the dog lazy lazy"),
+        ("", "lazy lazy"),
+    ],
+)
+def test_words_that_are_given_are_said_again_as_they_were(
+    folder: Path, text: str, found: str
+) -> None:
+    vocabulary = LanguageModelling(tiny(folder)).prepare().vocabulary
+    model = Echo(len(vocabulary), vocabulary.encode_part("lazy").item())
+    assert continue_text(model, vocabulary, text, seen=12, most=2) == found
+
+
+@pytest.mark.parametrize("text", ["the zebra  jumps", "the\tzebra ", "fünf \u2028", ""])
+def test_subwords_that_are_given_are_said_again_as_they_were(folder: Path, text: str) -> None:
+    task = LanguageModelling(tiny(folder, level="subword", vocabulary_size=300)).prepare()
+    vocabulary = task.vocabulary
+    model = Echo(len(vocabulary), vocabulary.encode_part(" the").item())
+    assert continue_text(model, vocabulary, text, seen=12, most=2) == f"{text} the the"
+
+
+def test_samples_are_cut_behind_what_was_given(folder: Path) -> None:
+    lines = [f"zebra{n} giraffe{n} {SENTENCE.strip()} {SENTENCE}" for n in range(5)]
+    (folder / "test.txt").write_text("".join(lines))
+    task = LanguageModelling(tiny(folder)).prepare()
+    fixed = Echo(len(task.vocabulary), task.vocabulary.encode_part("lazy").item())
+    task._write_samples(fixed, folder)
+    samples = json.loads((folder / "samples.json").read_text())
+    assert [sample["given"].split()[0] for sample in samples] == ["zebra0", "zebra2", "zebra4"]
+    for sample in samples:
+        assert sample["prediction"] == " lazy" * 12
+        assert sample["goes on"].startswith(" dog and sits down the quick")
 
 
 def test_sizes_that_no_model_can_have_are_found_before_training(folder: Path) -> None:

@@ -1,6 +1,8 @@
 """Words and subwords: what they count, and that nothing of the other splits is learned."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +11,11 @@ from hypothesis import strategies as st
 
 from embshare.tasks.language_modelling.corpus import folder_corpus
 from embshare.tasks.language_modelling.errors import VocabularySizeError
-from embshare.tasks.language_modelling.vocabulary import SubwordVocabulary, WordVocabulary
+from embshare.tasks.language_modelling.vocabulary import (
+    SubwordVocabulary,
+    TrainedVocabulary,
+    WordVocabulary,
+)
 
 TEXT = "the cat sat\n\n the dog sat <unk>\nthe end\n"
 SUBWORDS = SubwordVocabulary.learn(TEXT * 20, 300)
@@ -40,6 +46,39 @@ def test_wikitext_2_has_its_published_counts(data: Path) -> None:
 @given(text=st.text(alphabet=st.characters(codec="utf-8"), min_size=1))
 def test_every_text_can_be_had_back_from_its_subwords(text: str) -> None:
     assert SUBWORDS.decode(SUBWORDS.encode(text)) == text
+
+
+class Counting:
+    """A tokenizer that tells how much it was given at once."""
+
+    def __init__(self, vocabulary: SubwordVocabulary) -> None:
+        self._tokenizer, self.given = vocabulary.tokenizer, list[int]()
+
+    def encode_batch_fast(self, block: list[str], **options: bool) -> Any:
+        self.given.append(len(block))
+        return self._tokenizer.encode_batch_fast(block, **options)
+
+    def __call__(self, block: list[str], **options: bool) -> dict[str, list[list[int]]]:
+        return {"input_ids": [part.ids for part in self.encode_batch_fast(block, **options)]}
+
+
+@pytest.mark.parametrize("kind", [SubwordVocabulary, TrainedVocabulary])
+def test_a_long_text_is_encoded_in_parts(
+    kind: Callable[[Any], SubwordVocabulary | TrainedVocabulary], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "".join(f"line {number} of the cat\n" for number in range(64 * 7 + 5))
+    whole = SUBWORDS.encode(text)
+    assert SUBWORDS.decode(whole) == text
+    monkeypatch.setattr("embshare.tasks.language_modelling.vocabulary.BLOCK", 3)
+    counting = Counting(SUBWORDS)
+    assert torch.equal(kind(counting).encode(text), whole)
+    assert counting.given == [3, 3, 2]
+
+
+def test_who_knows_all_has_no_symbol_for_what_is_unknown() -> None:
+    words = WordVocabulary.learn(TEXT)
+    assert words.unknown == words.encode_part("zebra").item() == words.ids["<unk>"]
+    assert SUBWORDS.unknown is None
 
 
 def test_a_text_that_spells_a_special_symbol_is_ordinary_text() -> None:

@@ -39,6 +39,19 @@ def test_inputs_and_labels_belong_together(vocabulary: MaskedVocabulary, masking
     assert 0.1 < scored.float().mean() < 0.2
 
 
+def test_a_word_is_hidden_without_the_end_of_the_line_before_it() -> None:
+    text = "fox\nfox\n" * 20
+    config = PretrainingConfig(vocabulary_size=300, tokenization="bytes")
+    made = MaskedVocabulary.learn(lambda: [text], config)
+    (ids,) = made.encode([text])
+    row = np.array([2, *ids[:38], 3])
+    batch = masks(made, masking="words")([Row(0, number, row) for number in range(TOTAL)])
+    scored = (batch["labels"] != -100).numpy()
+    ends = np.flatnonzero(row == ids[1])[:-1]
+    assert made.decode([ids[1]]) == "\n"
+    assert (scored[:, ends] != scored[:, ends + 1]).any()
+
+
 def test_new_passes_and_seeds_are_new_masks(vocabulary: MaskedVocabulary) -> None:
     collate = masks(vocabulary)
     first, second, other = (collate(rows(vocabulary, visit))["labels"] for visit in (0, 1, PASSES))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from embshare.tasks.building import ModelNotForTaskError
 from embshare.tasks.pretraining.config import PretrainingConfig
 from embshare.tasks.pretraining.errors import TextTooShortError, TokenizerNotForTaskError
 from embshare.tasks.pretraining.task import PreparedPretraining, Pretraining
+from embshare.tasks.pretraining.text import open_text
 from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.engine import run
 from embshare.tasks.running.loading import FinishedRun
@@ -199,6 +201,57 @@ def test_the_cache_is_read_again(folder: Path, tmp_path: Path) -> None:
     assert second.describe() == first.describe()
     prepare(folder, cache=cache, most_symbols=200)
     assert len(list(cache.glob("train-*.bin"))) == 2
+
+
+def test_a_data_set_that_has_changed_is_not_taken_from_the_cache(
+    folder: Path, tmp_path: Path
+) -> None:
+    prepare(folder).processor.save(tmp_path / "words")
+
+    def valid(words: str) -> list[int]:
+        (tmp_path / "set").mkdir(exist_ok=True)
+        for side in ("train", "validation"):
+            row = json.dumps({"text": words})
+            (tmp_path / "set" / f"{side}.jsonl").write_text(f"{row}\n" * 20)
+        fields: dict[str, Any] = {
+            "dataset": str(tmp_path / "set"),
+            "tokenizer": str(tmp_path / "words"),
+            "cache": tmp_path / "cache",
+        }
+        found: list[int] = prepare(None, **fields).valid.array.tolist()
+        return found
+
+    before = valid("the quick brown foxes")
+    assert valid("the quick brown foxes jumped") != before
+
+
+def test_a_text_that_nothing_tells_the_state_of_is_not_kept(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = replace(open_text(tiny(folder)), fingerprint=None)
+    monkeypatch.setattr("embshare.tasks.pretraining.task.open_text", lambda _: found)
+    task = prepare(folder, cache=tmp_path / "cache")
+    assert task.scratch is not None and task.train.count > 0
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_side_that_is_held_out_is_bounded_with_the_other(folder: Path, tmp_path: Path) -> None:
+    def counts(place: Path, **changes: Any) -> tuple[int, int]:
+        task = prepare(place, **changes)
+        return task.train.count, task.valid.count
+
+    (tmp_path / "one").mkdir()
+    text = (folder / "train.txt").read_text()
+    (tmp_path / "one" / "a.txt").write_text(text * 4)
+    held = {"held_out": 5}
+    whole = counts(tmp_path / "one", **held)
+    assert counts(tmp_path / "one", **held, most_symbols=1_000) == (1_000, 250)
+    assert counts(tmp_path / "one", **held, most_symbols=30) == (30, 18)  # a row's length
+    assert counts(tmp_path / "one", **held, most_valid_symbols=90) == (whole[0], 90)
+    own = counts(folder)
+    assert own[1] > 100
+    assert counts(folder, most_symbols=100) == (100, own[1])  # scores are of the same text
+    assert counts(folder, most_valid_symbols=70) == (own[0], 70)
 
 
 def test_symbols_go_when_the_task_does(folder: Path) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from embshare.tasks.language_modelling.errors import TextEncodingError
 from embshare.tasks.pretraining.config import PretrainingConfig
-from embshare.tasks.pretraining.errors import DatasetNotFoundError, NoTextError
+from embshare.tasks.pretraining.errors import (
+    DatasetNotFoundError,
+    DatasetRowError,
+    NoTextError,
+)
 from embshare.tasks.pretraining.text import Piece, Text, open_text
 
 WIKI = " \n = One = \n \n first line \n = = Part = = \n second \n = Two = \n third \n"
@@ -89,8 +95,8 @@ def test_the_fingerprint_follows_the_files(tmp_path: Path) -> None:
     assert text(tmp_path).fingerprint != before
 
 
-def hub(folder: Path, **sides: list[str]) -> str:
-    folder.mkdir()
+def hub(folder: Path, **sides: Sequence[str | None]) -> str:
+    folder.mkdir(exist_ok=True)
     for side, rows in sides.items():
         lines = (json.dumps({"text": row}) for row in rows)
         (folder / f"{side}.jsonl").write_text("\n".join(lines) + "\n")
@@ -127,3 +133,39 @@ def test_a_data_set_that_cannot_be_read_is_refused(
     hub(tmp_path / "set", train=["a"])
     with pytest.raises(DatasetNotFoundError, match=message):
         open_text(PretrainingConfig(dataset=str(tmp_path / name), column=column))
+
+
+@pytest.mark.parametrize("documents", ["title", "blank"])
+@pytest.mark.parametrize("side", ["train", "valid"])
+def test_a_row_without_a_text_is_told(tmp_path: Path, side: str, documents: Any) -> None:
+    texts = ["a", "b", None, "c"]
+    name = hub(tmp_path / "set", train=texts, validation=texts)
+    split = "train" if side == "train" else "validation"
+    found = open_text(PretrainingConfig(dataset=name, documents=documents))
+    message = f"row 2 of the split `{split}` of .* a string in its column `text`, but has None"
+    with pytest.raises(DatasetRowError, match=message):
+        pieces(found, side)
+
+
+def test_the_fingerprint_follows_the_files_of_a_data_set(tmp_path: Path) -> None:
+    config = PretrainingConfig(dataset=hub(tmp_path / "set", train=["one"]))
+    before = open_text(config).fingerprint
+    assert open_text(config).fingerprint == before
+    hub(tmp_path / "set", train=["other"])
+    assert before is not None and open_text(config).fingerprint not in (before, None)
+
+
+def test_the_fingerprint_follows_the_revision_of_a_set_of_the_hub(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import datasets  # type: ignore[import-untyped]
+
+    rows = datasets.Dataset.from_dict({"text": ["one"]}).to_iterable_dataset()
+
+    def fingerprint(revision: str | None) -> str | None:
+        streams = SimpleNamespace(hash=revision, as_streaming_dataset=lambda: {"train": rows})
+        monkeypatch.setattr(datasets, "load_dataset_builder", lambda name, config: streams)
+        return open_text(PretrainingConfig(dataset="someone/some-set")).fingerprint
+
+    assert fingerprint("1") == fingerprint("1") != fingerprint("2")
+    assert fingerprint(None) is None

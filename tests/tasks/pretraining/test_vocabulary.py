@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,20 @@ def test_words_begin_where_they_do(way: str) -> None:
     assert not made.special[np.array(ids)].any()
     assert made.special.sum() == 5
     assert len(made.ordinary) == len(made) - 5
+
+
+@pytest.mark.parametrize("way", ["wordpiece", "bytes"])
+def test_a_word_does_not_go_on_after_the_end_of_a_line(way: str) -> None:
+    lines = ["the quick fox\nfoxes\n\nbrown\tfox\n"] * 40
+    config = PretrainingConfig(vocabulary_size=320, tokenization=way)  # type: ignore[arg-type]
+    made = MaskedVocabulary.learn(lambda: lines, config)
+    (ids,) = made.encode(lines[:1])
+    begins = made.words_begin(np.array([ids]))[0]
+    starts = [*np.flatnonzero(begins).tolist(), len(ids)]
+    words = [made.decode(ids[a:b]) for a, b in pairwise(starts)]
+    assert [word.strip() for word in words if word.strip()] == (
+        "the quick fox foxes brown fox".split()
+    )
 
 
 def test_a_text_that_spells_a_special_symbol_has_none() -> None:

@@ -29,7 +29,7 @@ def test_what_is_no_run_is_left_alone(tmp_path: Path, asked: str) -> None:
     (other.out / "model").mkdir(parents=True)
     (other.out / "model" / "weights.bin").write_text("precious")
     (other.out / "config.yaml").write_text("a: 1\n")
-    with pytest.raises(ForeignFolderError, match="must hold a run to replace it or to go on"):
+    with pytest.raises(ForeignFolderError, match="must hold results to replace them or to go on"):
         run(other, **asked_for)
     assert (other.out / "model" / "weights.bin").read_text() == "precious"
     assert (other.out / "config.yaml").read_text() == "a: 1\n"

@@ -55,6 +55,17 @@ def test_questions_of_both_kinds_and_thresholds_by_hand() -> None:
     assert found["best_exact_match_threshold"] == -1
 
 
+def test_the_best_threshold_is_looked_for_among_answers_that_another_one_emptied() -> None:
+    rows = [question(str(n), *(("cat",) if n < 6 else ())) for n in range(10)]
+    odds = {row.id: 1.0 if row.answers else 5.0 for row in rows}
+    emptied, best = ({row.id: text for row in rows} for text in ("", "cat"))
+    found = score(rows, emptied, odds, best)
+    assert (found["f1"], found["answerable_f1"]) == (40, 0)
+    assert (found["best_f1"], found["best_f1_threshold"]) == (100, 1)
+    assert found["best_exact_match"] == 100
+    assert score(rows, best, odds)["best_f1"] == 100
+
+
 OFFICIAL = {
     "exact_match": 51.0,
     "f1": 54.17777777777778,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from embshare.errors import InvalidValueError
 from embshare.models.matched import ARCHITECTURES, Architecture
+from embshare.tasks.building import ModelNotForTaskError
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.squad.config import SquadConfig
 from embshare.tasks.squad.grammar import built_in
@@ -71,6 +73,36 @@ def test_models_of_transformers_answer(tmp_path: Path, name: str) -> None:
     assert set(task.evaluate(model, folder=tmp_path)) > {"f1", "exact_match", "best_f1"}
 
 
+def test_a_window_that_is_too_long_for_a_model_is_found_before_training(tmp_path: Path) -> None:
+    from transformers import BertConfig
+
+    BertConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=128,
+    ).save_pretrained(tmp_path / "bert")
+    fields = colours(tmp_path) | {"question_length": 32}
+    name = str(tmp_path / "bert")
+    with pytest.raises(ModelNotForTaskError, match=r"a row of 384 symbols .*Lower `length`"):
+        Squad(SquadConfig(**fields)).prepare().processor.build(name, seed=0)
+    assert Squad(SquadConfig(**fields, length=128)).prepare().processor.build(name, seed=0)
+
+
+def test_a_threshold_empties_answers_but_not_what_the_best_one_could_give(tmp_path: Path) -> None:
+    fields = colours(tmp_path)
+    found = {}
+    for threshold in (-1e6, 1e6):
+        task = Squad(SquadConfig(**fields, null_threshold=threshold)).prepare()
+        model = task.processor.build("conv", seed=0)
+        found[threshold] = task.evaluate(model, folder=tmp_path)
+    assert found[-1e6]["answerable_f1"] == 0
+    assert found[-1e6]["best_f1"] > 50  # some of an answer is right, half have none
+    for name in ("best_f1", "best_f1_threshold", "best_exact_match"):
+        assert found[-1e6][name] == found[1e6][name]
+
+
 @pytest.mark.parametrize("version", ["1.1", "2.0"])
 def test_the_built_in_passages_hold_their_answers(version: Any) -> None:
     data = built_in(version)
@@ -89,14 +121,14 @@ def test_the_built_in_passages_hold_their_answers(version: Any) -> None:
     assert described["vocabulary"] > 1_250  # enough for EPS at the default width
 
 
-def tree(**changes: Any) -> dict[str, Any]:
+def tree(times: int = 1, **changes: Any) -> dict[str, Any]:
     question = {
         "id": "7",
         "question": "Where ?",
         "answers": [{"text": "Rome", "answer_start": 3}],
         **changes,
     }
-    paragraph = {"context": "In Rome .", "qas": [question]}
+    paragraph = {"context": "In Rome .", "qas": [question] * times}
     return {"version": "1.1", "data": [{"title": "t", "paragraphs": [paragraph]}]}
 
 
@@ -129,6 +161,10 @@ def test_published_files_are_read(tmp_path: Path) -> None:
             tree(answers=[{"text": "Rome", "answer_start": 4}]),
             "must stand in the passage at 4, but is 'Rome', and 'ome ' stands there",
         ),
+        (
+            tree(times=2),
+            r"qas\[1\].id` must be of one question alone, but is '7', as that of `.*qas\[0\]`",
+        ),
     ],
 )
 @pytest.mark.parametrize("side", ["train", "dev"])
@@ -146,22 +182,72 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         Squad(SquadConfig(data=tmp_path, version="2.0")).prepare()
 
 
-def test_a_set_of_the_hub_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+HUB: dict[str, Any] = {
+    "id": "7",
+    "question": "Where ?",
+    "context": "In Rome .",
+    "answers": {"text": ["Rome"], "answer_start": [3]},
+}
+UNANSWERED = HUB | {"id": "8", "answers": {"text": [], "answer_start": []}}
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Rows in place of those that `datasets` would fetch."""
     import datasets  # type: ignore[import-untyped]
+
+    def put(*validation: dict[str, Any]) -> None:
+        sides = {"train": [HUB, UNANSWERED | {"answers": HUB["answers"]}], "validation": validation}
+        columns = {
+            split: {name: [row[name] for row in rows] for name in HUB}
+            for split, rows in sides.items()
+        }
+        made = {split: datasets.Dataset.from_dict(found) for split, found in columns.items()}
+        monkeypatch.setattr(datasets, "load_dataset", lambda name, *, split: made[split])
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([HUB, UNANSWERED], r"of SQuAD 1\.1: `validation\[1\].answers` must hold an answer"),
+        (
+            [HUB | {"answers": {"text": ["Rome"], "answer_start": [999]}}],
+            r"`validation\[0\].answers\[0\].text` must stand in the passage at 999, but is 'Rome'",
+        ),
+        ([HUB | {"answers": {"text": ["Rome"], "answer_start": []}}], "as `text` .1., but has 0"),
+        ([HUB, HUB], r"`validation\[1\].id` must be of one .* as that of `validation\[0\]`"),
+        ([], "`validation` must hold questions, but has none"),
+    ],
+)
+def test_rows_of_the_hub_are_checked_as_those_of_files_are(
+    hub: Callable[..., None], rows: list[dict[str, Any]], message: str
+) -> None:
+    hub(*rows)
+    with pytest.raises(SetNotFoundError, match=message):
+        Squad(SquadConfig(hub="x")).prepare()
+
+
+def test_questions_of_the_hub_may_have_no_answer_in_version_2(hub: Callable[..., None]) -> None:
+    hub(HUB, UNANSWERED)
+    assert [question.start for question in read_hub("x", "2.0").dev] == [3, None]
+
+
+def test_a_set_of_the_hub_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     datasets.disable_progress_bars()
-    answers = {"text": ["Rome"], "answer_start": [3]}
-    row = {"id": "7", "question": "Where ?", "context": "In Rome .", "answers": answers}
     for split in ("train", "validation"):
-        (tmp_path / f"{split}.jsonl").write_text(json.dumps(row) + "\n")
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps(HUB) + "\n")
     files = "".join(f"  - split: {s}\n    path: {s}.jsonl\n" for s in ("train", "validation"))
     card = f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n"
     (tmp_path / "README.md").write_text(card)
-    data = read_hub(str(tmp_path))
+    data = read_hub(str(tmp_path), "1.1")
     assert data.train == data.dev == read_folder(write(tmp_path, tree()), "1.1").train
     with pytest.raises(SetNotFoundError, match=r"must be a data set .* train cannot be had"):
-        read_hub(str(tmp_path / "none"))
+        read_hub(str(tmp_path / "none"), "1.1")
 
 
 def test_what_is_asked_must_have_a_passage(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -122,6 +123,15 @@ def test_spans_are_in_order_in_the_passage_and_not_too_long() -> None:
     assert all(candidate.score <= 9 for candidate in long.candidates)
     question = best_answers(PASSAGE, [(window, sharp(window, 1, 2))], config())
     assert question.candidates[0].score == 0
+
+
+def test_odds_without_any_answer_are_a_number_of_json() -> None:
+    question = Question(id="q", question="?", passage="", answers=())
+    (window, *_) = make_windows(TOKENIZER, [question], config())
+    found = best_answers("", [(window, sharp(window, 0, 0))], config())
+    assert (found.candidates, found.best, found.text(0.0)) == ((), "", "")
+    assert found.null_odds > 1e8
+    json.dumps(found.null_odds, allow_nan=False)
 
 
 def test_a_model_that_follows_starts_is_understood() -> None:

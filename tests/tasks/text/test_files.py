@@ -26,6 +26,17 @@ def test_another_encoding_is_named_with_its_line(tmp_path: Path) -> None:
         read_lines(path)
 
 
+def test_wide_characters_without_a_mark_are_named_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_bytes("one\ntwo\n".encode("utf-16-le"))
+    with pytest.raises(BadLineError) as caught:
+        read_lines(path)
+    assert str(caught.value) == (
+        f"`{path}`, line 1, must be UTF-8, but has the byte 0x00 where no character can have it. "
+        "Convert the file, for example with `iconv -f utf-16 -t utf-8`."
+    )
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadFileError, match=r"none\.tsv` must be a file, but cannot be read"):
         read_lines(tmp_path / "none.tsv")

@@ -8,7 +8,12 @@ import pytest
 
 from embshare.tasks.translation.config import TranslationConfig
 from embshare.tasks.translation.corpus import Corpus, load_corpus
-from embshare.tasks.translation.errors import MisalignedError, PairsMissingError, UnlikeFileError
+from embshare.tasks.translation.errors import (
+    MisalignedError,
+    PairsMissingError,
+    PartnerMissingError,
+    UnlikeFileError,
+)
 from tests.tasks.translation.data import PAIRS, write_folder, write_sides
 
 
@@ -72,6 +77,44 @@ def test_iwslt(tmp_path: Path, inner: str) -> None:
     assert len(corpus.splits["test"]) == 4
     assert corpus.splits["tst2011"].target == ("TED.tst2011 one", "TED.tst2011 two & three")
     assert load(tmp_path).splits["test"].target[0] == "TED.tst2010 eins"
+
+
+def test_years_are_paired_by_name(tmp_path: Path) -> None:
+    write_iwslt(tmp_path)
+    (tmp_path / "IWSLT14.TED.tst2011.de-en.de.xml").unlink()
+    (tmp_path / "IWSLT14.TED.tst2010.de-en.en.xml").unlink()
+    with pytest.raises(PartnerMissingError) as caught:
+        load(tmp_path)
+    path = tmp_path / "IWSLT14.TED.tst2011.de-en.en.xml"
+    assert str(caught.value) == (
+        f"`{path}` must have a file of the same name for the other language beside it, but is "
+        "alone. Fetch the other one, or remove this one."
+    )
+    path.unlink()
+    (tmp_path / "IWSLT14.TED.tst2010.de-en.de.xml").unlink()
+    with pytest.raises(PairsMissingError):
+        load(tmp_path)
+
+
+def test_one_year_more_in_one_language_is_told(tmp_path: Path) -> None:
+    write_iwslt(tmp_path)
+    (tmp_path / "IWSLT14.TED.dev2010.de-en.de.xml").unlink()
+    with pytest.raises(PartnerMissingError, match=r"dev2010\.de-en\.en\.xml` must have a file"):
+        load(tmp_path)
+
+
+def test_segments_may_share_a_line(tmp_path: Path) -> None:
+    write_iwslt(tmp_path)
+    for lang in ("de", "en"):
+        file = tmp_path / f"IWSLT14.TED.tst2010.de-en.{lang}.xml"
+        text = file.read_text()
+        file.write_text(text.replace("</seg>\n<seg", "</seg> <seg"))
+        assert file.read_text() != text
+    found = load(tmp_path, "tst2010").splits["tst2010"]
+    assert found.target == ("TED.tst2010 eins", "TED.tst2010 zwei & drei")
+    file.write_text(file.read_text().replace("three </seg>", "three"))
+    with pytest.raises(UnlikeFileError, match=r"line 4, must be segments that end on their line"):
+        load(tmp_path, "tst2010")
 
 
 def test_faults_in_xml_have_file_and_line(tmp_path: Path) -> None:

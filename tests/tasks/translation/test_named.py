@@ -109,3 +109,19 @@ def test_sacrebleu_says_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(found, "get_source_file", fail)
     with pytest.raises(NamedSetError, match="Check the name, the languages and the network"):
         load("sacrebleu:wmt14", train=False)
+
+
+def test_a_set_without_a_validation_side_can_be_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+    folder = write_hub(tmp_path / "set", nested=True)
+    assert list(load(f"hub:{folder}", train=False).splits) == ["valid", "test"]
+    (folder / "validation.jsonl").rename(tmp_path / "elsewhere.jsonl")
+    (folder / "train.jsonl").unlink()
+    assert list(load(f"hub:{folder}", train=False).splits) == ["test"]
+    with pytest.raises(NamedSetError, match="without fr"):
+        load(f"hub:{folder}", train=False, target_lang="fr")

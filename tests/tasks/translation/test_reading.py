@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from embshare.tasks.translation.errors import (
     EmptyLineError,
     EmptySideError,
     MisalignedError,
+    PackedFileError,
     TextEncodingError,
 )
 from embshare.tasks.translation.reading import align, numbered_lines
@@ -121,6 +123,27 @@ def test_lines_end_with_line_feeds_alone(tmp_path: Path) -> None:
     packed = tmp_path / "a.de.gz"
     packed.write_bytes(gzip.compress(b"eins\nzwei\n"))
     assert numbered_lines(packed) == [(1, "eins"), (2, "zwei")]
+
+
+@pytest.mark.parametrize(
+    ("damage", "finding"),
+    [
+        (lambda raw: raw[:-12], "Compressed file ended before the end-of-stream marker"),
+        (lambda raw: b"plain text\n", "Not a gzipped file"),
+        (lambda raw: raw[:10] + b"\xff" * 20 + raw[30:], "Error -3 while decompressing"),
+    ],
+)
+def test_a_packed_file_that_is_none_is_named(
+    tmp_path: Path, damage: Callable[[bytes], bytes], finding: str
+) -> None:
+    file = tmp_path / "a.de.gz"
+    file.write_bytes(damage(gzip.compress(b"eins\nzwei\ndrei\n" * 50, mtime=0)))
+    with pytest.raises(PackedFileError) as caught:
+        numbered_lines(file)
+    message = str(caught.value)
+    assert message.startswith(f"`{file}` must be a whole gzip file, but cannot be unpacked (")
+    assert finding in message
+    assert message.endswith("Fetch it again, or take .gz off its name where it is plain text.")
 
 
 def test_numbers_are_those_of_the_file() -> None:

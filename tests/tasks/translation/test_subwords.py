@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from embshare.tasks.translation.errors import SubwordFileError, SubwordSizeError
-from embshare.tasks.translation.subwords import END, LearnedSubwords
+from embshare.tasks.translation.errors import (
+    SubwordFileError,
+    SubwordSizeError,
+    SubwordSymbolsError,
+)
+from embshare.tasks.translation.subwords import END, LearnedSubwords, TrainedSubwords
 from tests.tasks.translation.data import PAIRS
 
 SOURCE, TARGET = ([pair[place] for pair in PAIRS] for place in (0, 1))
@@ -52,3 +56,20 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
         LearnedSubwords.load(tmp_path, joint=True)
     with pytest.raises(SubwordFileError, match=r"subwords\.source\.json"):
         LearnedSubwords.load(tmp_path, joint=False)
+
+
+def test_a_tokenizer_whose_padding_is_its_end_is_refused(tmp_path: Path) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    made = LearnedSubwords.learn(SOURCE, TARGET, size=300, joint=True).source
+    for pad in ("<pad>", "</s>"):
+        fast = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>", pad_token=pad)
+        fast.save_pretrained(str(tmp_path / pad.strip("</>")))
+    assert TrainedSubwords.of(str(tmp_path / "pad")).pad != END
+    with pytest.raises(SubwordSymbolsError) as caught:
+        TrainedSubwords.of(str(tmp_path / "s"))
+    assert str(caught.value) == (
+        f"`{tmp_path / 's'}` must be a tokenizer whose `pad_token` and `eos_token` differ, but "
+        "both are '</s>': a model never writes padding, and could not end a sentence. Give it "
+        "another `pad_token` and save it, or name another tokenizer."
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,15 @@ import torch
 import embshare
 from embshare.errors import InvalidValueError
 from embshare.models.matched import ARCHITECTURES, Architecture, MatchedSeq2Seq
+from embshare.tasks.decoding import NoFiniteScoreError
 from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.engine import run
 from embshare.tasks.running.loading import FinishedRun
 from embshare.tasks.training import train
 from embshare.tasks.translation.config import TranslationConfig
+from embshare.tasks.translation.errors import PairsMissingError
+from embshare.tasks.translation.reading import numbered_lines
+from embshare.tasks.translation.subwords import LearnedSubwords
 from embshare.tasks.translation.task import PreparedTranslation, Translation
 from tests.tasks.translation.data import PAIRS, write_folder
 
@@ -113,6 +118,52 @@ def test_a_model_is_scored_on_a_test_set_alone(folder: Path, tmp_path: Path) -> 
     with pytest.raises(embshare.errors.EmbshareError, match="must be a folder with the split `tr"):
         Translation(tiny(folder)).prepare()
     assert "bleu" in found.evaluate({"beam": 1}, folder=tmp_path)
+
+
+def test_a_model_is_scored_where_there_is_no_validation_side(folder: Path, tmp_path: Path) -> None:
+    settings = tiny(folder, training={"steps": 2})
+    run(RunConfig(task="translation", model="conv", settings=settings, out=tmp_path / "run"))
+    found, alone = FinishedRun.load(tmp_path / "run"), tmp_path / "alone"
+    assert {"bleu", "valid_loss"} <= found.evaluate({"beam": 1}, folder=tmp_path).keys()
+    alone.mkdir()
+    for lang in ("en", "de"):
+        (folder / f"test.{lang}").rename(alone / f"test.{lang}")
+    assert set(found.evaluate({"data": alone, "beam": 1}, folder=tmp_path)) == {"bleu", "chrf"}
+    with pytest.raises(PairsMissingError, match="with the split `valid` as"):
+        found.evaluate({"data": alone, "evaluate_on": ("test", "valid")}, folder=tmp_path)
+
+
+def test_lines_to_translate_are_read_as_those_of_files(folder: Path, tmp_path: Path) -> None:
+    text = "one\u00a0and  two \t are\u2028here"
+    task = Translation(tiny(folder)).prepare()
+    given: list[str] = []
+    subwords = task.processor.subwords
+    assert isinstance(subwords, LearnedSubwords)
+
+    class Recording:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(subwords, name)
+
+        def encode_source(self, lines: Any) -> Any:
+            given.extend(lines)
+            return subwords.encode_source(lines)
+
+    translator = replace(task.processor.translator(task.config), subwords=Recording())
+    model = task.processor.build("conv", seed=0)
+    list(translator.stream(model, [f"  {text}\n", "one\r\ntwo", "one\n\ntwo"]))
+    (tmp_path / "lines").write_text(f"  {text}\n", encoding="utf-8", newline="")
+    assert given == [numbered_lines(tmp_path / "lines")[0][1], "one two", "one  two"]
+
+
+def test_a_model_that_has_diverged_is_told_by_its_translations(
+    folder: Path, tmp_path: Path
+) -> None:
+    for beam in (1, 3):
+        task = Translation(tiny(folder, beam=beam)).prepare()
+        model = task.processor.build("attention", seed=0)
+        torch.nn.init.constant_(model.get_parameter("embedding.weight"), torch.nan)
+        with pytest.raises(NoFiniteScoreError, match="It has diverged in training: lower the lea"):
+            task.evaluate(model, folder=tmp_path)
 
 
 def write_transformer(folder: Path) -> Path:
