@@ -108,16 +108,19 @@ def matched_table(found: Mapping[str, Any]) -> str:
     return "\n".join(lines) if lines[2:] else ""
 
 
-def kept_of_glue(found: Mapping[str, Any]) -> Iterator[tuple[str, list[float], list[int]]]:
-    """Each matched architecture: parts of dense GLUE, and hidden parameters, dense first."""
+def kept_of_glue(
+    found: Mapping[str, Any],
+) -> Iterator[tuple[str, list[list[float]], list[int]]]:
+    """Each matched architecture: the mean of GLUE of each method and seed, and hidden parameters.
+
+    Of both one entry for each method, the dense one first.
+    """
     records: Sequence[Record] = found["records"]
     for architecture in ("lstm", "conv", "attention"):
         names = [f"{architecture}_{method}" for method in ("dense", "eps", "veps")]
-        means = [
-            statistics.fmean(_glue_means(records, name, found["scale"]["tasks"])) for name in names
-        ]
+        means = [_glue_means(records, name, found["scale"]["tasks"]) for name in names]
         hidden = [_of(records, model=name, kind="pretraining")[0]["hidden"] for name in names]
-        yield architecture, [mean / means[0] for mean in means], hidden
+        yield architecture, means, hidden
 
 
 def _matched(records: Sequence[Record], name: str, kind: str, tasks: Sequence[str]) -> list[float]:
