@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from accelerate import PartialState  # type: ignore[import-untyped]
 
-__all__ = ["on_cpu", "process_state"]
+__all__ = ["on_cpu", "one_after_the_other", "process_state"]
 
 
 def on_cpu() -> bool:
@@ -25,3 +28,20 @@ def process_state() -> PartialState:
     Accelerate alone would take each process of a machine without an accelerator for the only one.
     """
     return PartialState(cpu=on_cpu())
+
+
+@contextmanager
+def one_after_the_other(*, shared: bool) -> Iterator[None]:
+    """What the first of several processes writes down in here, the others then find.
+
+    Where machines have a disk each, the first process of each writes.
+
+    Args:
+        shared: whether there is a place that they share; else each goes ahead by itself.
+    """
+    if not shared:
+        yield
+        return
+    process = process_state()
+    with process.main_process_first(), process.local_main_process_first():
+        yield

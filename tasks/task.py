@@ -7,6 +7,7 @@ without any data, so that a saved model can be used where the data are not.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ __all__ = [
     "Processor",
     "Task",
     "Training",
+    "described",
 ]
 
 Batch: TypeAlias = dict[str, Tensor]
@@ -182,3 +184,9 @@ class Task(Protocol[AnyProcessor]):
             EmbshareError: files are missing or not as they were written.
         """
         ...
+
+
+def described(task: PreparedTask) -> dict[str, Any]:
+    """What a task says of its data, through JSON's own types: as a file gives it back."""
+    found: dict[str, Any] = json.loads(json.dumps(dict(task.describe())))
+    return found

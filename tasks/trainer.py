@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -72,7 +73,7 @@ class SharingTrainer(Trainer):
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Any]:
         """The batches of an update, and how many labels all of them have in all processes."""
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        batches = list(islice(epoch_iterator, num_batches))
         if not batches:
             return batches, None
         counts = [self._labels(batch).to(device) for batch in batches]

@@ -24,6 +24,7 @@ from embshare.tasks.packages import check_packages
 from embshare.tasks.settings import TrainSettings, laid_over
 
 if TYPE_CHECKING:
+    from embshare.tasks.benchmark.config import BenchmarkConfig
     from embshare.tasks.benchmark.report import BenchmarkReport
 
 __all__ = ["bench", "report"]
@@ -105,10 +106,10 @@ def _compare(
     _run(fields, quick=quick, overwrite=overwrite, resume=resume)
 
 
-def _check_quick(fields: Mapping[str, Any]) -> None:
+def _check_quick(config: BenchmarkConfig) -> None:
     """Refuse what a quick benchmark would take no notice of."""
-    epochs = any("epochs" in found.get("training", {}) for found in fields["settings"].values())
-    several = len(fields.get("seeds", ())) > 1
+    epochs = any(config.training(task).epochs is not None for task in config.tasks)
+    several = len(config.seeds) > 1
     if ignored := ["--epochs"] * epochs + ["more than one --seed"] * several:
         fault = f"`--quick`: has one seed and few steps, so leave out {' and '.join(ignored)}"
         raise InvalidValueError(what="benchmark", faults=[fault])
@@ -212,10 +213,9 @@ def _run(fields: dict[str, Any], *, quick: bool, overwrite: bool, resume: bool) 
     from embshare.tasks.benchmark.config import BenchmarkConfig
     from embshare.tasks.benchmark.config import quick as shorter
 
-    if quick:
-        _check_quick(fields)
     config = BenchmarkConfig(**fields)
     if quick:
+        _check_quick(config)
         config = shorter(config)
     with CellBar(Console(stderr=True)) as bar:
         found = run_benchmark(config, overwrite=overwrite, resume=resume, observer=bar)

@@ -183,7 +183,8 @@ def _run(name: str, own: dict[str, Any], given: dict[str, Any]) -> None:
         key: value for key, value in given.items() if not key.startswith(("share_", "training_"))
     }
     fields["settings"] = settings_fields(fields.get("settings", {}), rest, training)
-    if fields.get("teacher") is None and (own["teacher_share"] or own["temperature"]):
+    taught = any(own[name] is not None for name in ("teacher_share", "temperature"))
+    if fields.get("teacher") is None and taught:
         fault = "`teacher_share`, `temperature`: say how to learn from a teacher: add --teacher"
         raise InvalidValueError(what="RunConfig", faults=[fault])
     fields.setdefault("out", Path("runs") / name)

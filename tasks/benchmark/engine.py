@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import embshare
 from embshare.errors import EmbshareError, InvalidValueError
@@ -18,7 +17,7 @@ from embshare.tasks.measurement.provenance import Provenance, read_provenance
 from embshare.tasks.packages import check_packages
 from embshare.tasks.running.folder import RESULT
 from embshare.tasks.running.result import RunResult
-from embshare.tasks.task import PreparedTask
+from embshare.tasks.task import PreparedTask, described
 
 __all__ = ["run_benchmark"]
 
@@ -66,7 +65,7 @@ def run_benchmark(
         config=config,
         provenance=provenance.model_copy(update={"seconds": time.perf_counter() - begun}),
         tasks=tuple(
-            TaskRecord(name=name, metric=task.metric, data=_plain(task))
+            TaskRecord(name=name, metric=task.metric, data=described(task))
             for name, task in tasks.items()
         ),
         results=tuple(results),
@@ -93,12 +92,6 @@ def _check_plans(config: BenchmarkConfig, tasks: Prepared) -> None:
                 f"while planning {cell.method} for the {cell.architecture} model of {cell.task}"
             )
             raise
-
-
-def _plain(task: PreparedTask) -> dict[str, Any]:
-    """What a task says of its data, through JSON's own types: it has to be storable."""
-    found: dict[str, Any] = json.loads(json.dumps(dict(task.describe())))
-    return found
 
 
 def _run_cells(
@@ -140,7 +133,7 @@ def _kept(
     then = found.provenance
     same = (
         found.config == run
-        and found.data == _plain(task)
+        and found.data == described(task)
         and (then.commit, then.dirty, then.packages) == (now.commit, now.dirty, now.packages)
     )
     return found if same else None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from hashlib import blake2b
@@ -85,7 +84,9 @@ class Captioning:
         for architecture in ARCHITECTURES:
             processor.model_config(architecture)
         prepared = PreparedCaptioning(config, captions, processor, scores, needed)
-        with _one_after_the_other(shared=config.data is not None):
+        from embshare.tasks.processes import one_after_the_other  # imports accelerate
+
+        with one_after_the_other(shared=config.data is not None):
             _ = prepared.sights
         return prepared
 
@@ -96,22 +97,6 @@ class Captioning:
             VocabularyFileError: they cannot be read.
         """
         return load_processor(self.config, folder)
-
-
-@contextmanager
-def _one_after_the_other(*, shared: bool) -> Iterator[None]:
-    """Of several processes, the first decodes what the others then find.
-
-    Where machines have a cache each, the first process of each does.
-    """
-    if not shared:
-        yield
-        return
-    from embshare.tasks.processes import process_state
-
-    process = process_state()
-    with process.main_process_first(), process.local_main_process_first():
-        yield
 
 
 @final

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Final, final
 
 from torch import Tensor, nn
 from torch.utils.data import Sampler
@@ -31,7 +30,7 @@ from embshare.tasks.pretraining.sparse import labelled_logits
 from embshare.tasks.pretraining.symbols import Scratch, Symbols, encode_to_disk
 from embshare.tasks.pretraining.text import Side, Text, open_text
 from embshare.tasks.pretraining.vocabulary import MaskedVocabulary
-from embshare.tasks.processes import process_state
+from embshare.tasks.processes import one_after_the_other, process_state
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Batch, Feed, Metric
 
@@ -70,7 +69,7 @@ class Pretraining:
         scratch = Scratch() if kept is None else None
         folder = kept if scratch is None else scratch.path
         assert folder is not None
-        with _one_after_the_other(shared=kept is not None):
+        with one_after_the_other(shared=kept is not None):
             training = _encode(config, text, "train", processor.vocabulary, folder)
             valid = _encode(config, text, "valid", processor.vocabulary, folder)
         for side, symbols in (("training", training), ("validation", valid)):
@@ -111,12 +110,6 @@ def _check_count(config: PretrainingConfig, side: str, symbols: Symbols) -> None
             way_out="Name a longer text, lower `length`, or lower `held_out` so that more of it "
             "validates.",
         )
-
-
-def _one_after_the_other(*, shared: bool) -> AbstractContextManager[Any]:
-    """Of several processes, the first encodes what the others then find."""
-    first: AbstractContextManager[Any] = process_state().main_process_first()
-    return first if shared else nullcontext()
 
 
 def _encode(

@@ -6,12 +6,11 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -30,7 +29,7 @@ from embshare.tasks.running.result import RunResult
 from embshare.tasks.running.teaching import prepare_taught, taught
 from embshare.tasks.saving import save_trained
 from embshare.tasks.settings import TrainSettings
-from embshare.tasks.task import Feed, OnStep, PreparedTask, Training
+from embshare.tasks.task import Feed, OnStep, PreparedTask, Training, described
 from embshare.tasks.training import Saving, check_training, counted, train
 
 __all__ = ["run"]
@@ -83,10 +82,10 @@ def run(
     model, feed = _build(config, task), task.feed()
     if taught_by is not None:
         feed = taught(feed, taught_by.teacher, model, config)
-    settings = counted(task.training, feed)
+    settings, data = counted(task.training, feed), described(task)
     check_training(model, settings, checkpoints=checkpoints)
     if process.is_main_process:
-        _open(folder, config, task, process.num_processes, overwrite=overwrite, resume=resume)
+        _open(folder, config, task, data, overwrite=overwrite, resume=resume)
     process.wait_for_everyone()
     on_start(settings.steps)
     saving = Saving(checkpoints=checkpoints, resume=resume)
@@ -115,7 +114,7 @@ def run(
         seed=config.seed,
         processes=process.num_processes,
         config=config,
-        data=_plain(task),
+        data=data,
         provenance=provenance.model_copy(update={"seconds": time.perf_counter() - begun}),
     )
     if process.is_main_process:
@@ -127,22 +126,16 @@ def _open(
     folder: RunFolder,
     config: RunConfig,
     task: PreparedTask,
-    processes: int,
+    data: Mapping[str, object],
     *,
     overwrite: bool,
     resume: bool,
 ) -> None:
-    begin = {"data": _plain(task), "processes": processes}
+    begin = {"data": data, "processes": process_state().num_processes}
     if resume:
         folder.check_begin(begin)
     folder.open(config, overwrite=overwrite, begin=begin)
     task.processor.save(folder.processor)
-
-
-def _plain(task: PreparedTask) -> dict[str, Any]:
-    """What a task says of its data, through JSON's own types: it has to be storable."""
-    found: dict[str, Any] = json.loads(json.dumps(dict(task.describe())))
-    return found
 
 
 def _build(config: RunConfig, task: PreparedTask) -> nn.Module:

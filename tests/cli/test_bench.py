@@ -90,6 +90,7 @@ def test_what_stands_for_something_else_takes_its_place(asked: list[Any]) -> Non
         (["--data", "weather=x"], 2, "`--data`: must be TASK=FOLDER with a task of"),
         (["--set", "steps=3"], 2, "`--set`: must be TASK.NAME=VALUE with a task of"),
         (["--quick", "--epochs", "1"], 2, "few steps, so leave out --epochs"),
+        (["--quick", *LM, "--set", f"{LM[1]}.training=5"], 2, "`training`"),
         (["--quick", "--seed", "1", "--seed", "2"], 2, "leave out more than one --seed"),
         (["--seed", "4294967296"], 2, "`seeds.0`: Input should be less than 4294967296"),
         (["--set", "glue.name=["], 2, "`--set`: the value must be YAML, but 'glue.name=['"),

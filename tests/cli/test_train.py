@@ -121,6 +121,7 @@ def test_a_task_is_trained_by_its_own_defaults(
         (["eval", "nowhere"], "must be a folder that `embshare train` wrote"),
         (["train", "language-modelling", "--seed", str(2**32)], "should be less than 4294967296"),
         (["train", "language-modelling", "--temperature", "3"], "add --teacher"),
+        (["train", "language-modelling", "--teacher-share", "0"], "add --teacher"),
         (["eval", "nowhere", "--set", "stride"], "must be NAME=VALUE"),
         (["eval", "nowhere", "--set", "x=["], "`--set`: the value must be YAML, but 'x=['"),
         (["eval", "nowhere", "--most", "3"], "name their folder with --blimp"),
