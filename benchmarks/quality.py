@@ -28,6 +28,7 @@ from typing import Annotated, Any, Final, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
 
 import embshare
 from embshare._value import Value
@@ -67,6 +68,8 @@ class Setting(Value):
     """The start of all weight matrices but the table times this, dense or shared."""
     residual_spread: Positive = 1.0
     """The right factors of low-rank residuals start times this; the left ones start at zero."""
+    rank: Annotated[int, Field(ge=1)] | None = None
+    """``tied`` alone: each parameter is a product of two matrices of that rank; not for lstm."""
     model_width: int = 192
     layers: int = 4
 
@@ -123,7 +126,7 @@ def build(setting: Setting, architecture: Architecture, budget: Budget, seed: in
             if parameter.dim() > 1:
                 parameter.mul_(setting.table_spread if table else setting.weight_spread)
     if setting.kind == "tied":
-        return tie(model)
+        return tie(model, setting.rank)
     return share(model, setting) if setting.kind == "shared" else model
 
 
@@ -144,16 +147,43 @@ def share(model: nn.Module, setting: Setting) -> nn.Module:
     return model
 
 
-def tie(model: nn.Module) -> nn.Module:
-    """One ordinary parameter for each role."""
+def tie(model: nn.Module, rank: int | None) -> nn.Module:
+    """One ordinary parameter for each role, or one product of that rank."""
     modules = dict(model.named_modules())
     for slot in embshare.plan_sharing(model, embshare.ShareConfig(tie="all")).slots:
-        owner, _, leaf = slot.weights[0].rpartition(".")
-        first = modules[owner]._parameters[leaf]
-        for name in slot.weights[1:]:
-            owner, _, leaf = name.rpartition(".")
-            setattr(modules[owner], leaf, first)
+        (first, leaf), *others = (
+            (modules[owner], leaf)
+            for owner, _, leaf in (name.rpartition(".") for name in slot.weights)
+        )
+        for module, name in others:
+            setattr(module, name, first._parameters[leaf])
+        if rank is not None:
+            for module, name in ((first, leaf), *others):
+                register_parametrization(module, name, Product(rank, slot.shape))
+                module.parametrizations[name] = first.parametrizations[leaf]
     return model
+
+
+class Product(nn.Module):
+    """A weight, read as a matrix, is the product of two; they start as the best for its start.
+
+    A start that is random loses much to a low rank, so both are scaled up to its norm.
+    """
+
+    def __init__(self, rank: int, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.rank, self.shape = rank, shape
+
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The factors, ``[rows, rank]`` and ``[rank, columns]``."""
+        left, values, right = torch.linalg.svd(weight.flatten(1), full_matrices=False)
+        kept = values[: self.rank]
+        root = (kept * values.norm() / kept.norm()).sqrt()
+        return left[:, : self.rank] * root, root[:, None] * right[: self.rank]
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        """The weight."""
+        return (left @ right).view(self.shape)
 
 
 def train(model: nn.Module, setting: Setting, budget: Budget, symbols: Tensor, seed: int) -> None:
