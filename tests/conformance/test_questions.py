@@ -334,7 +334,7 @@ def test_activation_checkpointing(pair: Both, reentrant: bool) -> None:
     # Without a graph of its forward, the reentrant kind derives once more, for all its segments.
     assert bank.evaluations == (2 if reentrant else 1), "the backward takes what its forward had"
     for name, found in gradients(model).items():
-        torch.testing.assert_close(found, wanted[name])
+        torch.testing.assert_close(found, wanted[name], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])
