@@ -68,8 +68,11 @@ def test_trained_saved_loaded_and_made_plain(name: str, tmp_path: Path) -> None:
     parameters = dict(plain.named_parameters(remove_duplicate=False))
     assert all(torch.equal(parameters[name], weight) for name, weight in weights.items())
     # Weights that are derived one by one and all at once differ in the last bit on some machines,
-    # which the exponentials of RWKV make much of.
-    torch.testing.assert_close(logits(plain), logits(model), rtol=1e-3, atol=1e-5)
+    # which the exponentials of RWKV, whose logits are thousands, make much of.
+    wanted = logits(model)
+    torch.testing.assert_close(
+        logits(plain), wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max())
+    )
 
 
 @pytest.mark.parametrize("name", KINDS)
