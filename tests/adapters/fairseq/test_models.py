@@ -57,6 +57,11 @@ def generate(model: nn.Module) -> list[tuple[list[int], float]]:
     return [(best[0]["tokens"].tolist(), float(best[0]["score"])) for best in found]
 
 
+def assert_same(found: list[tuple[list[int], float]], wanted: object, rel: float = 1e-5) -> None:
+    """The same symbols; scores but for rounding, as weights are derived one by one or at once."""
+    assert [(tokens, pytest.approx(score, rel=rel)) for tokens, score in found] == wanted
+
+
 @pytest.mark.parametrize("arch", FAMILIES)
 def test_generation_equals_the_plain_models_and_derives_once(arch: str) -> None:
     model = shared(arch)
@@ -67,7 +72,7 @@ def test_generation_equals_the_plain_models_and_derives_once(arch: str) -> None:
     # One for each source, and some more where a weight norm asks for its direction first; without
     # `keeping` it is one for each layer and symbol.
     assert bank.evaluations - before <= len(bank.plan.slots)
-    assert found == generate(plain)
+    assert_same(found, generate(plain))
     assert len({score for _, score in found}) == 2
 
 
@@ -76,9 +81,7 @@ def test_made_fast_it_generates_the_same(arch: str) -> None:
     model = shared(arch)
     expected = generate(model)
     model.make_generation_fast_(beamable_mm_beam_size=3, need_attn=False)
-    for (tokens, score), (wanted, its) in zip(generate(model), expected, strict=True):
-        assert tokens == wanted
-        assert score == pytest.approx(its, rel=1e-5)
+    assert_same(generate(model), expected)
     normed = arch == "fconv"
     assert (bank_of(model) is None) == normed
     assert not any(name.endswith("weight_v") for name, _ in model.named_parameters())
@@ -136,7 +139,7 @@ def test_increments_use_the_current_weights(arch: str, change: Callable[[nn.Modu
 
 def test_half_precision_generates_as_the_plain_model() -> None:
     model = shared("transformer").half()
-    assert generate(model) == generate(embshare.materialize(model))
+    assert_same(generate(model), generate(embshare.materialize(model)), rel=2e-3)
 
 
 @pytest.mark.parametrize("arch", ["lstm", "transformer"])
