@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
@@ -72,6 +72,12 @@ class Setting(Value):
     """``tied`` alone: each parameter is a product of two matrices of that rank; not for lstm."""
     model_width: int = 192
     layers: int = 4
+
+    @model_validator(mode="after")
+    def _rank_of_what_is_tied(self) -> Setting:
+        if self.rank is not None and self.kind != "tied":
+            raise ValueError(f"`rank` must be left out of what is {self.kind}: it is of `tied`")
+        return self
 
     @classmethod
     def parse(cls, text: str) -> Setting:
@@ -354,6 +360,8 @@ def main() -> None:
     source = provenance()  # now: this is the code that was imported
     budget = Budget(steps=arguments.steps)
     settings = [Setting.parse(text) for text in arguments.settings]
+    if "lstm" in arguments.architectures and any(setting.rank for setting in settings):
+        parser.error("rank: torch's LSTM reads no parametrized weights: leave lstm out")
     corpus = folder_corpus(arguments.data)
     vocabulary = SubwordVocabulary.learn(corpus.train, budget.vocabulary)
     sides = (vocabulary.encode(corpus.train), vocabulary.encode(corpus.valid))

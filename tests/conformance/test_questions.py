@@ -334,7 +334,9 @@ def test_activation_checkpointing(pair: Both, reentrant: bool) -> None:
     # Without a graph of its forward, the reentrant kind derives once more, for all its segments.
     assert bank.evaluations == (2 if reentrant else 1), "the backward takes what its forward had"
     for name, found in gradients(model).items():
-        torch.testing.assert_close(found, wanted[name], rtol=1e-3, atol=1e-4)
+        # What is derived once more is derived in other parts, with other rounding.
+        rtol, atol = (1e-4, 1e-4) if reentrant else (None, None)
+        torch.testing.assert_close(found, wanted[name], rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])

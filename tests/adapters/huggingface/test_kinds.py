@@ -67,12 +67,12 @@ def test_trained_saved_loaded_and_made_plain(name: str, tmp_path: Path) -> None:
     plain = embshare.materialize(loaded)
     parameters = dict(plain.named_parameters(remove_duplicate=False))
     assert all(torch.equal(parameters[name], weight) for name, weight in weights.items())
+    wanted = logits(model)
     # Weights that are derived one by one and all at once differ in the last bit on some machines,
     # which the exponentials of RWKV, whose logits are thousands, make much of.
-    wanted = logits(model)
-    torch.testing.assert_close(
-        logits(plain), wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max())
-    )
+    scale = 1e-4 * float(wanted.abs().max())
+    rtol, atol = (1e-3, scale) if name == "RWKV" else (None, None)
+    torch.testing.assert_close(logits(plain), wanted, rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -110,8 +110,7 @@ def test_learned_gains_go_with_their_weights(tmp_path: Path) -> None:
 def test_learned_gains_behind_those_that_are_gone(tmp_path: Path) -> None:
     model = relaxed(t5())
     model.save_pretrained(tmp_path)
-    loaded = T5EncoderModel.from_pretrained(tmp_path)
-    torch.testing.assert_close(hidden(loaded), hidden(model.encoder), rtol=1e-4, atol=1e-5)
+    assert torch.equal(hidden(T5EncoderModel.from_pretrained(tmp_path)), hidden(model.encoder))
     causal = relaxed(FAMILIES["bert-decoder"]())
     causal.save_pretrained(tmp_path / "decoder")
     plain = {"is_decoder": False, "add_cross_attention": False}
