@@ -8,11 +8,13 @@ import threading
 
 import torch
 
+from embshare.tasks.heap import keep_freed_memory
+
 __all__ = ["begin_worker"]
 
 
 def begin_worker(threads: int = 1) -> None:
-    """What a worker does first: take its threads, and end when the process that started it ends.
+    """What a worker does first: take its threads and memory, and end when its starter ends.
 
     A pool ends its workers itself, except when its own process is killed: they would go on with
     work that nobody waits for.
@@ -21,6 +23,7 @@ def begin_worker(threads: int = 1) -> None:
         threads: of torch.
     """
     torch.set_num_threads(threads)
+    keep_freed_memory()
     parent = multiprocessing.parent_process()
     if parent is None:
         return

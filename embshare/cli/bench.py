@@ -212,11 +212,13 @@ def _run(fields: dict[str, Any], *, quick: bool, overwrite: bool, resume: bool) 
     from embshare.tasks.benchmark import run_benchmark
     from embshare.tasks.benchmark.config import BenchmarkConfig
     from embshare.tasks.benchmark.config import quick as shorter
+    from embshare.tasks.heap import keep_freed_memory
 
     config = BenchmarkConfig(**fields)
     if quick:
         _check_quick(config)
         config = shorter(config)
+    keep_freed_memory()
     with CellBar(Console(stderr=True)) as bar:
         found = run_benchmark(config, overwrite=overwrite, resume=resume, observer=bar)
     _show(found)

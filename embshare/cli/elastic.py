@@ -40,8 +40,10 @@ def _make(
     check_packages(TRAINING, extra="hf")
     from embshare.tasks.elastic.evaluation import make_table
     from embshare.tasks.elastic.making import make_elastic
+    from embshare.tasks.heap import keep_freed_memory
 
     config = ElasticConfig(**{name: value for name, value in given.items() if value is not None})
+    keep_freed_memory()
     result = make_elastic(run, out, config, overwrite=overwrite, resume=resume)
     console = Console()
     console.print(make_table(result.sub_networks))

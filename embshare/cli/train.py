@@ -166,6 +166,7 @@ def _run(name: str, own: dict[str, Any], given: dict[str, Any]) -> None:
     # Imported here, so that the command line starts at once and needs no extra for its help.
     check_packages(NEEDED, extra="hf")
     from embshare.cli.progress import StepBar
+    from embshare.tasks.heap import keep_freed_memory
     from embshare.tasks.processes import process_state
     from embshare.tasks.running.config import RunConfig, read_config_file
     from embshare.tasks.running.engine import run
@@ -189,6 +190,7 @@ def _run(name: str, own: dict[str, Any], given: dict[str, Any]) -> None:
         raise InvalidValueError(what="RunConfig", faults=[fault])
     fields.setdefault("out", Path("runs") / name)
     config = RunConfig(**fields)
+    keep_freed_memory()
     with StepBar(Console(stderr=True)) as bar:
         result = run(
             config,

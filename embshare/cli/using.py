@@ -58,6 +58,7 @@ def evaluate_run(
     """Score a trained model again: on other data, or with other settings."""
     check_packages(TRAINING, extra="hf")
     from embshare.tasks.blimp import blimp_scores
+    from embshare.tasks.heap import keep_freed_memory
     from embshare.tasks.running.loading import FinishedRun
 
     changes = _changes(set_ or [])
@@ -73,6 +74,7 @@ def evaluate_run(
         check_target(out, new=True)
     if samples is not None:
         make_folder(samples)
+    keep_freed_memory()
     found = FinishedRun.load(run)
     if blimp is not None:
         result = blimp_scores(found.model, found.processor, blimp, most=most)
