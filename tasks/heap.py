@@ -18,9 +18,9 @@ def keep_freed_memory() -> bool:
 
     The GNU C library maps each large block anew and unmaps it when it is freed, so that the kernel
     clears every page of every activation, in every step. A training asks for the same sizes again
-    and again; from now on its blocks come from what it has freed. Results are the same. The most
-    memory that the process has at once is, too, but for fragments; it keeps that until it ends,
-    which is why commands and workers do this and the library does not do it to whoever imports it.
+    and again; from now on its blocks come from what it has freed. Results are the same, and so, but
+    for fragments, is the most memory that the process has at once. It keeps that until it ends: so
+    commands and workers do this, and the library does not do it to whoever imports it.
 
     Returns:
         Whether anything was changed: not on systems with another C library.
