@@ -353,6 +353,7 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "multi30k-en-de": compared(*MULTI30K["en-de"]),
     "translation_trials": translation_trials,
     "wikitext2": compared("wikitext2"),
+    "multi30k-en-de-long": compared("multi30k-en-de-long"),
     "flickr8k": compared("flickr8k"),
     "glue": systems("matched", "glue"),
     "glue_settings": systems("settings", "glue"),
