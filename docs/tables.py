@@ -353,6 +353,7 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "multi30k-en-de": compared(*MULTI30K["en-de"]),
     "translation_trials": translation_trials,
     "wikitext2": compared("wikitext2"),
+    "wikitext2-words": compared("wikitext2-words"),
     "multi30k-en-de-long": compared("multi30k-en-de-long"),
     "flickr8k": compared("flickr8k"),
     "glue": systems("matched", "glue"),
