@@ -1,6 +1,7 @@
 """What a training step on CPUs gains where freed memory is kept, for each task.
 
     python benchmarks/heap.py --out benchmarks/results/heap.json
+    python benchmarks/heap.py --table benchmarks/results/heap.json
 
 Each run is a process of its own, which trains the matched attention model on a task's built-in
 data, with `keep_freed_memory` and without, by turns; medians over the runs of their median steps.
@@ -11,19 +12,18 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
 import torch
+from records import options, report
 
-from embshare._value import Value
 from embshare.tasks.catalogue import TASKS
 from embshare.tasks.heap import keep_freed_memory
 from embshare.tasks.measurement.memory import PeakMemory
-from embshare.tasks.measurement.provenance import Provenance, read_provenance
 from embshare.tasks.training import train
 
 CASES: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
@@ -31,30 +31,6 @@ CASES: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "language_modelling by words": ("language_modelling", {"level": "word"}),
 }
 """Name -> task, and what differs from its defaults. Words are many, and logits of that size."""
-
-
-class Gain(Value):
-    """One task."""
-
-    task: str
-    returned_ms: float
-    """Median step where the C library gives freed memory back."""
-    kept_ms: float
-    ratio: float
-    """Of kept to returned."""
-    returned_mib: float
-    """Most memory of the process while it trained, median."""
-    kept_mib: float
-
-
-class Report(Value):
-    """All tasks, and the machine."""
-
-    provenance: Provenance
-    steps: int
-    runs: int
-    threads: int
-    found: tuple[Gain, ...]
 
 
 def trained(case: str, steps: int, threads: int, keep: bool) -> tuple[float, float]:
@@ -78,8 +54,8 @@ def _nothing() -> None:
     pass
 
 
-def measure(case: str, given: argparse.Namespace) -> Gain:
-    """One task, kept and returned by turns."""
+def measure(case: str, given: argparse.Namespace) -> dict[str, Any]:
+    """One task, kept and returned by turns: medians of steps and of peaks, and how it was done."""
     seen: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
     for _ in range(given.runs):
         for keep, runs in seen.items():
@@ -88,44 +64,46 @@ def measure(case: str, given: argparse.Namespace) -> Gain:
     (returned_ms, returned_mib), (kept_ms, kept_mib) = (
         (statistics.median(column) for column in zip(*runs, strict=True)) for runs in seen.values()
     )
-    return Gain(
-        task=case,
-        returned_ms=returned_ms,
-        kept_ms=kept_ms,
-        ratio=kept_ms / returned_ms,
-        returned_mib=returned_mib,
-        kept_mib=kept_mib,
-    )
+    return {
+        "task": case,
+        "returned_ms": returned_ms,
+        "kept_ms": kept_ms,
+        "ratio": kept_ms / returned_ms,
+        "returned_mib": returned_mib,
+        "kept_mib": kept_mib,
+        "steps": given.steps,
+        "runs": given.runs,
+        "threads": given.threads,
+    }
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """Steps and memory in Markdown."""
+    lines = [
+        "| task | a step | with memory kept | of the time | most memory, before and after |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in results:
+        cells = [
+            row["task"].replace("_", " "),
+            f"{row['returned_ms']:.1f} ms",
+            f"{row['kept_ms']:.1f} ms",
+            f"{row['ratio']:.2f}",
+            f"{row['returned_mib']:,.0f} / {row['kept_mib']:,.0f} MiB",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Read the arguments, measure, write and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__)
     parser.add_argument("--case", action="append", choices=list(CASES))
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    provenance = read_provenance()
-    found = []
-    for case in given.case or CASES:
-        line = measure(case, given)
-        print(
-            f"{line.task:30} {line.returned_ms:7.1f} ms, kept {line.kept_ms:7.1f} ms, "
-            f"{line.ratio:.2f}; {line.returned_mib:6.0f} MiB, kept {line.kept_mib:6.0f} MiB",
-            flush=True,
-        )
-        found.append(line)
-    if given.out is not None:
-        report = Report(
-            provenance=provenance,
-            steps=given.steps,
-            runs=given.runs,
-            threads=given.threads,
-            found=tuple(found),
-        )
-        given.out.write_text(report.to_json() + "\n", encoding="utf-8")
+    report(given, table, (measure(case, given) for case in given.case or CASES))
 
 
 if __name__ == "__main__":

@@ -305,25 +305,6 @@ def loading() -> str:
     return "\n".join(lines)
 
 
-def heap() -> str:
-    """What a step on CPUs gains where freed memory is kept."""
-    found: dict[str, Any] = json.loads((RESULTS / "heap.json").read_text())
-    lines = [
-        "| task | a step | with memory kept | of the time | most memory, before and after |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
-    for row in found["found"]:
-        cells = [
-            row["task"].replace("_", " "),
-            f"{row['returned_ms']:.1f} ms",
-            f"{row['kept_ms']:.1f} ms",
-            f"{row['ratio']:.2f}",
-            f"{row['returned_mib']:,.0f} / {row['kept_mib']:,.0f} MiB",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def translation_trials() -> str:
     """What was tried on Multi30k before its settings were chosen."""
     found: list[dict[str, Any]] = json.loads((RESULTS / "translation_trials.json").read_text())
@@ -366,7 +347,7 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "coverage_all": coverage("full_lists"),
     "fairseq": fairseq,
     "loading": loading,
-    "heap": heap,
+    "heap": measured("heap"),
     "speed": measured("speed"),
     "large": measured("large"),
     "sharebert_speed": measured("sharebert_speed"),
