@@ -23,6 +23,11 @@ class Checkpoint:
     history: tuple[dict[str, Any], ...]
     """What had been logged by then."""
 
+    @property
+    def seconds(self) -> float:
+        """That training had taken when something was last logged; 0 where nothing was."""
+        return max((point.get("seconds", 0.0) for point in self.history), default=0.0)
+
 
 def read_checkpoints(folder: Path) -> list[Checkpoint]:
     """Those in a folder by rising step, without what a killed run left half written.

@@ -61,8 +61,12 @@ class Training:
     """Milliseconds of every step: forward, backward and update, without reading data."""
     loss: float
     """Mean training loss over the run, in the task's unit; NaN where nobody logged it."""
+    seconds: float
+    """That the run took, reading data included; of one that was taken up again, in all its parts,
+    without what was made again."""
     curve: tuple[Mapping[str, float], ...] = ()
-    """What was logged on the way: ``step``, ``loss``, ``learning_rate``, ``grad_norm``."""
+    """What was logged on the way: ``step``, ``loss``, ``learning_rate``, ``grad_norm``,
+    ``seconds``."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,6 +47,7 @@ class SharingTrainer(Trainer):
         hidden_lr: as in `embshare.parameter_groups`.
         feed: where batches are not a fixed number of rows, what makes them.
         settings: for what ``TrainingArguments`` have no word for; ``None`` is their defaults.
+        seconds: that the run has taken so far; each point of the curve says it.
         given: to ``Trainer``.
     """
 
@@ -56,6 +57,7 @@ class SharingTrainer(Trainer):
         hidden_lr: float,
         feed: Feed | None = None,
         settings: TrainSettings | None = None,
+        seconds: Callable[[], float] | None = None,
         **given: Any,
     ) -> None:
         super().__init__(**given)
@@ -65,6 +67,7 @@ class SharingTrainer(Trainer):
         self._objective = None if feed is None else feed.objective
         self._rate = None if feed is None else feed.rate
         self._shifted = feed is not None and feed.next_symbol
+        self._seconds = seconds
         # `compute_loss` makes the mean over an update itself: what transformers asks a model's
         # signature for, whether it can be told a count, is no promise that its loss divides by it.
         self.model_accepts_loss_kwargs = True
@@ -163,6 +166,12 @@ class SharingTrainer(Trainer):
         )
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As in transformers, with the seconds that the run has taken."""
+        if self._seconds is not None:
+            logs["seconds"] = self._seconds()
+        super().log(logs, start_time)
 
     def evaluation_loop(
         self,

@@ -7,6 +7,7 @@ This module imports transformers, so import it where a model is trained, not bef
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,8 +176,14 @@ def train(
         on_step: Called after every step.
         saving: Write checkpoints into the folder, from which a killed run goes on.
     """
-    clock = StepClock(on_step)
+    clock, begun = StepClock(on_step), time.perf_counter()
     settings = counted(settings, feed)
+    done = read_checkpoints(folder) if saving is not None and saving.resume else []
+    earlier = done[-1].seconds if done else 0.0
+
+    def seconds() -> float:
+        return earlier + time.perf_counter() - begun
+
     trainer = SharingTrainer(
         model=model,
         args=make_arguments(
@@ -188,9 +195,9 @@ def train(
         hidden_lr=settings.hidden_lr,
         feed=feed,
         settings=settings,
+        seconds=seconds,
     )
     trainer.remove_callback(PrinterCallback)  # a library is silent
-    done = read_checkpoints(folder) if saving is not None and saving.resume else []
     if done and done[-1].step >= settings.steps:  # killed after its last step
         trainer.take_up(done[-1])
         loss = math.nan
@@ -198,7 +205,9 @@ def train(
         last = str(done[-1].folder) if done else None
         loss = trainer.train(resume_from_checkpoint=last).training_loss
     curve = tuple(point for point in trainer.state.log_history if "loss" in point)
-    return Training(step_ms=tuple(clock.step_ms), loss=_mean(curve, loss), curve=curve)
+    return Training(
+        step_ms=tuple(clock.step_ms), loss=_mean(curve, loss), seconds=seconds(), curve=curve
+    )
 
 
 def _mean(curve: Sequence[Mapping[str, float]], otherwise: float) -> float:

@@ -105,7 +105,7 @@ def run(
         hidden_parameters=sizes.hidden,
         bytes=sizes.bytes_on_disk,
         steps=settings.steps,
-        seconds=trained.seconds,
+        seconds=trained.training.seconds,
         ms_per_step=_median(trained.training.step_ms),
         training_loss=trained.training.loss,
         peak_mib=trained.memory.peak_mib,
@@ -150,7 +150,6 @@ def _build(config: RunConfig, task: PreparedTask) -> nn.Module:
 @dataclass(frozen=True)
 class _Trained:
     training: Training
-    seconds: float
     memory: PeakMemory
 
 
@@ -163,7 +162,6 @@ def _train(
     saving: Saving,
     on_step: OnStep,
 ) -> _Trained:
-    begun = time.perf_counter()
     with PeakMemory() as memory:
         training = train(
             model,
@@ -176,7 +174,7 @@ def _train(
         )
     if settings.average > 1:
         load_average(model, folder.checkpoints, settings.average)
-    return _Trained(training, time.perf_counter() - begun, memory)
+    return _Trained(training, memory)
 
 
 @contextmanager

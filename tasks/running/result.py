@@ -35,9 +35,9 @@ class RunResult(Value):
     steps: int
     """Updates of the parameters."""
     seconds: float
-    """Of training alone, in this process."""
+    """Of training alone; of a run that was taken up again, in all its parts."""
     ms_per_step: float
-    """Median, from data at hand to parameters updated."""
+    """Median, from data at hand to parameters updated, of the last part of a run."""
     training_loss: float
     """Mean over the whole run, as far as its curve knows."""
     peak_mib: float

@@ -30,10 +30,13 @@ def test_a_run_killed_after_its_last_step_makes_no_other(
     with monkeypatch.context() as patched, pytest.raises(Killed):
         patched.setattr(engine, "save_trained", die)
         run(killed)
+    last = killed.out / "checkpoints" / "checkpoint-8" / "trainer_state.json"
+    trained = json.loads(last.read_text())["log_history"][-1]["seconds"]
     for _ in range(2):  # a finished run may be taken up again, too
         resumed = run(killed, resume=True)
         assert resumed.metrics == whole.metrics
         assert resumed.training_loss == whole.training_loss
+        assert resumed.seconds > trained
         curve = json.loads((killed.out / "curve.json").read_text())
         assert [point["step"] for point in curve] == list(range(1, 9))
     steps = [path.name for path in (killed.out / "checkpoints").iterdir()]
@@ -50,7 +53,11 @@ def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path, lost: str) -> 
     assert newest.is_dir()
     (newest / "trainer_state.json").unlink()  # it is written last
     (newest / lost).write_bytes(b"{")
-    assert run(killed, resume=True).metrics == whole.metrics
+    resumed = run(killed, resume=True)
+    assert resumed.metrics == whole.metrics
+    seconds = [p["seconds"] for p in json.loads((killed.out / "curve.json").read_text())]
+    assert seconds == sorted(seconds)  # counted on from the checkpoint, not from nothing
+    assert resumed.seconds >= seconds[-1]
 
 
 def test_a_run_goes_on_with_the_data_that_it_began_with(tmp_path: Path) -> None:
