@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from embshare._value import Value
+from embshare.tasks.settings import TaskConfig
 from embshare.tasks.task import Task
 
 __all__ = ["TASKS", "TaskEntry"]
@@ -28,9 +28,9 @@ class TaskEntry:
     compared: bool = True
     """Whether `embshare bench` runs it unless other tasks are named."""
 
-    def settings_class(self) -> type[Value]:
-        """The class of its settings: a `Value` with ``data`` and ``training``."""
-        found: type[Value] = getattr(
+    def settings_class(self) -> type[TaskConfig]:
+        """The class of its settings: with ``data`` and ``training``."""
+        found: type[TaskConfig] = getattr(
             import_module(f"embshare.tasks.{self.package}.config"), f"{self.name}Config"
         )
         return found
@@ -40,7 +40,7 @@ class TaskEntry:
         folder = Path(__file__).parent / self.package / "recipes"
         return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
-    def task(self, settings: Value) -> Task[Any]:
+    def task(self, settings: TaskConfig) -> Task[Any]:
         """The task with these settings; nothing is read yet."""
         made: Task[Any] = getattr(import_module(f"embshare.tasks.{self.package}.task"), self.name)(
             settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import (
     Field,
@@ -135,6 +135,9 @@ class TaskConfig(Value):
     Raises:
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
     """
+
+    scoring: ClassVar[frozenset[str]]
+    """Fields by which a trained model is scored: what on, and how. All others made it, and stay."""
 
     @field_validator("training", mode="before", check_fields=False)  # tasks have the field
     @classmethod

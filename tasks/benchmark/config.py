@@ -14,7 +14,7 @@ from embshare.config import ShareConfig
 from embshare.models.matched import ARCHITECTURES, Architecture
 from embshare.tasks.catalogue import TASKS
 from embshare.tasks.running.config import RunConfig
-from embshare.tasks.settings import TrainSettings
+from embshare.tasks.settings import TaskConfig, TrainSettings
 
 __all__ = ["METHODS", "BenchmarkConfig", "Cell", "Method", "quick", "standard_tasks"]
 
@@ -61,7 +61,7 @@ class BenchmarkConfig(Value):
     share: ShareConfig = ShareConfig(anchor=2.0)
     """How the sharing methods share; each sets `ShareConfig.method` itself. Models that start at
     random and are trained for some hundred steps are better with an anchor."""
-    settings: dict[str, SerializeAsAny[Value]] = Field(default_factory=dict)
+    settings: dict[str, SerializeAsAny[TaskConfig]] = Field(default_factory=dict)
     """Task -> its settings; a task that is not here has its defaults."""
     shared_hidden_lr: Annotated[float, Field(gt=0)] | None = None
     """``hidden_lr`` of the models that share; ``None`` is that of dense ones. The best rate of a
@@ -107,7 +107,7 @@ class BenchmarkConfig(Value):
         found: TrainSettings = self.settings[task].training  # type: ignore[attr-defined]
         return found
 
-    def cell_settings(self, cell: Cell) -> Value:
+    def cell_settings(self, cell: Cell) -> TaskConfig:
         """A task's settings, with the rate of the method."""
         found = self.settings[cell.task]
         if self.shared_hidden_lr is None or cell.method == "dense":

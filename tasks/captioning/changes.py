@@ -5,21 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from embshare.tasks.captioning.config import CaptioningConfig
-from embshare.tasks.captioning.errors import FixedSettingError
+from embshare.tasks.changing import FixedSettingError
 
 __all__ = ["settings_again"]
 
-EVALUATION: Final = frozenset(
-    {
-        *("data", "images", "cache", "split"),
-        *("most_words", "beam", "length_penalty"),
-        *("metrics", "java_memory", "java_seconds"),
-        "training",  # how many are evaluated at once
-    }
-)
-"""What a trained model is evaluated on and how; all else is of the training that is over."""
 ENCODER: Final = frozenset({"frozen", "encoder", "encoder_width", "image_size"})
 """What a frozen encoder stands and falls with."""
+RESOLVED: Final = frozenset({"image_size", "rows"})
+"""What depends on the data where it is left out: fixed, but by what came of it."""
 
 
 def settings_again(
@@ -40,7 +33,7 @@ def settings_again(
     if train:
         fixed = ENCODER if before.frozen else frozenset({"frozen"})
     else:
-        fixed = frozenset(CaptioningConfig.model_fields) - EVALUATION
+        fixed = frozenset(CaptioningConfig.model_fields) - (config.scoring - RESOLVED)
     resolved = {"image_size": before.side, "rows": before.table_rows(0)}
     changed: dict[str, tuple[object, object]] = {}
     for name in sorted(fixed):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -21,6 +21,15 @@ class CaptioningConfig(TaskConfig):
     Raises:
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
     """
+
+    scoring: ClassVar = frozenset(
+        {
+            *("data", "images", "cache", "split"),
+            *("image_size", "rows"),  # the processor knows what they were where they are left out
+            *("most_words", "beam", "length_penalty"),
+            *("metrics", "java_memory", "java_seconds", "training"),
+        }
+    )
 
     data: Path | None = None
     """A folder in a layout of Flickr8k, Flickr30k or COCO, or its file of captions; ``None`` draws

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from embshare.errors import EmbshareError
@@ -13,7 +13,6 @@ __all__ = [
     "CaptionsAmbiguousError",
     "EmptySplitError",
     "EncoderError",
-    "FixedSettingError",
     "LayoutMissingError",
     "PictureError",
     "PicturesMissingError",
@@ -108,21 +107,6 @@ class VocabularyFileError(CaptioningDataError):
             "Name the folder that `embshare train` wrote."
         )
         self.path, self.finding = path, finding
-
-
-class FixedSettingError(EmbshareError, ValueError):
-    """Settings differ from those with which a model, or its frozen encoder, was trained."""
-
-    def __init__(self, *, changed: Mapping[str, tuple[object, object]]) -> None:
-        faults = [
-            f"`{name}` must stay {trained!r}, with which this model was trained, but is {asked!r}"
-            for name, (trained, asked) in changed.items()
-        ]
-        super().__init__(
-            f"{'; '.join(faults)}. Leave {', '.join(f'`{name}`' for name in changed)} as in the "
-            "training, or train another model."
-        )
-        self.changed = dict(changed)
 
 
 class EncoderError(EmbshareError, ValueError):

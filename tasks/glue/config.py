@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,10 @@ class GlueConfig(TaskConfig):
     Raises:
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
     """
+
+    scoring: ClassVar = frozenset(
+        {"data", "hub", "skip_bad_rows", "test_side", "length", "training"}
+    )
 
     name: Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"] = "stsb"
     """One of the nine tasks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -20,6 +20,8 @@ class LanguageModellingConfig(TaskConfig):
     Raises:
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
     """
+
+    scoring: ClassVar = frozenset({"data", "length", "stride", "training"})
 
     data: Path | None = None
     """A folder in the layout of WikiText or the Penn Treebank; ``None`` is the text that comes with

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,13 @@ class PretrainingConfig(TaskConfig):
     Raises:
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
     """
+
+    scoring: ClassVar = frozenset(
+        {
+            *("data", "dataset", "column", "documents", "held_out", "cache"),
+            *("most_symbols", "most_valid_symbols", "length", "mask_share", "training"),
+        }
+    )
 
     data: Path | None = None
     """A folder in the WikiText layout, or with any text files; ``None``, where no `dataset` is

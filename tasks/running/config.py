@@ -12,7 +12,7 @@ from embshare._value import Value
 from embshare.config import ShareConfig
 from embshare.errors import EmbshareError, InvalidValueError
 from embshare.tasks.catalogue import TASKS
-from embshare.tasks.settings import TrainSettings
+from embshare.tasks.settings import TaskConfig, TrainSettings
 from embshare.tasks.task import Task
 
 __all__ = ["ConfigFileError", "RunConfig", "read_config_file"]
@@ -43,7 +43,7 @@ class RunConfig(Value):
     folder or hub name. A folder without weights is an architecture."""
     share: ShareConfig | None = None
     """How its weights are shared; ``None`` leaves the model as it is."""
-    settings: SerializeAsAny[Value] = Field(default_factory=Value)
+    settings: SerializeAsAny[TaskConfig] = Field(default_factory=TaskConfig)
     """Of the task: data, sizes, training."""
     teacher: Path | None = None
     """The folder of a run of the same task, whose model this one learns from besides from labels;

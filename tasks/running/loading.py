@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from torch import nn
 
-from embshare._value import Value
 from embshare.tasks.catalogue import TASKS
+from embshare.tasks.changing import scored_with
 from embshare.tasks.processes import process_state
 from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.folder import RunFolder
@@ -49,10 +49,9 @@ class FinishedRun:
             changes: of the task's settings: other ``data``, another beam.
             folder: for samples and predictions.
         Raises:
+            FixedSettingError: settings that the trained model stands and falls with.
             EmbshareError: settings that cannot be, data that cannot be read.
         """
-        entry = TASKS[self.config.task]
-        fields = self.config.settings.model_dump() | dict(changes)
-        settings: Value = entry.settings_class()(**fields)
-        prepared = entry.task(settings).prepare(self.processor)
+        settings = scored_with(self.config.settings, changes)
+        prepared = TASKS[self.config.task].task(settings).prepare(self.processor)
         return dict(prepared.evaluate(self.model, folder=folder))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,13 @@ class SquadConfig(TaskConfig):
     Raises:
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
     """
+
+    scoring: ClassVar = frozenset(
+        {
+            *("data", "hub", "version", "length", "question_length", "stride"),
+            *("best", "answer_length", "null_threshold", "training"),
+        }
+    )
 
     version: Literal["1.1", "2.0"] = "1.1"
     """In 2.0 some questions have no answer in their passage."""

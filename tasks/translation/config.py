@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -39,6 +39,13 @@ class TranslationConfig(TaskConfig):
     Raises:
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
     """
+
+    scoring: ClassVar = frozenset(
+        {
+            *("data", "source_lang", "target_lang", "evaluate_on", "empty_lines"),
+            *("beam", "length_penalty", "bleu_tokenizer", "lowercase", "training"),
+        }
+    )
 
     data: Path | None = None
     """A folder of aligned files as plain files, Multi30k or IWSLT have them; ``hub:NAME`` or

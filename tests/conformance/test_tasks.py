@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from embshare.config import ShareConfig
+from embshare.errors import InvalidValueError
 from embshare.models.matched import ARCHITECTURES, Architecture
 from embshare.state import bank_of
 from embshare.tasks.catalogue import TASKS
+from embshare.tasks.changing import FixedSettingError, scored_with
 from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.engine import run
 from embshare.tasks.running.loading import FinishedRun
@@ -56,6 +58,21 @@ def test_what_is_given_of_training_stands_on_the_tasks_own_defaults(name: str) -
     assert make(training=taken).training is taken
     run = RunConfig(task=name, settings={"training": {}}, out=Path("out"))  # type: ignore[arg-type]
     assert run.training == default
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_made_a_model_stays_when_it_is_scored_again(name: str, tmp_path: Path) -> None:
+    trained = config(name, tmp_path).settings
+    assert {"data", "training"} <= trained.scoring < type(trained).model_fields.keys()
+    same = {field: getattr(trained, field) for field in type(trained).model_fields}
+    assert scored_with(trained, same) == trained
+    elsewhere = scored_with(trained, {"data": tmp_path / "other"})
+    assert elsewhere == trained.model_copy(update={"data": tmp_path / "other"})
+    with pytest.raises(FixedSettingError) as caught:
+        scored_with(trained, {"width": 64, "data": tmp_path / "other", "layers": 5})
+    assert list(caught.value.changed) == ["layers", "width"]
+    with pytest.raises(InvalidValueError, match="widht"):
+        scored_with(trained, {"widht": 64})
 
 
 @pytest.mark.parametrize("name", NAMES)

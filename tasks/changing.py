@@ -1,0 +1,49 @@
+"""Which settings a trained model may be scored with that are not those of its training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from embshare.errors import EmbshareError
+from embshare.tasks.settings import TaskConfig
+
+__all__ = ["FixedSettingError", "scored_with"]
+
+
+class FixedSettingError(EmbshareError, ValueError):
+    """Settings differ from those with which a model, or a frozen part of it, was trained."""
+
+    def __init__(self, *, changed: Mapping[str, tuple[object, object]]) -> None:
+        faults = [
+            f"`{name}` must stay {trained!r}, with which this model was trained, but is {asked!r}"
+            for name, (trained, asked) in changed.items()
+        ]
+        super().__init__(
+            f"{'; '.join(faults)}. Leave {', '.join(f'`{name}`' for name in changed)} as in the "
+            "training, or train another model."
+        )
+        self.changed = dict(changed)
+
+
+def scored_with(trained: TaskConfig, changes: Mapping[str, Any]) -> TaskConfig:
+    """The settings of a training with some of them changed, to score the model that came of it.
+
+    Args:
+        trained: those of the training.
+        changes: names and values, of which `TaskConfig.scoring` may be others.
+    Raises:
+        InvalidValueError: a setting is unknown or out of range, or two contradict each other.
+        FixedSettingError: what the trained model stands and falls with is asked for in another way;
+            names all such settings.
+    """
+    asked = type(trained)(**(trained.model_dump() | dict(changes)))
+    pairs = {name: (getattr(trained, name), getattr(asked, name)) for name in changes}
+    changed = {
+        name: (was, now)
+        for name, (was, now) in sorted(pairs.items())
+        if name not in trained.scoring and was != now
+    }
+    if changed:
+        raise FixedSettingError(changed=changed)
+    return asked
