@@ -63,10 +63,10 @@ def read_a_row(name: str, model: nn.Module, inputs: Mapping[str, Tensor]) -> Non
     Raises:
         ModelNotForTaskError: the model cannot read it.
     """
-    training = model.training
+    training, device = model.training, next(model.parameters()).device
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            model.eval()(**inputs)
+            model.eval()(**{part: tensor.to(device) for part, tensor in inputs.items()})
     except (EmbshareError, RuntimeError, IndexError, ValueError) as error:
         lines = str(error).splitlines() or [type(error).__name__]
         length = inputs["input_ids"].shape[1]

@@ -115,6 +115,17 @@ class Processor(Protocol):
         """
         ...
 
+    def check_reads(self, name: str, model: nn.Module) -> None:
+        """Find a model that cannot read rows as long as the settings ask for, if they have a say.
+
+        Args:
+            name: of the model, as for `build`, which asks this too.
+            model: of that name; matched models read rows of any length.
+        Raises:
+            EmbshareError: it cannot.
+        """
+        ...
+
     def predict(self, model: nn.Module, inputs: Iterable[str]) -> Iterator[str]:
         """One line of output for each line of input, in order.
 

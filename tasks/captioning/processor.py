@@ -149,6 +149,9 @@ class CaptioningProcessor:
             most_words=self.config.most_words,
         )
 
+    def check_reads(self, name: str, model: nn.Module) -> None:
+        """Pictures are of the size that the model was made for."""
+
     def predict(self, model: nn.Module, inputs: Iterable[str]) -> Iterator[str]:
         """A caption for each picture file.
 

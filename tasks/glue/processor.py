@@ -85,10 +85,18 @@ class GlueProcessor:
         )
         if self.kinds:
             check_kinds(model, made)
-        if not is_matched(model):
-            row = longest_row(self.start.tokenizer, self.config.length, kinds=self.kinds)
-            read_a_row(model, made, row)
+        self.check_reads(model, made)
         return made
+
+    def check_reads(self, name: str, model: nn.Module) -> None:
+        """Rows have up to ``length`` symbols.
+
+        Raises:
+            ModelNotForTaskError: the model cannot read as many.
+        """
+        if not is_matched(name):
+            row = longest_row(self.start.tokenizer, self.config.length, kinds=self.kinds)
+            read_a_row(name, model, row)
 
     def encode(self, texts: Sequence[tuple[str, ...]]) -> list[dict[str, Any]]:
         """Rows as inputs of a model."""

@@ -67,12 +67,17 @@ class LanguageModellingProcessor:
             vocab_size=len(self.vocabulary),
             symbols=dict.fromkeys(("bos_token_id", "eos_token_id"), self.vocabulary.start),
         )
-        if not is_matched(model):
-            self._check_positions(model, built)
+        self.check_reads(model, built)
         return built
 
-    def _check_positions(self, name: str, model: nn.Module) -> None:
-        """Rows have a symbol more than ``length``, for which a model may have no position."""
+    def check_reads(self, name: str, model: nn.Module) -> None:
+        """Rows have a symbol more than ``length``, for which a model may have no position.
+
+        Raises:
+            ModelNotForTaskError: it has none.
+        """
+        if is_matched(name):
+            return
         padding = getattr(getattr(model, "config", None), "pad_token_id", None)
         taken = {self.vocabulary.start, padding}  # some models give padding no position
         ordinary = (i for i in range(len(self.vocabulary)) if i not in taken)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, final
@@ -53,7 +53,10 @@ class LanguageModelling:
             MatchedConfigError: no model has these sizes.
         """
         corpus = load_corpus(self.config.data, train=train or processor is None)
-        processor = processor or learn_processor(self.config, corpus.train)
+        if processor is None:
+            processor = learn_processor(self.config, corpus.train)
+        else:
+            processor = replace(processor, config=self.config)
         prepared = PreparedLanguageModelling(self.config, corpus, processor)
         for architecture in ARCHITECTURES:
             processor.model_config(architecture)

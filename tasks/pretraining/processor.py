@@ -93,12 +93,21 @@ class PretrainingProcessor:
                 finding="it does not replace words itself",
                 way_out="Choose objective='masked', or a ConvBERT.",
             )
-        length = self.config.late_length or self.config.length
-        ids = torch.full((1, length), int(self.vocabulary.ordinary[0]))
-        read_a_row(name, model, {"input_ids": ids})
+        self.check_reads(name, model)
         model.accepts_loss_kwargs = False  # its loss is the mean over one batch
         if not is_replacing(model):
             score_labelled_alone(model)
+
+    def check_reads(self, name: str, model: nn.Module) -> None:
+        """Rows have ``length`` symbols, and later ``late_length``.
+
+        Raises:
+            ModelNotForTaskError: the model cannot read as many.
+        """
+        if not is_matched(name):
+            length = max(self.config.late_length or 0, self.config.length)
+            ids = torch.full((1, length), int(self.vocabulary.ordinary[0]))
+            read_a_row(name, model, {"input_ids": ids})
 
     @torch.inference_mode()
     def predict(self, model: nn.Module, inputs: Iterable[str]) -> Iterator[str]:

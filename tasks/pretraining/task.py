@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, final
@@ -62,6 +62,8 @@ class Pretraining:
         text = open_text(config)
         if processor is None:
             processor = PretrainingProcessor(config, _vocabulary(config, text))
+        else:
+            processor = replace(processor, config=config)
         for architecture in ARCHITECTURES:
             processor.model_config(architecture)
         _check_words(config, processor.vocabulary)

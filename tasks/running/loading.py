@@ -54,4 +54,5 @@ class FinishedRun:
         """
         settings = scored_with(self.config.settings, changes)
         prepared = TASKS[self.config.task].task(settings).prepare(self.processor)
+        prepared.processor.check_reads(self.config.model, self.model)
         return dict(prepared.evaluate(self.model, folder=folder))

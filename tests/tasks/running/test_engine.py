@@ -141,6 +141,8 @@ def test_a_model_of_transformers_is_trained_and_its_folder_read(tmp_path: Path) 
     found = FinishedRun.load(settings.out)
     again = found.evaluate({}, folder=tmp_path)
     assert again["perplexity"] == pytest.approx(result.metrics["perplexity"], rel=1e-6)
+    with pytest.raises(ModelNotForTaskError, match="does not read a row of 33 symbols"):
+        found.evaluate({"length": 32}, folder=tmp_path)
     assert len(next(iter(found.processor.predict(found.model, ["the quick"])))) > 9
     plain: Any = AutoModelForCausalLM.from_pretrained(folder.model)
     assert plain.config.vocab_size == len(plain.get_input_embeddings().weight)
