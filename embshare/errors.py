@@ -57,7 +57,18 @@ __all__ = [
 
 
 class EmbshareError(Exception):
-    """Base of every error that embshare raises on purpose."""
+    """Base of every error that embshare raises on purpose.
+
+    It goes from one process to another as it is, with its fields and notes.
+    """
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions are made again by a call with their message, which these do not take.
+        return _without_init, (type(self), self.args), self.__dict__
+
+
+def _without_init(kind: type[EmbshareError], args: tuple[object, ...]) -> EmbshareError:
+    return kind.__new__(kind, *args)
 
 
 class InvalidValueError(EmbshareError, ValueError):
