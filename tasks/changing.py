@@ -37,7 +37,9 @@ def scored_with(trained: TaskConfig, changes: Mapping[str, Any]) -> TaskConfig:
         FixedSettingError: what the trained model stands and falls with is asked for in another way;
             names all such settings.
     """
-    asked = type(trained)(**(trained.model_dump() | dict(changes)))
+    elsewhere = any(changes.get(name) is not None for name in trained.sources)
+    before = trained.model_dump(exclude=set(trained.sources) if elsewhere else None)
+    asked = type(trained)(**(before | dict(changes)))
     pairs = {name: (getattr(trained, name), getattr(asked, name)) for name in changes}
     changed = {
         name: (was, now)

@@ -138,6 +138,8 @@ class TaskConfig(Value):
 
     scoring: ClassVar[frozenset[str]]
     """Fields by which a trained model is scored: what on, and how. All others made it, and stay."""
+    sources: ClassVar[tuple[str, ...]] = ("data",)
+    """Of them those that say where data come from, of which one stands for the others."""
 
     @field_validator("training", mode="before", check_fields=False)  # tasks have the field
     @classmethod

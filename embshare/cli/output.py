@@ -50,16 +50,19 @@ def check_target(path: Path, *, new: bool = False) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, unless it is there.
+    """Make a folder, unless it is there and empty: what it holds might be written over.
 
     Raises:
-        CheckpointError: it cannot be made.
+        CheckpointError: it cannot be made, or holds something.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         finding = f"no folder that can be made ({error.strerror})"
         raise CheckpointError(path=path, finding=finding, way_out="Name another.") from error
+    if held := next(path.iterdir(), None):
+        finding = f"not empty (it holds {held.name})"
+        raise CheckpointError(path=path, finding=finding, way_out="Name a new folder.")
 
 
 def write(path: Path, text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -11,8 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import typer
+from pydantic import ConfigDict
 from rich.console import Console
 
+from embshare._value import Value
 from embshare.cli.options import read_value
 from embshare.cli.output import check_target, make_folder, metric_table, write
 from embshare.errors import InvalidValueError
@@ -21,6 +22,15 @@ from embshare.tasks.packages import TRAINING, check_packages
 __all__ = ["evaluate_run", "predict_lines"]
 
 Run = Annotated[Path, typer.Argument(help="Folder that `embshare train` wrote.")]
+
+
+class _Scores(Value):
+    """What ``--out`` writes; JSON has no word for what is no number, so it is a string."""
+
+    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")
+
+    run: Path
+    metrics: dict[str, float]
 
 
 def evaluate_run(
@@ -45,14 +55,14 @@ def evaluate_run(
         ),
     ] = None,
     most: Annotated[
-        int | None, typer.Option(help="Pairs of each BLiMP paradigm.", show_default=False)
+        int | None, typer.Option(help="Pairs of each BLiMP paradigm.", min=1, show_default=False)
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="JSON file for the metrics.", show_default=False)
     ] = None,
     samples: Annotated[
         Path | None,
-        typer.Option(help="Folder for samples and prediction files.", show_default=False),
+        typer.Option(help="New folder for samples and prediction files.", show_default=False),
     ] = None,
 ) -> None:
     """Score a trained model again: on other data, or with other settings."""
@@ -82,7 +92,7 @@ def evaluate_run(
         with tempfile.TemporaryDirectory() as scratch:
             result = found.evaluate(changes, folder=samples or Path(scratch))
     if out is not None:
-        write(out, json.dumps({"run": str(run), "metrics": result}, indent=2) + "\n")
+        write(out, _Scores(run=run, metrics=result).to_json() + "\n")
     Console().print(metric_table(result, ""))
 
 

@@ -25,6 +25,7 @@ class GlueConfig(TaskConfig):
     scoring: ClassVar = frozenset(
         {"data", "hub", "skip_bad_rows", "test_side", "length", "training"}
     )
+    sources: ClassVar = ("data", "hub")
 
     name: Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"] = "stsb"
     """One of the nine tasks."""

@@ -29,6 +29,7 @@ class PretrainingConfig(TaskConfig):
             *("most_symbols", "most_valid_symbols", "length", "mask_share", "training"),
         }
     )
+    sources: ClassVar = ("data", "dataset")
 
     data: Path | None = None
     """A folder in the WikiText layout, or with any text files; ``None``, where no `dataset` is

@@ -25,6 +25,7 @@ class SquadConfig(TaskConfig):
             *("best", "answer_length", "null_threshold", "training"),
         }
     )
+    sources: ClassVar = ("data", "hub")
 
     version: Literal["1.1", "2.0"] = "1.1"
     """In 2.0 some questions have no answer in their passage."""

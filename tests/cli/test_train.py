@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from embshare.cli import app
 from embshare.cli.train import settings_fields, share_fields
-from embshare.cli.using import _lines
+from embshare.cli.using import _lines, _Scores
 from embshare.config import ShareConfig
 from embshare.errors import InvalidValueError
 from embshare.tasks.catalogue import TASKS
@@ -125,6 +126,7 @@ def test_a_task_is_trained_by_its_own_defaults(
         (["eval", "nowhere", "--set", "stride"], "must be NAME=VALUE"),
         (["eval", "nowhere", "--set", "x=["], "`--set`: the value must be YAML, but 'x=['"),
         (["eval", "nowhere", "--most", "3"], "name their folder with --blimp"),
+        (["eval", "nowhere", "--blimp", "x", "--most", "0"], "greater than or equal to 1"),
         (["eval", "nowhere", "--blimp", "x", "--data", "y"], "takes the place of --data"),
         (["predict", "nowhere"], "must be a folder that `embshare train` wrote"),
     ],
@@ -177,6 +179,19 @@ def test_scores_are_written_over_nothing(tmp_path: Path) -> None:
     code, _, err = run("eval", "nowhere", "--samples", str(file))
     assert (code, file.read_text()) == (1, "mine")
     assert "no folder that can be made (File exists)" in err
+    code, _, err = run("eval", "nowhere", "--samples", str(tmp_path))
+    assert (code, file.read_text()) == (1, "mine")
+    assert "not empty (it holds scores.json). Name a new folder." in err
+
+
+def test_scores_that_are_no_numbers_are_json(tmp_path: Path) -> None:
+    text = _Scores(run=tmp_path, metrics={"loss": math.nan, "perplexity": math.inf}).to_json()
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    found = json.loads(text, parse_constant=refuse)
+    assert found["metrics"] == {"loss": "NaN", "perplexity": "Infinity"}
 
 
 def test_a_line_that_is_no_text_is_named() -> None:

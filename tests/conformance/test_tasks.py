@@ -71,6 +71,10 @@ def test_what_made_a_model_stays_when_it_is_scored_again(name: str, tmp_path: Pa
     with pytest.raises(FixedSettingError) as caught:
         scored_with(trained, {"width": 64, "data": tmp_path / "other", "layers": 5})
     assert list(caught.value.changed) == ["layers", "width"]
+    for source in trained.sources:  # one stands for the others
+        there = scored_with(trained, {source: "elsewhere"})
+        given = [name for name in trained.sources if getattr(there, name) is not None]
+        assert given == [source]
     with pytest.raises(InvalidValueError, match="widht"):
         scored_with(trained, {"widht": 64})
 
