@@ -157,9 +157,11 @@ class SharingTrainer(Trainer):
             return super().get_train_dataloader()
         assert self.train_dataset is not None, "a Trainer without rows trains on nothing"
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        batches = self._batches(seed)
+        self.add_callback(_Passes(batches))
         loader: DataLoader[Any] = DataLoader(
             self.train_dataset,
-            batch_sampler=self._batches(seed),
+            batch_sampler=batches,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
@@ -237,7 +239,22 @@ class StepClock(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         self.step_ms.append((_now() - self._begun) * 1e3)
+        control.should_log |= control.should_save  # losses since a point are in no checkpoint
         self._on_step()
+
+
+@final
+class _Passes(TrainerCallback):
+    """Tells batches which pass begins: through what accelerate puts around them for several
+    processes and a resumed run nobody else does."""
+
+    def __init__(self, batches: Any) -> None:
+        self._batches = batches
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._batches.set_epoch(int(state.epoch or 0))
 
 
 def _now() -> float:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -78,7 +79,7 @@ def make_arguments(
             batches that are not a fixed number of rows cannot have that.
     """
     steps = settings.steps
-    return TrainingArguments(
+    made = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=settings.batch_size,
@@ -112,6 +113,22 @@ def make_arguments(
         accelerator_config={"even_batches": even_batches},
         label_names=["labels"],
     )
+    made._n_gpu = min(1, made.n_gpu)  # several are used by several processes, never by DataParallel
+    return made
+
+
+@contextmanager
+def _own_forward(model: nn.Module) -> Iterator[None]:
+    """Take back the autocast that accelerate leaves in a model's forward: what is scored after a
+    training is then what is scored from the saved model."""
+    before = vars(model).get("forward")
+    try:
+        yield
+    finally:
+        for name in ("forward", "_original_forward"):
+            vars(model).pop(name, None)
+        if before is not None:
+            model.forward = before
 
 
 def check_training(model: nn.Module, settings: TrainSettings, *, checkpoints: bool) -> None:
@@ -203,7 +220,8 @@ def train(
         loss = math.nan
     else:
         last = str(done[-1].folder) if done else None
-        loss = trainer.train(resume_from_checkpoint=last).training_loss
+        with _own_forward(model):
+            loss = trainer.train(resume_from_checkpoint=last).training_loss
     curve = tuple(point for point in trainer.state.log_history if "loss" in point)
     return Training(
         step_ms=tuple(clock.step_ms), loss=_mean(curve, loss), seconds=seconds(), curve=curve
@@ -272,5 +290,6 @@ def evaluate(
         hidden_lr=settings.hidden_lr,
     )
     trainer.remove_callback(PrinterCallback)
-    found = trainer.evaluate(metric_key_prefix="eval")
+    with _own_forward(model):
+        found = trainer.evaluate(metric_key_prefix="eval")
     return {k.removeprefix("eval_"): float(v) for k, v in found.items() if k.startswith("eval_")}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import BertConfig, BertForSequenceClassification
 
+from embshare import ShareConfig, materialize, share_from_embedding
 from embshare.models.matched import MatchedConfig, MatchedLanguageModel
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Batch, Feed
@@ -47,6 +48,27 @@ def test_an_objective_takes_the_place_of_the_models_loss(tmp_path: Path) -> None
     assert [left for left, _ in seen] == list(range(30, 0, -1))
     assert seen[0][1] == ["labels", "x"]
     assert abs(model.weight.item() - 3) < 0.5
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_trained_model_computes_as_it_did_before(tmp_path: Path, shared: bool) -> None:
+    """Not in the precision of the training, which a model read from its folder knows nothing of."""
+    model: nn.Module = MatchedLanguageModel(
+        MatchedConfig(architecture="conv", vocab_size=50, width=16)
+    )
+    if shared:
+        model = share_from_embedding(model, ShareConfig(tie="all"))
+    before = vars(model).get("forward")
+    ids = torch.arange(20).reshape(2, 10)
+    rows = cast(Dataset[Any], [{"input_ids": row, "labels": row} for row in ids])
+    settings = TrainSettings(steps=2, batch_size=2, precision="bf16")
+    train(model, Feed(rows=rows), settings, seed=0, folder=tmp_path, on_step=lambda: None)
+    assert vars(model).get("forward") is before
+    with torch.no_grad():
+        logits = model.eval()(ids)["logits"]
+    plain = MatchedLanguageModel(MatchedConfig(architecture="conv", vocab_size=50, width=16))
+    plain.load_state_dict(materialize(model).state_dict() if shared else model.state_dict())
+    torch.testing.assert_close(logits, plain.eval()(ids)["logits"])
 
 
 def test_a_feed_may_slow_its_last_steps_down(tmp_path: Path) -> None:

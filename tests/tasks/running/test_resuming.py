@@ -1,14 +1,19 @@
 """A run that was stopped goes on as if it had not been, or says why it cannot."""
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from embshare.tasks.running import engine
+from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.engine import run
 from embshare.tasks.running.folder import OtherBeginError
+from tests.tasks.examples import EXAMPLES
 from tests.tasks.running.example import config
 
 
@@ -79,3 +84,43 @@ def test_a_run_goes_on_with_as_many_processes(tmp_path: Path) -> None:
     begin.write_text(begin.read_text().replace('"processes": 1', '"processes": 2'))
     with pytest.raises(OtherBeginError, match="but `processes` changed"):
         run(killed, resume=True)
+
+
+def losses(folder: Path) -> list[tuple[int, float]]:
+    points = json.loads((folder / "curve.json").read_text())
+    return [(point["step"], point["loss"]) for point in points]
+
+
+def test_a_point_of_the_curve_is_of_the_same_steps(tmp_path: Path) -> None:
+    """Also where checkpoints are written between two points."""
+    training = {"log_every": 3, "save_every": 2}
+    whole = run(config(tmp_path, training=training))
+    before = losses(whole.config.out)
+    assert [step for step, _ in before] == [2, 3, 4, 6, 8]
+    shutil.rmtree(whole.config.out / "checkpoints" / "checkpoint-8")
+    resumed = run(whole.config, resume=True)
+    assert losses(whole.config.out) == before
+    assert resumed.training_loss == whole.training_loss
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_in_a_later_pass(tmp_path: Path) -> None:
+    """With batches of rows of one length, whose order is anew in each pass."""
+    (tmp_path / "data").mkdir()
+    settings = EXAMPLES["glue"].settings(tmp_path / "data")
+    settings["training"] |= {"batch_size": 10, "save_every": 4, "log_every": 1}  # passes of 3 steps
+    begun = RunConfig(task="glue", model="conv", out=tmp_path / "run", settings=settings)
+    file = tmp_path / "config.yaml"
+    file.write_text(begun.to_yaml())
+
+    def train(*options: str) -> list[tuple[int, float]]:
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m"]
+        command += ["embshare", "train", "glue", "--config", str(file), *options]
+        env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)}
+        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return losses(begun.out)
+
+    whole = train()
+    shutil.rmtree(begun.out / "checkpoints" / "checkpoint-8")
+    assert train("--resume") == whole
