@@ -5,6 +5,7 @@ matplotlib, of the extra ``plot``, is imported where a picture is drawn.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -37,12 +38,13 @@ def pareto_front(points: list[tuple[float, float]], *, lower: bool) -> list[tupl
     """The points that no other one beats in both numbers, by rising size.
 
     Args:
-        points: Size, of which less is better, and metric.
+        points: Size, of which less is better, and metric; those that diverged are on no front.
         lower: Less of the metric is better too.
     """
     sign = 1 if lower else -1
     front: list[tuple[float, float]] = []
-    for size, value in sorted(points, key=lambda point: (point[0], sign * point[1])):
+    finite = (point for point in points if math.isfinite(point[1]))
+    for size, value in sorted(finite, key=lambda point: (point[0], sign * point[1])):
         if not front or sign * value < sign * front[-1][1]:
             front.append((size, value))
     return front
@@ -70,8 +72,15 @@ def _draw_front(axes: Axes, rows: list[Row], metric: Metric) -> None:
     """The best that can be had with so many parameters, as steps."""
     points = [(float(row.stored), row.metric.mean) for row in rows]
     front = pareto_front(points, lower=metric.better == "lower")
-    sizes, values = zip(*front, strict=True)
-    axes.step(sizes, values, where="post", color="#BBBBBB", linewidth=5, alpha=0.5, zorder=1)
+    axes.step(
+        [size for size, _ in front],
+        [value for _, value in front],
+        where="post",
+        color="#BBBBBB",
+        linewidth=5,
+        alpha=0.5,
+        zorder=1,
+    )
 
 
 def _draw_paths(axes: Axes, rows: list[Row]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -14,6 +13,7 @@ from embshare.models.matched import Architecture
 from embshare.tasks.benchmark.config import BenchmarkConfig, Cell, Method
 from embshare.tasks.measurement.provenance import Provenance
 from embshare.tasks.running.result import RunResult
+from embshare.tasks.running.seeds import mean_and_deviation
 from embshare.tasks.task import Metric
 
 __all__ = ["BenchmarkReport", "Row", "Spread", "TaskRecord", "cell_of"]
@@ -40,14 +40,13 @@ class Spread:
 
     mean: float
     deviation: float | None
-    """Sample standard deviation; ``None`` for one seed."""
+    """Sample standard deviation; ``None`` for one seed, NaN where one diverged."""
     count: int
 
     @classmethod
     def over(cls, values: list[float]) -> Spread:
         """Mean and deviation of some values."""
-        deviation = statistics.stdev(values) if len(values) > 1 else None
-        return cls(statistics.fmean(values), deviation, len(values))
+        return cls(*mean_and_deviation(values), len(values))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Literal
+
+from pydantic import ConfigDict
 
 from embshare._value import Value
 from embshare.errors import InvalidValueError
 from embshare.tasks.running.folder import differences
 from embshare.tasks.running.result import RunResult
 
-__all__ = ["SeedSummary", "summarise_seeds"]
+__all__ = ["SeedSummary", "mean_and_deviation", "summarise_seeds"]
 
 
 class SeedSummary(Value):
     """One metric over the seeds of a run."""
+
+    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")
 
     metric: str
     n: int
     """Of runs."""
     mean: float
     spread: float | None
-    """Standard deviation of a sample (divided by n - 1); ``None`` for a single run."""
+    """Standard deviation of a sample (divided by n - 1); ``None`` for a single run, NaN where one
+    diverged."""
     best: float
     best_seed: int
 
     def __str__(self) -> str:
         spread = "" if self.spread is None else f" ± {self.spread:.1f}"
         return f"{self.metric} {self.mean:.1f}{spread} (n = {self.n}, best {self.best:.1f})"
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
+    """The mean, and the standard deviation of a sample.
+
+    Args:
+        values: At least one. Where one is not finite the deviation is NaN, and the mean is what
+            their sum makes it.
+    Returns:
+        Both; the deviation of a single value is ``None``.
+    """
+    finite = all(map(math.isfinite, values))
+    mean = statistics.fmean(values) if finite else sum(values) / len(values)
+    if len(values) == 1:
+        return mean, None
+    return mean, statistics.stdev(values) if finite else math.nan
 
 
 def summarise_seeds(
@@ -38,6 +60,8 @@ def summarise_seeds(
     metric: str | None = None,
 ) -> SeedSummary:
     """The mean over seeds, which is to be reported, and the best, which may be shown beside it.
+
+    A value that is no number is the worst.
 
     Args:
         results: of runs with the same settings and other seeds.
@@ -53,12 +77,15 @@ def summarise_seeds(
         fault = f"`metric` must be one of {', '.join(results[0].metrics)}, but is {name!r}"
         raise InvalidValueError(what="the summary over seeds", faults=[fault])
     values = {result.seed: result.metrics[name] for result in results}
-    seed = (min if better == "lower" else max)(values, key=values.__getitem__)
+    choose, worst = (min, math.inf) if better == "lower" else (max, -math.inf)
+    ranks = {seed: worst if math.isnan(value) else value for seed, value in values.items()}
+    seed = choose(ranks, key=ranks.__getitem__)
+    mean, spread = mean_and_deviation(list(values.values()))
     return SeedSummary(
         metric=name,
         n=len(values),
-        mean=statistics.fmean(values.values()),
-        spread=statistics.stdev(values.values()) if len(values) > 1 else None,
+        mean=mean,
+        spread=spread,
         best=values[seed],
         best_seed=seed,
     )

@@ -1,9 +1,13 @@
 """The page: whole, self-contained, and safe with whatever a sample says."""
 
 import json
+import math
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 
+import pytest
 from PIL import Image
 
 from embshare.tasks.benchmark import BenchmarkReport
@@ -79,3 +83,50 @@ def test_samples_of_all_models_stand_side_by_side(report: BenchmarkReport) -> No
 
 def test_a_model_without_samples_leaves_none_out_of_step(report: BenchmarkReport) -> None:
     assert list(samples_of(report, LM)) == []
+
+
+# As much of a browser as the page's script asks for: it clicks on the column of the metric twice.
+BROWSER = """
+let click;
+const rows = VALUES.map(value => ({cells: [{dataset: {value}}]}));
+const head = {
+  sorted: null,
+  firstElementChild: {addEventListener: (_, then) => { click = then; }},
+  getAttribute: () => head.sorted,
+  setAttribute: (_, value) => { head.sorted = value; },
+  removeAttribute: () => { head.sorted = null; },
+};
+const body = {rows, append: (...found) => {
+  console.log(found.map(row => row.cells[0].dataset.value).join(" "));
+}};
+const document = {
+  querySelectorAll: () => [{tHead: {rows: [{cells: [head]}]}, tBodies: [body]}],
+};
+SCRIPT
+click();
+click();
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+@pytest.mark.parametrize(
+    ("values", "up", "down"),
+    [
+        ("140.0 nan 9.0 inf 130.0", "9.0 130.0 140.0 inf nan", "inf 140.0 130.0 9.0 nan"),
+        ("nan 2 nan 1", "1 2 nan nan", "2 1 nan nan"),
+        ("lstm conv", "conv lstm", "lstm conv"),
+    ],
+)
+def test_what_is_no_number_is_sorted_last_both_ways(
+    report: BenchmarkReport, values: str, up: str, down: str
+) -> None:
+    script = make_page(report).partition("<script>")[2].partition("</script>")[0]
+    program = BROWSER.replace("VALUES", json.dumps(values.split())).replace("SCRIPT", script)
+    done = subprocess.run(["node", "-e", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [up, down]
+
+
+def test_what_is_no_number_is_written_as_the_script_reads_it(report: BenchmarkReport) -> None:
+    bad = report.results[0].model_copy(update={"metrics": {"perplexity": math.nan}})
+    page = make_page(report.model_copy(update={"results": (bad, *report.results[1:])}))
+    assert '<td data-value="nan" class="metric">' in page

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from embshare.tasks.benchmark import BenchmarkReport
+from embshare.tasks.benchmark.folder import write_report
 from embshare.tasks.benchmark.picture import draw_pareto, pareto_front
 from embshare.tasks.benchmark.report import Spread
 from embshare.tasks.benchmark.table import make_table, show_spread
@@ -33,6 +34,28 @@ def test_a_report_comes_back_from_json_even_when_a_model_diverged(report: Benchm
     bad = report.results[0].model_copy(update={"metrics": {"perplexity": math.inf}})
     changed = report.model_copy(update={"results": (bad, *report.results[1:])})
     assert BenchmarkReport.from_json(changed.to_json()) == changed
+
+
+@pytest.mark.parametrize("bad", [math.inf, math.nan])
+@pytest.mark.parametrize("all_of_them", [False, True])
+def test_a_seed_that_diverged_leaves_the_rest_of_the_report(
+    report: BenchmarkReport, bad: float, all_of_them: bool
+) -> None:
+    results = [
+        result.model_copy(update={"metrics": {"perplexity": bad}})
+        if all_of_them or index == 0
+        else result
+        for index, result in enumerate(report.results)
+    ]
+    changed = report.model_copy(update={"results": tuple(results)})
+    report.config.out.mkdir()
+    write_report(changed)
+    row = next(changed.rows("language_modelling"))
+    assert row.metric.deviation is not None and math.isnan(row.metric.deviation)
+    text = StringIO()
+    Console(width=80, file=text).print(make_table(changed, "language_modelling"))
+    assert f"{bad} ± nan" in text.getvalue()
+    assert f"{bad} ± nan" in (report.config.out / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -69,6 +92,8 @@ def test_the_table_has_all_four_kinds_of_size_and_the_spread(report: BenchmarkRe
         ([(1, 9), (2, 5), (3, 10)], False, [(1, 9), (3, 10)]),
         ([(2, 5), (2, 4), (2, 4)], True, [(2, 4)]),
         ([], True, []),
+        ([(1, math.nan), (2, 5), (3, 4), (4, math.nan)], True, [(2, 5), (3, 4)]),
+        ([(1, math.inf), (2, 5)], False, [(2, 5)]),
     ],
 )
 def test_the_front_is_what_nothing_beats_in_both(

@@ -10,7 +10,7 @@ from embshare.errors import InvalidValueError
 from embshare.tasks.glue.config import GlueConfig
 from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.result import RunResult
-from embshare.tasks.running.seeds import summarise_seeds
+from embshare.tasks.running.seeds import SeedSummary, summarise_seeds
 
 
 def result(seed: int, value: float, **settings: Any) -> RunResult:
@@ -39,6 +39,17 @@ def test_one_seed_has_no_spread() -> None:
     found = summarise_seeds([result(0, 60)], better="higher", metric="loss")
     assert (found.mean, found.spread) == (-60, None)
     assert str(found) == "loss -60.0 (n = 1, best -60.0)"
+
+
+@pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
+def test_a_seed_that_diverged_spoils_the_spread_and_nothing_else(bad: float) -> None:
+    runs = [result(0, bad), result(1, 66), result(2, 63)]
+    found = summarise_seeds(runs, better="higher" if bad != math.inf else "lower")
+    assert found.spread is not None and math.isnan(found.spread)
+    assert not math.isfinite(found.mean)
+    assert found.best_seed == (2 if bad == math.inf else 1)
+    assert SeedSummary.from_json(found.to_json()).n == 3
+    assert math.isnan(summarise_seeds([result(0, bad), result(1, -bad)], better="lower").mean)
 
 
 @pytest.mark.parametrize(
