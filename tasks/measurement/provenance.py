@@ -46,7 +46,8 @@ class Provenance(Value):
     commit: str | None
     """Of the work tree that embshare is imported from; ``None`` for an installed wheel."""
     dirty: bool | None
-    """Whether that work tree had changes that were not committed."""
+    """Whether that work tree had changes that were not committed, or new Python files; other new
+    files, results among them, are no code."""
     packages: dict[str, str]
     python: str
     platform: str
@@ -102,8 +103,12 @@ def _work_tree(folder: Path) -> tuple[str | None, bool | None]:
     """
     if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
         return None, None
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=normal")
-    return _git(folder, "rev-parse", "HEAD"), None if changes is None else bool(changes)
+    changes = [
+        _git(folder, "status", "--porcelain", "--untracked-files=no"),
+        _git(folder, "ls-files", "--others", "--exclude-standard", ":/*.py"),
+    ]
+    dirty = None if None in changes else any(changes)
+    return _git(folder, "rev-parse", "HEAD"), dirty
 
 
 def _git(folder: Path, *words: str) -> str | None:
