@@ -14,10 +14,12 @@ __all__ = [
     "EmptySideError",
     "MisalignedError",
     "NamedSetError",
+    "NamelessLocaleError",
     "PackedFileError",
     "PairsError",
     "PairsMissingError",
     "PartnerMissingError",
+    "SentenceTooLongError",
     "SubwordFileError",
     "SubwordSizeError",
     "SubwordSymbolsError",
@@ -159,6 +161,30 @@ class UnknownLocaleError(PairsError):
             f"zh_Hant), but one is {language!r}. Name another, or a folder as `data`."
         )
         self.language = language
+
+
+class NamelessLocaleError(PairsError):
+    """The CLDR has too little of a language to make phrases of."""
+
+    def __init__(self, *, languages: tuple[str, str], kind: str) -> None:
+        super().__init__(
+            f"without `data`, the CLDR must have names in both languages, but {languages[0]!r} and "
+            f"{languages[1]!r} have the name of no {kind} in common. Name another language, or a "
+            "folder as `data`."
+        )
+        self.languages, self.kind = languages, kind
+
+
+class SentenceTooLongError(PairsError):
+    """A sentence has more symbols than a model has positions."""
+
+    def __init__(self, *, place: str, symbols: int, positions: int) -> None:
+        super().__init__(
+            f"{place} must have at most {positions:,} symbols, as many as the model has positions, "
+            f"but has {symbols:,}. Shorten it, leave it out with a lower `max_length` if it is "
+            "trained on, or take a model with more positions."
+        )
+        self.place, self.symbols, self.positions = place, symbols, positions
 
 
 class SubwordSizeError(PairsError):

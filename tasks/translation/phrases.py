@@ -1,7 +1,8 @@
 """Phrases of two languages that mean the same, rendered by Babel from the CLDR.
 
 What every machine with Babel has: dates, durations, units, amounts of money, and names of
-territories, languages and currencies, alone and in lists, in any two of some hundred locales.
+territories, languages and currencies, alone and in lists, in any two of some hundred locales. Names
+that one of the two does not have are left out.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from random import Random
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from embshare.errors import MissingPackageError
-from embshare.tasks.translation.errors import UnknownLocaleError
+from embshare.tasks.translation.errors import NamelessLocaleError, UnknownLocaleError
 
 if TYPE_CHECKING:
     from babel import Locale
 
-__all__ = ["PARTS_OF_SPEED", "Renderer", "draw_phrase", "phrase_pairs"]
+__all__ = ["PARTS_OF_SPEED", "Names", "Renderer", "draw_phrase", "phrase_pairs"]
 
 Phrase: TypeAlias = Callable[["Renderer"], str]
 """What is meant; each language's renderer says it in its own way."""
@@ -52,6 +53,14 @@ LANGUAGES: Final = (
     "id ms zh ja ko sw am ka hy az kk lt lv et sq sr hr sl mk ga cy eu ca gl af zu ne mn km lo"
 ).split()
 GRANULARITIES: Final = ("year", "month", "week", "day", "hour", "minute", "second")
+
+
+@dataclass(frozen=True)
+class Names:
+    """Codes of what has a name in both languages."""
+
+    territories: Sequence[str]
+    languages: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -143,14 +152,14 @@ def phrase_pairs(source: str, target: str, *, count: int, seed: int) -> list[tup
         seed: of what is meant.
     Raises:
         UnknownLocaleError: Babel does not know a locale.
+        NamelessLocaleError: the two have names of no territory, or of no language, in common.
         MissingPackageError: Babel is not installed.
     """
     renderers = Renderer.of(source), Renderer.of(target)
-    known = (set(map(str, renderer.locale.territories)) for renderer in renderers)
-    territories = sorted(filter(str.isalpha, set.intersection(*known)))
+    names = _names_in_both(*(renderer.locale for renderer in renderers))
     random, seen = Random(seed), set()
     found: list[tuple[str, str]] = []
-    for phrase in _phrases(random, territories):
+    for phrase in _phrases(random, names):
         first, second = (_one_line(phrase(renderer)) for renderer in renderers)
         if first not in seen:
             seen.add(first)
@@ -160,33 +169,45 @@ def phrase_pairs(source: str, target: str, *, count: int, seed: int) -> list[tup
     return found
 
 
+def _names_in_both(source: Locale, target: Locale) -> Names:
+    territories = sorted(
+        filter(str.isalpha, map(str, source.territories.keys() & target.territories.keys()))
+    )
+    known = source.languages.keys() & target.languages.keys()
+    languages = [code for code in LANGUAGES if code in known]
+    for kind, codes in (("territory", territories), ("language", languages)):
+        if not codes:
+            raise NamelessLocaleError(languages=(str(source), str(target)), kind=kind)
+    return Names(territories, languages)
+
+
 def _one_line(text: str) -> str:
     """CLDR has narrow and fixed spaces, which nobody can see."""
     return " ".join(text.split())
 
 
-def _phrases(random: Random, territories: Sequence[str]) -> Iterator[Phrase]:
+def _phrases(random: Random, names: Names) -> Iterator[Phrase]:
     while True:
-        yield draw_phrase(random, territories)
+        yield draw_phrase(random, names)
 
 
-def draw_phrase(random: Random, territories: Sequence[str]) -> Phrase:
+def draw_phrase(random: Random, names: Names) -> Phrase:
     """One thing to say, or two of a kind."""
     kinds = (_date, _moment, _distance, _amount, _rate, _money, _territory, _language)
     kind = random.choice(kinds)
     many = random.choice((1, 1, 1, 2))
     if kind in (_date, _moment) or many == 1:
-        return kind(random, territories)
-    parts = [kind(random, territories) for _ in range(many)]
+        return kind(random, names)
+    parts = [kind(random, names) for _ in range(many)]
     return lambda say: say.all_of([part(say) for part in parts])
 
 
-def _date(random: Random, _: Sequence[str]) -> Phrase:
+def _date(random: Random, _: Names) -> Phrase:
     when, style = _when(random), random.choice(("full", "long", "medium"))
     return lambda say: say.date(when, style)
 
 
-def _moment(random: Random, _: Sequence[str]) -> Phrase:
+def _moment(random: Random, _: Names) -> Phrase:
     when, style = _when(random), random.choice(("long", "medium", "short"))
     return lambda say: say.moment(when, style)
 
@@ -196,7 +217,7 @@ def _when(random: Random) -> datetime:
     return start + timedelta(minutes=15 * random.randrange(30 * 365 * 24 * 4))
 
 
-def _distance(random: Random, _: Sequence[str]) -> Phrase:
+def _distance(random: Random, _: Names) -> Phrase:
     granularity = random.choice(GRANULARITIES)
     lengths = {"year": 31_536_000, "month": 2_628_000, "week": 604_800, "day": 86_400}
     unit = lengths.get(granularity) or {"hour": 3600, "minute": 60, "second": 1}[granularity]
@@ -204,17 +225,17 @@ def _distance(random: Random, _: Sequence[str]) -> Phrase:
     return lambda say: say.distance(seconds, granularity)
 
 
-def _amount(random: Random, _: Sequence[str]) -> Phrase:
+def _amount(random: Random, _: Names) -> Phrase:
     number, unit = _number(random), random.choice(UNITS)
     return lambda say: say.amount(number, unit)
 
 
-def _rate(random: Random, _: Sequence[str]) -> Phrase:
+def _rate(random: Random, _: Names) -> Phrase:
     number, (unit, per) = _number(random), random.choice(PARTS_OF_SPEED)
     return lambda say: say.rate(number, unit, per)
 
 
-def _money(random: Random, _: Sequence[str]) -> Phrase:
+def _money(random: Random, _: Names) -> Phrase:
     number, currency = _number(random), random.choice(CURRENCIES)
     return lambda say: say.money(number, currency)
 
@@ -230,11 +251,11 @@ def _number(random: Random) -> float:
             return random.randint(1, 30)
 
 
-def _territory(random: Random, territories: Sequence[str]) -> Phrase:
-    code = random.choice(territories)
+def _territory(random: Random, names: Names) -> Phrase:
+    code = random.choice(names.territories)
     return lambda say: say.territory(code)
 
 
-def _language(random: Random, _: Sequence[str]) -> Phrase:
-    code = random.choice(LANGUAGES)
+def _language(random: Random, names: Names) -> Phrase:
+    code = random.choice(names.languages)
     return lambda say: say.language(code)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import pytest
 
 from embshare.tasks.translation.config import TranslationConfig
 from embshare.tasks.translation.corpus import load_corpus
-from embshare.tasks.translation.errors import PairsMissingError, UnknownLocaleError
+from embshare.tasks.translation.errors import (
+    NamelessLocaleError,
+    PairsMissingError,
+    UnknownLocaleError,
+)
 from embshare.tasks.translation.phrases import Renderer, phrase_pairs
 
 
@@ -32,6 +38,31 @@ def test_phrases_are_different_and_the_same_again(source: str, target: str) -> N
     back = phrase_pairs(target, source, count=300, seed=5)
     both = {pair[::-1] for pair in back} & set(found)
     assert len(both) > 250  # which phrases are doubled differs between languages
+
+
+def test_names_that_one_language_has_not_are_left_out() -> None:
+    for source, target in (("en", "co"), ("sa", "kw"), ("rw", "de")):
+        found = phrase_pairs(source, target, count=400, seed=1)
+        assert len(found) == 400
+        assert all(side for pair in found for side in pair)
+    with pytest.raises(NamelessLocaleError) as caught:
+        phrase_pairs("en", "gn", count=1, seed=0)
+    assert str(caught.value) == (
+        "without `data`, the CLDR must have names in both languages, but 'en' and 'gn' have the "
+        "name of no language in common. Name another language, or a folder as `data`."
+    )
+
+
+def test_phrases_are_those_of_earlier_results() -> None:
+    import babel
+
+    if babel.__version__ != "2.18.0":
+        pytest.skip("each version of Babel has a CLDR of its own")
+    found = {
+        pair: sha256(repr(phrase_pairs(*pair, count=500, seed=5)).encode()).hexdigest()[:16]
+        for pair in (("en", "de"), ("de", "fr"))
+    }
+    assert found == {("en", "de"): "843abcbe42d73056", ("de", "fr"): "8900dc4d2b3b6a9d"}
 
 
 def test_no_tested_phrase_is_trained_on() -> None:
