@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,7 +58,7 @@ def read_hub_split(
     """The pairs of a split: a column ``translation`` of both languages, or a column for each.
 
     Raises:
-        NamedSetError: there is no such split, or no such column.
+        NamedSetError: there is no such split, no such column, or a row that holds no text.
         PairsError: a row has an empty side; rows are counted from 1, as lines are.
     """
     key = next((n for n in SPLITS.get(split, (split,)) if n in found), None)
@@ -66,8 +66,9 @@ def read_hub_split(
         finding = f"it has the splits {', '.join(found)}, and no `{split}`"
         raise NamedSetError(name=name, library="datasets", finding=finding)
     rows = found[key]
+    columns: Sequence[Iterable[object]]
     if "translation" in rows.column_names:
-        both = list(_both(name, rows, langs))
+        both = list(_both(name, rows["translation"], langs))
         columns = [[row[lang] for row in both] for lang in langs]
     elif set(langs) <= set(rows.column_names):
         columns = [rows[lang] for lang in langs]
@@ -75,7 +76,9 @@ def read_hub_split(
         finding = f"its columns are {', '.join(rows.column_names)}"
         raise NamedSetError(name=name, library="datasets", finding=finding)
     places = tuple(f"{name}, split {key}, {lang}" for lang in langs)
-    sides = [_numbered(column) for column in columns]
+    sides = [
+        list(_numbered(name, place, column)) for place, column in zip(places, columns, strict=True)
+    ]
     return align(
         sides[0],
         sides[1],
@@ -86,17 +89,29 @@ def read_hub_split(
     )
 
 
-def _both(name: str, rows: Any, langs: tuple[str, str]) -> Iterable[Mapping[str, str]]:
-    column: Iterable[Mapping[str, str]] = rows["translation"]
-    for row in column:
-        if missing := [lang for lang in langs if lang not in row]:
-            finding = f"its languages are {', '.join(row)}, without {', '.join(missing)}"
+def _both(
+    name: str, rows: Iterable[object], langs: tuple[str, str]
+) -> Iterator[Mapping[str, object]]:
+    """The rows of a column of both languages; one that is null has two empty sides."""
+    for number, row in enumerate(rows, 1):
+        found = dict.fromkeys(langs) if row is None else row
+        if not isinstance(found, Mapping):
+            finding = f"row {number:,} of `translation` is a {type(row).__name__} and no mapping"
             raise NamedSetError(name=name, library="datasets", finding=finding)
-        yield row
+        if missing := [lang for lang in langs if lang not in found]:
+            finding = f"its languages are {', '.join(found)}, without {', '.join(missing)}"
+            raise NamedSetError(name=name, library="datasets", finding=finding)
+        yield found
 
 
-def _numbered(lines: Iterable[str | None]) -> list[Numbered]:
-    return [(n, " ".join((line or "").split("\n")).strip()) for n, line in enumerate(lines, 1)]
+def _numbered(name: str, place: str, cells: Iterable[object]) -> Iterator[Numbered]:
+    """Lines of a column; what is null is empty."""
+    for number, cell in enumerate(cells, 1):
+        text = "" if cell is None else cell
+        if not isinstance(text, str):
+            finding = f"{place}, row {number:,}, is a {type(cell).__name__} and no text"
+            raise NamedSetError(name=name, library="datasets", finding=finding)
+        yield number, " ".join(text.split("\n")).strip()
 
 
 def read_sacrebleu(name: str, langs: tuple[str, str]) -> Pairs:

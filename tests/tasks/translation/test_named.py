@@ -61,6 +61,47 @@ def test_a_set_that_was_saved_and_its_rows_by_number(tmp_path: Path) -> None:
     assert len(load(f"hub:{folder}", empty_lines="skip").splits["train"]) == 24
 
 
+def saved(folder: Path, rows: dict[str, list[Any]]) -> str:
+    import datasets
+
+    good = datasets.Dataset.from_dict({"en": ["one"], "de": ["eins"]})
+    part = datasets.Dataset.from_dict(rows)
+    datasets.DatasetDict(train=part, validation=good, test=good).save_to_disk(str(folder))
+    return f"hub:{folder}"
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {"translation": [{"en": "one", "de": "eins"}, None]},
+        {"translation": [{"en": "one", "de": "eins"}, {"en": None, "de": None}]},
+        {"en": ["one", None], "de": ["eins", "zwei"]},
+    ],
+)
+def test_a_row_that_is_null_has_empty_sides(tmp_path: Path, rows: dict[str, list[Any]]) -> None:
+    name = saved(tmp_path / "set", rows)
+    with pytest.raises(EmptyLineError, match=r"split train, en`, line 2, must hold a sentence"):
+        load(name)
+    train = load(name, empty_lines="skip").splits["train"]
+    assert (len(train), train.left_out) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "finding"),
+    [
+        ({"en": ["one", "two"], "de": [1, 2]}, r"split train, de, row 1, is a int and no text\."),
+        ({"en": [["one"]], "de": ["eins"]}, r"split train, en, row 1, is a list and no text\."),
+        ({"translation": [{"en": "one", "de": 3}]}, r"train, de, row 1, is a int and no text\."),
+        ({"translation": [None, "en de"]}, r"row 2 of `translation` is a str and no mapping\."),
+    ],
+)
+def test_a_row_that_is_no_text_is_named(
+    tmp_path: Path, rows: dict[str, list[Any]], finding: str
+) -> None:
+    with pytest.raises(NamedSetError, match=finding):
+        load(saved(tmp_path / "set", rows))
+
+
 def test_a_set_that_cannot_be_had(tmp_path: Path) -> None:
     with pytest.raises(NamedSetError, match=r"^`hub:.*none` must be the name .* datasets can read"):
         load(f"hub:{tmp_path}/none")
