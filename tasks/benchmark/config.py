@@ -13,7 +13,7 @@ from embshare._value import Value
 from embshare.config import ShareConfig
 from embshare.models.matched import ARCHITECTURES, Architecture
 from embshare.tasks.catalogue import TASKS
-from embshare.tasks.running.config import RunConfig
+from embshare.tasks.running.config import RunConfig, is_task
 from embshare.tasks.settings import TaskConfig, TrainSettings
 
 __all__ = ["METHODS", "BenchmarkConfig", "Cell", "Method", "quick", "standard_tasks"]
@@ -86,8 +86,10 @@ class BenchmarkConfig(Value):
         """Read each task's settings with the task's own class, and leave none to chance."""
         if not isinstance(given, dict) or not isinstance(given.get("settings", {}), Mapping):
             return given
-        tasks = tuple(given.get("tasks", standard_tasks()))
-        if unknown := [name for name in (*tasks, *given.get("settings", {})) if name not in TASKS]:
+        tasks = given.get("tasks", standard_tasks())
+        if not isinstance(tasks, list | tuple):
+            return given
+        if unknown := [n for n in (*tasks, *given.get("settings", {})) if not is_task(n)]:
             raise ValueError(f"`{unknown[0]}` must be one of the tasks {', '.join(TASKS)}")
         fields = {name: given.get("settings", {}).get(name, {}) for name in tasks}
         settings = {

@@ -15,7 +15,12 @@ from embshare.tasks.catalogue import TASKS
 from embshare.tasks.settings import TaskConfig, TrainSettings
 from embshare.tasks.task import Task
 
-__all__ = ["ConfigFileError", "RunConfig", "read_config_file"]
+__all__ = ["ConfigFileError", "RunConfig", "is_task", "read_config_file"]
+
+
+def is_task(name: object) -> bool:
+    """Whether it names one of `embshare.tasks.catalogue.TASKS`; a file may say anything."""
+    return isinstance(name, str) and name in TASKS
 
 
 class ConfigFileError(EmbshareError, ValueError):
@@ -60,7 +65,7 @@ class RunConfig(Value):
     @field_validator("task")
     @classmethod
     def _known(cls, task: str) -> str:
-        if task not in TASKS:
+        if not is_task(task):
             raise ValueError(f"must be one of {', '.join(TASKS)}")
         return task
 
@@ -68,7 +73,7 @@ class RunConfig(Value):
     @classmethod
     def _settings_of_task(cls, given: Any) -> Any:
         """Read the task's settings with the task's own class."""
-        if isinstance(given, dict) and given.get("task") in TASKS:
+        if isinstance(given, dict) and is_task(given.get("task")):
             settings = given.get("settings", {})
             if isinstance(settings, dict):
                 return {**given, "settings": TASKS[given["task"]].settings_class()(**settings)}

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Final, final
 
 from embshare.errors import EmbshareError
-from embshare.tasks.catalogue import TASKS
-from embshare.tasks.running.config import ConfigFileError, RunConfig, read_config_file
+from embshare.tasks.running.config import ConfigFileError, RunConfig, is_task, read_config_file
 
 __all__ = [
     "ForeignFolderError",
@@ -120,26 +119,34 @@ class RunFolder:
             return
         if not self.root.is_dir() or (any(self.root.iterdir()) and not (resume or overwrite)):
             raise RunExistsError(folder=self.root)
-        if not self._is_run() and (found := next(self._parts(), None)):
+        if not self.is_run() and (found := next(self.parts(), None)):
             raise ForeignFolderError(folder=self.root, found=found)
         if resume and self.config.is_file():
             before = RunConfig.from_yaml(self.config)
             if changed := differences(before, config):
                 raise OtherRunError(folder=self.root, fields=changed)
 
-    def _parts(self) -> Iterator[Path]:
+    def parts(self) -> Iterator[Path]:
         """The files at which a run would write, but for those in folders of other names."""
         for name in MINE:
             yield from (path for path in (self.root / name).rglob("*") if path.is_file())
-        files = (self.config, self.begin, self.result, *self.root.glob("curve.*"))
+        picture = self.curve.with_suffix(".png")
+        files = (self.config, self.begin, self.result, self.curve, picture)
         yield from (path for path in files if path.is_file())
 
-    def _is_run(self) -> bool:
+    def is_run(self) -> bool:
         """Whether a run was begun in it, perhaps one of an earlier version."""
         try:
-            return read_config_file(self.config).get("task") in TASKS
+            return is_task(read_config_file(self.config).get("task"))
         except ConfigFileError:
             return False
+
+    def clear(self) -> None:
+        """Remove what a run writes, and nothing else."""
+        for name in MINE:
+            shutil.rmtree(self.root / name, ignore_errors=True)
+        for path in self.parts():
+            path.unlink()
 
     def check_begin(self, begin: Mapping[str, object]) -> None:
         """Refuse to go on with a run that began otherwise, as far as it is known.
@@ -167,10 +174,7 @@ class RunFolder:
             NoFolderError: the system does not allow it.
         """
         if overwrite:
-            for name in MINE:
-                shutil.rmtree(self.root / name, ignore_errors=True)
-            for path in self._parts():
-                path.unlink()
+            self.clear()
         try:
             for folder in (self.root, self.processor, self.checkpoints, self.samples):
                 folder.mkdir(parents=True, exist_ok=True)

@@ -68,6 +68,8 @@ def test_models_that_share_may_have_a_rate_of_their_own() -> None:
         ({"architectures": ("rnn",)}, "Input should be 'lstm', 'conv' or 'attention'"),
         ({"shared_hidden_lr": 0}, "`shared_hidden_lr`: Input should be greater than 0"),
         ({"methods": ("lora",)}, "Input should be 'dense', 'eps' or 'veps'"),
+        ({"tasks": ({"name": LM},)}, "must be one of the tasks"),
+        ({"tasks": 5}, "`tasks`: Input should be a valid tuple"),
         ({"tasks": ("weather",)}, "`weather` must be one of the tasks"),
         ({"settings": {"weather": {}}}, "`weather` must be one of the tasks"),
         ({"settings": {LM: {"wdith": 3}}}, "`wdith`"),

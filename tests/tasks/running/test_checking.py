@@ -35,6 +35,29 @@ def test_what_is_no_run_is_left_alone(tmp_path: Path, asked: str) -> None:
     assert (other.out / "config.yaml").read_text() == "a: 1\n"
 
 
+def test_only_what_a_run_writes_is_replaced(tmp_path: Path) -> None:
+    settings = config(tmp_path)
+    run(settings)
+    others = [settings.out / name for name in ("curve.csv", "curve.notes.txt")]
+    for path in others:
+        path.write_text("mine")
+    (settings.out / "curve.json").write_text("old")
+    run(settings, overwrite=True)
+    assert [path.read_text() for path in others] == ["mine", "mine"]
+    assert (settings.out / "curve.json").read_text() != "old"
+
+
+@pytest.mark.parametrize("task", ["{_name: translation}", "[glue]", "5", "null"])
+def test_a_file_whose_task_is_no_name_is_no_run(tmp_path: Path, task: str) -> None:
+    settings = config(tmp_path)
+    settings.out.mkdir()
+    (settings.out / "config.yaml").write_text(f"task: {task}\nout: x\n")
+    with pytest.raises(ForeignFolderError, match="`config.yaml` would be lost"):
+        run(settings, overwrite=True)
+    with pytest.raises(InvalidValueError, match="`task`: Input should be a valid string"):
+        RunConfig.from_yaml(settings.out / "config.yaml")
+
+
 def test_a_folder_that_cannot_be_made_is_one_message(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NoFolderError, match=r"must be a folder that can be made .*: Not a dir"):
