@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from accelerate import PartialState  # type: ignore[import-untyped]
+from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.tensor import DTensor
 
-__all__ = ["on_cpu", "one_after_the_other", "process_state"]
+__all__ = ["gathered", "on_cpu", "one_after_the_other", "process_state"]
 
 
 def on_cpu() -> bool:
@@ -28,6 +31,23 @@ def process_state() -> PartialState:
     Accelerate alone would take each process of a machine without an accelerator for the only one.
     """
     return PartialState(cpu=on_cpu())
+
+
+def gathered(model: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
+    """A model that each process has the whole of.
+
+    Args:
+        model: after a training; FSDP2 leaves a process its part of each parameter.
+        build: makes the model as it was before the training.
+    Returns:
+        The model itself, or what ``build`` makes with its parameters, on its device.
+    """
+    if not any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+        return model
+    state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
+    whole = build().to(process_state().device)
+    whole.load_state_dict(state)
+    return whole
 
 
 @contextmanager

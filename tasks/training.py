@@ -290,6 +290,7 @@ def evaluate(
         hidden_lr=settings.hidden_lr,
     )
     trainer.remove_callback(PrinterCallback)
+    trainer.is_fsdp_enabled = False  # each process has the whole model, and reads rows of its own
     with _own_forward(model):
         found = trainer.evaluate(metric_key_prefix="eval")
     return {k.removeprefix("eval_"): float(v) for k, v in found.items() if k.startswith("eval_")}

@@ -21,7 +21,7 @@ from embshare.tasks.averaging import load_average
 from embshare.tasks.measurement.memory import PeakMemory
 from embshare.tasks.measurement.provenance import read_provenance
 from embshare.tasks.measurement.sizes import sizes_of
-from embshare.tasks.processes import process_state
+from embshare.tasks.processes import gathered, process_state
 from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.curve import draw_curve
 from embshare.tasks.running.folder import RunFolder, write_text
@@ -90,6 +90,9 @@ def run(
     on_start(settings.steps)
     saving = Saving(checkpoints=checkpoints, resume=resume)
     trained = _train(config, task.training, feed, model, folder, saving, on_step)
+    model = gathered(model, lambda: _build(config, task))
+    if settings.average > 1:
+        load_average(model, folder.checkpoints, settings.average)
     if process.is_main_process:
         save_trained(model, folder.model)  # first: what an evaluation may fail at is not lost
     with _samples(folder, process.is_main_process) as samples:
@@ -172,8 +175,6 @@ def _train(
             on_step=on_step,
             saving=saving,
         )
-    if settings.average > 1:
-        load_average(model, folder.checkpoints, settings.average)
     return _Trained(training, memory)
 
 

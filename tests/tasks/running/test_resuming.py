@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 
+from embshare.config import ShareConfig
 from embshare.tasks.running import engine
 from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.engine import run
 from embshare.tasks.running.folder import OtherBeginError
+from embshare.tasks.running.loading import FinishedRun
+from embshare.tasks.running.result import RunResult
 from tests.tasks.examples import EXAMPLES
 from tests.tasks.running.example import config
+from tests.tasks.running.fsdp import VARIABLES
 
 
 class Killed(BaseException):
@@ -86,6 +90,16 @@ def test_a_run_goes_on_with_as_many_processes(tmp_path: Path) -> None:
         run(killed, resume=True)
 
 
+def train_with_two(module: str, config: Path, *options: str, **variables: str) -> None:
+    """A training by two processes, as a settings file says."""
+    task = RunConfig.from_yaml(config).task
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", module]
+    command += ["train", task, "--config", str(config), *options]
+    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), **variables}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
 def losses(folder: Path) -> list[tuple[int, float]]:
     points = json.loads((folder / "curve.json").read_text())
     return [(point["step"], point["loss"]) for point in points]
@@ -109,18 +123,31 @@ def test_two_processes_go_on_in_a_later_pass(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     settings = EXAMPLES["glue"].settings(tmp_path / "data")
     settings["training"] |= {"batch_size": 10, "save_every": 4, "log_every": 1}  # passes of 3 steps
-    begun = RunConfig(task="glue", model="conv", out=tmp_path / "run", settings=settings)
+    fields: dict[str, Any] = {"model": "conv", "out": tmp_path / "run", "settings": settings}
+    begun = RunConfig(task="glue", **fields)
     file = tmp_path / "config.yaml"
     file.write_text(begun.to_yaml())
 
-    def train(*options: str) -> list[tuple[int, float]]:
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m"]
-        command += ["embshare", "train", "glue", "--config", str(file), *options]
-        env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)}
-        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
-        assert done.returncode == 0, done.stderr
-        return losses(begun.out)
-
-    whole = train()
+    train_with_two("embshare", file)
+    whole = losses(begun.out)
     shutil.rmtree(begun.out / "checkpoints" / "checkpoint-8")
-    assert train("--resume") == whole
+    train_with_two("embshare", file, "--resume")
+    assert losses(begun.out) == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [None, ShareConfig()])
+def test_a_sharded_training_is_saved_whole_and_goes_on(
+    tmp_path: Path, share: ShareConfig | None
+) -> None:
+    begun = config(tmp_path, share=share, training={"average": 2})
+    file = tmp_path / "config.yaml"
+    file.write_text(begun.to_yaml())
+    train_with_two("tests.tasks.running.fsdp", file, **VARIABLES)
+    whole = losses(begun.out)
+    metrics = RunResult.from_json((begun.out / "result.json").read_text()).metrics
+    again = FinishedRun.load(begun.out).evaluate({}, folder=tmp_path)
+    assert again["perplexity"] == pytest.approx(metrics["perplexity"], rel=1e-6)
+    shutil.rmtree(begun.out / "checkpoints" / "checkpoint-8")
+    train_with_two("tests.tasks.running.fsdp", file, "--resume", **VARIABLES)
+    assert losses(begun.out) == whole
