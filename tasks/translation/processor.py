@@ -10,11 +10,13 @@ from typing import final
 from torch import nn
 
 from embshare.models.matched import Architecture, MatchedConfig, MatchedSeq2Seq
-from embshare.tasks.building import build_model
+from embshare.tasks.building import build_model, is_matched
 from embshare.tasks.translation.config import TranslationConfig
+from embshare.tasks.translation.lengths import LongSentence, Positions
 from embshare.tasks.translation.reading import Pairs
 from embshare.tasks.translation.subwords import START, LearnedSubwords, Subwords, TrainedSubwords
 from embshare.tasks.translation.translating import Translator
+from embshare.tasks.translation.trial import try_pairs
 
 __all__ = ["TranslationProcessor", "learn_processor", "load_processor"]
 
@@ -26,6 +28,8 @@ class TranslationProcessor:
 
     config: TranslationConfig
     subwords: Subwords
+    longest: tuple[LongSentence, ...] = ()
+    """Of the data at hand, where there are some: what a model has to read."""
 
     def save(self, folder: Path) -> None:
         """Write the subwords."""
@@ -52,15 +56,21 @@ class TranslationProcessor:
         """An encoder-decoder; of transformers, one that ``AutoModelForSeq2SeqLM`` reads.
 
         Raises:
-            ModelNotForTaskError: there is no such model, or its table is too small.
+            ModelNotForTaskError: there is no such model, its table is too small, or it gives no
+                loss for a sentence and its translation.
+            SentenceTooLongError: the data have one that it cannot read.
         """
-        return build_model(
+        built = build_model(
             model,
             seed=seed,
             matched=self._matched,
             auto="AutoModelForSeq2SeqLM",
             vocab_size=max(self.subwords.sizes),
         )
+        if not is_matched(model):
+            try_pairs(model, built, self.subwords, smoothing=self.config.label_smoothing)
+        self.check_reads(model, built)
+        return built
 
     def _matched(self, architecture: Architecture) -> MatchedSeq2Seq:
         subwords = self.subwords
@@ -81,10 +91,21 @@ class TranslationProcessor:
         )
 
     def check_reads(self, name: str, model: nn.Module) -> None:
-        """No setting says how long the sentences are that are translated."""
+        """The data at hand have sentences of some length.
+
+        Raises:
+            SentenceTooLongError: the model has not as many positions.
+        """
+        positions = Positions.of(model)
+        for sentence in self.longest:
+            sentence.check(positions)
 
     def predict(self, model: nn.Module, inputs: Iterable[str]) -> Iterator[str]:
-        """The translation of each line; of an empty one, an empty one."""
+        """The translation of each line; of an empty one, an empty one.
+
+        Raises:
+            SentenceTooLongError: a line has more symbols than the model has positions.
+        """
         return self.translator(self.config).stream(model, inputs)
 
 

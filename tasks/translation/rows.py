@@ -74,6 +74,14 @@ class PairRows(Dataset[PairRow]):
         return {"source": self._source[place], "target": self._target[place]}
 
     @property
+    def longest(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The longest of each side: the number of its pair, from 1 and with those left out, and
+        its symbols. There is one row at least."""
+        sides = (self._source.lengths[self._kept], self._target.lengths[self._kept])
+        first, second = ((int(self._kept[side.argmax()]) + 1, int(side.max())) for side in sides)
+        return first, second
+
+    @property
     def symbols(self) -> tuple[int, int]:
         """Of the source and the target side, in all."""
         sides = (self._source.lengths, self._target.lengths)
@@ -134,5 +142,10 @@ def _before(model: nn.Module, labels: Tensor) -> Tensor:
     owner: Any = getattr(model, "module", model)  # several processes train a wrapped model
     if isinstance(owner, MatchedSeq2Seq):
         return owner.shift(labels)
-    before: Tensor = owner.prepare_decoder_input_ids_from_labels(labels)
-    return before
+    before: Tensor
+    if (own := getattr(owner, "prepare_decoder_input_ids_from_labels", None)) is not None:
+        before = own(labels.clone())  # some write into what they are given
+        return before
+    before = labels.roll(1, dims=1)
+    before[:, 0] = owner.config.decoder_start_token_id
+    return before.masked_fill(before.eq(IGNORED), owner.config.pad_token_id)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, final, get_args
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -22,6 +22,7 @@ from embshare.tasks.task import Feed, Metric
 from embshare.tasks.translation.config import TranslationConfig, TranslationTraining
 from embshare.tasks.translation.corpus import Corpus, load_corpus
 from embshare.tasks.translation.errors import EmptySideError
+from embshare.tasks.translation.lengths import LongSentence, Side
 from embshare.tasks.translation.named import SACREBLEU
 from embshare.tasks.translation.processor import (
     TranslationProcessor,
@@ -79,7 +80,20 @@ class PreparedTranslation:
 
     config: TranslationConfig
     corpus: Corpus
-    processor: TranslationProcessor
+    learned: TranslationProcessor
+    """As it is without these data."""
+
+    @cached_property
+    def processor(self) -> TranslationProcessor:
+        """With what a model has to read of these data."""
+        return replace(self.learned, longest=tuple(self._longest()))
+
+    def _longest(self) -> Iterator[LongSentence]:
+        for split in self.corpus.splits:
+            rows = self.rows if split == "train" else self._encoded(split)
+            for side, (row, symbols) in zip(get_args(Side), rows.longest, strict=True):
+                if side == "source" or split in ("train", "valid"):  # others have no loss
+                    yield LongSentence(f"`{split}`, {side}, row {row:,},", side, symbols)
 
     @property
     def metric(self) -> Metric:
@@ -102,7 +116,7 @@ class PreparedTranslation:
         return self._encoded("train", longest=self.config.max_length)
 
     def _encoded(self, split: str, *, longest: int | None = None) -> PairRows:
-        pairs, subwords = self.corpus.splits[split], self.processor.subwords
+        pairs, subwords = self.corpus.splits[split], self.learned.subwords
         return PairRows(
             subwords.encode_source(pairs.source),
             subwords.encode_target(pairs.target),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from embshare.caching import cached
 from embshare.models.matched import MatchedSeq2Seq
 from embshare.tasks.decoding import Beam, SequenceScorer, beam_search, greedy_search
+from embshare.tasks.translation.lengths import LongSentence, Positions
 from embshare.tasks.translation.rows import pad_rows
 from embshare.tasks.translation.subwords import Subwords, Symbols
 
@@ -22,6 +23,8 @@ __all__ = ["Translator", "most_symbols"]
 AHEAD: Final = 16  # batches that are read before they are sorted by length
 NEWLINE: Final = re.compile(r"\r?\n")
 """What a line of a file cannot hold; all else within a line is left as training sees it."""
+LINE_END: Final = re.compile(r"[\r\n]+")
+"""What a translation cannot hold, or whoever reads lines would find too many."""
 
 
 def most_symbols(length: int) -> int:
@@ -44,25 +47,36 @@ class Translator:
     batch_size: int
     """Sentences at once."""
 
-    def all(self, model: nn.Module, lines: Sequence[str]) -> list[str]:
-        """Translations of all lines, computed from the longest to the shortest."""
-        sources = list(self.subwords.encode_source(lines))
+    def all(self, model: nn.Module, lines: Sequence[str], *, first: int = 1) -> list[str]:
+        """Translations of all lines, computed from the longest to the shortest; each is one line.
+
+        Args:
+            model: matched, or of transformers.
+            lines: to translate.
+            first: the number of the first of them, for an error.
+        Raises:
+            SentenceTooLongError: one has more symbols than the model has positions.
+        """
+        sources, positions = list(self.subwords.encode_source(lines)), Positions.of(model)
+        for number, source in enumerate(sources, first):
+            LongSentence(f"line {number:,}", "source", len(source)).check(positions)
         order = sorted(range(len(lines)), key=lambda i: (-len(sources[i]), i))
         found = [""] * len(lines)
         with cached(model):
-            for first in range(0, len(order), self.batch_size):
-                chosen = order[first : first + self.batch_size]
+            for begin in range(0, len(order), self.batch_size):
+                chosen = order[begin : begin + self.batch_size]
                 for place, symbols in zip(
                     chosen, self._batch(model, [sources[i] for i in chosen]), strict=True
                 ):
-                    found[place] = self.subwords.decode(symbols)
+                    found[place] = LINE_END.sub(" ", self.subwords.decode(symbols))
         return [text if line else "" for line, text in zip(lines, found, strict=True)]
 
     def stream(self, model: nn.Module, lines: Iterable[str]) -> Iterator[str]:
-        """Translations in order; some batches of lines are read ahead, not all."""
-        parts = (NEWLINE.sub(" ", line).strip() for line in lines)
+        """Translations in order; some batches of lines are read ahead, not all. Errors as `all`."""
+        parts, first = (NEWLINE.sub(" ", line).strip() for line in lines), 1
         while block := list(islice(parts, AHEAD * self.batch_size)):
-            yield from self.all(model, block)
+            yield from self.all(model, block, first=first)
+            first += len(block)
 
     @torch.inference_mode()
     def _batch(self, model: nn.Module, sources: Sequence[Symbols]) -> Iterable[Sequence[int]]:
@@ -74,7 +88,7 @@ class Translator:
         limits = [most_symbols(len(source)) for source in sources]
         if isinstance(model, MatchedSeq2Seq):
             return self._matched(model, ids, mask, limits)
-        return self._generated(model, ids, mask, max(limits))
+        return self._generated(model, ids, mask, limits)
 
     def _matched(
         self, model: MatchedSeq2Seq, ids: Tensor, mask: Tensor, limits: Sequence[int]
@@ -97,17 +111,33 @@ class Translator:
         return [row[0].symbols for row in found]
 
     def _generated(
-        self, model: Any, ids: Tensor, mask: Tensor, limit: int
+        self, model: Any, ids: Tensor, mask: Tensor, limits: Sequence[int]
     ) -> Iterable[Sequence[int]]:
-        """By the model's own ``generate``, which has the same rule for lengths."""
+        """By the model's own ``generate``, in which each row ends at its own limit."""
+        from transformers import StoppingCriteriaList
+
+        room = Positions.of(model).target - 1  # the start symbol has one
+        limits = [min(limit, room) for limit in limits]
         found = model.generate(
             input_ids=ids,
             attention_mask=mask,
             num_beams=self.beam,
             length_penalty=self.length_penalty,
-            max_new_tokens=limit,
+            # One that is never written: some models force an end there, and there alone.
+            max_new_tokens=max(limits) + 1,
+            stopping_criteria=StoppingCriteriaList([_ended(limits)]),
             do_sample=False,
             early_stopping=False,
         )
-        rows: list[list[int]] = found.tolist()
-        return rows
+        return [row[: 1 + limit] for row, limit in zip(found.tolist(), limits, strict=True)]
+
+
+def _ended(limits: Sequence[int]) -> Callable[[Tensor, object], Tensor]:
+    """Which rows have as many symbols behind the start as they may have; a search asks this of
+    several hypotheses for each source, one source behind another."""
+
+    def ended(ids: Tensor, scores: object) -> Tensor:
+        most = torch.tensor(limits, device=ids.device)
+        return most.repeat_interleave(len(ids) // len(limits)) < ids.shape[1]
+
+    return ended

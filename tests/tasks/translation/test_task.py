@@ -155,6 +155,23 @@ def test_lines_to_translate_are_read_as_those_of_files(folder: Path, tmp_path: P
     assert given == [numbered_lines(tmp_path / "lines")[0][1], "one two", "one  two"]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_translation_is_one_line(folder: Path, end: str) -> None:
+    task = Translation(tiny(folder)).prepare()
+    subwords = task.processor.subwords
+
+    class Broken:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(subwords, name)
+
+        def decode(self, symbols: Any) -> str:
+            return f"eins{end}zwei"
+
+    translator = replace(task.processor.translator(task.config), subwords=Broken())
+    model = task.processor.build("conv", seed=0)
+    assert translator.all(model, ["one", "two"]) == ["eins zwei"] * 2
+
+
 def test_a_model_that_has_diverged_is_told_by_its_translations(
     folder: Path, tmp_path: Path
 ) -> None:
