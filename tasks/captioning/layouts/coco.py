@@ -16,13 +16,16 @@ def read_coco(path: Path) -> list[Picture]:
     """Read ``images`` (``id``, ``file_name``) and ``annotations`` (``image_id``, ``caption``).
 
     Raises:
-        CaptionFileError: a field is missing, an annotation is of no image, or an image has no
-            annotation; with file and entry.
+        CaptionFileError: a field is missing, two images have one identifier, an annotation is of no
+            image, or an image has no annotation; with file and entry.
     """
     found = read_json(path)
-    names = {
-        _field(row, "id", place): (place, row) for place, row in entries(path, found, "images")
-    }
+    names: dict[Any, tuple[str, dict[str, Any]]] = {}
+    for place, row in entries(path, found, "images"):
+        other, _ = names.setdefault(_field(row, "id", place), (place, row))
+        if other != place:
+            finding = f"has that of {other.rstrip(',')}, {row['id']!r:.40}"
+            raise _wrong(place, "have an `id` of its own", finding)
     captions: dict[Any, list[str]] = {}
     for place, row in entries(path, found, "annotations"):
         image = _field(row, "image_id", place)

@@ -11,6 +11,7 @@ from embshare.tasks.captioning.errors import CaptionsAmbiguousError, LayoutMissi
 from embshare.tasks.captioning.layouts.coco import read_coco
 from embshare.tasks.captioning.layouts.karpathy import read_karpathy
 from embshare.tasks.captioning.layouts.pictures import PictureFolders, collect
+from embshare.tasks.captioning.layouts.reading import check_names
 from embshare.tasks.captioning.layouts.table import read_table
 from embshare.tasks.captioning.layouts.tokens import find_lists, read_token_file
 
@@ -111,6 +112,8 @@ def _coco(folder: Path, year: str | None = None) -> tuple[Found, str, tuple[str,
         found["train"] = read_coco(train)
     if valid:
         found["valid"] = read_coco(valid)
+    check_names(picture for pictures in found.values() for picture in pictures)
+    if valid:
         found["test"] = list(found["valid"])
     names = (path.stem.removeprefix("captions_") for path in (train, valid) if path)
     return found, COCO_NOTE, tuple(names)

@@ -10,7 +10,12 @@ from pathlib import Path
 
 from embshare.tasks.captioning.dataset import Picture, Split
 from embshare.tasks.captioning.errors import CaptionFileError
-from embshare.tasks.captioning.layouts.reading import check_caption, entries, read_json
+from embshare.tasks.captioning.layouts.reading import (
+    check_caption,
+    check_names,
+    entries,
+    read_json,
+)
 from embshare.tasks.captioning.layouts.table import split_named
 
 __all__ = ["read_karpathy"]
@@ -20,7 +25,8 @@ def read_karpathy(path: Path) -> dict[Split, list[Picture]]:
     """Read ``images``, each with ``filename``, ``split`` and ``sentences``; ``restval`` trains.
 
     Raises:
-        CaptionFileError: a field is missing or of another kind; with file and entry.
+        CaptionFileError: a field is missing or of another kind, or a picture stands in two entries;
+            with file and entry.
     """
     found: dict[Split, list[Picture]] = {}
     for place, row in entries(path, read_json(path), "images"):
@@ -40,6 +46,7 @@ def read_karpathy(path: Path) -> dict[Split, list[Picture]]:
         split = split_named(row.get("split"), place)
         whole = f"{below}/{name}" if below else name
         found.setdefault(split, []).append(Picture(whole, captions, None, place, number))
+    check_names(picture for pictures in found.values() for picture in pictures)
     return found
 
 

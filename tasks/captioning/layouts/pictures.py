@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from embshare.tasks.captioning.dataset import Picture
-from embshare.tasks.captioning.errors import PicturesMissingError
+from embshare.tasks.captioning.errors import CaptionFileError, PicturesMissingError
 
 __all__ = ["PictureFolders", "collect"]
 
@@ -58,6 +58,7 @@ def collect(pictures: Sequence[Picture], folders: PictureFolders) -> tuple[Pictu
 
     Raises:
         PicturesMissingError: some are nowhere; names the first, and counts all.
+        CaptionFileError: two that have other names than each other are one file.
     """
     found = [replace(picture, path=_find(picture.name, folders)) for picture in pictures]
     missing = [picture for picture in found if picture.path is None]
@@ -69,7 +70,22 @@ def collect(pictures: Sequence[Picture], folders: PictureFolders) -> tuple[Pictu
             of=len(found),
             looked=[f"`{folder}`" for folder in folders.folders],
         )
+    _check_files(found)
     return tuple(found)
+
+
+def _check_files(pictures: Iterable[Picture]) -> None:
+    first: dict[Path | None, Picture] = {}
+    for picture in pictures:
+        other = first.setdefault(picture.path, picture)
+        if other.name != picture.name:
+            raise CaptionFileError(
+                place=picture.place,
+                needs=f"name a file of its own as `{picture.name}`",
+                finding=f"that and `{other.name}` are both found as `{picture.path}` alone",
+                way_out="Put each picture into the folder of its name, or name the folder that "
+                "these are in as `images`.",
+            )
 
 
 def _find(name: str, folders: PictureFolders) -> Path | None:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from embshare.tasks.captioning.dataset import Picture
 from embshare.tasks.captioning.errors import CaptionFileError
 
-__all__ = ["BOM", "check_caption", "entries", "place_of", "read_json", "read_lines", "read_text"]
+__all__ = [
+    "BOM",
+    "check_caption",
+    "check_names",
+    "entries",
+    "place_of",
+    "read_json",
+    "read_lines",
+    "read_text",
+]
 
 BOM: Final = "\ufeff"
 OTHER_MARKS: Final = {
@@ -126,6 +136,23 @@ def entries(path: Path, found: dict[str, Any], name: str) -> Iterator[tuple[str,
                 way_out="Fetch the file again.",
             )
         yield place, row
+
+
+def check_names(pictures: Iterable[Picture]) -> None:
+    """See to it that no picture stands in two entries, and so perhaps in two splits.
+
+    Raises:
+        CaptionFileError: one does.
+    """
+    first: dict[str, Picture] = {}
+    for picture in pictures:
+        if (other := first.setdefault(picture.name, picture)) is not picture:
+            raise CaptionFileError(
+                place=picture.place,
+                needs="name a picture that no other entry names",
+                finding=f"names `{picture.name}`, as {other.place.rstrip(',')} does",
+                way_out="Remove one of the two, or fetch the file again.",
+            )
 
 
 def _no_field(path: Path, needs: str, finding: str) -> CaptionFileError:

@@ -163,6 +163,25 @@ def test_missing_pictures_are_counted_and_the_first_is_named(tmp_path: Path) -> 
     assert (caught.value.file, caught.value.count) == ("train3.jpg", 2)
 
 
+def test_two_names_are_not_one_file(tmp_path: Path) -> None:
+    path = table(tmp_path)
+    paint(tmp_path / "images")
+    path.write_text(path.read_text().replace("train0.jpg", "x/train0.jpg"))
+    assert load_folder(tmp_path).pictures("train")[0].path == tmp_path / "images" / "train0.jpg"
+    replace(path, "dev1.jpg", "y/train0.jpg")
+    with pytest.raises(CaptionFileError) as caught:
+        load_folder(tmp_path)
+    assert str(caught.value) == (
+        f"`{path}`, line 28, must name a file of its own as `y/train0.jpg`, but that and "
+        f"`x/train0.jpg` are both found as `{tmp_path / 'images' / 'train0.jpg'}` alone. Put each "
+        "picture into the folder of its name, or name the folder that these are in as `images`."
+    )
+    for below in ("x", "y"):
+        paint(tmp_path / "images" / below)
+    found = load_folder(tmp_path)
+    assert found.pictures("train")[0].path == tmp_path / "images" / "x" / "train0.jpg"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -224,6 +243,16 @@ def test_a_missing_list_is_named(tmp_path: Path) -> None:
         ('"filename": "train1.jpg"', '"name": "x"', r"`images\[1\]`, must name a picture"),
         ('"raw": "A red', '"text": "A red', r"`images\[0\]`, must have a caption, but has None"),
         ('"split": "restval"', '"split": 3', r"`images\[0\]`, must name a split .* has 3 there"),
+        (
+            "test2.jpg",
+            "dev1.jpg",
+            r"`images\[17\]`, must name a picture that no other entry names, ",
+        ),
+        (
+            "train3.jpg",
+            "train1.jpg",
+            r"names `train1.jpg`, as `.*`, `images\[1\]` does\. Remove one",
+        ),
     ],
 )
 def test_a_wrong_entry_of_karpathys_file_is_named(
@@ -248,6 +277,21 @@ def change_coco(path: Path, part: str, index: int, row: Any) -> None:
         ("annotations", {"image_id": 77, "caption": "x"}, r"image in `images`, but is of 77"),
         ("annotations", {"image_id": 0, "caption": ""}, r"must have a caption, but has ''"),
         ("images", {"id": 99, "file_name": "y"}, r"`annotations\[0\]`, .* but is of 0"),
+        (
+            "images",
+            {"id": 3, "file_name": "y"},
+            r"`images\[3\]`, must have an `id` of its own, but ",
+        ),
+        (
+            "images",
+            {"id": 0, "file_name": "train4.jpg"},
+            r"`images\[4\]`, .* that no other entry na",
+        ),
+        (
+            "images",
+            {"id": 0, "file_name": "dev1.jpg"},
+            r"val2017.json`, `images\[1\]`, .* as .*trai",
+        ),
     ],
 )
 def test_a_wrong_entry_of_cocos_file_is_named(
