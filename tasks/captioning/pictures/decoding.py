@@ -9,12 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embshare.tasks.captioning.errors import PictureError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["Pixels", "decode", "digest", "in_threads"]
 
@@ -42,7 +45,8 @@ def decode(path: Path, size: int, place: str | None = None) -> Pixels:
         size: pixels of the square's side.
         place: file and line that name it, for the error.
     Raises:
-        PictureError: it cannot be read, is no picture, or is cut off.
+        PictureError: it cannot be read, is no picture, is cut off, or has values of which nobody
+            knows how bright they are.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -50,7 +54,7 @@ def decode(path: Path, size: int, place: str | None = None) -> Pixels:
     try:
         with Image.open(io.BytesIO(raw)) as image:
             image.draft("RGB", (size, size))  # a JPEG is decoded no larger than needed
-            whole = ImageOps.exif_transpose(image).convert("RGB")
+            whole = _of_eight_bits(ImageOps.exif_transpose(image)).convert("RGB")
             small = whole.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0)
             return np.asarray(small)
     except UnidentifiedImageError as error:
@@ -58,6 +62,18 @@ def decode(path: Path, size: int, place: str | None = None) -> Pixels:
         raise PictureError(path=path, finding=finding, place=place) from error
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise PictureError(path=path, finding=f"is not ({error})", place=place) from error
+
+
+def _of_eight_bits(image: Image.Image) -> Image.Image:
+    """A grey picture of 16 bits with the upper eight of them; Pillow would cut off at 255."""
+    from PIL import Image
+
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() >= 1 << 16:
+        raise ValueError(f"its values, of mode {image.mode}, are not those of 8 or 16 bits")
+    return Image.fromarray((values >> 8).astype(np.uint8))
 
 
 def _read(path: Path, place: str | None) -> bytes:

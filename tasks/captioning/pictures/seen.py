@@ -20,7 +20,7 @@ from embshare.tasks.captioning.pictures.store import key_of, stored
 
 __all__ = ["encode_all", "encode_pixels", "features_of", "pixels_of", "to_tensor"]
 
-TRANSFORM: Final = "square, bilinear, draft, 1"
+TRANSFORM: Final = "square, bilinear, draft, 2"
 """How `decode` makes pixels; a change there changes this too."""
 AT_ONCE: Final = 32
 

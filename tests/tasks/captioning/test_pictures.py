@@ -59,6 +59,34 @@ def test_any_kind_of_picture_becomes_three_colours(tmp_path: Path, mode: str) ->
     assert decode(path, 8).shape == (8, 8, 3)
 
 
+@pytest.mark.parametrize("kind", ["a.png", "a.tif", "a.pgm"])
+def test_a_grey_picture_of_sixteen_bits_keeps_its_greys(tmp_path: Path, kind: str) -> None:
+    values = np.repeat(np.arange(0, 1 << 16, 1 << 12, dtype=np.uint16), 16).reshape(16, 16)
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    more = {"exif": exif} if kind == "a.png" else {}
+    Image.fromarray(values).save(tmp_path / kind, **more)
+    found = decode(tmp_path / kind, 16)
+    upright = values[::-1, ::-1] if more else values
+    np.testing.assert_array_equal(found, np.repeat(upright[..., None] >> 8, 3, axis=2))
+
+
+@pytest.mark.parametrize(
+    ("values", "mode"),
+    [
+        (np.full((4, 4), 0.5, dtype=np.float32), "F"),
+        (np.full((4, 4), 1 << 16, dtype=np.int32), "I"),
+        (np.full((4, 4), -1, dtype=np.int32), "I"),
+    ],
+)
+def test_a_picture_of_which_nobody_knows_how_bright_it_is_is_refused(
+    tmp_path: Path, values: NDArray[Any], mode: str
+) -> None:
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    with pytest.raises(PictureError, match=rf"its values, of mode {mode}, are not those of 8 or 1"):
+        decode(tmp_path / "a.tif", 8)
+
+
 def test_a_picture_that_lies_on_its_side_is_put_upright(tmp_path: Path) -> None:
     image = Image.new("RGB", (40, 40), (255, 255, 255))
     image.paste((0, 0, 0), (0, 0, 40, 20))  # black above
