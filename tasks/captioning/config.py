@@ -108,12 +108,21 @@ class CaptioningConfig(TaskConfig):
             )
         if self.frozen and self.shift:
             raise ValueError("`shift` needs an encoder that is trained: it is `frozen`")
-        if self.training.epochs is None and self.scst_steps > self.training.steps:
-            raise ValueError(
-                f"`scst_steps` must be at most the {self.training.steps} steps of training, but is "
-                f"{self.scst_steps}"
-            )
+        if self.training.epochs is None and (fault := self.scst_fault(self.training.steps)):
+            raise ValueError(fault)
         return self
+
+    def scst_fault(self, steps: int) -> str | None:
+        """What is wrong with `scst_steps` in a training of so many steps, if anything is.
+
+        Args:
+            steps: as they are counted where the rows are known: settings may ask for epochs.
+        """
+        if self.scst_steps <= steps:
+            return None
+        return (
+            f"`scst_steps` must be at most the {steps} steps of training, but is {self.scst_steps}"
+        )
 
     @property
     def side(self) -> int:

@@ -12,6 +12,7 @@ from typing import final
 import numpy as np
 from torch import nn
 
+from embshare.errors import InvalidValueError
 from embshare.models.matched import ARCHITECTURES
 from embshare.tasks.captioning.config import CaptioningConfig
 from embshare.tasks.captioning.dataset import SPLITS, CaptionSet, Split
@@ -162,7 +163,11 @@ class PreparedCaptioning:
         }
 
     def feed(self) -> Feed:
-        """A row for each caption of the training split."""
+        """A row for each caption of the training split.
+
+        Raises:
+            InvalidValueError: more steps are to maximise CIDEr-D than the epochs have.
+        """
         vocabulary, config = self.processor.vocabulary, self.config
         lines = [picture.captions for picture in self.captions.pictures("train")]
         encoded = [[vocabulary.encode(line) for line in captions] for captions in lines]
@@ -174,7 +179,7 @@ class PreparedCaptioning:
                 steps=config.scst_steps,
                 most_words=config.most_words,
             )
-        return Feed(
+        feed = Feed(
             rows=CaptionRows(encoded, most_words=config.most_words),
             collate=partial(
                 collate_rows, sight=self.sights["train"], numbered=objective is not None
@@ -182,6 +187,15 @@ class PreparedCaptioning:
             objective=objective,
             rate=self._rate if config.scst_steps else None,
         )
+        if config.training.epochs is not None:
+            self._check_epochs(feed)
+        return feed
+
+    def _check_epochs(self, feed: Feed) -> None:
+        from embshare.tasks.training import counted  # imports transformers
+
+        if fault := self.config.scst_fault(counted(self.training, feed).steps):
+            raise InvalidValueError(what="CaptioningConfig", faults=[fault])
 
     def _rate(self, remaining: int) -> float:
         """The factor of the learning rate when so many steps are left."""

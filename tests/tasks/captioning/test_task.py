@@ -271,6 +271,18 @@ def test_a_wrong_setting_is_named(folder: Path, changes: dict[str, Any], message
         tiny(folder, **changes)
 
 
+def test_self_critical_steps_are_at_most_those_of_the_epochs(folder: Path) -> None:
+    training = TrainSettings(epochs=2, batch_size=12)  # of 24 captions: four steps
+    prepared = Captioning(tiny(folder, scst_steps=5, training=training)).prepare()
+    with pytest.raises(InvalidValueError) as caught:
+        prepared.feed()
+    assert str(caught.value) == (
+        "CaptioningConfig is not valid: `scst_steps` must be at most the 4 steps of training, but "
+        "is 5."
+    )
+    Captioning(tiny(folder, scst_steps=4, training=training)).prepare().feed()
+
+
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
