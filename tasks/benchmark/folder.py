@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -10,11 +9,12 @@ from typing import Final
 from embshare.errors import EmbshareError, InvalidValueError
 from embshare.tasks.benchmark.config import CELLS
 from embshare.tasks.benchmark.report import BenchmarkReport
+from embshare.tasks.catalogue import TASKS
 from embshare.tasks.running.folder import (
-    CONFIG,
     ForeignFolderError,
     NoFolderError,
     RunExistsError,
+    RunFolder,
     write_text,
 )
 
@@ -23,6 +23,8 @@ __all__ = ["NoBenchmarkError", "check_folder", "open_folder", "read_report", "wr
 RESULTS: Final = "results.json"
 PAGE: Final = "report.html"
 PICTURES: Final = "pareto-{}.png"
+CELL: Final = "*--*--*--seed*"
+"""What `Cell.name` makes."""
 
 
 class NoBenchmarkError(EmbshareError, ValueError):
@@ -77,16 +79,29 @@ def check_folder(out: Path, *, overwrite: bool, resume: bool) -> None:
         return
     if not out.is_dir() or (any(out.iterdir()) and not (overwrite or resume)):
         raise RunExistsError(folder=out)
-    ours = (out / RESULTS).is_file() or any((out / CELLS).glob(f"*/{CONFIG}"))
-    if not ours and (found := next(_parts(out), None)):
+    if not _is_ours(out) and (found := next(_parts(out), None)):
         raise ForeignFolderError(folder=out, found=found, needs=RESULTS)
+
+
+def _is_ours(out: Path) -> bool:
+    """Whether a benchmark was begun in it, perhaps by an earlier version."""
+    try:
+        read_report(out)
+    except ValueError:  # no report, or a file that is something else
+        return any(cell.is_run() for cell in _cells(out))
+    return True
+
+
+def _cells(out: Path) -> Iterator[RunFolder]:
+    yield from (RunFolder(path) for path in (out / CELLS).glob(CELL) if path.is_dir())
 
 
 def _parts(out: Path) -> Iterator[Path]:
     """The files at which a benchmark would write."""
-    yield from (path for path in (out / CELLS).rglob("*") if path.is_file())
-    for pattern in (RESULTS, PAGE, PICTURES.format("*")):
-        yield from out.glob(pattern)
+    for cell in _cells(out):
+        yield from cell.parts()
+    files = (out / name for name in (RESULTS, PAGE, *map(PICTURES.format, TASKS)))
+    yield from (path for path in files if path.is_file())
 
 
 def open_folder(out: Path, *, overwrite: bool) -> None:
@@ -96,7 +111,10 @@ def open_folder(out: Path, *, overwrite: bool) -> None:
         NoFolderError: the system does not allow it.
     """
     if overwrite:  # what a benchmark writes, and nothing else
-        shutil.rmtree(out / CELLS, ignore_errors=True)
+        for cell in _cells(out):
+            cell.clear()
+            if not any(cell.root.iterdir()):
+                cell.root.rmdir()
         for path in _parts(out):
             path.unlink()
     try:

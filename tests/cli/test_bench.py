@@ -132,3 +132,12 @@ def test_files_of_somebody_else_are_left_alone(tmp_path: Path, asked_for: str) -
     result = CliRunner().invoke(app, [*words[:-2], str(tmp_path / "report.html"), asked_for])
     assert "must be a new or an empty folder" in result.stderr
     assert (tmp_path / "report.html").read_text() == "mine"
+
+
+@pytest.mark.parametrize("command", ["bench", "report"])
+def test_a_survey_of_somebody_else_is_left_alone(tmp_path: Path, command: str) -> None:
+    (tmp_path / "results.json").write_text('{"my": "survey"}')
+    words = [command, *(LM if command == "bench" else [str(tmp_path)])]
+    result = CliRunner().invoke(app, [*words, "--out", str(tmp_path), "--overwrite"])
+    assert result.exit_code != 0 and "Traceback" not in result.output
+    assert (tmp_path / "results.json").read_text() == '{"my": "survey"}'

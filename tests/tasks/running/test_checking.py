@@ -52,7 +52,7 @@ def test_a_file_whose_task_is_no_name_is_no_run(tmp_path: Path, task: str) -> No
     settings = config(tmp_path)
     settings.out.mkdir()
     (settings.out / "config.yaml").write_text(f"task: {task}\nout: x\n")
-    with pytest.raises(ForeignFolderError, match="`config.yaml` would be lost"):
+    with pytest.raises(ForeignFolderError, match=r"`config\.yaml` would be lost"):
         run(settings, overwrite=True)
     with pytest.raises(InvalidValueError, match="`task`: Input should be a valid string"):
         RunConfig.from_yaml(settings.out / "config.yaml")
