@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import Final, TypeAlias
 
-import embshare
-from embshare.errors import EmbshareError, InvalidValueError
+from embshare.errors import InvalidValueError
 from embshare.tasks.benchmark.config import BenchmarkConfig, Cell
 from embshare.tasks.benchmark.folder import check_folder, open_folder, write_report
 from embshare.tasks.benchmark.observer import Observer, Silent
 from embshare.tasks.benchmark.report import BenchmarkReport, TaskRecord
-from embshare.tasks.benchmark.workers import default_jobs, run_all
+from embshare.tasks.benchmark.workers import Workers, check_runs, default_jobs, run_one
 from embshare.tasks.measurement.provenance import Provenance, read_provenance
 from embshare.tasks.packages import check_packages
+from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.folder import RESULT
 from embshare.tasks.running.result import RunResult
 from embshare.tasks.task import PreparedTask, described
@@ -34,21 +36,26 @@ def run_benchmark(
 ) -> BenchmarkReport:
     """Train every cell of the grid, and write results, pictures and a page.
 
-    Everything that can be wrong with the config, the packages, the folder, the data and the
-    plans is found before the first model is trained. Written to ``config.out``: ``cells`` with a
-    run's folder for each model, ``results.json`` (the report), ``pareto-TASK.png`` and
-    ``report.html``.
+    Everything that can be wrong with the config, the packages, the folder, the data, the plans and
+    the training of each model is found before the first is trained. Written to ``config.out``:
+    ``cells`` with a run's folder for each model, ``results.json`` (the report),
+    ``pareto-TASK.png`` and ``report.html``.
 
     Args:
         config: What to compare.
         overwrite: Replace the results of an earlier benchmark in that folder.
         resume: Keep those runs in that folder that come from the same settings, data and code.
         observer: Is told how far the work is; nobody by default.
+    Returns:
+        The report. Its seconds are those of this call and, of earlier ones whose models are kept,
+        the time in which these were trained.
     Raises:
-        MissingPackageError: a package of the extra ``bench`` is not installed.
+        MissingPackageError: a package of the extra ``bench``, or of the optimizer, is not
+            installed.
         RunExistsError: the folder holds something and may not be written to.
         EmbshareError: data that cannot be read, sizes that no model can have, plans that the
-            table is too small for.
+            table is too small for, settings that a model cannot be trained with.
+        LostWorkerError: a process that trained a model was ended from outside.
     """
     observer = observer or Silent()
     begun = time.perf_counter()
@@ -58,17 +65,21 @@ def run_benchmark(
     tasks: Prepared = {
         name: config.run_config(_first(config, name)).to_task().prepare() for name in config.tasks
     }
-    _check_plans(config, tasks)
-    open_folder(config.out, overwrite=overwrite)
-    results = _run_cells(config, tasks, provenance, observer, resume=resume)
+    kept = _kept(config, tasks, provenance) if resume else {}
+    missing = [cell for cell in config.cells() if cell not in kept]
+    with Workers(min(config.jobs or default_jobs(), max(1, len(missing)))) as workers:
+        _check_cells(config, missing, tasks, workers)
+        open_folder(config.out, overwrite=overwrite)
+        done = _run_cells(config, kept, workers, observer)
+    seconds = _busy_seconds(list(kept.values())) + time.perf_counter() - begun
     report = BenchmarkReport(
         config=config,
-        provenance=provenance.model_copy(update={"seconds": time.perf_counter() - begun}),
+        provenance=provenance.model_copy(update={"seconds": seconds}),
         tasks=tuple(
             TaskRecord(name=name, metric=task.metric, data=described(task))
             for name, task in tasks.items()
         ),
-        results=tuple(results),
+        results=tuple(done[cell] for cell in config.cells()),
     )
     write_report(report)
     return report
@@ -78,62 +89,74 @@ def _first(config: BenchmarkConfig, task: str) -> Cell:
     return next(cell for cell in config.cells() if cell.task == task)
 
 
-def _check_plans(config: BenchmarkConfig, tasks: Prepared) -> None:
-    """Plan every way of sharing once, so that a table that is too small is found at once."""
-    for cell in config.cells():
-        share = config.share_config(cell.method)
-        if cell.seed != config.seeds[0] or share is None:
-            continue
-        try:
-            model = tasks[cell.task].processor.build(cell.architecture, cell.seed)
-            embshare.plan_sharing(model, share)
-        except EmbshareError as error:
-            error.add_note(
-                f"while planning {cell.method} for the {cell.architecture} model of {cell.task}"
-            )
-            raise
+def _check_cells(
+    config: BenchmarkConfig, cells: Sequence[Cell], tasks: Prepared, workers: Workers
+) -> None:
+    """Build and share each kind of model once, and check its training, without a step of it."""
+    runs: dict[str, dict[tuple[object, ...], RunConfig]] = {}
+    for cell in cells:
+        kind = cell.architecture, cell.method
+        runs.setdefault(cell.task, {}).setdefault(kind, config.run_config(cell))
+    checks = {
+        name: (list(found.values()), tasks[name] if workers.jobs == 1 else None)
+        for name, found in runs.items()
+    }
+    for _ in workers.each(check_runs, checks):
+        pass
 
 
 def _run_cells(
-    config: BenchmarkConfig,
-    tasks: Prepared,
-    provenance: Provenance,
-    observer: Observer,
-    *,
-    resume: bool,
-) -> list[RunResult]:
-    """All results, in the order of the grid; those that may be kept are not trained again."""
+    config: BenchmarkConfig, kept: Mapping[Cell, RunResult], workers: Workers, observer: Observer
+) -> dict[Cell, RunResult]:
+    """All results; those that are kept are not trained again."""
     cells = config.cells()
     observer.planned([(cell, config.training(cell.task).steps) for cell in cells])
-    done: dict[Cell, RunResult] = {}
-    for cell in cells if resume else ():
-        if (kept := _kept(config, cell, tasks[cell.task], provenance)) is not None:
-            done[cell] = kept
-            observer.ended(cell, kept, resumed=True)
-    missing = [cell for cell in cells if cell not in done]
-    jobs = min(config.jobs or default_jobs(), max(1, len(missing)))
-    for index, result in run_all([config.run_config(cell) for cell in missing], jobs=jobs):
-        done[missing[index]] = result
-        observer.ended(missing[index], result, resumed=False)
-    return [done[cell] for cell in cells]
+    for cell, result in kept.items():
+        observer.ended(cell, result, resumed=True)
+    done = dict(kept)
+    missing = {cell.name: cell for cell in cells if cell not in kept}
+    runs = {name: (config.run_config(cell),) for name, cell in missing.items()}
+    for name, result in workers.each(run_one, runs):
+        done[missing[name]] = result
+        observer.ended(missing[name], result, resumed=False)
+    return done
 
 
-def _kept(
-    config: BenchmarkConfig, cell: Cell, task: PreparedTask, now: Provenance
-) -> RunResult | None:
-    """The result of a run that the same settings, data, code and packages would give again."""
-    run = config.run_config(cell)
-    path = run.out / RESULT
+def _kept(config: BenchmarkConfig, tasks: Prepared, now: Provenance) -> dict[Cell, RunResult]:
+    """The results that the same settings, data, code and packages would give again."""
+    found = {cell: _found(config.run_config(cell).out / RESULT) for cell in config.cells()}
+    return {
+        cell: result
+        for cell, result in found.items()
+        if result is not None
+        and result.config == config.run_config(cell)
+        and result.data == described(tasks[cell.task])
+        and _code(result.provenance) == _code(now)
+    }
+
+
+def _found(path: Path) -> RunResult | None:
     if not path.is_file():
         return None
     try:
-        found = RunResult.from_json(path.read_text(encoding="utf-8"))
+        return RunResult.from_json(path.read_text(encoding="utf-8"))
     except InvalidValueError:  # of another version, or not a result: train again
         return None
-    then = found.provenance
-    same = (
-        found.config == run
-        and found.data == described(task)
-        and (then.commit, then.dirty, then.packages) == (now.commit, now.dirty, now.packages)
+
+
+def _code(provenance: Provenance) -> tuple[object, ...]:
+    return provenance.commit, provenance.dirty, provenance.packages
+
+
+def _busy_seconds(results: Sequence[RunResult]) -> float:
+    """How long at least one of some runs went on, however many did so at once."""
+    seconds, until = 0.0, 0.0
+    spans = sorted(
+        (datetime.fromisoformat(found.started).timestamp(), found.seconds)
+        for found in (result.provenance for result in results)
     )
-    return found if same else None
+    for start, length in spans:
+        end = start + length
+        seconds += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return seconds

@@ -64,7 +64,7 @@ def read_provenance() -> Provenance:
     """Look at this process and this machine."""
     commit, dirty = _work_tree(Path(embshare.__file__).parent)
     return Provenance(
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        started=datetime.now(UTC).isoformat(timespec="milliseconds"),
         commit=commit,
         dirty=dirty,
         packages={name: found for name in PACKAGES if (found := _version(name))},

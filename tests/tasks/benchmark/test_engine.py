@@ -1,7 +1,9 @@
 """The engine on tiny models: the whole grid, resuming, and what is refused before any work."""
 
 import json
+import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 
 from embshare.config import ShareConfig
 from embshare.errors import EmbshareError, InvalidValueError, MissingPackageError
+from embshare.tasks.averaging import AveragingError
 from embshare.tasks.benchmark import BenchmarkConfig, BenchmarkReport, run_benchmark
 from embshare.tasks.benchmark import engine as engine_module
 from embshare.tasks.benchmark.config import CELLS, Cell
@@ -94,6 +97,8 @@ def test_a_stopped_benchmark_is_resumed_where_it_stopped(config: BenchmarkConfig
     report = run_benchmark(small, resume=True, observer=again)
     assert again.resumed == [True] * 2 + [False] * 4
     assert len(report.results) == 6
+    alone = sum(result.provenance.seconds for result in report.results)  # one after the other
+    assert report.provenance.seconds > alone - 0.1
     assert all(path.read_bytes() == old for path, old in kept.items())
 
 
@@ -151,6 +156,62 @@ def test_what_cannot_work_is_refused_before_any_work(
     )
     with pytest.raises(InvalidValueError, match=r"`share\.tie`: must be"):
         changed(config, share={"tie": "some"})
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_seconds_are_those_in_which_models_were_trained(
+    report: BenchmarkReport, config: BenchmarkConfig, jobs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of runs that were kept, which went on ``jobs`` at a time, each for ten seconds."""
+
+    def at(index: int) -> str:
+        return (
+            datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=index // jobs * 10)
+        ).isoformat()
+
+    kept = {
+        cell: result.model_copy(
+            update={
+                "provenance": result.provenance.model_copy(
+                    update={"seconds": 10.0, "started": at(index)}
+                )
+            }
+        )
+        for index, (cell, result) in enumerate(zip(config.cells(), report.results, strict=True))
+    }
+    monkeypatch.setattr(engine_module, "_kept", lambda *_: kept)
+    found = run_benchmark(config, resume=True)
+    assert found.provenance.seconds == pytest.approx(len(kept) / jobs * 10, abs=9)
+
+
+@pytest.mark.parametrize(
+    ("training", "kind", "message"),
+    [
+        ({"average": 9, "save_every": 1}, AveragingError, "of 6 steps must have 9 .*, but has 6"),
+        ({"layer_decay": 0.9}, InvalidValueError, "`layer_decay` must be 1 for this model"),
+        ({"trackers": ("foo",)}, InvalidValueError, "'foo' must be a tracker that is installed"),
+        ({"optimizer": "lamb"}, MissingPackageError, "`timm` is not installed"),
+    ],
+)
+def test_what_a_training_would_fail_at_is_refused_before_any(
+    config: BenchmarkConfig,
+    training: dict[str, Any],
+    kind: type[EmbshareError],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "timm.optim.lamb", None)
+    settings = config.settings[LM].model_dump()
+    settings["training"] |= training
+    refused(changed(config, settings={LM: settings}), kind, message)
+
+
+def test_workers_refuse_what_one_model_of_several_cannot(config: BenchmarkConfig) -> None:
+    settings = config.settings[LM].model_dump()
+    settings["training"] |= {"layer_decay": 0.9}  # a dense model of attention may have that
+    axes = {"architectures": ("attention",), "methods": ("dense", "eps"), "jobs": 2}
+    wrong = changed(config, settings={LM: settings}, **axes)
+    refused(wrong, InvalidValueError, "`layer_decay` must be 1 .* layers are shared")
 
 
 def test_a_missing_package_is_named_before_any_work(
