@@ -185,13 +185,19 @@ def describe_labels(task: GlueTask) -> str:
 
 
 def read_folder(
-    task: GlueTask, folder: Path, *, skip_bad_rows: bool = False, test_side: bool = True
+    task: GlueTask,
+    folder: Path,
+    *,
+    train: bool = True,
+    skip_bad_rows: bool = False,
+    test_side: bool = True,
 ) -> Data:
     """Read a task from the folder of all GLUE tasks, or from its own one.
 
     Args:
         task: a row of the table.
         folder: ``glue_data`` with ``CoLA`` in it, or that ``CoLA``.
+        train: whether the training side is read; it need not be there to score a model.
         skip_bad_rows: leave out lines of wrong column counts and labels, and count them; those of
             the test side never.
         test_side: whether it is read, as far as it is there.
@@ -201,18 +207,23 @@ def read_folder(
     """
     home = folder / task.folder if (folder / task.folder).is_dir() else folder
     reader = _Reader(task, skip_bad_rows)
-    tests = task.test if test_side else ()
-    paths = {part: _find(home, part, task) for part in (task.train, *task.dev, *tests)}
+    trains, tests = (task.train,) if train else (), task.test if test_side else ()
+    paths = {part: _find(home, part, task) for part in (*trains, *task.dev, *tests)}
 
     def read(parts: tuple[Part, ...], *, labelled: bool) -> dict[Part, tuple[Example, ...]]:
         there = {part: path for part in parts if (path := paths[part]) is not None}
         return {part: reader.read(path, labelled=labelled) for part, path in there.items()}
 
-    train = read((task.train,), labelled=True)[task.train]
+    found = read(trains, labelled=True)
     dev, test = read(task.dev, labelled=True), read(tests, labelled=False)
-    absent = tuple(part.stems[0] for part, path in paths.items() if path is None)
-    name = str(home)
-    return Data(name=name, train=train, dev=dev, test=test, skipped=reader.skipped, absent=absent)
+    return Data(
+        name=str(home),
+        train=found.get(task.train, ()),
+        dev=dev,
+        test=test,
+        skipped=reader.skipped,
+        absent=tuple(part.stems[0] for part, path in paths.items() if path is None),
+    )
 
 
 def _find(home: Path, part: Part, task: GlueTask) -> Path | None:
@@ -236,19 +247,20 @@ def _find(home: Path, part: Part, task: GlueTask) -> Path | None:
     )
 
 
-def read_hub(task: GlueTask, name: str, *, test_side: bool = True) -> Data:
+def read_hub(task: GlueTask, name: str, *, train: bool = True, test_side: bool = True) -> Data:
     """Load a task with the package ``datasets``.
 
     Args:
         task: a row of the table.
         name: of the set on the hub (``nyu-mll/glue``), or a folder with such a set.
+        train: as in `read_folder`.
         test_side: whether it is read, as far as it is there.
     Raises:
         SetNotFoundError: there is none, it cannot be fetched, a split has no rows, or its columns
             or labels are others.
     """
-    tests = task.test if test_side else ()
-    parts = {part: part not in tests for part in (task.train, *task.dev, *tests)}
+    trains, tests = (task.train,) if train else (), task.test if test_side else ()
+    parts = {part: part not in tests for part in (*trains, *task.dev, *tests)}
     configs = {config: _hub_splits(name, config) for config in _configs(task, parts)}
     found: dict[Part, tuple[Example, ...]] = {}
     for part, labelled in parts.items():
@@ -261,7 +273,7 @@ def read_hub(task: GlueTask, name: str, *, test_side: bool = True) -> Data:
             raise SetNotFoundError(name=name, finding=finding)
     return Data(
         name=name,
-        train=found[task.train],
+        train=found.get(task.train, ()),
         dev={part: found[part] for part in task.dev if part in found},
         test={part: found[part] for part in tests if part in found},
         absent=tuple(part.stems[0] for part in parts if part not in found),

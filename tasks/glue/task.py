@@ -44,6 +44,8 @@ class Glue:
     ) -> PreparedGlue:
         """Read and check all files, and learn the vocabulary if none is given.
 
+        With a vocabulary, and not to train, the training side is not read and need not be there.
+
         Raises:
             BadFileError: a file is missing, empty, not UTF-8, or has a line that is not as it must
                 be; with file and line.
@@ -54,7 +56,7 @@ class Glue:
             MissingPackageError: what the metrics need is not installed.
         """
         check_packages(("sklearn", "scipy"), extra="glue")
-        data = self._data()
+        data = self._data(train=train or processor is None)
         if processor is None:
             processor = GlueProcessor(self.config, self._start(data))
         else:
@@ -72,17 +74,17 @@ class Glue:
         """
         return GlueProcessor(self.config, Start.load(folder))
 
-    def _data(self) -> Data:
-        data = self._all_data()
+    def _data(self, *, train: bool) -> Data:
+        data = self._all_data(train=train)
         return replace(data, train=data.train[: self.config.most_rows])
 
-    def _all_data(self) -> Data:
+    def _all_data(self, *, train: bool) -> Data:
         config, task = self.config, TASKS[self.config.name]
         if config.hub is not None:
-            return read_hub(task, config.hub, test_side=config.test_side)
+            return read_hub(task, config.hub, train=train, test_side=config.test_side)
         if config.data is not None:
             skip, test = config.skip_bad_rows, config.test_side
-            return read_folder(task, config.data, skip_bad_rows=skip, test_side=test)
+            return read_folder(task, config.data, train=train, skip_bad_rows=skip, test_side=test)
         return built_in(config.name)
 
     def _start(self, data: Data) -> Start:

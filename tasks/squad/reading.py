@@ -51,16 +51,20 @@ class _FaultError(Exception):
         self.place, self.needs, self.finding = place, needs, finding
 
 
-def read_folder(folder: Path, version: str) -> SquadData:
+def read_folder(folder: Path, version: str, *, train: bool = True) -> SquadData:
     """Read ``train-v{version}.json`` and ``dev-v{version}.json``.
 
+    Args:
+        folder: of the two.
+        version: ``1.1`` or ``2.0``.
+        train: whether the first is read; it need not be there to score a model.
     Raises:
         BadFileError: one is missing, no JSON, not of SQuAD's layout, or has no questions; an
             answer does not stand where it should; or two questions have one id.
     """
-    paths = {side: _find(folder, side, version) for side in (TRAIN, DEV)}
-    train, dev = (_read(paths[side], version) for side in (TRAIN, DEV))
-    return SquadData(name=str(folder), train=train, dev=dev)
+    paths = [_find(folder, side, version) for side in ((TRAIN, DEV) if train else (DEV,))]
+    *first, dev = (_read(path, version) for path in paths)
+    return SquadData(name=str(folder), train=first[0] if first else (), dev=dev)
 
 
 def _find(folder: Path, names: tuple[str, ...], version: str) -> Path:
@@ -180,7 +184,7 @@ def _text(tree: object, place: str, name: str) -> str:
     return found
 
 
-def read_hub(name: str, version: str) -> SquadData:
+def read_hub(name: str, version: str, *, train: bool = True) -> SquadData:
     """Load SQuAD with the package ``datasets``; rows are checked as those of files are.
 
     Args:
@@ -190,8 +194,8 @@ def read_hub(name: str, version: str) -> SquadData:
         SetNotFoundError: there is none, its columns are others, it has no questions, or a row is
             not of this version, not of SQuAD's layout, or has the id of another one.
     """
-    train, valid = (_hub_side(name, split, version) for split in ("train", "validation"))
-    return SquadData(name=name, train=train, dev=valid)
+    first = _hub_side(name, "train", version) if train else ()
+    return SquadData(name=name, train=first, dev=_hub_side(name, "validation", version))
 
 
 def _hub_side(name: str, split: str, version: str) -> tuple[Question, ...]:

@@ -43,6 +43,8 @@ class Squad:
     ) -> PreparedSquad:
         """Read and check both files, and learn the vocabulary if none is given.
 
+        With a vocabulary, and not to train, the training side is not read and need not be there.
+
         Raises:
             BadFileError: a file is missing, no JSON, or not as it must be; with its place.
             SetNotFoundError: the hub has no such set, or it is not as it must be.
@@ -50,7 +52,7 @@ class Squad:
             PretrainedRunError: `init_from` is no run that models can start from.
             MatchedConfigError: no model has these sizes.
         """
-        data = self._data()
+        data = self._data(train=train or processor is None)
         start = self._start(data) if processor is None else processor.start
         made = SquadProcessor(self.config, start)
         for architecture in ARCHITECTURES:
@@ -66,11 +68,11 @@ class Squad:
         """
         return SquadProcessor(self.config, Start.load(folder))
 
-    def _data(self) -> SquadData:
+    def _data(self, *, train: bool) -> SquadData:
         if self.config.hub is not None:
-            return read_hub(self.config.hub, self.config.version)
+            return read_hub(self.config.hub, self.config.version, train=train)
         if self.config.data is not None:
-            return read_folder(self.config.data, self.config.version)
+            return read_folder(self.config.data, self.config.version, train=train)
         return built_in(self.config.version)
 
     def _start(self, data: SquadData) -> Start:

@@ -56,13 +56,22 @@ def make_windows(
     backend.encode_special_tokens = True  # a text that spells one out is ordinary text
     extra = backend.num_special_tokens_to_add(True)
     for number, question in enumerate(questions):
-        asked = backend.encode(question.question, add_special_tokens=False)
-        asked.truncate(config.question_length)
+        asked = _question(backend, question.question, config.question_length)
         passage = backend.encode(question.passage, add_special_tokens=False)
         room = config.length - len(asked.ids) - extra
         passage.truncate(room, stride=max(0, room - config.stride))
         for part in (passage, *passage.overflowing):
             yield _window(number, backend.post_process(asked, part, True))
+
+
+def _question(backend: Any, text: str, most: int) -> Any:
+    """The first symbols of a question. The rest is cut off the text: an encoding keeps what it is
+    truncated by, and every part of a passage would be put together with all of that."""
+    found = backend.encode(text, add_special_tokens=False)
+    if len(found.ids) > most:
+        found = backend.encode(text[: found.offsets[most - 1][1]], add_special_tokens=False)
+        found.truncate(most)
+    return found
 
 
 def _window(number: int, encoded: Any) -> Window:

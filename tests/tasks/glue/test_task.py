@@ -200,6 +200,16 @@ def test_all_files_are_checked_before_anything_is_trained(tmp_path: Path) -> Non
         Glue(GlueConfig(name="stsb", data=tmp_path)).prepare()
 
 
+def test_a_trained_model_is_scored_without_the_training_side(tmp_path: Path) -> None:
+    task = Glue(GlueConfig(name="stsb", data=stsb(tmp_path), **TINY))
+    prepared = task.prepare()
+    (tmp_path / "train.tsv").unlink()
+    again = task.prepare(prepared.processor)
+    assert (again.data.train, again.data.dev) == ((), prepared.data.dev)
+    with pytest.raises(BadFileError, match=r"with train\.tsv"):
+        task.prepare(prepared.processor, train=True)
+
+
 def test_what_metrics_need_is_looked_for_before_anything_is_trained(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -182,6 +182,16 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         Squad(SquadConfig(data=tmp_path, version="2.0")).prepare()
 
 
+def test_a_trained_model_is_scored_without_the_training_side(tmp_path: Path) -> None:
+    task = Squad(SquadConfig(data=write(tmp_path, tree()), **TINY))
+    prepared = task.prepare()
+    next(tmp_path.glob("train*")).unlink()
+    again = task.prepare(prepared.processor)
+    assert (again.data.train, again.data.dev) == ((), prepared.data.dev)
+    with pytest.raises(BadFileError, match=r"with train-v1\.1\.json"):
+        task.prepare(prepared.processor, train=True)
+
+
 HUB: dict[str, Any] = {
     "id": "7",
     "question": "Where ?",

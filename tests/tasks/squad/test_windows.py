@@ -12,7 +12,7 @@ from torch import Tensor
 from embshare.tasks.squad.answers import best_answers, scores_of
 from embshare.tasks.squad.config import SquadConfig
 from embshare.tasks.squad.reading import Question
-from embshare.tasks.squad.windows import Window, make_windows
+from embshare.tasks.squad.windows import Window, _question, make_windows
 from embshare.tasks.text.tokenizer import TextTokenizer
 
 WORDS = " ".join(f"word{index}" for index in range(40))
@@ -49,6 +49,16 @@ def test_windows_overlap_and_cover_the_passage() -> None:
     places = [[p for p in window.places if p] for window in windows]
     step = places[0].index(places[1][0])
     assert step == 8
+
+
+def test_a_long_question_is_cut_and_costs_no_more() -> None:
+    long = ask("Brazil", "Where does Anna live ? " * 500)
+    cut_off, short = cut(long), cut(ask("Brazil", "Where does Anna live ? " * 5))
+    asked = TOKENIZER.fast.backend_tokenizer.encode(long.question, add_special_tokens=False)
+    assert cut_off[0].ids[1:13] == asked.ids[:12]
+    assert [window.ids for window in cut_off] == [window.ids for window in short]
+    question = _question(TOKENIZER.fast.backend_tokenizer, long.question, 12)
+    assert (len(question.ids), len(question.overflowing)) == (12, 0)
 
 
 def test_a_window_is_what_the_tokenizer_makes_of_two_sentences() -> None:
