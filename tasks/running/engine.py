@@ -18,6 +18,7 @@ from torch import nn
 import embshare
 from embshare.errors import InvalidValueError
 from embshare.tasks.averaging import load_average
+from embshare.tasks.checkpoints import read_checkpoints
 from embshare.tasks.measurement.memory import PeakMemory
 from embshare.tasks.measurement.provenance import read_provenance
 from embshare.tasks.measurement.sizes import sizes_of
@@ -57,7 +58,7 @@ def run(
         resume: go on from the last checkpoint of the run in that folder; begin where there is none.
         checkpoints: write them, so that the run can be taken up again.
         prepared: the task's data, where they have been read already.
-        on_start: called with the number of steps before the first.
+        on_start: called with how many steps are to be made, before the first.
         on_step: called after each step.
     Returns:
         What stands in ``result.json``.
@@ -87,7 +88,8 @@ def run(
     if process.is_main_process:
         _open(folder, config, task, data, overwrite=overwrite, resume=resume)
     process.wait_for_everyone()
-    on_start(settings.steps)
+    made = read_checkpoints(folder.checkpoints) if resume else []
+    on_start(settings.steps - (made[-1].step if made else 0))
     saving = Saving(checkpoints=checkpoints, resume=resume)
     trained = _train(config, task.training, feed, model, folder, saving, on_step)
     model = gathered(model, lambda: _build(config, task))

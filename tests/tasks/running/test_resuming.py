@@ -112,7 +112,9 @@ def test_a_point_of_the_curve_is_of_the_same_steps(tmp_path: Path) -> None:
     before = losses(whole.config.out)
     assert [step for step, _ in before] == [2, 3, 4, 6, 8]
     shutil.rmtree(whole.config.out / "checkpoints" / "checkpoint-8")
-    resumed = run(whole.config, resume=True)
+    left: list[int] = []
+    resumed = run(whole.config, resume=True, on_start=left.append)
+    assert left == [2]
     assert losses(whole.config.out) == before
     assert resumed.training_loss == whole.training_loss
 
