@@ -126,6 +126,33 @@ def test_spans_have_the_lengths_of_their_law() -> None:
     assert lengths.mean() == pytest.approx(3.8, abs=0.12)  # the paper's figure
 
 
+@pytest.mark.parametrize(("length", "real"), [(128, 4), (2048, 2048)])
+def test_spans_are_found_in_rows_of_any_length(length: int, real: int) -> None:
+    free = np.zeros((200, length), dtype=bool)
+    free[:, 1 : real - 1] = True
+    chosen = choose_spans(free, np.ones_like(free), dice(200), share=0.3)
+    assert (chosen.where.sum(1) == how_many(free, share=0.3, most=None)).all()
+
+
+def test_spans_are_found_where_most_is_asked_for() -> None:
+    free = np.ones((20, 400), dtype=bool)
+    chosen = choose_spans(free, free, dice(20), share=0.99, longest=1)
+    assert (chosen.where.sum(1) == 396).all()
+
+
+def test_a_word_that_a_special_symbol_cuts_is_a_start_too() -> None:
+    free = np.array([[False, True, True, False]])
+    begins = np.array([[True, False, False, True]])  # a row that begins in the midst of a word
+    chosen = choose_spans(free, begins, dice(1), share=0.9)
+    assert chosen.where.tolist() == free.tolist()
+
+
+def test_ltg_spans_of_long_rows_are_as_few_as_the_official_ones() -> None:
+    free = np.ones((200, 2048), dtype=bool)
+    found = choose_ltg_spans(free, dice(200), share=0.15).where.mean()
+    assert found == pytest.approx(0.125, abs=0.003)
+
+
 def test_spans_begin_and_end_with_words() -> None:
     free, begins = case(400, 80)
     chosen = choose_spans(free, begins, dice(400), share=0.1, longest=3)
