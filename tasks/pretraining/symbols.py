@@ -93,15 +93,18 @@ def encode_to_disk(
     kind = "uint16" if len(vocabulary) <= 2**16 else "uint32"
     path.parent.mkdir(parents=True, exist_ok=True)
     part, count = _part_of(path), 0
-    with part.open("wb") as file:
-        for ids in _encoded(pieces, vocabulary):
-            if most is not None:
-                ids = ids[: most - count]
-            file.write(np.asarray(ids, dtype=kind).tobytes())
-            count += len(ids)
-            if count == most:
-                break
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            for ids in _encoded(pieces, vocabulary):
+                if most is not None:
+                    ids = ids[: most - count]
+                file.write(np.asarray(ids, dtype=kind).tobytes())
+                count += len(ids)
+                if count == most:
+                    break
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)  # it is there where the text could not be read to its end
     made = Symbols(path, count, kind)
     made.write_about()
     return made

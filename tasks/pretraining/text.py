@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from embshare.tasks.language_modelling.corpus import LAYOUTS, builtin_corpus
 from embshare.tasks.language_modelling.errors import TextEncodingError
 from embshare.tasks.pretraining.config import PretrainingConfig
 from embshare.tasks.pretraining.errors import DatasetNotFoundError, DatasetRowError, NoTextError
+from embshare.tasks.text.utf8 import Foreign, decoded
 
 __all__ = ["Piece", "Side", "Text", "open_text"]
 
@@ -28,6 +30,8 @@ BLOCK: Final = 2**20
 """Bytes that are read at once."""
 LINES: Final = 64
 """Most lines of a piece."""
+LONGEST: Final = 2**14
+"""Most characters of a line; a longer one is cut, and each of its parts is a piece."""
 
 
 class Piece(NamedTuple):
@@ -68,7 +72,7 @@ def open_text(config: PretrainingConfig) -> Text:
     corpus = builtin_corpus()
 
     def sides(side: Side) -> Iterator[Piece]:
-        return _cut(corpus.split(side).splitlines(keepends=True), blank=blank)
+        return _cut(_lines([corpus.split(side)]), blank=blank)
 
     return Text(corpus.name, corpus.fingerprint(), sides)
 
@@ -119,43 +123,78 @@ def _hold_out(pieces: Callable[[], Iterator[Piece]], every: int, side: Side) -> 
 
 def _of_files(files: Iterable[Path], *, blank: bool) -> Iterator[Piece]:
     for path in files:
-        yield from _cut(_lines(path), blank=blank)
+        blocks = chain(_blocks(path), "\n")  # the end that a last line may lack
+        yield from _cut(_lines(blocks), blank=blank)
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file, with ``\\n`` at their ends; a byte order mark goes.
+def _blocks(path: Path) -> Iterator[str]:
+    """The text of a UTF-8 file, block by block; a byte order mark goes.
 
     Raises:
         TextEncodingError: it is none; with file and line.
     """
     before, rest = 0, b""
     with path.open("rb") as file:
+        if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            file.seek(0)
         while block := file.read(BLOCK):
-            whole, newline, rest = (rest + block).rpartition(b"\n")
-            yield from _decoded(whole + newline, path, before)
-            before += whole.count(b"\n") + len(newline)
-    yield from _decoded(rest, path, before)
+            raw = rest + block
+            _, whole = codecs.utf_8_decode(raw, "ignore", False)  # the last character may be torn
+            text, rest = _decoded(raw[:whole], path, before), raw[whole:]
+            before += text.count("\n")
+            yield text
+    yield _decoded(rest, path, before)
 
 
-def _decoded(raw: bytes, path: Path, before: int) -> Iterator[str]:
-    try:
-        text = raw.decode("utf-8" if before else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = before + raw.count(b"\n", 0, error.start) + 1
-        raise TextEncodingError(path=path, line=line, byte=raw[error.start]) from error
-    lines = text.replace("\r\n", "\n").split("\n")
-    if not lines[-1]:  # after the last line's end
-        lines.pop()
-    yield from (line + "\n" for line in lines)
+def _decoded(raw: bytes, path: Path, before: int) -> str:
+    found = decoded(raw)
+    if isinstance(found, Foreign):
+        line = before + found.line
+        raise TextEncodingError(path=path, line=line, byte=found.byte, guess=found.guess)
+    return found
+
+
+def _lines(blocks: Iterable[str]) -> Iterator[str]:
+    """The lines of a text, with ``\\n`` at their ends; a long one in parts, the last with its end.
+
+    A line ends with ``\\n`` or ``\\r\\n`` and with nothing else.
+    """
+    rest = ""
+    for block in blocks:
+        *lines, rest = (rest + block).replace("\r\n", "\n").split("\n")
+        for line in lines:
+            yield from _parts(line + "\n")
+        *parts, rest = _parts(rest)
+        yield from parts
+    if rest:
+        yield rest
+
+
+def _parts(line: str) -> Iterator[str]:
+    """A line in parts of at most `LONGEST` characters, which have the symbols of the whole one.
+
+    It is cut between a word and the blank behind it, which is in the next word's symbol where
+    symbols have blanks. Where there is none, it is cut within a word.
+    """
+    begin = 0
+    while len(line) - begin > LONGEST:
+        end = line.rfind(" ", begin + 1, begin + LONGEST + 1)
+        while end > 0 and line[end - 1].isspace():
+            end = line.rfind(" ", begin + 1, end)
+        end = end if end > 0 else begin + LONGEST
+        yield line[begin:end]
+        begin = end
+    yield line[begin:]
 
 
 def _cut(lines: Lines, *, blank: bool) -> Iterator[Piece]:
-    """Documents in pieces of some lines; those without any words are left out."""
+    """Documents in pieces of some lines, or of a part of a long one; those without any words are
+    left out."""
     kept: list[str] = []
     first = True
     for line in lines:
         ends = TITLE.fullmatch(line) is not None or (blank and not line.strip())
-        if kept and (ends or len(kept) == LINES):
+        if kept and (ends or len(kept) == LINES or not kept[-1].endswith("\n")):
             yield Piece("".join(kept), first)
             kept, first = [], False
         first |= ends
@@ -177,7 +216,7 @@ def _of_hub(name: str, column: str, *, blank: bool, held_out: int) -> Text:
     def pieces(split: str) -> Iterator[Piece]:
         texts = _texts(loaded[split], name, split, column)
         if blank:  # a row is a line of a longer text
-            yield from _cut((text.rstrip("\n") + "\n" for text in texts), blank=True)
+            yield from _cut(_as_lines(texts), blank=True)
         else:
             yield from _documents(texts)
 
@@ -210,10 +249,15 @@ def _documents(texts: Iterable[str]) -> Iterator[Piece]:
     texts = iter(texts)
     head = list(_take(texts, LINES))
     if any(TITLE.fullmatch(text) for text in head):
-        yield from _cut((text.rstrip("\n") + "\n" for text in chain(head, texts)), blank=False)
+        yield from _cut(_as_lines(chain(head, texts)), blank=False)
         return
     for text in chain(head, texts):
-        yield from _cut(text.splitlines(keepends=True), blank=False)
+        yield from _cut(_lines([text]), blank=False)
+
+
+def _as_lines(rows: Iterable[str]) -> Iterator[str]:
+    for text in rows:
+        yield from _parts(text.rstrip("\n") + "\n")
 
 
 def _take(texts: Iterator[str], count: int) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,18 @@ def test_documents_are_separated_and_the_file_is_found_again(
         encode_to_disk(pieces, vocabulary, path, most=3).array.tolist()
         == one[:3] + two[: 3 - len(one)]
     )
+
+
+def test_a_text_that_cannot_be_read_leaves_no_file(
+    tmp_path: Path, vocabulary: MaskedVocabulary
+) -> None:
+    def broken() -> Iterator[Piece]:
+        yield from [Piece("the dogs\n", True)] * 300
+        raise OSError
+
+    with pytest.raises(OSError):
+        encode_to_disk(broken(), vocabulary, tmp_path / "train.bin", most=None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_rows_are_the_stream_end_to_end(tmp_path: Path) -> None:

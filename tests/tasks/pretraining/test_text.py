@@ -17,7 +17,9 @@ from embshare.tasks.pretraining.errors import (
     DatasetRowError,
     NoTextError,
 )
+from embshare.tasks.pretraining.symbols import encode_to_disk
 from embshare.tasks.pretraining.text import Piece, Text, open_text
+from embshare.tasks.pretraining.vocabulary import MaskedVocabulary
 
 WIKI = " \n = One = \n \n first line \n = = Part = = \n second \n = Two = \n third \n"
 
@@ -78,6 +80,77 @@ def test_a_file_that_is_not_utf8_is_told_with_its_line(
     (tmp_path / "a.txt").write_bytes(b"one\ntwo\nthr\xe9\n")
     with pytest.raises(TextEncodingError, match=r"line 3, must be UTF-8, but has the byte 0xe9"):
         pieces(text(tmp_path))
+
+
+def test_a_mark_at_the_beginning_goes_and_line_ends_are_as_here(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("\ufeffone\r\ntwo\r\n".encode())
+    assert pieces(text(tmp_path)) == [Piece("one\ntwo\n", True)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+@pytest.mark.parametrize("block", [5, 2**20])
+def test_utf16_is_told_for_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, block: int
+) -> None:
+    monkeypatch.setattr("embshare.tasks.pretraining.text.BLOCK", block)
+    (tmp_path / "a.txt").write_bytes("one\ntwo\n".encode(encoding))
+    with pytest.raises(TextEncodingError, match=r"line 1, .*`iconv -f utf-16 -t utf-8`"):
+        pieces(text(tmp_path))
+
+
+@pytest.mark.parametrize("block", [3, 2**20])
+def test_a_zero_byte_is_told_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr("embshare.tasks.pretraining.text.BLOCK", block)
+    (tmp_path / "a.txt").write_bytes(b"one\ntwo\nth\0ree\n")
+    with pytest.raises(TextEncodingError, match=r"line 3, must be UTF-8, but has the byte 0x00"):
+        pieces(text(tmp_path))
+
+
+LONG = "the  quick\t brown fox, (jumped) over. lazy\u3000dogs ## walked \u00e4 " * 30
+
+
+@pytest.mark.parametrize("block", [50, 2**20])
+@pytest.mark.parametrize("way", ["wordpiece", "bytes"])
+def test_the_parts_of_a_long_line_have_its_symbols(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Any, block: int
+) -> None:
+    for name, value in (("BLOCK", block), ("LONGEST", 40)):
+        monkeypatch.setattr(f"embshare.tasks.pretraining.text.{name}", value)
+    config = PretrainingConfig(vocabulary_size=320, tokenization=way)
+    vocabulary = MaskedVocabulary.learn(lambda: [LONG], config)
+    for side in ("train", "valid"):
+        (tmp_path / f"{side}.txt").write_text(f"{LONG}\nshort\nlines\n", encoding="utf-8")
+    found = pieces(text(tmp_path))
+    assert "".join(piece.text for piece in found) == f"{LONG}\nshort\nlines\n"
+    assert len(found) > 40 and [piece.first for piece in found].count(True) == 1
+    assert max(len(piece.text) for piece in found[:-1]) <= 40
+    made = encode_to_disk(found, vocabulary, tmp_path / "made.bin", most=None)
+    (wanted,) = vocabulary.encode([f"{LONG}\nshort\nlines\n"])
+    assert made.array.tolist() == wanted
+
+
+def test_a_long_line_has_a_side_held_out(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("some words " * 100_000)
+    found = text(tmp_path)
+    train, valid = pieces(found), pieces(found, "valid")
+    assert len(valid) == 3 and len(train) == 65
+    assert sum(len(piece.text) for piece in train + valid) == 1_100_001
+
+
+def test_a_long_line_without_a_blank_is_cut(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\u4e00" * 40_000, encoding="utf-8")
+    found = pieces(text(tmp_path))
+    assert [len(piece.text) for piece in found] == [2**14, 2**14, 40_001 - 2**15]
+
+
+@pytest.mark.parametrize("documents", ["title", "blank"])
+def test_a_long_row_of_a_data_set_is_cut(tmp_path: Path, documents: Any) -> None:
+    name = hub(tmp_path / "set", train=["some words " * 4_000, "more"], validation=["a"])
+    found = pieces(open_text(PretrainingConfig(dataset=name, documents=documents)))
+    assert max(len(piece.text) for piece in found) <= 2**14
+    assert "".join(piece.text for piece in found).split() == ["some", "words"] * 4_000 + ["more"]
 
 
 def test_a_folder_without_text_is_refused(tmp_path: Path) -> None:
