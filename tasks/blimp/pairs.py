@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from embshare.errors import EmbshareError
+from embshare.errors import EmbshareError, InvalidValueError
 from embshare.tasks.text.errors import BadLineError
 from embshare.tasks.text.files import read_lines
 
@@ -48,9 +48,13 @@ def read_pairs(folder: Path, *, most: int | None = None) -> list[Pair]:
         folder: with one file for each paradigm.
         most: pairs of each paradigm, from its beginning.
     Raises:
+        InvalidValueError: ``most`` is below 1.
         BlimpDataError: no such files, one without pairs, or a line that is no pair; with file and
             line.
     """
+    if most is not None and most < 1:
+        fault = f"`most` must be at least 1 pair of each paradigm, but is {most}"
+        raise InvalidValueError(what="BLiMP", faults=[fault])
     files = sorted(folder.glob("*.jsonl")) if folder.is_dir() else []
     if (folder / "data").is_dir():
         files = sorted((folder / "data").glob("*.jsonl"))

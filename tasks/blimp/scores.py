@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from embshare.caching import cached
 from embshare.errors import EmbshareError
 from embshare.tasks.blimp.likelihood import log_likelihoods, pseudo_log_likelihoods
 from embshare.tasks.blimp.pairs import Pair, read_pairs
+from embshare.tasks.building import ModelNotForTaskError
 from embshare.tasks.language_modelling.processor import LanguageModellingProcessor
 from embshare.tasks.language_modelling.vocabulary import Vocabulary, WordVocabulary
 from embshare.tasks.pretraining.generator import as_masked_model
 from embshare.tasks.pretraining.processor import PretrainingProcessor
 from embshare.tasks.pretraining.vocabulary import MaskedVocabulary
+from embshare.tasks.probing import read_a_row
 from embshare.tasks.task import Processor
 
 __all__ = ["BlimpScores", "NotALanguageModelError", "blimp_scores", "score_pairs"]
@@ -91,7 +94,9 @@ def blimp_scores(
         What `BlimpScores.metrics` names.
     Raises:
         BlimpDataError: the folder does not hold the files, or they are not as published.
+        InvalidValueError: ``most`` is below 1.
         NotALanguageModelError: the processor is of another task.
+        ModelNotForTaskError: the model cannot read the longest sentence.
     Source:
         Warstadt et al. 2020, BLiMP, TACL 8.
     """
@@ -141,32 +146,52 @@ def _causal(model: nn.Module, vocabulary: Vocabulary) -> Likelihoods:
             sentences = [apart.sub(r" \1\2", sentence) for sentence in sentences]
         return [vocabulary.encode_part(sentence).tolist() for sentence in sentences]
 
+    def probe(sentence: Sequence[int]) -> None:
+        ids = torch.tensor([[vocabulary.start, *sentence]])
+        _check_reads(model, {"input_ids": ids})
+
     score = partial(log_likelihoods, model, start=vocabulary.start, vocabulary=len(vocabulary))
-    return partial(_each_once, encode, score)
+    return partial(_each_once, encode, probe, score)
 
 
 def _pseudo(model: nn.Module, vocabulary: MaskedVocabulary) -> Likelihoods:
-    symbols = vocabulary.symbols
+    symbols, masked = vocabulary.symbols, as_masked_model(model)
+
+    def probe(sentence: Sequence[int]) -> None:
+        ids = torch.tensor([[symbols["cls_token_id"], *sentence, symbols["sep_token_id"]]])
+        _check_reads(masked, {"input_ids": ids, "labels": ids})
+
     score = partial(
         pseudo_log_likelihoods,
-        as_masked_model(model),
+        masked,
         begin=symbols["cls_token_id"],
         end=symbols["sep_token_id"],
         mask=symbols["mask_token_id"],
         pad=symbols["pad_token_id"],
         vocabulary=len(vocabulary),
     )
-    return partial(_each_once, vocabulary.encode, score)
+    return partial(_each_once, vocabulary.encode, probe, score)
+
+
+def _check_reads(model: nn.Module, row: Mapping[str, Tensor]) -> None:
+    name = type(model).__name__
+    try:
+        read_a_row(name, model.eval(), row)  # it leaves a model as it was, in training or not
+    except ModelNotForTaskError as error:
+        way_out = "Score a model with more positions."
+        raise ModelNotForTaskError(model=name, finding=error.finding, way_out=way_out) from error
 
 
 def _each_once(
     encode: Callable[[Sequence[str]], list[list[int]]],
+    probe: Callable[[Sequence[int]], None],
     score: Callable[[Sequence[Sequence[int]]], np.ndarray],
     sentences: Sequence[str],
 ) -> np.ndarray:
     """Sentences of the same symbols have the same number: two batches may round differently."""
     ids = [tuple(found) for found in encode(sentences)]
     different = list(dict.fromkeys(ids))
+    probe(max(different, key=len))
     values = dict(zip(different, score(different).tolist(), strict=True))
     return np.array([values[found] for found in ids])
 

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 import embshare
+from embshare.errors import InvalidValueError
 from embshare.models.matched import MatchedConfig, MatchedLanguageModel, MatchedMaskedLanguageModel
 from embshare.tasks.blimp import BlimpDataError, Pair, blimp_scores, read_pairs
 from embshare.tasks.blimp.likelihood import log_likelihoods, pseudo_log_likelihoods
 from embshare.tasks.blimp.scores import NotALanguageModelError, score_pairs
+from embshare.tasks.building import ModelNotForTaskError
 from embshare.tasks.language_modelling.vocabulary import SubwordVocabulary, WordVocabulary
 from embshare.tasks.pretraining.config import PretrainingConfig
 from embshare.tasks.pretraining.vocabulary import MaskedVocabulary
@@ -62,6 +64,12 @@ def folder(tmp_path: Path) -> Path:
 
 def words() -> WordVocabulary:
     return WordVocabulary.learn(TEXT.lower() + "The\n")
+
+
+def masked_words() -> MaskedVocabulary:
+    return MaskedVocabulary.learn(
+        lambda: [TEXT] * 20, PretrainingConfig(vocabulary_size=120, tokenization="wordpiece")
+    )
 
 
 def favouring(vocabulary: WordVocabulary, **weights: float) -> Unigram:
@@ -158,13 +166,65 @@ def test_a_masked_model_is_asked_for_each_symbol(architecture: Any) -> None:
 
 
 def test_a_masked_vocabulary_and_a_subword_vocabulary_are_known(folder: Path) -> None:
-    masked = MaskedVocabulary.learn(
-        lambda: [TEXT] * 20, PretrainingConfig(vocabulary_size=120, tokenization="wordpiece")
-    )
+    masked = masked_words()
     subword = SubwordVocabulary.learn(TEXT * 20, 280)
     for vocabulary in (masked, subword):
         found = blimp_scores(Unigram(torch.randn(len(vocabulary))), vocabulary, folder, most=1)
         assert found["blimp_pairs"] == 3 and 0 <= found["blimp"] <= 1
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_model_with_too_few_positions_is_refused(tmp_path: Path, causal: bool) -> None:
+    from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
+
+    write(tmp_path / "blimp", "one", [("the dog", "the dogs " * 20)])
+    vocabulary: Any = words() if causal else masked_words()
+    count = len(vocabulary)
+    model = (
+        GPT2LMHeadModel(GPT2Config(vocab_size=count, n_positions=16, n_embd=8, n_head=2, n_layer=1))
+        if causal
+        else BertForMaskedLM(
+            BertConfig(
+                vocab_size=count,
+                hidden_size=8,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                max_position_embeddings=16,
+            )
+        )
+    )
+    message = (
+        r"LM\w*` cannot be used .* not read a row of 4\d symbols .* a model with more positions"
+    )
+    with pytest.raises(ModelNotForTaskError, match=message):
+        blimp_scores(model, vocabulary, tmp_path / "blimp")
+    assert not model.training
+
+
+def test_a_model_that_replaces_words_is_asked_in_evaluation_mode(folder: Path) -> None:
+    from embshare.models.convbert import ConvBertConfig, ConvBertForPreTraining
+
+    vocabulary = masked_words()
+    config = ConvBertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        embedding_size=16,
+        conv_kernel_size=3,
+        generator_hidden_ratio=0.5,
+        max_predictions=4,
+    )
+    model = ConvBertForPreTraining(config)
+    first = blimp_scores(model, vocabulary, folder)
+    assert not model.training and blimp_scores(model, vocabulary, folder) == first
+
+
+@pytest.mark.parametrize("most", [0, -1])
+def test_no_pairs_are_no_score(folder: Path, most: int) -> None:
+    with pytest.raises(InvalidValueError, match=f"at least 1 pair of each .*, but is {most}"):
+        read_pairs(folder, most=most)
 
 
 def test_another_task_is_refused(folder: Path) -> None:
