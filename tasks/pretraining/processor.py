@@ -13,8 +13,9 @@ import embshare
 from embshare.models.matched import Architecture, MatchedConfig, MatchedMaskedLanguageModel
 from embshare.tasks.building import ModelNotForTaskError, build_model, is_matched
 from embshare.tasks.pretraining.config import PretrainingConfig
+from embshare.tasks.pretraining.filling import guess_masks, write_words
 from embshare.tasks.pretraining.generator import as_masked_model, is_replacing
-from embshare.tasks.pretraining.sparse import labelled_logits, score_labelled_alone
+from embshare.tasks.pretraining.sparse import score_labelled_alone
 from embshare.tasks.pretraining.vocabulary import MaskedVocabulary
 from embshare.tasks.probing import read_a_row
 
@@ -109,20 +110,14 @@ class PretrainingProcessor:
             ids = torch.full((1, length), int(self.vocabulary.ordinary[0]))
             read_a_row(name, model, {"input_ids": ids})
 
-    @torch.inference_mode()
     def predict(self, model: nn.Module, inputs: Iterable[str]) -> Iterator[str]:
-        """Each line with the likeliest symbol in the place of every ``[MASK]``."""
-        symbols, device = self.vocabulary.symbols, next(model.parameters()).device
-        masked = as_masked_model(model.eval())
+        """Each line as it is, but with the likeliest symbol in the place of every ``[MASK]``."""
+        vocabulary = self.vocabulary
+        mask, masked = vocabulary.symbols["mask_token_id"], as_masked_model(model.eval())
+        length = self.config.late_length or self.config.length
         for text in inputs:
-            (body,) = self.vocabulary.encode([text], specials=True)
-            body = body[: (self.config.late_length or self.config.length) - 2]
-            ids = torch.tensor([[symbols["cls_token_id"], *body, symbols["sep_token_id"]]])
-            hidden = ids == symbols["mask_token_id"]
-            if hidden.any():
-                labels = ids.masked_fill(~hidden, -100).to(device)
-                with embshare.cached(model):
-                    output: Any = masked(input_ids=ids.to(device), labels=labels)
-                best = labelled_logits(output["logits"], labels).argmax(dim=-1)
-                ids[hidden] = best.cpu()
-            yield self.vocabulary.decode(ids[0, 1:-1].tolist())
+            symbols, places = vocabulary.locate(text)
+            hidden = [places[n] for n, symbol in enumerate(symbols) if symbol == mask]
+            with embshare.cached(model):
+                found = guess_masks(masked, vocabulary, symbols, length=length)
+            yield write_words(text, hidden, [vocabulary.spellings[symbol] for symbol in found])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -30,7 +31,9 @@ COVERAGE: Final = 0.9995
 """Part of the text whose characters are symbols; the others are unknown (as in SentencePiece)."""
 BREAKS: Final = "Ċčĉ\n\r\t"
 """Line ends and tabs, as symbols of bytes spell them, and as they are."""
-WHITE: Final = f"Ġ▁ {BREAKS}"
+BLANK: Final = "▁"
+"""A blank, in symbols of SentencePiece."""
+WHITE: Final = f"Ġ{BLANK} {BREAKS}"
 NEEDED: Final = ("pad_token_id", "cls_token_id", "sep_token_id", "mask_token_id")
 
 
@@ -96,7 +99,10 @@ class MaskedVocabulary:
                 finding=f"it has no {kinds}",
                 way_out="Name the tokenizer of an encoder, such as bert-base-uncased.",
             )
-        return cls(tokenizer)
+        made = cls(tokenizer)
+        made._backend.no_truncation()  # some bring a length of rows that is not the settings'
+        made._backend.no_padding()
+        return made
 
     def save(self, folder: Path) -> None:
         """As transformers does: ``AutoTokenizer.from_pretrained(folder)`` reads it."""
@@ -128,10 +134,9 @@ class MaskedVocabulary:
 
         White space begins one of its own; what comes after it may as well, see `words_begin`.
         """
-        rest = [word.startswith("##") for word in self._words]
-        if any(rest):
-            return ~np.array(rest)
-        for mark in ("Ġ", "▁"):
+        if self._prefix:
+            return ~np.array([word.startswith(self._prefix) for word in self._words])
+        for mark in ("Ġ", BLANK):
             begins: Bools = np.array([word.startswith(mark) for word in self._words])
             if begins.any():
                 white: Bools = np.array([word != "" == word.strip(WHITE) for word in self._words])
@@ -145,7 +150,12 @@ class MaskedVocabulary:
         on."""
         return np.array([word.endswith(tuple(BREAKS)) for word in self._words])
 
-    @property
+    @cached_property
+    def _prefix(self) -> str:
+        """How symbols begin that go on with a word; empty where the tokenizer has no such mark."""
+        return getattr(self._backend.model, "continuing_subword_prefix", None) or ""
+
+    @cached_property
     def _words(self) -> list[str]:
         words = self.tokenizer.convert_ids_to_tokens(list(range(len(self))))
         return [word or "" for word in words]
@@ -162,22 +172,52 @@ class MaskedVocabulary:
         """Changes when the tokenizer does."""
         return sha256(self._backend.to_str().encode()).hexdigest()[:16]
 
-    def encode(self, texts: Sequence[str], *, specials: bool = False) -> list[list[int]]:
+    @cached_property
+    def spellings(self) -> list[str]:
+        """Of each symbol, what it stands for in the midst of a text: with the blank before a word
+        where the symbol has it, without the mark of one that goes on with a word."""
+        alone = [[number] for number in range(len(self))]
+        texts = self._backend.decode_batch(alone, skip_special_tokens=False)
+        return [self._spelling(word, text) for word, text in zip(self._words, texts, strict=True)]
+
+    def _spelling(self, word: str, text: str) -> str:
+        if self._prefix:
+            return text.removeprefix(self._prefix)
+        return word.replace(BLANK, " ") if word.startswith(BLANK) else text
+
+    @cached_property
+    def fitting(self) -> Bools:
+        """``[V]``, true for symbols that can be written into a line: neither special ones nor line
+        ends nor a part of a character."""
+        lines = (text.splitlines() == [text] and "\ufffd" not in text for text in self.spellings)
+        return np.fromiter(lines, dtype=bool) & ~self.special
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The symbols of each text, without a beginning or an end; on all cores.
 
-        Args:
-            texts: any number.
-            specials: whether a text that spells out a special symbol has it; a text to learn from
-                has not.
+        A text that spells out a special symbol has none: it is a text to learn from.
         """
+        with self._reading(specials=False) as backend:
+            found = backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoded.ids for encoded in found]
+
+    def locate(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """The symbols of a text, special ones where it spells them out, and from which character up
+        to which each of them stands; without a beginning or an end."""
+        with self._reading(specials=True) as backend:
+            found = backend.encode(text, add_special_tokens=False)
+        return found.ids, found.offsets
+
+    @contextmanager
+    def _reading(self, *, specials: bool) -> Iterator[Any]:
+        """The tokenizer while it reads special symbols that a text spells out, or does not."""
         backend = self._backend
         before = backend.encode_special_tokens
         backend.encode_special_tokens = not specials
         try:
-            found = backend.encode_batch_fast(list(texts), add_special_tokens=False)
+            yield backend
         finally:
             backend.encode_special_tokens = before
-        return [encoded.ids for encoded in found]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some symbols."""
@@ -247,7 +287,7 @@ def _alphabet(texts: Iterable[str], normalizer: Any, *, most: int) -> list[str]:
 
 
 def _bytes(texts: Texts, config: PretrainingConfig) -> Any:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     if config.vocabulary_size < BYTES + len(SPECIAL):
         raise VocabularySizeError(
@@ -258,9 +298,10 @@ def _bytes(texts: Texts, config: PretrainingConfig) -> Any:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
+    *others, mask = SPECIAL  # the blank before a word is a part of its symbol: a mask takes it too
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocabulary_size,
-        special_tokens=list(SPECIAL),
+        special_tokens=[*others, AddedToken(mask, lstrip=True, special=True)],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )

@@ -78,9 +78,53 @@ def test_a_word_does_not_go_on_after_the_end_of_a_line(way: str) -> None:
 
 def test_a_text_that_spells_a_special_symbol_has_none() -> None:
     made = learn()
-    (plain,), (special,) = made.encode(["[SEP] a"]), made.encode(["[MASK] fox"], specials=True)
+    (plain,), (special, _) = made.encode(["[SEP] a"]), made.locate("[MASK] fox")
     assert made.symbols["sep_token_id"] not in plain
     assert special[0] == made.symbols["mask_token_id"]
+
+
+def test_symbols_of_bytes_that_look_like_ends_of_words_are_none() -> None:
+    lines = ["## The quick fox\n### The foxes ##\n"] * 40
+    config = PretrainingConfig(vocabulary_size=320, tokenization="bytes")
+    made = MaskedVocabulary.learn(lambda: lines, config)
+    assert any(word.startswith("##") for word in made.tokenizer.get_vocab())
+    assert made.begins is not None
+    (ids,) = made.encode(["the quick fox"])
+    assert made.begins[np.array(ids)].sum() == 3
+    assert not made.begins[made.tokenizer.convert_tokens_to_ids("f")]
+
+
+@pytest.mark.parametrize("way", ["wordpiece", "bytes"])
+def test_each_symbol_is_told_where_it_stands(tmp_path: Path, way: str) -> None:
+    learn(300, tokenization=way).save(tmp_path)
+    made, text = MaskedVocabulary.of(str(tmp_path)), "the [MASK] Foxes"
+    ids, places = made.locate(text)
+    (mask,) = (place for symbol, place in zip(ids, places, strict=True) if symbol == 4)
+    assert text[slice(*mask)].strip() == "[MASK]"
+    (the,) = made.encode(["the"])
+    assert ids[: len(the) + 1] == [*the, 4]  # no symbol for the blank between them
+
+
+def test_symbols_are_spelled_as_they_stand_in_a_text() -> None:
+    pieces, pairs = learn(), learn(300, tokenization="bytes")
+    for made, text in ((pieces, "foxes"), (pairs, " foxes")):
+        (ids,) = made.encode([text])
+        assert "".join(made.spellings[symbol] for symbol in ids) == text
+        assert made.fitting[np.array(ids)].all()
+        assert not made.fitting[made.special].any()
+    unfit = {pairs.spellings[n] for n in np.flatnonzero(~pairs.fitting)} - set(SPECIAL)
+    assert {"\n", "\r", "\ufffd"} <= unfit
+    assert all("\ufffd" in text or text.splitlines() != [text] for text in unfit)
+
+
+def test_a_tokenizer_cuts_and_fills_no_text(tmp_path: Path) -> None:
+    made = learn()
+    texts = ["the quick brown foxes", "the fox"]
+    wanted = made.encode(texts)
+    made.tokenizer.backend_tokenizer.enable_truncation(3)
+    made.tokenizer.backend_tokenizer.enable_padding(length=9)
+    made.save(tmp_path)
+    assert MaskedVocabulary.of(str(tmp_path)).encode(texts) == wanted
 
 
 def test_a_size_that_leaves_no_room_is_refused() -> None:
