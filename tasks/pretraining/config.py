@@ -68,7 +68,8 @@ class PretrainingConfig(TaskConfig):
     length: Annotated[int, Field(ge=4)] = 64
     """Symbols of a row, its first and last special ones among them."""
     late_length: Annotated[int, Field(ge=4)] | None = None
-    """Longer rows at the end of the training, with fewer of them in a batch."""
+    """Longer rows at the end of the training, with fewer of them in a batch: no longer than all
+    rows of a batch together."""
     late_from: Annotated[float, Field(gt=0, lt=1)] = 0.9
     """Part of the steps after which rows have `late_length`."""
     short_rows: Share = 0.0
@@ -115,6 +116,13 @@ class PretrainingConfig(TaskConfig):
         if self.late_length is not None and self.late_length <= self.length:
             raise ValueError(
                 f"`late_length` must be above `length` ({self.length}), but is {self.late_length}"
+            )
+        symbols = self.training.batch_size * self.length
+        if self.late_length is not None and self.late_length > symbols:
+            raise ValueError(
+                f"`late_length` must be at most the {symbols:,} symbols of a batch, `batch_size` "
+                f"times `length`, but is {self.late_length:,}: raise `batch_size` or lower "
+                "`late_length`"
             )
         if self.masking == "ltg_spans" and self.most_masked is not None:
             raise ValueError("`most_masked` must be left out where `masking` is 'ltg_spans'")

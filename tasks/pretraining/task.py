@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, final
@@ -50,7 +51,9 @@ class Pretraining:
     def prepare(
         self, processor: PretrainingProcessor | None = None, *, train: bool = False
     ) -> PreparedPretraining:
-        """Learn the vocabulary if none is given, and encode both sides of the text to disk.
+        """Learn the vocabulary if none is given, and encode the text to disk.
+
+        With a vocabulary, and not to train, that is the validation side alone.
 
         Raises:
             PretrainingDataError: no text, too little of it, a row without one, or no such
@@ -60,6 +63,7 @@ class Pretraining:
         """
         config = self.config
         text = open_text(config)
+        train |= processor is None
         if processor is None:
             processor = PretrainingProcessor(config, _vocabulary(config, text))
         else:
@@ -72,11 +76,15 @@ class Pretraining:
         folder = kept if scratch is None else scratch.path
         assert folder is not None
         with one_after_the_other(shared=kept is not None):
-            training = _encode(config, text, "train", processor.vocabulary, folder)
-            valid = _encode(config, text, "valid", processor.vocabulary, folder)
-        for side, symbols in (("training", training), ("validation", valid)):
-            _check_count(config, side, symbols)
-        return PreparedPretraining(config, text, processor, training, valid, scratch)
+            sides: tuple[Side, ...] = ("train", "valid") if train else ("valid",)
+            found = {
+                side: _encode(config, text, side, processor.vocabulary, folder) for side in sides
+            }
+        for side, symbols in found.items():
+            _check_count(config, text, side, symbols)
+        return PreparedPretraining(
+            config, text, processor, found.get("train"), found["valid"], scratch
+        )
 
     def load_processor(self, folder: Path) -> PretrainingProcessor:
         """The tokenizer of a model that is there already.
@@ -102,15 +110,17 @@ def _check_words(config: PretrainingConfig, vocabulary: MaskedVocabulary) -> Non
         )
 
 
-def _check_count(config: PretrainingConfig, side: str, symbols: Symbols) -> None:
-    longest = config.length if side == "validation" else max(config.late_length or 0, config.length)
+def _check_count(config: PretrainingConfig, text: Text, side: Side, symbols: Symbols) -> None:
+    longest = config.length if side == "valid" else max(config.late_length or 0, config.length)
     if symbols.count < longest - 2:
+        way_out = "Name a longer text, or lower `length`"
+        if side == "valid" and text.every is not None and text.every > 2:
+            way_out += ", or lower `held_out` so that more of it validates"
         raise TextTooShortError(
-            side=side,
+            side="training" if side == "train" else "validation",
             needs=longest - 2,
             has=symbols.count,
-            way_out="Name a longer text, lower `length`, or lower `held_out` so that more of it "
-            "validates.",
+            way_out=f"{way_out}.",
         )
 
 
@@ -145,7 +155,8 @@ class PreparedPretraining:
     config: PretrainingConfig
     text: Text
     processor: PretrainingProcessor
-    train: Symbols
+    train: Symbols | None
+    """``None`` where a trained model is only scored."""
     valid: Symbols
     scratch: Scratch | None = None
     """What removes the files of the two when this goes."""
@@ -168,18 +179,24 @@ class PreparedPretraining:
         return self.processor.vocabulary
 
     def describe(self) -> Mapping[str, object]:
-        """Source, sizes, and a fingerprint of the validation side as symbols."""
+        """Source, sizes of the sides that were read, and a fingerprint of the validation side as
+        symbols."""
         return {
             "text": self.text.name,
             "fingerprint": sha256(self.valid.array.tobytes()).hexdigest()[:16],
             "vocabulary": len(self.vocabulary),
             "vocabulary_fingerprint": self.vocabulary.fingerprint,
-            "symbols": {"train": self.train.count, "valid": self.valid.count},
+            "symbols": {side: found.count for side, found in self._sides.items()},
         }
+
+    @property
+    def _sides(self) -> Mapping[str, Symbols]:
+        sides = {"train": self.train, "valid": self.valid}
+        return {side: symbols for side, symbols in sides.items() if symbols is not None}
 
     def feed(self) -> Feed:
         """The training side in rows, in random order, masked as the settings say."""
-        rows = self.rows(self.train, late_length=self.config.late_length)
+        rows = self.rows(self._sides["train"], late_length=self.config.late_length)
         masked = self.config.objective == "masked"
         masks = TrainingMasks if masked else Plain
         return Feed(
@@ -203,16 +220,15 @@ class PreparedPretraining:
 
     def _batches(self, rows: Rows, seed: int) -> Sampler[list[int]]:
         settings, processes = self.training, process_state().num_processes
-        size = settings.batch_size
-        made = RowBatches(rows, size=size, seed=seed, processes=processes)
+        make = partial(RowBatches, rows, size=settings.batch_size, seed=seed, processes=processes)
         if self.config.late_length is None:
-            return made
+            return make()
         if settings.epochs is None:
             batches = settings.steps * settings.accumulation * processes
-        else:
-            batches = math.ceil(settings.epochs * len(made))
-        late = Stage(first=round(self.config.late_from * batches))
-        return RowBatches(rows, size=size, seed=seed, processes=processes, late=late)
+        else:  # wherever the stage begins, a pass has as many
+            batches = math.ceil(settings.epochs * len(make(late=Stage(first=0))))
+        first = min(round(self.config.late_from * batches), batches - 1)  # or there would be none
+        return make(late=Stage(first=first))
 
     def evaluate(self, model: nn.Module, *, folder: Path) -> Mapping[str, float]:
         """Perplexity and accuracy of hidden symbols of the validation side.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.engine import run
 from embshare.tasks.running.loading import FinishedRun
 from embshare.tasks.settings import TrainSettings
+from embshare.tasks.training import counted
 
 VEPS = embshare.ShareConfig(tie="all", anchor=2.0)
 
@@ -231,13 +233,14 @@ def test_a_text_that_nothing_tells_the_state_of_is_not_kept(
     found = replace(open_text(tiny(folder)), fingerprint=None)
     monkeypatch.setattr("embshare.tasks.pretraining.task.open_text", lambda _: found)
     task = prepare(folder, cache=tmp_path / "cache")
-    assert task.scratch is not None and task.train.count > 0
+    assert task.scratch is not None and task.train is not None and task.train.count > 0
     assert not (tmp_path / "cache").exists()
 
 
 def test_a_side_that_is_held_out_is_bounded_with_the_other(folder: Path, tmp_path: Path) -> None:
     def counts(place: Path, **changes: Any) -> tuple[int, int]:
         task = prepare(place, **changes)
+        assert task.train is not None
         return task.train.count, task.valid.count
 
     (tmp_path / "one").mkdir()
@@ -256,7 +259,7 @@ def test_a_side_that_is_held_out_is_bounded_with_the_other(folder: Path, tmp_pat
 
 def test_symbols_go_when_the_task_does(folder: Path) -> None:
     task = prepare(folder)
-    path = task.train.path
+    path = task.valid.path
     assert path.is_file()
     del task
     assert not path.exists()
@@ -304,7 +307,16 @@ def test_a_model_that_cannot_is_refused_before_training(
     ("changes", "error", "message"),
     [
         ({"length": 20_000}, TextTooShortError, "the training side .* at least 19,998 symbols"),
-        ({"length": 1200}, TextTooShortError, "the validation side .*lower `held_out`"),
+        (
+            {"length": 1200},
+            TextTooShortError,
+            "the validation side .*longer text, or lower `length`.$",
+        ),
+        (
+            {"late_length": 145},
+            InvalidValueError,
+            "`late_length` must be at most the 144 symbols of a batch, .* but is 145: raise",
+        ),
         ({"late_length": 18}, InvalidValueError, r"`late_length` must be above `length` \(18\)"),
         ({"random_part": 0.3}, InvalidValueError, "must be 1 together at most"),
         (
@@ -319,6 +331,54 @@ def test_what_cannot_be_is_told_before_training(
 ) -> None:
     with pytest.raises(error, match=message):
         prepare(folder, **changes)
+
+
+@pytest.mark.parametrize(
+    ("held_out", "way_out"),
+    [(3, "lower `length`, or lower `held_out` so that"), (2, "longer text, or lower `length`.$")],
+)
+def test_a_side_is_held_out_from_pieces_if_there_are_any(
+    tmp_path: Path, held_out: int, way_out: str
+) -> None:
+    (tmp_path / "a.txt").write_text("the quick brown fox\n" * 60)
+    with pytest.raises(TextTooShortError, match=f"the validation side .*has 0. .*{way_out}"):
+        prepare(tmp_path, held_out=held_out, vocabulary_size=60)
+
+
+def test_a_trained_model_is_scored_without_the_training_side(folder: Path, tmp_path: Path) -> None:
+    whole = prepare(folder)
+    task = Pretraining(tiny(folder, cache=tmp_path / "cache"))
+    scored = task.prepare(whole.processor)
+    assert scored.train is None
+    assert {path.name[:5] for path in (tmp_path / "cache").iterdir()} == {"valid"}
+    assert scored.describe() == {**whole.describe(), "symbols": {"valid": whole.valid.count}}
+    model = Uniform(len(whole.vocabulary))
+    assert scored.evaluate(model, folder=folder) == whole.evaluate(model, folder=folder)
+    assert task.prepare(whole.processor, train=True).train is not None
+
+
+@pytest.mark.parametrize("epochs", [0.5, 3.0])
+@pytest.mark.parametrize("batch_size", [2, 4, 8])
+def test_rows_become_longer_in_any_number_of_passes(
+    folder: Path, batch_size: int, epochs: float
+) -> None:
+    config = PretrainingConfig(
+        data=folder,
+        vocabulary_size=160,
+        length=18,
+        late_length=36,
+        training=TrainSettings(epochs=epochs, batch_size=batch_size),
+    )
+    feed = Pretraining(config).prepare().feed()
+    assert feed.batches is not None
+    batches: Any = feed.batches(0)
+    steps = counted(config.training, feed).steps
+    lengths = []
+    for number in range(math.ceil(epochs)):
+        batches.set_epoch(number)
+        lengths += [len(feed.rows[batch[0]].symbols) for batch in batches]
+    late = lengths[:steps].count(36)
+    assert late == pytest.approx(0.1 * steps, abs=0.5) and late >= 1
 
 
 def test_words_need_a_tokenizer_that_tells_them(folder: Path, tmp_path: Path) -> None:
