@@ -1,8 +1,8 @@
 """Phrases of two languages that mean the same, rendered by Babel from the CLDR.
 
 What every machine with Babel has: dates, durations, units, amounts of money, and names of
-territories, languages and currencies, alone and in lists, in any two of some hundred locales. Names
-that one of the two does not have are left out.
+territories, languages and currencies, alone and in lists, in two of some hundred locales, as far as
+both have names.
 """
 
 from __future__ import annotations

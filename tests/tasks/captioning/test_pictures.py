@@ -64,7 +64,7 @@ def test_a_grey_picture_of_sixteen_bits_keeps_its_greys(tmp_path: Path, kind: st
     values = np.repeat(np.arange(0, 1 << 16, 1 << 12, dtype=np.uint16), 16).reshape(16, 16)
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
-    more = {"exif": exif} if kind == "a.png" else {}
+    more: dict[str, Any] = {"exif": exif} if kind == "a.png" else {}
     Image.fromarray(values).save(tmp_path / kind, **more)
     found = decode(tmp_path / kind, 16)
     upright = values[::-1, ::-1] if more else values
