@@ -29,7 +29,6 @@ from embshare.tasks.running.folder import RunFolder, write_text
 from embshare.tasks.running.result import RunResult
 from embshare.tasks.running.teaching import prepare_taught, taught
 from embshare.tasks.saving import save_trained
-from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Feed, OnStep, PreparedTask, Training, described
 from embshare.tasks.training import Saving, check_training, counted, train
 
@@ -88,13 +87,10 @@ def run(
     if process.is_main_process:
         _open(folder, config, task, data, overwrite=overwrite, resume=resume)
     process.wait_for_everyone()
-    made = read_checkpoints(folder.checkpoints) if resume else []
-    on_start(settings.steps - (made[-1].step if made else 0))
     saving = Saving(checkpoints=checkpoints, resume=resume)
-    trained = _train(config, task.training, feed, model, folder, saving, on_step)
-    model = gathered(model, lambda: _build(config, task))
-    if settings.average > 1:
-        load_average(model, folder.checkpoints, settings.average)
+    on_start(settings.steps - _made(folder, saving))
+    trained = _train(config, task, feed, model, folder, saving, on_step)
+    model = trained.model
     if process.is_main_process:
         save_trained(model, folder.model)  # first: what an evaluation may fail at is not lost
     with _samples(folder, process.is_main_process) as samples:
@@ -152,15 +148,22 @@ def _build(config: RunConfig, task: PreparedTask) -> nn.Module:
     return embshare.share_from_embedding(model, config.share, generator=start)
 
 
+def _made(folder: RunFolder, saving: Saving) -> int:
+    """Steps of an earlier part of the run."""
+    found = read_checkpoints(folder.checkpoints) if saving.resume else []
+    return found[-1].step if found else 0
+
+
 @dataclass(frozen=True)
 class _Trained:
+    model: nn.Module
     training: Training
     memory: PeakMemory
 
 
 def _train(
     config: RunConfig,
-    settings: TrainSettings,
+    task: PreparedTask,
     feed: Feed,
     model: nn.Module,
     folder: RunFolder,
@@ -171,13 +174,16 @@ def _train(
         training = train(
             model,
             feed,
-            settings,
+            task.training,
             seed=config.seed,
             folder=folder.checkpoints,
             on_step=on_step,
             saving=saving,
         )
-    return _Trained(training, memory)
+    model = gathered(model, lambda: _build(config, task))
+    if (last := task.training.average) > 1:
+        load_average(model, folder.checkpoints, last)
+    return _Trained(model, training, memory)
 
 
 @contextmanager
