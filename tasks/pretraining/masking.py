@@ -181,10 +181,9 @@ def choose_ltg_spans(
 
     As many symbols as a binomial law says, or a few more, since the last span is not cut; but no
     more than `TRIES` spans, so long rows get fewer: of 2,048 symbols about 12.5 % where 15 % are
-    asked for. Lengths
-    are geometric, modulo ``below``, so some are 0; spans may overlap, begin before the row and end
-    behind it; the last position is never taken. A later span decides for symbols that an earlier
-    one has taken too.
+    asked for. Lengths are geometric, modulo ``below``, so some are 0; spans may overlap, begin
+    before the row and end behind it; the last position is never taken. A later span decides for
+    symbols that an earlier one has taken too.
 
     Args:
         free: as in `choose_tokens`.
