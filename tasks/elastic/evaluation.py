@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import torch
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from rich import box
 from rich.table import Table
 from torch import Tensor, nn
@@ -29,10 +29,16 @@ from embshare.tasks.elastic.training import Evaluate, evaluate_sizes
 from embshare.tasks.measurement.memory import PeakMemory
 from embshare.tasks.measurement.provenance import Provenance, read_provenance
 
-__all__ = ["SubNetwork", "SubNetworkReport", "make_table", "measure_sub_networks"]
+__all__ = ["Record", "SubNetwork", "SubNetworkReport", "make_table", "measure_sub_networks"]
 
 
-class SubNetwork(Value):
+class Record(Value):
+    """A value that may hold what is no number: a loss that diverged, the score of equal answers."""
+
+    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")
+
+
+class SubNetwork(Record):
     """One row: a sub-network, and what was measured of it."""
 
     width: float
@@ -53,7 +59,7 @@ class SubNetwork(Value):
     """The most that one forward of it took besides them."""
 
 
-class SubNetworkReport(Value):
+class SubNetworkReport(Record):
     """All rows, and what they were measured with."""
 
     rows: tuple[SubNetwork, ...]

@@ -6,22 +6,21 @@ import copy
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from torch import Tensor, nn
 
-from embshare._value import Value
-from embshare.errors import EmbshareError
+from embshare.errors import EmbshareError, InvalidValueError
 from embshare.models import dynabert
-from embshare.tasks.elastic.evaluation import SubNetworkReport, measure_sub_networks
+from embshare.tasks.elastic.evaluation import Record, SubNetworkReport, measure_sub_networks
 from embshare.tasks.elastic.settings import ElasticConfig
 from embshare.tasks.elastic.stages import DEPTH_STAGE, TUNING_STAGE, WIDTH_STAGE, Stage
 from embshare.tasks.elastic.training import StageResult, train_stage
 from embshare.tasks.glue.task import PreparedGlue
 from embshare.tasks.running.config import RunConfig
-from embshare.tasks.running.folder import OtherRunError, RunFolder, write_text
+from embshare.tasks.running.folder import ForeignFolderError, OtherRunError, RunFolder, write_text
 from embshare.tasks.running.loading import FinishedRun
 from embshare.tasks.saving import save_trained
 from embshare.tasks.text.rows import Pad, Rows
@@ -31,6 +30,7 @@ __all__ = ["ElasticResult", "NotElasticError", "StageRecord", "make_elastic"]
 CONFIG: Final = "elastic-config.json"
 RESULT: Final = "elastic.json"
 STAGES: Final = "stages"
+ALL_STAGES: Final = (WIDTH_STAGE, DEPTH_STAGE, TUNING_STAGE)
 
 
 class NotElasticError(EmbshareError, ValueError):
@@ -44,7 +44,7 @@ class NotElasticError(EmbshareError, ValueError):
         self.folder, self.finding = folder, finding
 
 
-class StageRecord(Value):
+class StageRecord(Record):
     """What training one stage gave."""
 
     name: str
@@ -58,7 +58,7 @@ class StageRecord(Value):
     seconds: float
 
 
-class ElasticResult(Value):
+class ElasticResult(Record):
     """The content of ``elastic.json``."""
 
     run: Path
@@ -90,19 +90,31 @@ def make_elastic(
             ``elastic.json`` in it.
         config: None is as published.
         overwrite: replace what is in it.
-        resume: go on after the last stage that was finished.
+        resume: go on after the last stage that was finished; what is whole stays as it is.
     Returns:
         What stands in ``elastic.json``.
     Raises:
+        InvalidValueError: ``overwrite`` and ``resume`` at once, or ``out`` is the run; or a size
+            leaves no whole number of heads or layers.
         NotElasticError: the run is of another task, or its model has not the layers of BERT.
         RunExistsError: ``out`` holds something.
+        ForeignFolderError: what it holds was not made elastic, and would be lost.
         OtherRunError: it was begun with other settings.
-        InvalidValueError: a size leaves no whole number of heads or layers.
     """
-    config, found = config or ElasticConfig(), FinishedRun.load(run)
+    config, folder = config or ElasticConfig(), RunFolder(out)
+    _check_arguments(run, out, overwrite=overwrite, resume=resume)
+    found = FinishedRun.load(run)
+    settings = found.config.model_copy(update={"out": out})
+    asked = {"run": str(run), "config": config.model_dump(mode="json")}
+    _check_folder(folder, settings, asked, overwrite=overwrite, resume=resume)
+    if resume and (out / RESULT).is_file():
+        return ElasticResult.from_json((out / RESULT).read_text(encoding="utf-8"))
     task, model = _prepared(run, found), found.model
-    folder = RunFolder(out)
-    _open(folder, run, found.config, config, overwrite=overwrite, resume=resume)
+    if overwrite:
+        _clear_stages(out)
+        (out / RESULT).unlink(missing_ok=True)
+    folder.open(settings, overwrite=overwrite)
+    write_text(out / CONFIG, json.dumps(asked, indent=2))
     task.processor.save(folder.processor)
     before, records = task.scores(model), list[StageRecord]()
     teacher = copy.deepcopy(model)
@@ -126,12 +138,12 @@ def make_elastic(
     )
     save_trained(model, folder.model)
     write_text(out / RESULT, result.to_json())
-    shutil.rmtree(out / STAGES)
+    _clear_stages(out)
     return result
 
 
 def _stages(config: ElasticConfig) -> tuple[Stage, ...]:
-    return (WIDTH_STAGE, DEPTH_STAGE, *((TUNING_STAGE,) if config.tuning else ()))
+    return ALL_STAGES if config.tuning else ALL_STAGES[:2]
 
 
 def _prepared(run: Path, found: FinishedRun) -> PreparedGlue:
@@ -149,27 +161,55 @@ def _prepared(run: Path, found: FinishedRun) -> PreparedGlue:
     return prepared
 
 
-def _open(
+def _check_arguments(run: Path, out: Path, *, overwrite: bool, resume: bool) -> None:
+    faults: list[str] = []
+    if overwrite and resume:
+        faults.append("`overwrite` and `resume` exclude each other: leave one out")
+    if out.resolve() == run.resolve():  # replacing it would lose it
+        faults.append(f"`out`: must be another folder than the run's, but is {str(out)!r}")
+    if faults:
+        raise InvalidValueError(what="elastic", faults=faults)
+
+
+def _check_folder(
     folder: RunFolder,
-    run: Path,
     settings: RunConfig,
-    config: ElasticConfig,
+    asked: Mapping[str, object],
     *,
     overwrite: bool,
     resume: bool,
 ) -> None:
-    """Make the folder, or refuse the one that is there."""
-    settings = settings.model_copy(update={"out": folder.root})
+    """Refuse what must not be written to."""
     folder.check(settings, overwrite=overwrite, resume=resume)
-    asked = {"run": str(run), "config": config.model_dump(mode="json")}
-    path = folder.root / CONFIG
-    if resume and path.is_file() and json.loads(path.read_text(encoding="utf-8")) != asked:
+    begun = _begun(folder.root / CONFIG)
+    if begun is None and (found := next(_parts(folder.root), None)):
+        raise ForeignFolderError(folder=folder.root, found=found, needs=CONFIG)
+    if resume and folder.is_run() and begun != asked:
         raise OtherRunError(folder=folder.root, fields=[CONFIG])
-    if overwrite:
-        shutil.rmtree(folder.root / STAGES, ignore_errors=True)
-        (folder.root / RESULT).unlink(missing_ok=True)
-    folder.open(settings, overwrite=overwrite)
-    write_text(path, json.dumps(asked, indent=2))
+
+
+def _begun(path: Path) -> dict[str, object] | None:
+    """What was asked for, perhaps of an earlier version; ``None`` where that is not to be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.keys() == {"run", "config"} else None
+
+
+def _parts(out: Path) -> Iterator[Path]:
+    """The files that are written here besides those of a run."""
+    for stage in ALL_STAGES:
+        yield from (path for path in (out / STAGES / stage.name).rglob("*") if path.is_file())
+    yield from (path for path in (out / CONFIG, out / RESULT) if path.is_file())
+
+
+def _clear_stages(out: Path) -> None:
+    """Remove what was kept of each, and nothing else."""
+    for stage in ALL_STAGES:
+        shutil.rmtree(out / STAGES / stage.name, ignore_errors=True)
+    if (out / STAGES).is_dir() and not any((out / STAGES).iterdir()):
+        (out / STAGES).rmdir()
 
 
 def _batches(task: PreparedGlue, size: int) -> Iterator[dict[str, Tensor]]:

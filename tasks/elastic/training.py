@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,10 @@ class Evaluation:
     def total(self) -> float:
         """The sum of first metrics, by which the best state is chosen."""
         return sum(next(iter(found.values())) for found in self.metrics)
+
+    def beats(self, other: Evaluation) -> bool:
+        """Whether its total is larger; one that is no number is smaller than any."""
+        return self.total > other.total or math.isnan(other.total) > math.isnan(self.total)
 
 
 @dataclass(frozen=True)
@@ -178,7 +183,7 @@ class _Selection(TrainerCallback):
         self.model.train(training)
         found = Evaluation(step, metrics)
         self.history.append(found)
-        if self.best is None or found.total > self.best.total:
+        if self.best is None or found.beats(self.best):
             self.best = found
             state = self.model.state_dict()
             self.kept = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}

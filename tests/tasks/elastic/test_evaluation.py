@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from io import StringIO
 from typing import Any
 
@@ -55,6 +56,9 @@ def test_it_says_what_it_was_measured_with(report: SubNetworkReport) -> None:
     assert report.repeats == 3 and report.memory_source
     assert report.provenance.packages["torch"] == torch.__version__.partition("+")[0]
     assert SubNetworkReport.from_json(report.to_json()) == report
+    row = report.rows[0].model_copy(update={"metrics": {"norm": math.inf}})  # of equal answers
+    bad = report.model_copy(update={"rows": (row,)})
+    assert SubNetworkReport.from_json(bad.to_json()) == bad
 
 
 def test_the_table_is_for_people(report: SubNetworkReport) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,12 @@ import embshare
 from embshare.cli import app
 from embshare.errors import InvalidValueError
 from embshare.models import dynabert
-from embshare.tasks.elastic.making import ElasticResult, NotElasticError, make_elastic
+from embshare.tasks.elastic.making import ElasticResult, NotElasticError, StageRecord, make_elastic
 from embshare.tasks.elastic.settings import ElasticConfig
 from embshare.tasks.elastic.training import train_stage
 from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.engine import run
-from embshare.tasks.running.folder import OtherRunError, RunExistsError
+from embshare.tasks.running.folder import ForeignFolderError, OtherRunError, RunExistsError
 from embshare.tasks.running.loading import FinishedRun
 from tests.tasks.examples import EXAMPLES
 
@@ -94,6 +96,71 @@ def test_a_killed_one_goes_on_after_its_last_stage(
     one, other = (FinishedRun.load(tmp_path / name).model.state_dict() for name in (out, "whole"))
     for name in one:
         torch.testing.assert_close(one[name], other[name])
+
+
+@pytest.fixture
+def foreseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No stage is trained: a test that gets there was let through."""
+
+    def train(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a stage was trained")
+
+    monkeypatch.setattr("embshare.tasks.elastic.making.train_stage", train)
+
+
+def test_what_is_whole_stays_as_it_is(tmp_path: Path) -> None:
+    tuned, out = fine_tuned(tmp_path), tmp_path / "elastic"
+    config = QUICK.model_copy(update={"tuning": False})
+    result = make_elastic(tuned, out, config)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert make_elastic(tuned, out, config, resume=True) == result
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    with pytest.raises(OtherRunError, match=r"`elastic-config\.json` changed"):
+        make_elastic(tuned, out, QUICK, resume=True)
+    mine = out / "stages" / "thesis.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    make_elastic(tuned, out, config, overwrite=True)
+    assert mine.read_text() == "mine"
+    assert [path.name for path in mine.parent.iterdir()] == [mine.name]
+
+
+@pytest.mark.usefixtures("foreseen")
+def test_a_run_is_not_made_elastic_in_its_own_place(tmp_path: Path) -> None:
+    tuned = fine_tuned(tmp_path)
+    before = {path: path.read_bytes() for path in tuned.rglob("*") if path.is_file()}
+    for asked in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(InvalidValueError, match="`out`: must be another folder than the run's"):
+            make_elastic(tuned, tuned.parent / "." / tuned.name, QUICK, **asked)
+    with pytest.raises(InvalidValueError, match="exclude each other"):
+        make_elastic(tuned, tmp_path / "elastic", QUICK, overwrite=True, resume=True)
+    copied = shutil.copytree(tuned, tmp_path / "copied")  # a run, but none of three stages
+    with pytest.raises(OtherRunError):
+        make_elastic(tuned, copied, QUICK, resume=True)
+    assert {path: path.read_bytes() for path in tuned.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.usefixtures("foreseen")
+@pytest.mark.parametrize("asked", ["overwrite", "resume"])
+@pytest.mark.parametrize(
+    "name", ["elastic.json", "elastic-config.json", "stages/width/weights.bin"]
+)
+def test_files_of_somebody_else_are_left_alone(tmp_path: Path, asked: str, name: str) -> None:
+    tuned, mine = fine_tuned(tmp_path), tmp_path / "elastic" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    asked_for: dict[str, Any] = {asked: True}
+    with pytest.raises(ForeignFolderError, match=r"has no elastic-config\.json of ours, and"):
+        make_elastic(tuned, tmp_path / "elastic", QUICK, **asked_for)
+    assert mine.read_text() == "mine"
+    assert [path for path in (tmp_path / "elastic").rglob("*") if path.is_file()] == [mine]
+
+
+def test_a_stage_that_diverged_is_written_down() -> None:
+    fields: dict[str, Any] = {"name": "width", "steps": 1, "best_step": 1, "seconds": 1.0}
+    record = StageRecord(loss=math.nan, total=math.inf, **fields)
+    again = StageRecord.from_json(record.to_json())
+    assert math.isnan(again.loss) and again.total == math.inf
 
 
 def test_labels_may_be_left_alone(tmp_path: Path) -> None:

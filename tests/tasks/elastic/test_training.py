@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from embshare.tasks.elastic.stages import (
     ElasticSettings,
     Stage,
 )
-from embshare.tasks.elastic.training import evaluate_sizes, train_stage
+from embshare.tasks.elastic.training import Evaluation, evaluate_sizes, train_stage
 from tests.models.dynabert.examples import model
 from tests.models.dynabert.make_official import RATE, STEPS
 from tests.models.dynabert.official import batch as official_batch
@@ -148,3 +149,9 @@ def test_batches_of_one_update_are_averaged(tmp_path: Path) -> None:
         train_stage(made, stage, rows, settings, folder=tmp_path)  # type: ignore[arg-type]
         found.append(made.classifier.weight.detach())
     assert torch.allclose(found[0], found[1], atol=1e-5)
+
+
+def test_a_total_that_is_no_number_is_the_worst() -> None:
+    low, high, bad = (Evaluation(1, ({"score": v},)) for v in (1.0, 2.0, math.nan))
+    assert high.beats(low) and high.beats(bad)
+    assert not any(one.beats(other) for one, other in ((low, high), (bad, low), (bad, bad)))
