@@ -16,6 +16,7 @@ from embshare.tasks.benchmark import BenchmarkConfig, BenchmarkReport, run_bench
 from embshare.tasks.benchmark import engine as engine_module
 from embshare.tasks.benchmark.config import CELLS, Cell
 from embshare.tasks.benchmark.folder import read_report, write_report
+from embshare.tasks.benchmark.report import cell_of
 from embshare.tasks.language_modelling.errors import SplitMissingError
 from embshare.tasks.running.folder import RunExistsError
 from embshare.tasks.running.loading import FinishedRun
@@ -164,21 +165,13 @@ def test_seconds_are_those_in_which_models_were_trained(
 ) -> None:
     """Of runs that were kept, which went on ``jobs`` at a time, each for ten seconds."""
 
-    def at(index: int) -> str:
-        return (
-            datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=index // jobs * 10)
-        ).isoformat()
-
-    kept = {
-        cell: result.model_copy(
-            update={
-                "provenance": result.provenance.model_copy(
-                    update={"seconds": 10.0, "started": at(index)}
-                )
-            }
-        )
-        for index, (cell, result) in enumerate(zip(config.cells(), report.results, strict=True))
-    }
+    first = datetime(2026, 1, 1, tzinfo=UTC)
+    kept = {}
+    for index, result in enumerate(report.results):
+        begun = first + timedelta(seconds=index // jobs * 10)
+        times = {"seconds": 10.0, "started": begun.isoformat()}
+        when = result.provenance.model_copy(update=times)
+        kept[cell_of(result)] = result.model_copy(update={"provenance": when})
     monkeypatch.setattr(engine_module, "_kept", lambda *_: kept)
     found = run_benchmark(config, resume=True)
     assert found.provenance.seconds == pytest.approx(len(kept) / jobs * 10, abs=9)
