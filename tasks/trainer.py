@@ -185,6 +185,8 @@ class SharingTrainer(Trainer):
     ) -> EvalLoopOutput:
         """As in transformers, with derived weights kept for as long as the loop runs."""
         assert self.model is not None, "a Trainer without a model evaluates nothing"
+        # It is in its place. Several processes on CPUs would be given a copy, by the name `cpu:0`.
+        self.accelerator.device_placement = False
         with embshare.cached(self.model):  # nothing to keep in a dense one
             return super().evaluation_loop(
                 dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
