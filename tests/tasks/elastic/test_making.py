@@ -99,7 +99,7 @@ def test_a_killed_one_goes_on_after_its_last_stage(
 
 
 @pytest.fixture
-def foreseen(monkeypatch: pytest.MonkeyPatch) -> None:
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """No stage is trained: a test that gets there was let through."""
 
     def train(*_: Any, **__: Any) -> Any:
@@ -125,7 +125,7 @@ def test_what_is_whole_stays_as_it_is(tmp_path: Path) -> None:
     assert [path.name for path in mine.parent.iterdir()] == [mine.name]
 
 
-@pytest.mark.usefixtures("foreseen")
+@pytest.mark.usefixtures("untrained")
 def test_a_run_is_not_made_elastic_in_its_own_place(tmp_path: Path) -> None:
     tuned = fine_tuned(tmp_path)
     before = {path: path.read_bytes() for path in tuned.rglob("*") if path.is_file()}
@@ -140,7 +140,7 @@ def test_a_run_is_not_made_elastic_in_its_own_place(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in tuned.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.usefixtures("foreseen")
+@pytest.mark.usefixtures("untrained")
 @pytest.mark.parametrize("asked", ["overwrite", "resume"])
 @pytest.mark.parametrize(
     "name", ["elastic.json", "elastic-config.json", "stages/width/weights.bin"]
