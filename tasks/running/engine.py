@@ -89,8 +89,7 @@ def run(
     process.wait_for_everyone()
     saving = Saving(checkpoints=checkpoints, resume=resume)
     on_start(settings.steps - _made(folder, saving))
-    trained = _train(config, task, feed, model, folder, saving, on_step)
-    model = trained.model
+    model, trained = _train(config, task, feed, model, folder, saving, on_step)
     if process.is_main_process:
         save_trained(model, folder.model)  # first: what an evaluation may fail at is not lost
     with _samples(folder, process.is_main_process) as samples:
@@ -156,7 +155,6 @@ def _made(folder: RunFolder, saving: Saving) -> int:
 
 @dataclass(frozen=True)
 class _Trained:
-    model: nn.Module
     training: Training
     memory: PeakMemory
 
@@ -169,7 +167,7 @@ def _train(
     folder: RunFolder,
     saving: Saving,
     on_step: OnStep,
-) -> _Trained:
+) -> tuple[nn.Module, _Trained]:
     with PeakMemory() as memory:
         training = train(
             model,
@@ -183,7 +181,7 @@ def _train(
     model = gathered(model, lambda: _build(config, task))
     if (last := task.training.average) > 1:
         load_average(model, folder.checkpoints, last)
-    return _Trained(model, training, memory)
+    return model, _Trained(training, memory)
 
 
 @contextmanager
