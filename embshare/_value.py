@@ -37,6 +37,13 @@ class Value(BaseModel):
             raise _readable(cls.__name__, error) from None
 
 
+class Record(Value):
+    """A value that was measured, and so may be no number: a loss that diverged, the score of equal
+    answers. JSON has no word for these, so they are strings there."""
+
+    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")
+
+
 def _readable(what: str, error: ValidationError) -> InvalidValueError:
     faults: list[str] = []
     for fault in error.errors(include_url=False):

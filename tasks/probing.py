@@ -9,28 +9,36 @@ import torch
 from torch import Tensor, nn
 
 from embshare.errors import EmbshareError
-from embshare.tasks.building import ModelNotForTaskError
+from embshare.tasks.building import ModelNotForTaskError, is_matched
 from embshare.tasks.text.rows import Pad
 from embshare.tasks.text.tokenizer import TextTokenizer
 
-__all__ = ["check_kinds", "longest_row", "read_a_row"]
+__all__ = ["check_kinds", "read_a_row", "read_longest"]
 
 
-def longest_row(tokenizer: TextTokenizer, length: int, *, kinds: bool) -> dict[str, Tensor]:
-    """A row without padding, for `read_a_row`.
+def read_longest(
+    name: str, model: nn.Module, tokenizer: TextTokenizer, length: int, *, kinds: bool
+) -> None:
+    """Let a model of transformers read the longest row of its task; matched ones read any.
 
     Args:
-        tokenizer: of the model.
+        name: of the model.
+        model: of that name.
+        tokenizer: of the task.
         length: symbols.
         kinds: with ``token_type_ids``, 1 from the middle on.
+    Raises:
+        ModelNotForTaskError: the model cannot read it.
     """
+    if is_matched(name):
+        return
     special = set(tokenizer.fast.all_special_ids)  # some models give padding no position
     symbol = next((i for i in range(len(tokenizer)) if i not in special), tokenizer.start)
     row: dict[str, list[int]] = {"input_ids": [symbol] * length}
     if kinds:
         first = length // 2
         row["token_type_ids"] = [0] * first + [1] * (length - first)
-    return Pad(tokenizer.pad)([row])
+    read_a_row(name, model, Pad(tokenizer.pad)([row]))
 
 
 def check_kinds(name: str, model: nn.Module) -> None:

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 import torch
 from accelerate import PartialState  # type: ignore[import-untyped]
 from torch import nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from torch.distributed.tensor import DTensor
 
 __all__ = ["gathered", "on_cpu", "one_after_the_other", "process_state"]
 
@@ -42,8 +40,10 @@ def gathered(model: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
     Returns:
         The model itself, or what ``build`` makes with its parameters, on its device.
     """
-    if not any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+    if not any(hasattr(parameter, "full_tensor") for parameter in model.parameters()):
         return model
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
     state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
     whole = build().to(process_state().device)
     whole.load_state_dict(state)

@@ -120,7 +120,8 @@ def make_arguments(
 @contextmanager
 def _own_forward(model: nn.Module) -> Iterator[None]:
     """Take back the autocast that accelerate leaves in a model's forward: what is scored after a
-    training is then what is scored from the saved model."""
+    training is then what is scored from the saved model. Accelerate's own way back would leave a
+    method there, which `embshare.materialize` does not know and so does not take away."""
     before = vars(model).get("forward")
     try:
         yield

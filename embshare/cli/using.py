@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import typer
-from pydantic import ConfigDict
 from rich.console import Console
 
-from embshare._value import Value
+from embshare._value import Record
 from embshare.cli.options import read_value
 from embshare.cli.output import check_target, make_folder, metric_table, write
 from embshare.errors import InvalidValueError
@@ -24,10 +23,8 @@ __all__ = ["evaluate_run", "predict_lines"]
 Run = Annotated[Path, typer.Argument(help="Folder that `embshare train` wrote.")]
 
 
-class _Scores(Value):
-    """What ``--out`` writes; JSON has no word for what is no number, so it is a string."""
-
-    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")
+class _Scores(Record):
+    """What ``--out`` writes."""
 
     run: Path
     metrics: dict[str, float]

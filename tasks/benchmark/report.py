@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from pydantic import ConfigDict, JsonValue
+from pydantic import JsonValue
 
-from embshare._value import Value
+from embshare._value import Record
 from embshare.models.matched import Architecture
 from embshare.tasks.benchmark.config import BenchmarkConfig, Cell, Method
 from embshare.tasks.measurement.provenance import Provenance
@@ -17,12 +17,6 @@ from embshare.tasks.running.seeds import mean_and_deviation
 from embshare.tasks.task import Metric
 
 __all__ = ["BenchmarkReport", "Row", "Spread", "TaskRecord", "cell_of"]
-
-
-class Record(Value):
-    """A value that may hold infinite numbers: a model may be as bad as that."""
-
-    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")
 
 
 class TaskRecord(Record):

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import torch
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from rich import box
 from rich.table import Table
 from torch import Tensor, nn
 
-from embshare._value import Value
+from embshare._value import Record
 from embshare.errors import InvalidValueError, RepeatedDerivationWarning
 from embshare.models.dynabert import (
     Size,
@@ -29,13 +29,7 @@ from embshare.tasks.elastic.training import Evaluate, evaluate_sizes
 from embshare.tasks.measurement.memory import PeakMemory
 from embshare.tasks.measurement.provenance import Provenance, read_provenance
 
-__all__ = ["Record", "SubNetwork", "SubNetworkReport", "make_table", "measure_sub_networks"]
-
-
-class Record(Value):
-    """A value that may hold what is no number: a loss that diverged, the score of equal answers."""
-
-    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")
+__all__ = ["SubNetwork", "SubNetworkReport", "make_table", "measure_sub_networks"]
 
 
 class SubNetwork(Record):

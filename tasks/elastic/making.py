@@ -12,9 +12,10 @@ from typing import Final
 
 from torch import Tensor, nn
 
+from embshare._value import Record
 from embshare.errors import EmbshareError, InvalidValueError
 from embshare.models import dynabert
-from embshare.tasks.elastic.evaluation import Record, SubNetworkReport, measure_sub_networks
+from embshare.tasks.elastic.evaluation import SubNetworkReport, measure_sub_networks
 from embshare.tasks.elastic.settings import ElasticConfig
 from embshare.tasks.elastic.stages import DEPTH_STAGE, TUNING_STAGE, WIDTH_STAGE, Stage
 from embshare.tasks.elastic.training import StageResult, train_stage

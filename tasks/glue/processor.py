@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from embshare.errors import InvalidValueError
 from embshare.models.matched import Architecture, MatchedClassifier, MatchedConfig
-from embshare.tasks.building import is_matched
 from embshare.tasks.glue.config import GlueConfig
 from embshare.tasks.glue.reading import HIGHEST
 from embshare.tasks.glue.table import TASKS, GlueTask
-from embshare.tasks.probing import check_kinds, longest_row, read_a_row
+from embshare.tasks.probing import check_kinds, read_longest
 from embshare.tasks.text.rows import outputs
 from embshare.tasks.text.starting import Start
 
@@ -94,9 +93,8 @@ class GlueProcessor:
         Raises:
             ModelNotForTaskError: the model cannot read as many.
         """
-        if not is_matched(name):
-            row = longest_row(self.start.tokenizer, self.config.length, kinds=self.kinds)
-            read_a_row(name, model, row)
+        length = self.config.length
+        read_longest(name, model, self.start.tokenizer, length, kinds=self.kinds)
 
     def encode(self, texts: Sequence[tuple[str, ...]]) -> list[dict[str, Any]]:
         """Rows as inputs of a model."""

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import ConfigDict, JsonValue
+from pydantic import JsonValue
 
-from embshare._value import Value
+from embshare._value import Record
 from embshare.tasks.measurement.provenance import Provenance
 from embshare.tasks.running.config import RunConfig
 
 __all__ = ["RunResult"]
 
 
-class RunResult(Value):
+class RunResult(Record):
     """The content of ``result.json``."""
-
-    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")
 
     format: Literal[1] = 1
     task: str

@@ -7,9 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import ConfigDict
-
-from embshare._value import Value
+from embshare._value import Record
 from embshare.errors import InvalidValueError
 from embshare.tasks.running.folder import differences
 from embshare.tasks.running.result import RunResult
@@ -17,10 +15,8 @@ from embshare.tasks.running.result import RunResult
 __all__ = ["SeedSummary", "mean_and_deviation", "summarise_seeds"]
 
 
-class SeedSummary(Value):
+class SeedSummary(Record):
     """One metric over the seeds of a run."""
-
-    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")
 
     metric: str
     n: int

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from embshare.errors import InvalidValueError
 from embshare.models.matched import Architecture, MatchedConfig, MatchedSpans
-from embshare.tasks.building import is_matched
-from embshare.tasks.probing import check_kinds, longest_row, read_a_row
+from embshare.tasks.probing import check_kinds, read_longest
 from embshare.tasks.squad.answers import Answers, best_answers, scores_of
 from embshare.tasks.squad.config import SquadConfig
 from embshare.tasks.squad.reading import Question
@@ -80,9 +79,8 @@ class SquadProcessor:
         Raises:
             ModelNotForTaskError: the model cannot read as many.
         """
-        if not is_matched(name):
-            row = longest_row(self.start.tokenizer, self.config.length, kinds=self.kinds)
-            read_a_row(name, model, row)
+        length = self.config.length
+        read_longest(name, model, self.start.tokenizer, length, kinds=self.kinds)
 
     def windows(self, questions: Sequence[Question]) -> list[Window]:
         """All windows of some questions, in order."""

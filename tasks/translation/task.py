@@ -90,7 +90,7 @@ class PreparedTranslation:
 
     def _longest(self) -> Iterator[LongSentence]:
         for split in self.corpus.splits:
-            rows = self.rows if split == "train" else self._encoded(split)
+            rows = self.rows if split == "train" else self.held_out[split]
             for side, (row, symbols) in zip(get_args(Side), rows.longest, strict=True):
                 if side == "source" or split in ("train", "valid"):  # others have no loss
                     yield LongSentence(f"`{split}`, {side}, row {row:,},", side, symbols)
@@ -114,6 +114,11 @@ class PreparedTranslation:
     def rows(self) -> PairRows:
         """The training side, encoded once for all models."""
         return self._encoded("train", longest=self.config.max_length)
+
+    @cached_property
+    def held_out(self) -> Mapping[str, PairRows]:
+        """The other sides that were read, with pairs of any length; encoded once likewise."""
+        return {name: self._encoded(name) for name in self.corpus.splits if name != "train"}
 
     def _encoded(self, split: str, *, longest: int | None = None) -> PairRows:
         pairs, subwords = self.corpus.splits[split], self.learned.subwords
@@ -235,7 +240,7 @@ class PreparedTranslation:
         """Mean nats per symbol of the validation split, each symbol counted once."""
         from embshare.tasks.training import evaluate
 
-        rows = self._encoded("valid")
+        rows = self.held_out["valid"]
         found = evaluate(
             model,
             rows,
