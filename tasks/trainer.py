@@ -5,7 +5,9 @@ This module imports transformers, so import it where a model is trained, not bef
 
 from __future__ import annotations
 
+import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -28,15 +30,28 @@ from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 import embshare
+from embshare.errors import EmbshareWarning
 from embshare.tasks.checkpoints import Checkpoint
 from embshare.tasks.optimizing import make_lamb, rated_groups, schedule_with_floor
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Feed, OnStep
 
-__all__ = ["SharingTrainer", "StepClock"]
+__all__ = ["DivergedWarning", "SharingTrainer", "StepClock"]
 
 IGNORED: Final = -100
 """The label of what is not scored, as everywhere in transformers."""
+
+
+class DivergedWarning(EmbshareWarning):
+    """A training's loss is no finite number any more. Given once for each training."""
+
+    def __init__(self, *, loss: float, step: int) -> None:
+        super().__init__(
+            f"the loss must be a finite number, but is {loss} at step {step:,}: the training has "
+            "diverged, and further steps hardly bring it back. Stop it, and lower --learning-rate, "
+            "or --hidden-lr, which is that of the hidden matrices."
+        )
+        self.loss, self.step = loss, step
 
 
 @final
@@ -68,6 +83,7 @@ class SharingTrainer(Trainer):
         self._rate = None if feed is None else feed.rate
         self._shifted = feed is not None and feed.next_symbol
         self._seconds = seconds
+        self._diverged = False
         # `compute_loss` makes the mean over an update itself: what transformers asks a model's
         # signature for, whether it can be told a count, is no promise that its loss divides by it.
         self.model_accepts_loss_kwargs = True
@@ -170,7 +186,14 @@ class SharingTrainer(Trainer):
         return prepared
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """As in transformers, with the seconds that the run has taken."""
+        """As in transformers, with the seconds that the run has taken.
+
+        Warns:
+            DivergedWarning: the loss is no finite number for the first time.
+        """
+        if not (self._diverged or math.isfinite(loss := logs.get("loss", 0.0))):
+            self._diverged = True
+            warnings.warn(DivergedWarning(loss=loss, step=self.state.global_step), stacklevel=2)
         if self._seconds is not None:
             logs["seconds"] = self._seconds()
         super().log(logs, start_time)

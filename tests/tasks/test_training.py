@@ -16,7 +16,7 @@ from embshare import ShareConfig, materialize, share_from_embedding
 from embshare.models.matched import MatchedConfig, MatchedLanguageModel
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Batch, Feed
-from embshare.tasks.trainer import SharingTrainer
+from embshare.tasks.trainer import DivergedWarning, SharingTrainer
 from embshare.tasks.training import Saving, make_arguments, train
 
 
@@ -69,6 +69,27 @@ def test_a_trained_model_computes_as_it_did_before(tmp_path: Path, shared: bool)
     plain = MatchedLanguageModel(MatchedConfig(architecture="conv", vocab_size=50, width=16))
     plain.load_state_dict(materialize(model).state_dict() if shared else model.state_dict())
     torch.testing.assert_close(logits, plain.eval()(ids)["logits"])
+
+
+def test_a_training_that_diverged_says_so_once_and_goes_on(tmp_path: Path) -> None:
+    made = 0
+
+    def objective(model: nn.Module, batch: Batch, remaining: int) -> Tensor:
+        loss: Tensor = model(batch["x"]).sum()
+        return loss * float("nan") if remaining <= 3 else loss
+
+    def on_step() -> None:
+        nonlocal made
+        made += 1
+
+    rows = cast(Dataset[Any], [{"x": torch.randn(4)} for _ in range(8)])
+    settings = TrainSettings(steps=6, batch_size=2, log_every=1)
+    feed, saving = Feed(rows=rows, objective=objective), Saving(checkpoints=False, resume=False)
+    given: Any = {"seed": 0, "folder": tmp_path, "on_step": on_step, "saving": saving}
+    with pytest.warns(DivergedWarning, match="is nan at step 4: .*--hidden-lr") as seen:
+        trained = train(nn.Linear(4, 1), feed, settings, **given)
+    assert len([w for w in seen if w.category is DivergedWarning]) == 1
+    assert (made, len(trained.curve)) == (6, 6)
 
 
 def test_a_feed_may_slow_its_last_steps_down(tmp_path: Path) -> None:
