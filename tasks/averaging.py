@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from embshare.errors import EmbshareError
+from embshare.errors import EmbshareError, InvalidValueError
 from embshare.tasks.checkpoints import read_checkpoints
 from embshare.tasks.settings import TrainSettings
 
@@ -47,11 +47,30 @@ def check_average(settings: TrainSettings, *, every: int, checkpoints: bool) -> 
         checkpoints: Whether any are written.
     Raises:
         AveragingError: there will be fewer.
+        InvalidValueError: each process will write a part of them.
     """
     has = math.ceil(settings.steps / every) if checkpoints else 0
     if settings.average > max(1, has):
         where = f"a run of {settings.steps} steps"
         raise AveragingError(where=where, needs=settings.average, has=has)
+    if settings.average > 1 and _in_parts():
+        fault = (
+            "`average`: must be 1 where FSDP writes checkpoints in parts, but is "
+            f"{settings.average}. Have them whole by `--fsdp_state_dict_type FULL_STATE_DICT`"
+        )
+        raise InvalidValueError(what="training", faults=[fault])
+
+
+def _in_parts() -> bool:
+    """What `accelerate launch` was told; parts are the default of its FSDP2."""
+    from accelerate.utils import (  # type: ignore[import-untyped]
+        FullyShardedDataParallelPlugin,
+        parse_flag_from_env,
+    )
+
+    if not parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        return False
+    return bool(FullyShardedDataParallelPlugin().state_dict_type.name != "FULL_STATE_DICT")
 
 
 def load_average(model: nn.Module, folder: Path, count: int) -> None:

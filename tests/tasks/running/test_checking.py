@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,17 @@ from torch import nn
 
 from embshare.config import ShareConfig
 from embshare.errors import EmbshareError, InvalidValueError
-from embshare.tasks.averaging import AveragingError, LostWeightsError, load_average
+from embshare.tasks.averaging import (
+    AveragingError,
+    LostWeightsError,
+    check_average,
+    load_average,
+)
 from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.engine import run
 from embshare.tasks.running.folder import ForeignFolderError, NoFolderError
 from embshare.tasks.running.result import RunResult
+from embshare.tasks.settings import TrainSettings
 from tests.tasks.running.example import config
 
 
@@ -85,6 +92,21 @@ def test_what_a_training_would_fail_at_is_found_before(
 def test_an_average_needs_checkpoints(tmp_path: Path) -> None:
     with pytest.raises(AveragingError, match="must have 2 checkpoints to average, but has 0"):
         run(config(tmp_path, training={"average": 2}), checkpoints=False)
+
+
+@pytest.mark.parametrize(("kind", "whole"), [(None, False), ("FULL_STATE_DICT", True)])
+def test_an_average_needs_whole_checkpoints(
+    tmp_path: Path, kind: str | None, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FSDP2 writes them in parts unless it is told otherwise."""
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    if kind is not None:
+        monkeypatch.setenv("FSDP_STATE_DICT_TYPE", kind)
+    settings = TrainSettings(steps=4, average=2)
+    refused = pytest.raises(InvalidValueError, match="fsdp_state_dict_type FULL_STATE_DICT")
+    with nullcontext() if whole else refused:
+        check_average(settings, every=1, checkpoints=True)
 
 
 def test_the_mean_is_of_whole_models(tmp_path: Path) -> None:
