@@ -22,6 +22,7 @@ from embshare.tasks.running.engine import run
 from embshare.tasks.running.folder import ForeignFolderError, NoFolderError
 from embshare.tasks.running.result import RunResult
 from embshare.tasks.settings import TrainSettings
+from embshare.tasks.trainer import DivergedWarning
 from tests.tasks.running.example import config
 
 
@@ -119,7 +120,8 @@ def test_the_mean_is_of_whole_models(tmp_path: Path) -> None:
 
 def test_a_model_that_diverged_says_so_everywhere(tmp_path: Path) -> None:
     training = {"learning_rate": 1e30, "warmup": 0.0}
-    result = run(config(tmp_path, training=training))
+    with pytest.warns(DivergedWarning, match="must be a finite number, but is nan at step 2"):
+        result = run(config(tmp_path, training=training))
     assert math.isnan(result.training_loss)
     assert RunResult.from_json((result.config.out / "result.json").read_text()).steps == 8
     text = (result.config.out / "curve.json").read_text()
