@@ -171,27 +171,28 @@ def _kept(row: Any, dense: Any, better: str) -> str:
 
 
 def rates(*names: str) -> Callable[[], str]:
-    """The models of files of ``embshare bench`` on one task with one seed, a line for each rate."""
+    """Files of ``embshare bench`` on one task, dense first, whose shared models differ in rate."""
 
     def draw() -> str:
+        from embshare.tasks.benchmark.table import show_spread
+
         reports = [read_report(name) for name in names]
         task = reports[0].config.tasks[0]
         metric = reports[0].task(task).metric
-        results = [result for report in reports for result in report.results]
-        dense = next(result for result in results if result.config.share is None)
+        rows = [(report.config, row) for report in reports for row in report.rows(task)]
+        dense = rows[0][1]
         lines = [
             f"| | rate, of the table's | {metric.label} | hidden parameters |",
             f"| --- |{' ---: |' * 3}",
         ]
-        for result in sorted(results, key=lambda result: result.hidden_parameters, reverse=True):
-            value, hidden = result.metrics[metric.name], result.hidden_parameters
-            change = 100 * (value / dense.metrics[metric.name] - 1)
-            shared = result is not dense
+        for config, row in rows:
+            fewer = "" if row is dense else f" ({dense.hidden / row.hidden:.1f} ×)"
+            rate = config.training(task).hidden_lr if row is dense else config.shared_hidden_lr
             cells = [
-                f"{result.config.model}, {result.config.share.method if shared else 'dense'}",
-                f"{result.config.settings.training.hidden_lr:g}",
-                f"{value:.1f}" + f" ({change:+.1f} %)" * shared,
-                f"{hidden:,}" + f" ({dense.hidden_parameters / hidden:.1f} ×)" * shared,
+                f"{row.architecture}, {row.method}",
+                f"{rate:g}",
+                show_spread(row.metric, digits=4) + _kept(row, dense, metric.better),
+                f"{row.hidden:,}{fewer}",
             ]
             lines.append(f"| {' | '.join(cells)} |")
         return "\n".join(lines)

@@ -6,6 +6,10 @@ import math
 from pathlib import Path
 
 import torch
+from accelerate.utils import (  # type: ignore[import-untyped]
+    FullyShardedDataParallelPlugin,
+    parse_flag_from_env,
+)
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -63,11 +67,6 @@ def check_average(settings: TrainSettings, *, every: int, checkpoints: bool) -> 
 
 def _in_parts() -> bool:
     """What `accelerate launch` was told; parts are the default of its FSDP2."""
-    from accelerate.utils import (  # type: ignore[import-untyped]
-        FullyShardedDataParallelPlugin,
-        parse_flag_from_env,
-    )
-
     if not parse_flag_from_env("ACCELERATE_USE_FSDP"):
         return False
     return bool(FullyShardedDataParallelPlugin().state_dict_type.name != "FULL_STATE_DICT")

@@ -41,7 +41,7 @@ def gathered(model: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
         The model itself, or what ``build`` makes with its parameters, on its device.
     """
     if not any(hasattr(parameter, "full_tensor") for parameter in model.parameters()):
-        return model
+        return model  # and nothing is imported, which takes most of a second
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))

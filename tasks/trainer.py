@@ -48,8 +48,8 @@ class DivergedWarning(EmbshareWarning):
     def __init__(self, *, loss: float, step: int) -> None:
         super().__init__(
             f"the loss must be a finite number, but is {loss} at step {step:,}: the training has "
-            "diverged, and further steps hardly bring it back. Stop it, and lower --learning-rate, "
-            "or --hidden-lr, which is that of the hidden matrices."
+            "diverged, and further steps hardly bring it back. Stop it, and lower the learning "
+            "rate, or `hidden_lr` where hidden matrices have one of their own."
         )
         self.loss, self.step = loss, step
 

@@ -86,7 +86,7 @@ def test_a_training_that_diverged_says_so_once_and_goes_on(tmp_path: Path) -> No
     settings = TrainSettings(steps=6, batch_size=2, log_every=1)
     feed, saving = Feed(rows=rows, objective=objective), Saving(checkpoints=False, resume=False)
     given: Any = {"seed": 0, "folder": tmp_path, "on_step": on_step, "saving": saving}
-    with pytest.warns(DivergedWarning, match="is nan at step 4: .*--hidden-lr") as seen:
+    with pytest.warns(DivergedWarning, match="is nan at step 4: .*`hidden_lr`") as seen:
         trained = train(nn.Linear(4, 1), feed, settings, **given)
     assert len([w for w in seen if w.category is DivergedWarning]) == 1
     assert (made, len(trained.curve)) == (6, 6)
