@@ -7,32 +7,38 @@ A process killed between the two leaves new weights with their own description i
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import os
 import platform
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from embshare._value import Value
-from embshare.errors import CheckpointError, EmbshareError, PlanError
-from embshare.fingerprint import Structure, structure_now, structure_of
+from embshare.aliases import aliases_of
+from embshare.bank import Bank
+from embshare.errors import CheckpointError, EmbshareError, NotSharedError, PlanError
+from embshare.fingerprint import Structure, structure_of
+from embshare.layers import DTYPE
+from embshare.living import fit_state, places, plan_now, structure_now
 from embshare.plan import SharePlan
+from embshare.scales import describe, scales_of
 from embshare.sharing import share_from_embedding
-from embshare.state import bank_of, require_bank
+from embshare.state import ROOT, bank_of, roots_of
+from embshare.wrapping import layers_of_wrapping, meta_copy, plain_name, unwrapped
 
-__all__ = ["Checkpoint", "load", "meta_copy", "read_checkpoint", "save"]
+__all__ = ["Checkpoint", "load", "read_checkpoint", "save"]
 
 M = TypeVar("M", bound=nn.Module)
+Rooted = tuple[str, nn.Module, Bank]
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "embshare.json"
 LIMIT = 64 * 2**20
@@ -42,40 +48,78 @@ LIMIT = 64 * 2**20
 class Checkpoint(Value):
     """What ``embshare.json`` holds."""
 
-    format: Literal[1]
-    plan: SharePlan
+    format: Literal[1, 2]
+    """1: of one shared model; 2: of a parent of shared models, with ``parts``."""
+    plan: SharePlan | None = None
+    parts: dict[str, SharePlan] = Field(default_factory=dict)
+    """Name of a shared model in the one that was saved -> its plan."""
+    dtypes: dict[str, Literal["float64", "float32", "float16", "bfloat16"]] = Field(
+        default_factory=dict
+    )
+    """Derived weights whose dtype is not that of their table."""
     structure: Structure
     """Of the dense model: what another model must have to load this."""
     digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     """SHA-256 of plan, structure and every tensor's name, type, shape and bytes."""
     versions: dict[str, str]
 
+    @property
+    def plans(self) -> dict[str, SharePlan]:
+        """Name of a shared model, empty for the whole -> its plan."""
+        return self.parts if self.plan is None else {"": self.plan}
+
+    @model_validator(mode="after")
+    def _one_or_parts(self) -> Checkpoint:
+        if (self.plan is None) == (not self.parts) or (self.format == 2) != bool(self.parts):
+            raise ValueError("must have a `plan` in format 1, or `parts` in format 2")
+        return self
+
+    def tables(self) -> set[str]:
+        """Names of every source, whose rows may have grown since it was planned."""
+        return {
+            f"{path}.{name}" if path else name
+            for path, plan in self.plans.items()
+            for source in plan.sources
+            for name in (source.name, *source.tied)
+        }
+
 
 def save(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
     """Write a shared model's stored tensors and plan.
 
+    Layers that were replaced or frozen since are saved as they are now, with a plan of the others.
+
     Args:
-        model: as `share_from_embedding` returned it.
+        model: as `share_from_embedding` returned it, also inside of `torch.compile`, DDP or
+            another wrapper, which are not saved; or a parent of shared models, saved as a whole.
         folder: made where it is missing; a checkpoint in it is replaced, each file in one step.
     Returns:
         The folder.
     Raises:
         NotSharedError: the model is dense, or a part of a shared model.
+        TableReplacedError: it has another table than the one that its layers are derived from.
         CheckpointError: it cannot be written (a full disk, no permission); what was there stays.
+            Or a copied layer shares its gains or residual with another, which no plan can say.
     """
-    bank = require_bank(model)
-    state = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    target = _innermost(unwrapped(model))
+    roots = list(roots_of(target))
+    if not roots:
+        raise NotSharedError(model=type(target).__name__)
+    plans = {plain_name(path): _written(plan_now(root, bank)) for path, root, bank in roots}
+    state = _stored(target, roots, plans)
     for name, tensor in state.items():
         if tensor.device.type == "meta":
             raise CheckpointError(
                 path=folder, finding=f"`{name}` is on meta and has no values", way_out="Load first."
             )
-    structure = structure_now(model, bank.structure)
+    whole = plans.get("") if len(plans) == 1 else None
     checkpoint = Checkpoint(
-        format=1,
-        plan=bank.plan,
-        structure=structure,
-        digest=_digest(state, bank.plan, structure),
+        format=2 if whole is None else 1,
+        plan=whole,
+        parts=plans if whole is None else {},
+        dtypes=(dtypes := _dtypes(roots)),
+        structure=(structure := structure_now(target)),
+        digest=_digest(state, plans, structure, dtypes),
         versions=_versions(),
     )
     text = checkpoint.to_json()
@@ -92,6 +136,41 @@ def save(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
             way_out="What was there before is unchanged; make room or choose another folder.",
         ) from error
     return folder
+
+
+def _written(plan: SharePlan) -> SharePlan:
+    """A plan as it is read back, so that both give one digest."""
+    return SharePlan.from_json(plan.to_json())
+
+
+def _innermost(model: nn.Module) -> nn.Module:
+    """The shared model itself, where what is around it stores nothing of its own."""
+    return next((inner for inner in layers_of_wrapping(model) if ROOT in inner.__dict__), model)
+
+
+def _stored(
+    target: nn.Module, roots: Sequence[Rooted], plans: Mapping[str, SharePlan]
+) -> dict[str, Tensor]:
+    """What is written: each tensor once, and nothing of weights that are gone."""
+    state: dict[str, Tensor] = dict(target.state_dict())
+    for path, root, bank in roots:
+        prefix = f"{path}." if path else ""
+        state = fit_state(state, root, bank, plans[plain_name(path)], prefix)
+    for name, kept in aliases_of(target).items():
+        if kept in state:
+            state.pop(name, None)
+    return {plain_name(name): tensor.detach().contiguous() for name, tensor in state.items()}
+
+
+def _dtypes(roots: Sequence[Rooted]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for path, root, bank in roots:
+        for place in places(root, bank) if bank.mixed else ():
+            own = place.layer.__dict__.get(DTYPE)
+            if own is not None and own is not bank.dtype_of(place.layer):
+                name = f"{path}.{place.name}" if path else place.name
+                found[plain_name(name)] = str(own).removeprefix("torch.")
+    return found
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -117,7 +196,8 @@ def load(folder: str | os.PathLike[str], model: M | Callable[[], M]) -> M:
     Args:
         folder: as `save` wrote it.
         model: a dense model of the same structure (changed in place), one shared by the same plan,
-            or a function that builds one. On meta it receives the tensors themselves.
+            or a function that builds one; a wrapper around such a model will do. On meta it
+            receives the tensors themselves.
     Returns:
         The model, with the types of the file. A table may have grown since the plan was made.
     Raises:
@@ -126,50 +206,88 @@ def load(folder: str | os.PathLike[str], model: M | Callable[[], M]) -> M:
     """
     folder = Path(folder)
     checkpoint, state = read_checkpoint(folder)
-    target = cast("M", model if isinstance(model, nn.Module) else model())
-    bank = bank_of(target)
-    structure = structure_of(target) if bank is None else structure_now(target, bank.structure)
-    tables = {name for source in checkpoint.plan.sources for name in (source.name, *source.tied)}
-    if difference := checkpoint.structure.difference(structure, may_grow=tables):
-        raise CheckpointError(
-            path=folder,
-            finding=f"it is of another model: {difference}",
-            way_out="Build the model that was saved.",
-        )
+    whole = cast("M", model if isinstance(model, nn.Module) else model())
+    target = _matching(folder, checkpoint, whole)
     try:
-        wanted = {name: tuple(t.shape) for name, t in _expected(target, checkpoint.plan).items()}
-        _check_tensors(folder, tables, state, wanted)
-        share_from_embedding(target, checkpoint.plan, start=False)
-    except PlanError as error:
+        expected = _expected(target, checkpoint.plans)
+        state = _complete(state, expected, checkpoint.plans)
+        wanted = {name: tuple(tensor.shape) for name, tensor in expected.items()}
+        _check_tensors(folder, checkpoint.tables(), state, wanted)
+        for path, plan in checkpoint.plans.items():
+            _share(target.get_submodule(path), plan)
+    except (PlanError, AttributeError) as error:
         raise CheckpointError(
             path=folder,
             finding=f"its plan does not fit: {error}",
             way_out="Build the model that was saved.",
         ) from error
     _fill(target, state)
-    return target
+    _set_dtypes(target, checkpoint.dtypes)
+    return whole
 
 
-def _expected(model: nn.Module, plan: SharePlan) -> dict[str, Tensor]:
-    """The state dict that the model will have, worked out on meta."""
-    if bank_of(model) is not None:
-        return dict(model.state_dict())
-    return dict(share_from_embedding(meta_copy(model), plan, start=False).state_dict())
+def _matching(folder: Path, checkpoint: Checkpoint, model: nn.Module) -> nn.Module:
+    """The model, or what is in it, that has the structure of the one that was saved."""
+    tables, first = checkpoint.tables(), ""
+    for inner in layers_of_wrapping(unwrapped(model)):
+        structure = structure_of(inner) if bank_of(inner) is None else structure_now(inner)
+        difference = checkpoint.structure.difference(structure, may_grow=tables)
+        if not difference:
+            return inner
+        first = first or difference
+    raise CheckpointError(
+        path=folder,
+        finding=f"it is of another model: {first}",
+        way_out="Build the model that was saved.",
+    )
 
 
-def meta_copy(model: M) -> M:
-    """A copy of a model without its memory."""
-    memo: dict[int, object] = {}
-    for tensor in (*model.parameters(), *model.buffers()):
-        empty = torch.empty_like(tensor, device="meta")
-        is_parameter = isinstance(tensor, nn.Parameter)
-        memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
-    for module in model.modules():
-        for value in vars(module).values():
-            # The older `weight_norm` keeps what it computed last, which cannot be copied.
-            if isinstance(value, Tensor) and not value.is_leaf:
-                memo[id(value)] = torch.empty_like(value, device="meta")
-    return copy.deepcopy(model, memo)
+def _share(model: nn.Module, plan: SharePlan) -> None:
+    """Share by a plan, without values; a model that is shared alike goes on with its numbers."""
+    bank = model.__dict__[ROOT].bank if ROOT in model.__dict__ else None
+    if bank is None or describe(bank.scales.plan) != describe(plan):
+        share_from_embedding(model, plan, start=False)
+    else:
+        bank.adopt(plan)
+
+
+def _expected(model: nn.Module, plans: Mapping[str, SharePlan]) -> dict[str, Tensor]:
+    """The state dict that the model will have, worked out on meta; each tensor once."""
+    if bank_of(model) is None:
+        model = meta_copy(model)
+        for path, plan in plans.items():
+            _share(model.get_submodule(path), plan)
+    state = dict(model.state_dict())
+    return {name: t for name, t in state.items() if name not in _dropped(model, state)}
+
+
+def _dropped(model: nn.Module, state: Mapping[str, Tensor]) -> set[str]:
+    return {name for name, kept in aliases_of(model).items() if kept in state}
+
+
+def _complete(
+    state: dict[str, Tensor], expected: Mapping[str, Tensor], plans: Mapping[str, SharePlan]
+) -> dict[str, Tensor]:
+    """A state under the names of this model, with gains, which older files have in the plan."""
+    actual = {plain_name(name): name for name in expected}
+    found = {actual.get(name, name): tensor for name, tensor in state.items()}
+    for path, plan in plans.items():
+        for name, tensor in scales_of(plan).items():
+            place = next((n for n in expected if n.startswith(path) and n.endswith(name)), None)
+            if place is not None and place not in found:
+                found[place] = tensor.to(expected[place].dtype)
+    return found
+
+
+def _set_dtypes(model: nn.Module, dtypes: Mapping[str, str]) -> None:
+    """Derived weights get their table's dtype, but for those that were saved with another."""
+    for path, root, bank in roots_of(model):
+        bank.mixed = bool(dtypes)
+        for place in places(root, bank):
+            name = plain_name(f"{path}.{place.name}" if path else place.name)
+            place.layer.__dict__.pop(DTYPE, None)
+            if name in dtypes:
+                place.layer.__dict__[DTYPE] = getattr(torch, dtypes[name])
 
 
 def read_checkpoint(folder: Path) -> tuple[Checkpoint, dict[str, Tensor]]:
@@ -187,14 +305,16 @@ def read_checkpoint(folder: Path) -> tuple[Checkpoint, dict[str, Tensor]]:
             inside = (file.metadata() or {}).get("embshare", "")
             _parse(folder / DESCRIPTION, text)  # sound, but perhaps of another save
             checkpoint = _parse(path, inside.encode())
-            state = {name: file.get_tensor(name) for name in file.keys()}
+            # Clones, in memory of their own: a slice of the file's map lies unaligned, and torch
+            # runs other kernels on it, whose last bits differ.
+            state = {name: file.get_tensor(name).clone() for name in file.keys()}
     except OSError as error:
         raise _broken(folder, f"cannot be read ({error.strerror or error})") from error
     except (safetensors.SafetensorError, UnicodeError, ValueError) as error:
         if isinstance(error, EmbshareError):
             raise
         raise _broken(path, f"is not a sound safetensors file ({error})") from error
-    if _digest(state, checkpoint.plan, checkpoint.structure) != checkpoint.digest:
+    if _digest_of(checkpoint, state) != checkpoint.digest:
         raise _broken(path, "has changed since it was saved (its digest differs)")
     return checkpoint, state
 
@@ -203,14 +323,14 @@ def _parse(path: Path, text: bytes) -> Checkpoint:
     try:
         found = json.loads(text)
         newer = (
-            isinstance(found, dict) and isinstance(found.get("format"), int) and found["format"] > 1
+            isinstance(found, dict) and isinstance(found.get("format"), int) and found["format"] > 2
         )
     except (ValueError, RecursionError) as error:
         raise _broken(path, f"is not JSON ({error})") from error
     if newer:
         raise CheckpointError(
             path=path,
-            finding=f"has format {found['format']}, newer than 1",
+            finding=f"has format {found['format']}, newer than 2",
             way_out="Upgrade embshare.",
         )
     try:
@@ -246,9 +366,10 @@ def _check_tensors(
 
 @torch.no_grad()
 def _fill(model: nn.Module, state: dict[str, Tensor]) -> None:
-    for name, tensor in model.state_dict(keep_vars=True).items():
+    target = dict(model.state_dict(keep_vars=True))
+    for name in target.keys() - _dropped(model, target):
+        tensor, found = target[name], state[name]
         owner, _, leaf = name.rpartition(".")
-        found = state[name]
         if tensor.device.type == "meta":
             module = model.get_submodule(owner)
             _assign(model, module, leaf, tensor, found)
@@ -267,9 +388,22 @@ def _assign(model: nn.Module, module: nn.Module, leaf: str, old: Tensor, new: Te
     assert leaf in module._parameters or leaf in module._buffers
 
 
-def _digest(state: dict[str, Tensor], plan: SharePlan, structure: Structure) -> str:
-    found = hashlib.sha256(plan.model_dump_json().encode())
+def _digest_of(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> str:
+    return _digest(state, checkpoint.plans, checkpoint.structure, checkpoint.dtypes)
+
+
+def _digest(
+    state: Mapping[str, Tensor],
+    plans: Mapping[str, SharePlan],
+    structure: Structure,
+    dtypes: Mapping[str, str],
+) -> str:
+    found = hashlib.sha256()
+    for path, plan in plans.items():
+        # A field that a later version has is not set in a plan of an earlier one, nor digested.
+        found.update(f"{path}{plan.model_dump_json(exclude_unset=True)}".encode())
     found.update(structure.model_dump_json().encode())
+    found.update(json.dumps(dtypes, sort_keys=True).encode() if dtypes else b"")
     for name in sorted(state):
         tensor = state[name].detach().contiguous().cpu()
         found.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())

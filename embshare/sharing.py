@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -19,14 +19,16 @@ from embshare.companions import attach
 from embshare.config import ShareConfig
 from embshare.errors import AlreadySharedError, InvalidValueError, PlanMismatchError
 from embshare.factor import Factorization, factorize
-from embshare.fingerprint import structure_of
 from embshare.fitting import Start, fit
 from embshare.generation import keep_while_generating
 from embshare.layers import share_layer
+from embshare.living import mark_trained
+from embshare.loading import check_loading
+from embshare.optimizers import watch_removed
 from embshare.plan import SharePlan, Slot, Source
 from embshare.planning import plan_sharing
 from embshare.rules import RULES, Rules
-from embshare.state import bank_of
+from embshare.state import ROOT, bank_of
 
 __all__ = ["BANK", "share_from_embedding"]
 
@@ -68,7 +70,7 @@ def share_from_embedding(
     bank = bank_of(model)
     if bank is not None:
         wanted = config or ShareConfig()
-        if wanted in (bank.plan, bank.plan.config):
+        if wanted in (bank.plan, bank.scales.plan, bank.plan.config):
             return model if inplace else copy.deepcopy(model)
         raise AlreadySharedError(model=type(model).__name__)
     plan = config if isinstance(config, SharePlan) else plan_sharing(model, config, rules=rules)
@@ -138,7 +140,6 @@ def _check_table(found: dict[str, nn.Parameter], name: str, source: Source) -> N
 
 
 def _apply(model: nn.Module, plan: SharePlan, begin: Begin) -> None:
-    structure = structure_of(model)
     modules = dict(model.named_modules(remove_duplicate=False))
     readers, by_layer = _readers(model, plan, modules)
     factorizations = [
@@ -157,19 +158,34 @@ def _apply(model: nn.Module, plan: SharePlan, begin: Begin) -> None:
         )
         for source in plan.sources
     ]
-    bank = Bank(plan, columns, readers, structure)
+    bank = Bank(plan, columns, readers)
     begin(bank, factorizations)
     # From here on nothing can fail.
+    mark_trained(model, by_layer, plan)
+    watch_removed(_removed(by_layer, factorizations))
     for made in factorizations:
         if made is not None:
             factorize(made)
     for layer, names in by_layer.items():
-        share_layer(layer, names, bank)
+        share_layer(layer, names, bank.ref)
     _host(model, plan, modules).add_module(BANK, bank)
+    model.__dict__[ROOT] = bank.ref
     _open_calls(model, by_layer, bank)
     hide_aliases(model)
     keep_while_generating(model)
     attach(model)
+    check_loading(model)
+
+
+def _removed(
+    by_layer: dict[nn.Module, dict[str, int]], factorizations: Sequence[Factorization | None]
+) -> Iterator[nn.Parameter]:
+    """Parameters that the model will not have any more."""
+    for layer, names in by_layer.items():
+        yield from (p for p in (layer._parameters[name] for name in names) if p is not None)
+    for made in factorizations:
+        if made is not None and (old := made.embedding._parameters["weight"]) is not None:
+            yield old
 
 
 def _readers(
@@ -186,7 +202,9 @@ def _readers(
             assert parameter is not None
             if parameter not in index_of:
                 index_of[parameter] = len(readers)
-                readers.append(Reader(number, [], parameter.requires_grad, is_cast(layer, leaf)))
+                trained, cast = parameter.requires_grad, is_cast(layer, leaf)
+                readers.append(Reader(number, [], 0, trained, cast))
+            readers[index_of[parameter]].names += 1
             if leaf not in by_layer.setdefault(layer, {}):  # one layer may have two names
                 readers[index_of[parameter]].places.append((layer, leaf))
                 by_layer[layer][leaf] = index_of[parameter]
@@ -209,4 +227,4 @@ def _open_calls(model: nn.Module, by_layer: dict[nn.Module, dict[str, int]], ban
         if not inside or (inside == [module] and len(by_layer[module]) == 1):
             continue
         held = sorted({index for layer in inside for index in by_layer[layer].values()})
-        open_calls(module, bank, tuple(held))
+        open_calls(module, bank.ref, tuple(held))

@@ -185,8 +185,8 @@ def test_wrong_checkpoints_are_refused(tmp_path: Path) -> None:
         embshare.load(tmp_path, nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4)))
     description = tmp_path / "embshare.json"
     found = json.loads(description.read_text())
-    description.write_text(json.dumps(found | {"format": 2}))
-    with pytest.raises(CheckpointError, match=r"has format 2, newer than 1\. Upgrade embshare\."):
+    description.write_text(json.dumps(found | {"format": 3}))
+    with pytest.raises(CheckpointError, match=r"has format 3, newer than 2\. Upgrade embshare\."):
         embshare.load(tmp_path, Model)
 
 

@@ -73,7 +73,7 @@ SUMMARY = """
  ──────────────────────────────────────────────────
  stored parameters             1,915     747   2.56
  of them for hidden weights    1,280     112  11.43
- bytes                         7,660   2,988   2.56
+ bytes                         7,660   3,516   2.18
  parameters read                       2,315
  multiply-adds per position    1,704   1,704   1.00
  multiply-adds to derive once          5,600
