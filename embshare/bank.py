@@ -90,6 +90,8 @@ class Bank(nn.Module):
         self.cache: DerivationCache
         self.unread: set[int] = set()
         """Readers that no layer holds any more: frozen, or made plain."""
+        self.filling = False
+        """A loader fills the model by name, and what it draws for derived weights is lost."""
         self.evaluations = 0
         """How many projections were computed; tests count them."""
         self._fresh()

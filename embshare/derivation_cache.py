@@ -174,7 +174,7 @@ class DerivationCache:
     def look(self, index: int) -> Tensor:
         """The weight for whoever reads a layer's attribute; outside of calls for reading alone."""
         weight = self.read(index)
-        inside = get_ident() in self._scopes or must_be_plain()
+        inside = get_ident() in self._scopes or must_be_plain() or self.bank.filling
         if inside or type(weight) is not Tensor or weight.device.type == "meta":
             return weight
         return weight.as_subclass(ReadOnly)

@@ -28,7 +28,7 @@ def freeze(model: nn.Module, *patterns: str) -> tuple[str, ...]:
 
     A derived weight has no ``requires_grad`` of its own: it moves with its table and projection. A
     frozen one becomes a parameter of its layer, with the present values and without a gradient; it
-    is stored then, as `plan_now` and `summarize` show. Stored parameters that a pattern names (biases, norms) are
+    is stored then, as `summarize` shows. Stored parameters that a pattern names (biases, norms) are
     frozen too, except those that others are derived from.
 
     Args:
