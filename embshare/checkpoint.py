@@ -147,6 +147,7 @@ def load(folder: str | os.PathLike[str], model: M | Callable[[], M]) -> M:
             way_out="Build the model that was saved.",
         ) from error
     _fill(target, state)
+    require_bank(target).plan = checkpoint.plan  # with the errors of the fit that was saved
     return target
 
 

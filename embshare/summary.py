@@ -25,6 +25,8 @@ class LayerRow:
     columns: int
     reuse: int
     """Weights that read this slot; a parameter that the model itself ties counts once."""
+    fit_error: float | None = None
+    """As of `embshare.Slot`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,10 @@ class Summary:
     macs_per_position: int
     """Of the model's own matrices for one token (or pixel): one for each element that is read.
     Attention between positions is not in it; sharing changes none of this."""
+    start: str
+    """How the derived weights started, why, and how near to trained ones that was."""
+    fit_error: float | None
+    """As of `embshare.SharePlan`."""
 
     def __str__(self) -> str:
         from embshare.tables import render, summary_table
@@ -93,6 +99,8 @@ def summarize(model: nn.Module) -> Summary:
         left_dense=bank.plan.left_dense,
         derive_macs=_derive_macs(bank),
         macs_per_position=_macs_per_position(model, bank, extra_ids, widths),
+        start=bank.plan.start_line,
+        fit_error=bank.plan.fit_error,
     )
 
 
@@ -167,4 +175,5 @@ def _rows(bank: Bank) -> Iterator[LayerRow]:
             start=slot.start,
             columns=slot.columns,
             reuse=reuse[number],
+            fit_error=slot.fit_error,
         )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -31,6 +31,14 @@ MATCHED_VOCABULARY = 2_000
 """Symbols of a model of the matched family; its other settings are `MatchedConfig`'s own."""
 
 
+class Planner(Protocol):
+    """`plan_sharing`, or a family's own."""
+
+    def __call__(
+        self, model: nn.Module, config: ShareConfig, *, trained: bool | None
+    ) -> SharePlan: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Built:
     """A model and where it comes from."""
@@ -38,8 +46,18 @@ class Built:
     model: nn.Module
     origin: str
     """What was built and with what weights, as a sentence for people."""
-    plan: Callable[[nn.Module, ShareConfig], SharePlan] = plan_sharing
+    planner: Planner = plan_sharing
     """How it is planned: with the layer kinds and the sources of its family."""
+    trained: bool | None = None
+    """Whether it has trained weights; ``None`` where its factory decided that."""
+
+    def plan(self, config: ShareConfig) -> SharePlan:
+        """Plan to share the model as it was built.
+
+        Raises:
+            PlanError: it cannot be shared like that.
+        """
+        return self.planner(self.model, config, trained=self.trained)
 
 
 def build_model(name: str, *, weights: bool, meta: bool = False) -> Built:
@@ -74,8 +92,11 @@ def stored_elsewhere(name: str) -> bool:
     return not colon or Path(name).exists() or scheme in ("torchvision", "timm")
 
 
-def _describe(model: nn.Module, name: str, state: str) -> Built:
-    return Built(model=model, origin=f"{type(model).__name__} of {name}, {state}.")
+def _describe(
+    model: nn.Module, name: str, state: str, *, trained: bool | None = False
+) -> Built:
+    origin = f"{type(model).__name__} of {name}, {state}."
+    return Built(model=model, origin=origin, trained=trained)
 
 
 @contextmanager
@@ -95,7 +116,8 @@ def _vision(scheme: str, rest: str, weights: bool, meta: bool) -> Built:
 
     build = vision.build_timm if scheme == "timm" else vision.build_torchvision
     with _place(weights, meta) as state:
-        return _describe(build(rest, weights=weights), f"{scheme}:{rest}", state)
+        model = build(rest, weights=weights)
+        return _describe(model, f"{scheme}:{rest}", state, trained=weights)
 
 
 def _hugging_face(name: str, weights: bool, meta: bool) -> Built:
@@ -112,7 +134,9 @@ def _hugging_face(name: str, weights: bool, meta: bool) -> Built:
         model = huggingface.build(name, weights=False)
         return _describe(model, name, "with random weights: the folder holds none")
     with _place(weights, meta) as state:
-        return _describe(huggingface.build(name, weights=weights), name, state)
+        model = huggingface.build(name, weights=weights)
+        # With weights, transformers tells which of them the folder really has.
+        return _describe(model, name, state, trained=None if weights else False)
 
 
 def _no_config(folder: Path) -> ModelNotBuiltError:
@@ -146,7 +170,7 @@ def _fairseq(rest: str, meta: bool) -> Built:
 
     with _place(False, meta) as state:  # fairseq names architectures, not weights
         built = _describe(build_fairseq(rest), f"fairseq:{rest}", state)
-    return replace(built, plan=plan_named)
+    return replace(built, planner=plan_named)
 
 
 def _factory(module: str, attribute: str) -> Built:
@@ -160,7 +184,7 @@ def _factory(module: str, attribute: str) -> Built:
             finding=f"must give a torch.nn.Module, but gave a {type(model).__name__}",
             way_out="Name a function that returns one, or its class.",
         )
-    return _describe(model, name, "as its factory made it")
+    return _describe(model, name, "as its factory made it", trained=None)
 
 
 @contextmanager
