@@ -59,11 +59,11 @@ def _provenance(
     names = trained_weights(model)
     loaded = [weight for weight in weights if not names.isdisjoint(weight.names)]
     if not loaded:
-        return False, "no weight is known to be trained (trained=True says that they are)"
+        return False, "no weight is known to be trained; say trained=True if they are"
     everything = sum(weight.parameter.numel() for weight in weights)
     enough = 2 * sum(weight.parameter.numel() for weight in loaded) > everything
     found = f"{len(loaded)} of {len(weights)} weights were loaded trained"
-    return enough, found if enough else f"only {found} (trained=True starts from all)"
+    return enough, found if enough else f"only {found}; say trained=True to start from all"
 
 
 def _obstacle(config: ShareConfig, parameters: Iterable[nn.Parameter]) -> str | None:

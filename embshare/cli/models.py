@@ -49,7 +49,7 @@ class Built:
     planner: Planner = plan_sharing
     """How it is planned: with the layer kinds and the sources of its family."""
     trained: bool | None = None
-    """Whether it has trained weights; ``None`` where its factory decided that."""
+    """Whether its weights are trained; ``None`` asks who loaded them, if anyone did."""
 
     def plan(self, config: ShareConfig) -> SharePlan:
         """Plan to share the model as it was built.
@@ -92,11 +92,9 @@ def stored_elsewhere(name: str) -> bool:
     return not colon or Path(name).exists() or scheme in ("torchvision", "timm")
 
 
-def _describe(
-    model: nn.Module, name: str, state: str, *, trained: bool | None = False
-) -> Built:
+def _describe(model: nn.Module, name: str, state: str, *, trained: bool = False) -> Built:
     origin = f"{type(model).__name__} of {name}, {state}."
-    return Built(model=model, origin=origin, trained=trained)
+    return Built(model=model, origin=origin, trained=trained or None)
 
 
 @contextmanager
@@ -123,20 +121,19 @@ def _vision(scheme: str, rest: str, weights: bool, meta: bool) -> Built:
 def _hugging_face(name: str, weights: bool, meta: bool) -> Built:
     from embshare.adapters import huggingface
 
-    folder = Path(name)
+    folder, given = huggingface.model_folder(Path(name)), name
     if folder.exists() and not (folder / "config.json").is_file():
         raise _no_config(folder)
     if not folder.exists() and (name[0] in "./~\\" or name.count("/") > 1 or name[-1] == "/"):
         raise ModelNotBuiltError(
             model=name, finding="there is no such folder", way_out=f"MODEL is {FORMS}."
         )
+    name = str(folder) if folder.is_dir() else name
     if weights and folder.is_dir() and not huggingface.has_weights(folder):
         model = huggingface.build(name, weights=False)
-        return _describe(model, name, "with random weights: the folder holds none")
+        return _describe(model, given, "with random weights: the folder holds none")
     with _place(weights, meta) as state:
-        model = huggingface.build(name, weights=weights)
-        # With weights, transformers tells which of them the folder really has.
-        return _describe(model, name, state, trained=None if weights else False)
+        return _describe(huggingface.build(name, weights=weights), given, state)
 
 
 def _no_config(folder: Path) -> ModelNotBuiltError:
@@ -184,7 +181,7 @@ def _factory(module: str, attribute: str) -> Built:
             finding=f"must give a torch.nn.Module, but gave a {type(model).__name__}",
             way_out="Name a function that returns one, or its class.",
         )
-    return _describe(model, name, "as its factory made it", trained=None)
+    return _describe(model, name, "as its factory made it")
 
 
 @contextmanager
