@@ -40,7 +40,9 @@ def home(model: nn.Module) -> nn.Module | None:
 
 def _is_wrapper(model: nn.Module) -> bool:
     """By the package of a class that a user may have derived his own from."""
-    return any(kind.__module__.partition(".")[0] == "sentence_transformers" for kind in type(model).__mro__)
+    return any(
+        kind.__module__.partition(".")[0] == "sentence_transformers" for kind in type(model).__mro__
+    )
 
 
 def _outermost(model: nn.Module, kind: type[nn.Module]) -> Iterator[nn.Module]:

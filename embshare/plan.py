@@ -84,7 +84,6 @@ class Slot(Value):
             raise ValueError("only a two-dimensional weight can be `transposed`")
         return self
 
-
     @model_serializer(mode="wrap")
     def _known(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return _without(handler(self), "fit_error")
@@ -92,7 +91,9 @@ class Slot(Value):
 
 def _without(fields: dict[str, Any], *optional: str) -> dict[str, Any]:
     """Fields without these where they are ``None``: earlier versions wrote, and read, no others."""
-    return {name: value for name, value in fields.items() if not (value is None and name in optional)}
+    return {
+        name: value for name, value in fields.items() if not (value is None and name in optional)
+    }
 
 
 class LeftDense(Value):
@@ -147,7 +148,9 @@ class SharePlan(Value):
     def start_line(self) -> str:
         """How the new parameters start, why, and how near to trained weights that comes."""
         why = f" ({self.init_reason})" if self.init_reason else ""
-        error = "" if self.fit_error is None else f"; relative error of the fit {self.fit_error:.3g}"
+        error = (
+            "" if self.fit_error is None else f"; relative error of the fit {self.fit_error:.3g}"
+        )
         return f"{self.start}{why}{error}"
 
     def unfitted(self) -> SharePlan:

@@ -57,9 +57,7 @@ def build_fairseq(name: str) -> nn.Module:
         ) from error
 
 
-def plan_named(
-    model: nn.Module, config: ShareConfig, *, trained: bool | None = None
-) -> SharePlan:
+def plan_named(model: nn.Module, config: ShareConfig, *, trained: bool | None = None) -> SharePlan:
     """`plan_fairseq` with fairseq's layer kinds: what `embshare inspect` shows.
 
     Raises:
