@@ -1,4 +1,4 @@
-"""A shared model as a folder that can be used and uploaded: weights, all beside them, model card."""
+"""A shared model as a folder that can be used and uploaded: weights, tokenizer, model card."""
 
 from __future__ import annotations
 
