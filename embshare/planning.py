@@ -6,6 +6,7 @@ import fnmatch
 import math
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Literal
 
 from torch import nn
 
@@ -18,6 +19,8 @@ from embshare.candidates import (
     find_table,
     take_inventory,
 )
+from embshare.choosing import choose_init
+from embshare.companions import home_of
 from embshare.config import ShareConfig
 from embshare.coverage import tell_uneven
 from embshare.errors import (
@@ -38,14 +41,21 @@ __all__ = ["plan_sharing"]
 
 
 def plan_sharing(
-    model: nn.Module, config: ShareConfig | None = None, *, rules: Rules = RULES
+    model: nn.Module,
+    config: ShareConfig | None = None,
+    *,
+    rules: Rules = RULES,
+    trained: bool | None = None,
 ) -> SharePlan:
     """Decide which weights are read from which columns of which table.
 
     Args:
-        model: any module, also on meta; not changed.
+        model: any module, also on meta; not changed. Of a `SentenceTransformer` or `CrossEncoder`
+            the model of transformers inside it is planned, under that one's names.
         config: what to share and how; the defaults are ``ShareConfig()``.
         rules: layer kind -> rule, `embshare.rules.RULES` and the caller's own.
+        trained: whether the model's weights are trained, for ``init="auto"``; ``None`` counts those
+            that `from_pretrained` has loaded.
     Returns:
         The plan; ``str(plan)`` is a table to check by eye. `UnevenCoverageWarning` is given where
         it shares a weight in some repeated blocks only.
@@ -58,7 +68,7 @@ def plan_sharing(
         AliasedWeightError: two parameters overlap in memory.
         AlreadySharedError: the model is shared already.
     """
-    config = config or ShareConfig()
+    config, model = config or ShareConfig(), home_of(model)
     if bank_of(model) is not None:
         raise AlreadySharedError(model=type(model).__name__)
     inventory = take_inventory(model, rules)
@@ -70,10 +80,12 @@ def plan_sharing(
         raise NothingToShareError(
             model=type(model).__name__, reasons=sorted({entry.reason for entry in left})
         )
+    read = [weight for group in by_table.values() for weight in group]
+    init, reason = choose_init(model, config, read, map(model.get_parameter, by_table), trained)
     sources, slots = [], []
     for index, (table, group) in enumerate(by_table.items()):
         source = _source(inventory, table, config)
-        placed = _place(model, group, source, index, config)
+        placed = _place(model, group, source, index, _with_init(config, init))
         used = sum(slot.columns for slot in placed)
         source = _with_width(source, used, config)
         sources.append(source)
@@ -84,9 +96,15 @@ def plan_sharing(
         slots=tuple(slots),
         left_dense=tuple(left),
         matches=tuple(matches),
+        init=init if config.init == "auto" else None,
+        init_reason=reason,
     )
     tell_uneven(plan)
     return plan
+
+
+def _with_init(config: ShareConfig, init: Literal["random", "svd"]) -> ShareConfig:
+    return config if config.init == init else config.model_copy(update={"init": init})
 
 
 def _tables(model: nn.Module, inventory: Inventory, config: ShareConfig) -> dict[str, str]:
@@ -262,7 +280,7 @@ def _slot(members: list[Candidate], source: Source, index: int, config: ShareCon
 
 def _gain(members: list[Candidate], source: Source, config: ShareConfig) -> float:
     """What turns the spread of the columns at the start into that of the layers' own weights."""
-    if config.gain == "none" or config.init == "svd":
+    if config.gain == "none" or config.init == "svd":  # decided by now
         return 1.0
     squares = [_wanted(member) ** 2 for member in members]
     wanted = math.sqrt(sum(squares) / len(squares))

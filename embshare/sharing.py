@@ -15,11 +15,12 @@ from embshare.bank import Bank, Reader
 from embshare.calls import open_calls
 from embshare.casting import is_cast
 from embshare.columns import Columns
-from embshare.companions import attach
+from embshare.companions import attach, home_of
 from embshare.config import ShareConfig
 from embshare.errors import AlreadySharedError, InvalidValueError, PlanMismatchError
 from embshare.factor import Factorization, factorize
 from embshare.fitting import Start, fit
+from embshare.fitting_errors import record_errors
 from embshare.generation import keep_while_generating
 from embshare.layers import share_layer
 from embshare.living import mark_trained
@@ -47,44 +48,59 @@ def share_from_embedding(
     calibration: Sequence[object] | None = None,
     generator: torch.Generator | None = None,
     start: bool = True,
+    trained: bool | None = None,
 ) -> M:
     """Rewrite a model's layers so that their weights are derived from its own embedding table.
 
     Args:
-        model: any module with an embedding, on any device, meta included.
+        model: any module with an embedding, on any device, meta included. A `SentenceTransformer`
+            or `CrossEncoder` has the model of transformers inside it shared.
         config: settings, or a plan made for this model (or one of the same structure).
         inplace: False leaves ``model`` as it is and returns a shared copy.
         rules: layer kind -> rule, where ``config`` is not a plan.
-        calibration: with ``init="svd"``, inputs to run the model on (a tuple is positional, a
+        calibration: with a start by svd, inputs to run the model on (a tuple is positional, a
             mapping keyword arguments); errors then count by the activations they multiply.
         generator: of the random start; None is torch's global one.
         start: False leaves the new parameters without values, for a loader to fill.
+        trained: whether the weights are trained; as of `plan_sharing`, where ``config`` is no plan.
     Returns:
         The shared model. Shared again by the same plan or config it is returned unchanged.
     Raises:
         AlreadySharedError: shared by another plan.
         PlanMismatchError: the plan names weights that the model lacks, or of other shapes.
         PlanError: as `plan_sharing`, where a config is given.
-        InvalidValueError: ``calibration`` without ``init="svd"``, or a model on meta with it.
+        InvalidValueError: ``calibration`` where the start is random, or ``init="svd"`` on meta.
     """
-    bank = bank_of(model)
+    home, bank = home_of(model), bank_of(model)
     if bank is not None:
         wanted = config or ShareConfig()
-        if wanted in (bank.plan, bank.scales.plan, bank.plan.config):
+        if _is_of(bank.plan, wanted) or _is_of(bank.scales.plan, wanted):
             return model if inplace else copy.deepcopy(model)
         raise AlreadySharedError(model=type(model).__name__)
-    plan = config if isinstance(config, SharePlan) else plan_sharing(model, config, rules=rules)
-    if calibration is not None and plan.config.init != "svd":
-        raise InvalidValueError(
-            what="share_from_embedding", faults=["calibration needs init='svd'"]
-        )
-    _check(model, plan)
+    plan = (
+        config
+        if isinstance(config, SharePlan)
+        else plan_sharing(model, config, rules=rules, trained=trained)
+    )
+    if calibration is not None and plan.start != "svd":
+        fault = f"calibration needs init='svd', but the start is random: {plan.init_reason}"
+        raise InvalidValueError(what="share_from_embedding", faults=[fault])
+    _check(home, plan)
     fitted = None
-    if start and plan.config.init == "svd":
-        fitted = fit(model, plan, calibration, generator)
+    if start and plan.start == "svd":
+        fitted = fit(home, plan, calibration, generator)
     target = model if inplace else copy.deepcopy(model)
-    _apply(target, plan, _start(start, fitted, generator))
+    _apply(home_of(target), plan, _start(start, fitted, generator))
+    if fitted is not None:
+        record_errors(target, fitted.weights)
     return target
+
+
+def _is_of(plan: SharePlan, wanted: ShareConfig | SharePlan) -> bool:
+    """Whether a model is shared as wanted; how good its fit was is no matter."""
+    if isinstance(wanted, SharePlan):
+        return wanted.unfitted() == plan.unfitted()
+    return wanted == plan.config
 
 
 Begin = Callable[[Bank, Sequence[Factorization | None]], None]

@@ -29,6 +29,8 @@ class LayerRow:
     columns: int
     reuse: int
     """Weights that read this slot; a parameter that the model itself ties counts once."""
+    fit_error: float | None = None
+    """As of `embshare.Slot`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,10 @@ class Summary:
     macs_per_position: int
     """Of the model's own matrices for one token (or pixel): one for each element that is read.
     Attention between positions is not in it; sharing changes none of this."""
+    start: str
+    """How the derived weights started, why, and how near to trained ones that was."""
+    fit_error: float | None
+    """As of `embshare.SharePlan`."""
 
     def __str__(self) -> str:
         from embshare.tables import render, summary_table
@@ -105,6 +111,8 @@ def summarize(model: nn.Module) -> Summary:
         left_dense=tuple(entry for plan in plans for entry in plan.left_dense),
         derive_macs=sum(map(_derive_macs, plans)),
         macs_per_position=derived + _dense_macs(model, extra, widths),
+        start="; ".join(dict.fromkeys(plan.start_line for plan in plans)),
+        fit_error=plans[0].fit_error if len(plans) == 1 else None,
     )
 
 
@@ -193,4 +201,5 @@ def _rows(path: str, bank: Bank, found: Sequence[Place]) -> Iterator[LayerRow]:
                 start=slot.start,
                 columns=slot.columns,
                 reuse=len(set(here.values())),
+                fit_error=slot.fit_error,
             )

@@ -33,6 +33,7 @@ def lines(text: str) -> list[str]:
 PLAN = """
 VEPS, tie=sequence:2: 8 weights (1,280 elements) from 6 slots
 ShareConfig(tie='sequence:2', exclude=('tag.*',), gain='none')
+start: random (no weight is known to be trained; say trained=True if they are)
 sources
 
  #  table           V  D  F  columns  used  unused  stored for them
@@ -86,6 +87,7 @@ slots
   [6, 12)  6  32 × 8  reader.weight_ih_l* (2)     ×2
    [0, 6)  6  32 × 8  reader.weight_hh_l* (2)     ×2
 
+start: random (no weight is known to be trained; say trained=True if they are)
 unused columns: 0
 
 left dense

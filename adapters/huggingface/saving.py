@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from embshare.adapters.huggingface.entry import Entry
 from embshare.adapters.huggingface.gains import as_tensors
 from embshare.aliases import aliases_of
-from embshare.errors import CheckpointError
 from embshare.bank import Bank
-from embshare.loading import bank_name
+from embshare.errors import CheckpointError
 from embshare.living import fit_state, places, plan_now
+from embshare.loading import bank_name
 from embshare.plan import SharePlan
 from embshare.state import require_bank
 

@@ -295,7 +295,7 @@ def test_the_weights_file_is_a_state_dict(tmp_path: Path) -> None:
     stranger.load_state_dict(state)  # with its gains
     assert same(stranger, model)
     other_layout = embshare.share_from_embedding(bert(), ShareConfig(tie="none"))
-    with pytest.raises(StateMismatchError, match="tie=none.*but is of veps, tie=all"):
+    with pytest.raises(StateMismatchError, match=r"tie=none.*but is of veps, tie=all"):
         other_layout.load_state_dict(state)
 
 
