@@ -137,8 +137,10 @@ def load(folder: str | os.PathLike[str], model: M | Callable[[], M]) -> M:
             way_out="Build the model that was saved.",
         )
     try:
-        wanted = {name: tuple(t.shape) for name, t in _expected(target, checkpoint.plan).items()}
+        expected = _expected(target, checkpoint.plan)
+        wanted = {name: tuple(t.shape) for name, t in expected.items()}
         _check_tensors(folder, tables, state, wanted)
+        _check_types(folder, state, expected)
         share_from_embedding(target, checkpoint.plan, start=False)
     except PlanError as error:
         raise CheckpointError(
@@ -232,7 +234,9 @@ def _check_tensors(
     wanted: dict[str, tuple[int, ...]],
 ) -> None:
     grown = {
-        n for n, t in state.items() if n in tables and n in wanted and t.shape[0] > wanted[n][0]
+        name
+        for name, found in state.items()
+        if name in tables and name in wanted and found.dim() and found.shape[0] > wanted[name][0]
     }
     for name in sorted(set(state) | set(wanted)):
         has = tuple(state[name].shape) if name in state else None
@@ -241,7 +245,16 @@ def _check_tensors(
             name in grown and has is not None and needs and has[1:] == needs[1:]
         )
         if not same:
-            raise _broken(folder, f"`{name}` must be {needs or 'absent'}, but is {has or 'absent'}")
+            shown = ["absent" if shape is None else shape for shape in (needs, has)]
+            raise _broken(folder, f"`{name}` must be {shown[0]}, but is {shown[1]}")
+
+
+def _check_types(folder: Path, state: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    """A number that is no float takes no float's place, which torch would refuse half way."""
+    for name, needs in wanted.items():
+        found = state[name].dtype
+        if found != needs.dtype and not (found.is_floating_point and needs.is_floating_point()):
+            raise _broken(folder, f"`{name}` must be of type {needs.dtype}, but is of {found}")
 
 
 @torch.no_grad()
