@@ -283,8 +283,7 @@ def _judge(model: Any, one: Saved, changed: Mapping[str, bytes], digested: bool)
     state, wanted = model.state_dict(), _parsed(data)
     if {n: (list(t.shape), bytes_of(t)) for n, t in state.items()} != wanted:
         return f"{WRONG}: other weights than the file's", str(sorted(wanted))
-    header, _ = split(data)
-    text = json.loads(dict(header[0][1])["embshare"])
+    text = json.loads(_description(data))
     plan = require_bank(model).plan
     if json.loads(plan.model_dump_json()) != _full(text["plan"]):
         return f"{WRONG}: another plan than the file's", ""
@@ -292,13 +291,18 @@ def _judge(model: Any, one: Saved, changed: Mapping[str, bytes], digested: bool)
     if finite:
         model(IDS)  # not: what it returns, which may be anything
     original = _parsed(one.files[WEIGHTS])
-    header, _ = split(one.files[WEIGHTS])
-    same = plan == Checkpoint.from_json(dict(header[0][1])["embshare"]).plan
+    same = plan == Checkpoint.from_json(_description(one.files[WEIGHTS])).plan
     if wanted == original and same:
         return "loaded: as saved", ""
     if not digested:
         return f"{WRONG}: another value under the old digest", ""
     return f"loaded: another value, digest again{'' if same else ', another plan'}", ""
+
+
+def _description(data: bytes) -> str:
+    """The JSON in a file's header."""
+    header, _ = split(data)
+    return str(dict(dict(header)["__metadata__"])["embshare"])
 
 
 def _full(plan: Any) -> Any:

@@ -15,6 +15,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,50 +183,58 @@ def _play_and_exit(play: Callable[[], Iterable[Any]], file: IO[bytes]) -> None:
             file.flush()
         status = 0
     except BaseException:
-        import traceback
-
         traceback.print_exc()
     finally:
         os._exit(status)
 
 
-def die_within(seconds: float, act: Callable[[], object]) -> bool:
-    """Fork, have the child act, and kill it by SIGKILL; whether it was still at work.
+def die_within(seconds: float, act: Callable[[], object], log: Path | None = None) -> str:
+    """Fork, have the child act, and kill it by SIGKILL.
 
     Args:
         seconds: from the child's start to its end.
-        act: what the child does; it ends by itself where that takes less time.
+        act: what the child does.
+        log: takes what the child prints; None lets it print.
+    Returns:
+        ``killed``; ``ended``, where the child took less time; or ``failed``, by itself.
     """
     sys.stdout.flush()
     sys.stderr.flush()
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        status = 1
-        try:
-            os.close(reading)
-            os.write(writing, b"!")
-            os.close(writing)
-            act()
-            status = 0
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            os._exit(status)
+        os.close(reading)
+        _act_and_exit(act, writing, log)
     os.close(writing)
     os.read(reading, 1)  # it runs
     os.close(reading)
     ending = time.perf_counter() + seconds
-    while time.perf_counter() < ending:
+    while (left := ending - time.perf_counter()) > 0:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
-            assert status == 0, f"a child ended with status {status} before it was killed"
-            return False
-        time.sleep(max(0.0, min(0.002, ending - time.perf_counter())))
+            return "failed" if status else "ended"
+        time.sleep(min(0.002, left))
     os.kill(child, signal.SIGKILL)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    status = os.waitpid(child, 0)[1]
+    return "killed" if os.WIFSIGNALED(status) else "failed" if status else "ended"
+
+
+def _act_and_exit(act: Callable[[], object], started: int, log: Path | None) -> None:
+    status = 1
+    try:
+        if log is not None:
+            file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(file, 1)
+            os.dup2(file, 2)
+        os.write(started, b"!")
+        os.close(started)
+        act()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
 
 
 def campaign_main(
