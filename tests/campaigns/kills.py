@@ -1,8 +1,9 @@
 """SIGKILL at random moments of writing: what stands there loads as the old state or as the new one.
 
-Four in ten rounds kill `embshare.save`, three `save_pretrained` of a shared model of transformers,
-and three `embshare train`, half of them over an earlier run. A folder of transformers may also be
-refused: between two renamings it has no ``config.json``. Models of two saves are wrong anywhere.
+Seven in twelve rounds kill `embshare.save`, three `save_pretrained` of a shared model of
+transformers, and two `embshare train`, half of them over an earlier run. A folder of transformers
+may also be refused: between two renamings it has no ``config.json``. Models of two saves are wrong
+anywhere.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from embshare.state import require_bank
 from embshare.tasks.checkpoints import read_checkpoints
 from embshare.tasks.running.folder import RunFolder
 from tests.campaigns.material import seeded
-from tests.campaigns.rounds import WRONG, Outcome, campaign_main, dice, die_within
+from tests.campaigns.rounds import WRONG, Outcome, campaign_main, dice, die_within, in_child
 from tests.campaigns.trainings import Reference, make_reference, measure, scores_of, train
 
 __all__ = ["play"]
@@ -139,9 +140,14 @@ def _measure(kept: _Kept) -> None:
 
 
 def _seconds(act: Callable[[], object]) -> float:
+    (seconds,), _ = in_child(lambda: _timed(act))
+    return float(seconds)
+
+
+def _timed(act: Callable[[], object]) -> Iterator[float]:
     begun = time.perf_counter()
-    assert die_within(60, act) == "ended"
-    return time.perf_counter() - begun
+    act()
+    yield time.perf_counter() - begun
 
 
 def play(seed: int, numbers: Sequence[int]) -> Iterator[Outcome]:
@@ -150,8 +156,7 @@ def play(seed: int, numbers: Sequence[int]) -> Iterator[Outcome]:
     _measure(kept)
     for number in numbers:
         fate = dice(seed, number)
-        part = ("save", "pretrained", "train", "save", "pretrained", "train", "save", "pretrained")
-        act = PARTS[(*part, "train", "save")[number % 10]]
+        act = PARTS[ORDER[number % len(ORDER)]]
         with tempfile.TemporaryDirectory(dir=kept.work) as name:
             kind, ended, detail = act(kept, Path(name), fate)
         yield Outcome(number, kind, ended, detail)
@@ -200,12 +205,10 @@ def _pretrained(kept: _Kept, work: Path, fate: Any) -> tuple[str, str, str]:
         loaded: Any = type(new.model).from_pretrained(folder)
     except CheckpointError as error:
         return kind, f"{WRONG}: plan and weights of two saves, refused", str(error)
-    except OSError as error:
+    except Exception as error:  # transformers reads weights without a config.json as its default
         missing = not (folder / "config.json").exists()
         if missing and how == "killed" and files == "files":
             return kind, "refused: no config.json", ""
-        return kind, f"{WRONG}: {type(error).__name__}", str(error)
-    except Exception as error:
         return kind, f"{WRONG}: {type(error).__name__}", str(error)
     return kind, *_which(loaded, old, new, how)
 
@@ -256,6 +259,7 @@ def _judge(kept: _Kept, out: Path, over: bool, how: str) -> tuple[str, str]:
     return f"{WRONG}: a model of no run", ""
 
 
+ORDER: Final = (*("save", "pretrained", "save", "train", "save") * 2, "pretrained", "save")
 PARTS: Final[Mapping[str, Callable[[_Kept, Path, Any], tuple[str, str, str]]]] = {
     "save": _save,
     "pretrained": _pretrained,
