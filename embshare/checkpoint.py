@@ -7,26 +7,30 @@ A process killed between the two leaves new weights with their own description i
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import platform
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from embshare._value import Value
 from embshare.aliases import aliases_of
 from embshare.bank import Bank
-from embshare.errors import CheckpointError, EmbshareError, NotSharedError, PlanError
-from embshare.fingerprint import Structure, structure_of
+from embshare.checkpoint_files import (
+    DESCRIPTION,
+    WEIGHTS,
+    Checkpoint,
+    broken,
+    digest_of,
+    read_checkpoint,
+    versions,
+    write_file,
+)
+from embshare.errors import CheckpointError, NotSharedError, PlanError
+from embshare.fingerprint import structure_of
 from embshare.layers import DTYPE
 from embshare.living import fit_state, places, plan_now, structure_now
 from embshare.plan import SharePlan
@@ -35,53 +39,10 @@ from embshare.sharing import share_from_embedding
 from embshare.state import ROOT, bank_of, roots_of
 from embshare.wrapping import layers_of_wrapping, meta_copy, plain_name, unwrapped
 
-__all__ = ["Checkpoint", "load", "read_checkpoint", "save"]
+__all__ = ["load", "save"]
 
 M = TypeVar("M", bound=nn.Module)
 Rooted = tuple[str, nn.Module, Bank]
-
-WEIGHTS, DESCRIPTION = "model.safetensors", "embshare.json"
-LIMIT = 64 * 2**20
-"""Bytes of JSON that are read; a plan of a thousand layers has less than one percent of it."""
-
-
-class Checkpoint(Value):
-    """What ``embshare.json`` holds."""
-
-    format: Literal[1, 2]
-    """1: of one shared model; 2: of a parent of shared models, with ``parts``."""
-    plan: SharePlan | None = None
-    parts: dict[str, SharePlan] = Field(default_factory=dict)
-    """Name of a shared model in the one that was saved -> its plan."""
-    dtypes: dict[str, Literal["float64", "float32", "float16", "bfloat16"]] = Field(
-        default_factory=dict
-    )
-    """Derived weights whose dtype is not that of their table."""
-    structure: Structure
-    """Of the dense model: what another model must have to load this."""
-    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    """SHA-256 of plan, structure and every tensor's name, type, shape and bytes."""
-    versions: dict[str, str]
-
-    @property
-    def plans(self) -> dict[str, SharePlan]:
-        """Name of a shared model, empty for the whole -> its plan."""
-        return self.parts if self.plan is None else {"": self.plan}
-
-    @model_validator(mode="after")
-    def _one_or_parts(self) -> Checkpoint:
-        if (self.plan is None) == (not self.parts) or (self.format == 2) != bool(self.parts):
-            raise ValueError("must have a `plan` in format 1, or `parts` in format 2")
-        return self
-
-    def tables(self) -> set[str]:
-        """Names of every source, whose rows may have grown since it was planned."""
-        return {
-            f"{path}.{name}" if path else name
-            for path, plan in self.plans.items()
-            for source in plan.sources
-            for name in (source.name, *source.tied)
-        }
 
 
 def save(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
@@ -119,16 +80,16 @@ def save(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
         parts=plans if whole is None else {},
         dtypes=(dtypes := _dtypes(roots)),
         structure=(structure := structure_now(target)),
-        digest=_digest(state, plans, structure, dtypes),
-        versions=_versions(),
+        digest=digest_of(state, plans, structure, dtypes),
+        versions=versions(),
     )
     text = checkpoint.to_json()
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         weights = safetensors.torch.save(state, metadata={"embshare": checkpoint.model_dump_json()})
-        _replace(folder / WEIGHTS, weights)
-        _replace(folder / DESCRIPTION, text.encode())
+        write_file(folder / WEIGHTS, weights)
+        write_file(folder / DESCRIPTION, text.encode())
     except OSError as error:
         raise CheckpointError(
             path=folder,
@@ -173,20 +134,6 @@ def _dtypes(roots: Sequence[Rooted]) -> dict[str, Any]:
     return found
 
 
-def _replace(path: Path, data: bytes) -> None:
-    """Write next to the file, flush to the disk, and rename: the old file or the new one."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with part.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
 def load(folder: str | os.PathLike[str], model: M | Callable[[], M]) -> M:
     """Make a dense model shared as a checkpoint says, with the checkpoint's tensors, bit-equal.
 
@@ -213,6 +160,7 @@ def load(folder: str | os.PathLike[str], model: M | Callable[[], M]) -> M:
         state = _complete(state, expected, checkpoint.plans)
         wanted = {name: tuple(tensor.shape) for name, tensor in expected.items()}
         _check_tensors(folder, checkpoint.tables(), state, wanted)
+        _check_types(folder, state, expected)
         for path, plan in checkpoint.plans.items():
             _share(target.get_submodule(path), plan)
     except (PlanError, AttributeError) as error:
@@ -290,61 +238,6 @@ def _set_dtypes(model: nn.Module, dtypes: Mapping[str, str]) -> None:
                 place.layer.__dict__[DTYPE] = getattr(torch, dtypes[name])
 
 
-def read_checkpoint(folder: Path) -> tuple[Checkpoint, dict[str, Tensor]]:
-    """The two files of a checkpoint, each sound, and both of one save.
-
-    Raises:
-        CheckpointError: a file is missing, cut off, changed or of a newer format.
-    """
-    path = folder / WEIGHTS
-    try:
-        if (folder / DESCRIPTION).stat().st_size > LIMIT:
-            raise _broken(folder / DESCRIPTION, f"is larger than {LIMIT:,} bytes")
-        text = (folder / DESCRIPTION).read_bytes()
-        with safetensors.safe_open(path, "pt") as file:
-            inside = (file.metadata() or {}).get("embshare", "")
-            _parse(folder / DESCRIPTION, text)  # sound, but perhaps of another save
-            checkpoint = _parse(path, inside.encode())
-            # Clones, in memory of their own: a slice of the file's map lies unaligned, and torch
-            # runs other kernels on it, whose last bits differ.
-            state = {name: file.get_tensor(name).clone() for name in file.keys()}
-    except OSError as error:
-        raise _broken(folder, f"cannot be read ({error.strerror or error})") from error
-    except (safetensors.SafetensorError, UnicodeError, ValueError) as error:
-        if isinstance(error, EmbshareError):
-            raise
-        raise _broken(path, f"is not a sound safetensors file ({error})") from error
-    if _digest_of(checkpoint, state) != checkpoint.digest:
-        raise _broken(path, "has changed since it was saved (its digest differs)")
-    return checkpoint, state
-
-
-def _parse(path: Path, text: bytes) -> Checkpoint:
-    try:
-        found = json.loads(text)
-        newer = (
-            isinstance(found, dict) and isinstance(found.get("format"), int) and found["format"] > 2
-        )
-    except (ValueError, RecursionError) as error:
-        raise _broken(path, f"is not JSON ({error})") from error
-    if newer:
-        raise CheckpointError(
-            path=path,
-            finding=f"has format {found['format']}, newer than 2",
-            way_out="Upgrade embshare.",
-        )
-    try:
-        return Checkpoint.from_json(text)
-    except EmbshareError as error:
-        raise _broken(path, str(error)) from error
-
-
-def _broken(path: Path, finding: str) -> CheckpointError:
-    return CheckpointError(
-        path=path, finding=finding, way_out="Save it again, or take another copy."
-    )
-
-
 def _check_tensors(
     folder: Path,
     tables: set[str],
@@ -352,7 +245,9 @@ def _check_tensors(
     wanted: dict[str, tuple[int, ...]],
 ) -> None:
     grown = {
-        n for n, t in state.items() if n in tables and n in wanted and t.shape[0] > wanted[n][0]
+        name
+        for name, found in state.items()
+        if name in tables and name in wanted and found.dim() and found.shape[0] > wanted[name][0]
     }
     for name in sorted(set(state) | set(wanted)):
         has = tuple(state[name].shape) if name in state else None
@@ -361,7 +256,16 @@ def _check_tensors(
             name in grown and has is not None and needs and has[1:] == needs[1:]
         )
         if not same:
-            raise _broken(folder, f"`{name}` must be {needs or 'absent'}, but is {has or 'absent'}")
+            shown = ["absent" if shape is None else shape for shape in (needs, has)]
+            raise broken(folder, f"`{name}` must be {shown[0]}, but is {shown[1]}")
+
+
+def _check_types(folder: Path, state: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    """A number that is no float takes no float's place, which torch would refuse half way."""
+    for name, needs in wanted.items():
+        found = state[name].dtype
+        if found != needs.dtype and not (found.is_floating_point and needs.is_floating_point()):
+            raise broken(folder, f"`{name}` must be of type {needs.dtype}, but is of {found}")
 
 
 @torch.no_grad()
@@ -386,36 +290,3 @@ def _assign(model: nn.Module, module: nn.Module, leaf: str, old: Tensor, new: Te
                 if tensor is old:
                     held[name] = made  # type: ignore[assignment]
     assert leaf in module._parameters or leaf in module._buffers
-
-
-def _digest_of(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> str:
-    return _digest(state, checkpoint.plans, checkpoint.structure, checkpoint.dtypes)
-
-
-def _digest(
-    state: Mapping[str, Tensor],
-    plans: Mapping[str, SharePlan],
-    structure: Structure,
-    dtypes: Mapping[str, str],
-) -> str:
-    found = hashlib.sha256()
-    for path, plan in plans.items():
-        # A field that a later version has is not set in a plan of an earlier one, nor digested.
-        found.update(f"{path}{plan.model_dump_json(exclude_unset=True)}".encode())
-    found.update(structure.model_dump_json().encode())
-    found.update(json.dumps(dtypes, sort_keys=True).encode() if dtypes else b"")
-    for name in sorted(state):
-        tensor = state[name].detach().contiguous().cpu()
-        found.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        found.update(tensor.view(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
-    return found.hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    from embshare import __version__
-
-    return {
-        "embshare": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }

@@ -11,6 +11,8 @@ from embshare._value import Value
 
 __all__ = ["ShareConfig"]
 
+Size = Annotated[int, Field(ge=1, lt=2**31)]
+"""Beyond it torch cannot even count the bytes of a wide model."""
 _TIES = re.compile(r"none|all|(sequence|cycle|cycle_rev):[1-9][0-9]{0,5}")
 
 
@@ -23,7 +25,7 @@ class ShareConfig(Value):
 
     method: Literal["eps", "veps"] = "veps"
     """``eps`` reads the columns of the table itself, ``veps`` those of ``S = E P + b``."""
-    factor: Annotated[int, Field(ge=1)] | None = None
+    factor: Size | None = None
     """Store the table as ``[V, factor]`` and project it to the model's width where it is used."""
     tie: str = "all"
     """``none``, ``all``, ``sequence:M``, ``cycle:M`` or ``cycle_rev:M`` (Takase & Kiyono 2021)."""
@@ -41,11 +43,11 @@ class ShareConfig(Value):
     """``svd`` starts from the weights that the model has (joint truncated SVD), ``random`` from
     none; ``auto``: svd where the model is known to be trained and can be fitted. The plan says
     which it is, and why."""
-    residual_rank: Annotated[int, Field(ge=0)] = 0
+    residual_rank: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Above 0, each weight adds a low-rank term of its own to the shared one."""
     order: Literal["row", "column"] = "row"
     """How a slot's columns are flattened: ``row`` is the paper's."""
-    width: Annotated[int, Field(ge=1)] | None = None
+    width: Size | None = None
     """VEPS: columns of ``S``; None is as many as are used."""
     column_bias: bool = False
     """VEPS: the ``b`` of ``S = E P + b``."""

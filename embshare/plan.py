@@ -31,7 +31,7 @@ class Source(Value):
     """``D``: the width that the model sees."""
     stored_dim: Positive
     """``F``: the columns that are stored; ``D`` without a factor."""
-    width: Positive
+    width: Annotated[int, Field(ge=1, lt=2**31)]
     """Columns of the weight material: of ``S`` for VEPS, of the stored table for EPS."""
     tied: tuple[str, ...] = ()
     """Other names of the same parameter: tied heads."""
@@ -160,6 +160,8 @@ class SharePlan(Value):
 
     @model_validator(mode="after")
     def _fits(self) -> SharePlan:
+        for table in self.sources:
+            self._check_source(table)
         for slot in self.slots:
             if slot.source >= len(self.sources):
                 raise ValueError(f"slot of `{slot.weights[0]}` names source {slot.source}")
@@ -178,6 +180,15 @@ class SharePlan(Value):
         self._no_overlap()
         self._each_weight_once()
         return self
+
+    def _check_source(self, source: Source) -> None:
+        stored = self.config.factor or source.dim
+        if source.stored_dim != stored:
+            raise ValueError(f"source `{source.name}` must have stored_dim {stored}")
+        if self.config.method == "eps" and source.width != stored:
+            raise ValueError(
+                f"source `{source.name}` must have width {stored}: EPS reads the table"
+            )
 
     def _no_overlap(self) -> None:
         for index, _ in enumerate(self.sources):

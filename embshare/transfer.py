@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from embshare.checkpoint import read_checkpoint
+from embshare.checkpoint_files import read_checkpoint
 from embshare.errors import CheckpointError, PlanError
 from embshare.refit import readers_kept, refit
 from embshare.sharing import BANK, share_from_embedding

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,8 @@ from embshare.tasks.task import Processor
 __all__ = ["ModelFolderError", "load_trained", "save_trained"]
 
 WEIGHTS: Final = "model.safetensors"
+HALF_WRITTEN: Final = (".saving-*", ".model.safetensors.*", ".embshare.json.*")
+"""Of `save_pretrained` and of `embshare.save`; they would count as bytes of the model."""
 
 
 class ModelFolderError(EmbshareError, ValueError):
@@ -38,9 +41,12 @@ def save_trained(model: nn.Module, folder: Path) -> None:
 
     Args:
         model: on any device.
-        folder: is made.
+        folder: is made. What a killed process left half written in it goes.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for pattern in HALF_WRITTEN:
+        for path in folder.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     if callable(save := getattr(model, "save_pretrained", None)):
         save(folder)
     elif bank_of(model) is not None:

@@ -10,15 +10,20 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 import embshare
+from embshare import SharePlan
+from embshare.checkpoint_files import digest_of
 from embshare.errors import CheckpointError, NotSharedError
+from embshare.fingerprint import Structure
 from tests.conformance.examples import MODELS, VOCABULARY
 
 IDS = torch.arange(12).view(2, 6)
@@ -188,6 +193,59 @@ def test_wrong_checkpoints_are_refused(tmp_path: Path) -> None:
     description.write_text(json.dumps(found | {"format": 3}))
     with pytest.raises(CheckpointError, match=r"has format 3, newer than 2\. Upgrade embshare\."):
         embshare.load(tmp_path, Model)
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Tensor], dict[str, Any]], None]) -> None:
+    """Change tensors and plan of a checkpoint whose digest is then right again."""
+    path = folder / "model.safetensors"
+    state = safetensors.torch.load_file(path)
+    with safetensors.safe_open(path, "pt") as file:
+        found = json.loads(file.metadata()["embshare"])
+    change(state, found["plan"])
+    plan, structure = (
+        SharePlan.from_json(json.dumps(found["plan"])),
+        Structure(**found["structure"]),
+    )
+    found["digest"] = digest_of(state, {"": plan}, structure, {})
+    path.write_bytes(safetensors.torch.save(state, metadata={"embshare": json.dumps(found)}))
+
+
+def whole_numbers(state: dict[str, Tensor], _: dict[str, Any]) -> None:
+    state["embed.weight"] = state["embed.weight"].view(torch.int32)
+
+
+def fractions(state: dict[str, Tensor], _: dict[str, Any]) -> None:
+    state["norm.num_batches_tracked"] = state["norm.num_batches_tracked"].view(torch.float64)
+
+
+def a_scalar(state: dict[str, Tensor], _: dict[str, Any]) -> None:
+    state["embed.weight"] = torch.tensor(1.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (whole_numbers, r"`embed\.weight` must be of type torch\.float32, but is of torch\.int32"),
+        (fractions, r"`norm\.num_batches_tracked` must be of type torch\.int64"),
+        (a_scalar, r"`embed\.weight` must be \(40, 8\), but is \(\)"),
+    ],
+)
+def test_tensors_of_another_kind_are_refused_and_the_model_left_alone(
+    change: Callable[[dict[str, Tensor], dict[str, Any]], None], message: str, tmp_path: Path
+) -> None:
+    class WithCounts(Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(6)
+
+    embshare.save(embshare.share_from_embedding(WithCounts()), tmp_path)
+    rewrite(tmp_path, change)
+    fresh = WithCounts()
+    before = fresh(IDS)
+    with pytest.raises(CheckpointError, match=message):
+        embshare.load(tmp_path, fresh)
+    assert torch.equal(fresh(IDS), before)
+    assert type(fresh.layers[0]) is nn.Linear
 
 
 SAVES = """

@@ -47,6 +47,9 @@ def change(text: str, old: str, new: str) -> str:
         ('"numel": 16', '"numel": 17', "product of `shape`"),
         ('"method"', '"methods"', "Extra inputs"),
         ('"rows": 10', '"rows": 0', "greater than or equal to 1"),
+        ('"stored_dim": 8', '"stored_dim": 9', "must have stored_dim 8"),
+        ('"width": 8', '"width": 9', "must have width 8: EPS reads the table"),
+        ('"residual_rank": 0', '"residual_rank": 2147483648', "less than 2147483648"),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused(old: str, new: str, finding: str) -> None:

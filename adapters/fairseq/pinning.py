@@ -10,7 +10,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Mapping, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from torch import nn
 
@@ -85,7 +85,8 @@ def keep_plan(model: nn.Module, cfg: Any) -> None:
     keeper.write(bank.plan)
     handle = model.register_load_state_dict_pre_hook(keeper)
     # Before a state is held to the plan: what it was trained with may be in its metadata alone.
-    model._load_state_dict_pre_hooks.move_to_end(handle.id, last=False)
+    hooks = cast("OrderedDict[int, object]", model._load_state_dict_pre_hooks)
+    hooks.move_to_end(handle.id, last=False)
 
 
 def attach_plan(checkpoint: MutableMapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
@@ -44,8 +45,8 @@ def parse(found: Mapping[str, Any]) -> Entry:
             way_out="Upgrade embshare.",
         )
     try:
-        return Entry(**found)
-    except EmbshareError as error:
+        return Entry.from_json(json.dumps(found))  # by JSON's rules: what is read can be written
+    except (EmbshareError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(
             path=PLACE,
             finding=f"is not what embshare wrote ({error})",

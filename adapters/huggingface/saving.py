@@ -1,5 +1,7 @@
 """`save_pretrained` of a shared model: a plain folder of transformers, with the plan in it.
 
+It is written aside and then moved into place, so that plan and weights are never of two saves.
+
 The plan stands in the configuration while the folder is written, and at no other time: to the
 rest of transformers a shared model is an ordinary one, which may be trained, cast and moved.
 """
@@ -8,13 +10,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, Final
 
 from torch import Tensor, nn
 
 from embshare.adapters.huggingface.entry import Entry
 from embshare.adapters.huggingface.gains import as_tensors
+from embshare.adapters.huggingface.moving import staged
 from embshare.aliases import aliases_of
 from embshare.bank import Bank
 from embshare.errors import CheckpointError
@@ -67,11 +71,30 @@ class Saving:
         state = model.state_dict() if state_dict is None else state_dict
         plan = _plan_now(model, bank, state)
         state = fit_state(state, model, bank, plan) | as_tensors(plan)
-        state.pop(f"{bank_name(model)}.scales.gains")  # which stand in the place of the weights
+        state.pop(
+            f"{bank_name(model)}.scales.gains", None
+        )  # which stand in the place of the weights
         if "save_original_format" in inspect.signature(plain).parameters:
             options["save_original_format"] = False  # names in the file are those of the plan
-        with _described(model, Entry(plan=plan, ties=aliases_of(model))):
-            return plain(model, save_directory, is_main_process, state, **options)
+        with (
+            _described(model, Entry(plan=plan, ties=aliases_of(model))),
+            _whole(save_directory, is_main_process, options) as directory,
+        ):
+            return plain(model, directory, is_main_process, state, **options)
+
+
+def _whole(
+    directory: Any, is_main_process: bool, options: Mapping[str, Any]
+) -> AbstractContextManager[Any]:
+    """Where to write, so that a kill leaves no files of two saves.
+
+    Left to transformers are what several processes write together, what is uploaded from where it
+    is, and its complaint of a file in the folder's place.
+    """
+    together = not is_main_process or options.get("distributed_checkpoint")
+    if together or options.get("push_to_hub") or Path(directory).is_file():
+        return nullcontext(directory)
+    return staged(Path(directory))
 
 
 def _plan_now(model: nn.Module, bank: Bank, state: Mapping[str, Tensor]) -> SharePlan:

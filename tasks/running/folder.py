@@ -145,8 +145,8 @@ class RunFolder:
         """Remove what a run writes, and nothing else."""
         for name in MINE:
             shutil.rmtree(self.root / name, ignore_errors=True)
-        for path in self.parts():
-            path.unlink()
+        for path in sorted(self.parts(), key=lambda path: path == self.config):
+            path.unlink()  # the settings last: by them the rest is known to be a run's
 
     def check_begin(self, begin: Mapping[str, object]) -> None:
         """Refuse to go on with a run that began otherwise, as far as it is known.

@@ -66,7 +66,15 @@ def other_table(entry: dict[str, Any]) -> None:
 
 
 def enormous(entry: dict[str, Any]) -> None:
-    entry["plan"]["sources"][0]["width"] = 2**40
+    entry["plan"]["sources"][0]["width"] = 2**30
+
+
+def beyond_counting(entry: dict[str, Any]) -> None:
+    entry["plan"]["config"]["residual_rank"] = 2**60
+
+
+def half_a_character(entry: dict[str, Any]) -> None:
+    entry["plan"]["sources"][0]["name"] += "\ud800"  # which no JSON of ours could hold again
 
 
 def another_factor(entry: dict[str, Any]) -> None:
@@ -94,7 +102,9 @@ CHANGES: dict[Change, str] = {
     truncated: r"`plan\.slots`: .* at least 1 item",
     renamed: r"does not fit this BertForMaskedLM \(.*`bert.encoder.layer.7.weight` must be a",
     other_table: r"its plan does not fit this BertForMaskedLM",
-    enormous: r"`embshare_bank\.sources\.0\.projection` must be of shape \(1099511627776, 4\)",
+    enormous: r"`embshare_bank\.sources\.0\.projection` must be of shape \(1073741824, 4\)",
+    beyond_counting: r"`plan\.config\.residual_rank`: Input should be less than 2147483648",
+    half_a_character: r"is not what embshare wrote \(.*Invalid JSON",
     another_factor: r"must be of shape \(\d+, 5\), but is",
     no_source: r"`embshare_bank\.relaxations\.0\.gain` must be of shape \(16, 1\), but is absent",
     strange_tie: r"`bert.embeddings.LayerNorm.weight`: of shape \(16,\) is tied to .* of \(101,\)",

@@ -53,6 +53,41 @@ def test_a_run_killed_after_its_last_step_makes_no_other(
     assert "checkpoint-8" in steps
 
 
+@pytest.mark.parametrize("at", range(5))
+def test_a_run_killed_while_an_earlier_one_goes_can_be_given_again(
+    tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(tmp_path)
+    run(settings)
+    unlink, files = Path.unlink, []
+
+    def die(path: Path, missing_ok: bool = False) -> None:
+        if path.parent == settings.out:
+            if len(files) == at:
+                raise Killed
+            files.append(path)
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Path, "unlink", die)
+        run(settings, overwrite=True)
+    run(settings, overwrite=True)
+    assert (settings.out / "result.json").is_file()
+
+
+def test_what_a_killed_process_left_half_written_is_no_part_of_the_model(tmp_path: Path) -> None:
+    share = ShareConfig()
+    whole = run(config(tmp_path, out=tmp_path / "whole", share=share))
+    killed = config(tmp_path, share=share)
+    (killed.out / "model" / ".saving-x").mkdir(parents=True)
+    (killed.out / "model" / ".saving-x" / "config.json").write_text("{")
+    (killed.out / "model" / ".model.safetensors.0f").write_text("half")
+    (killed.out / "model" / ".notes").write_text("mine")
+    (killed.out / "config.yaml").write_text(killed.to_yaml())
+    resumed = run(killed, resume=True)
+    assert resumed.bytes == whole.bytes + len("mine")
+
+
 @pytest.mark.parametrize("lost", ["trainer_state.json", "model.safetensors"])
 def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path, lost: str) -> None:
     whole = run(config(tmp_path, out=tmp_path / "whole"))

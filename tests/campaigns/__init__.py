@@ -1,0 +1,1 @@
+"""Campaigns: many seeded rounds of one kind of mishap, run on demand; their results are kept."""
