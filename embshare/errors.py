@@ -173,11 +173,12 @@ class AliasedWeightError(PlanError):
 class AlreadySharedError(PlanError):
     """The model already reads its weights from a bank, by another plan."""
 
-    def __init__(self, *, model: str) -> None:
+    def __init__(self, *, model: str, finding: str = "already shared by another plan") -> None:
         super().__init__(
-            f"{model} is already shared by another plan. Call embshare.materialize(model) first, "
+            f"{model} is {finding}. Call embshare.materialize(model) first, "
             f"or start from the dense model."
         )
+        self.finding = finding
 
 
 class PlanMismatchError(PlanError):

@@ -120,6 +120,8 @@ class SharePlan(Value):
     slots: Annotated[tuple[Slot, ...], Field(min_length=1)]
     left_dense: tuple[LeftDense, ...] = ()
     matches: tuple[RuleMatch, ...] = ()
+    notes: tuple[str, ...] | None = None
+    """What else there is to know before this is carried out."""
     init: Literal["random", "svd"] | None = None
     """What ``init="auto"`` came to; ``None`` where the config says it itself."""
     init_reason: str | None = None
@@ -129,7 +131,7 @@ class SharePlan(Value):
 
     @model_serializer(mode="wrap")
     def _known(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(handler(self), "init", "init_reason", "fit_error")
+        return _without(handler(self), "notes", "init", "init_reason", "fit_error")
 
     @model_validator(mode="after")
     def _decided(self) -> SharePlan:

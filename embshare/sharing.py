@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -15,10 +14,11 @@ from embshare.bank import Bank, Reader
 from embshare.calls import open_calls
 from embshare.casting import is_cast
 from embshare.columns import Columns
-from embshare.companions import attach, home_of
+from embshare.companions import attach
 from embshare.config import ShareConfig
 from embshare.errors import AlreadySharedError, InvalidValueError, PlanMismatchError
 from embshare.factor import Factorization, factorize
+from embshare.fitness import checked_config, dense_home, unshared_rest
 from embshare.fitting import Start, fit
 from embshare.fitting_errors import record_errors
 from embshare.generation import keep_while_generating
@@ -29,7 +29,8 @@ from embshare.optimizers import watch_removed
 from embshare.plan import SharePlan, Slot, Source
 from embshare.planning import plan_sharing
 from embshare.rules import RULES, Rules
-from embshare.state import ROOT, bank_of
+from embshare.state import ROOT, bank_of, roots_of
+from embshare.wrapping import copy_of
 
 __all__ = ["BANK", "share_from_embedding"]
 
@@ -71,12 +72,11 @@ def share_from_embedding(
         PlanError: as `plan_sharing`, where a config is given.
         InvalidValueError: ``calibration`` where the start is random, or ``init="svd"`` on meta.
     """
-    home, bank = home_of(model), bank_of(model)
-    if bank is not None:
-        wanted = config or ShareConfig()
-        if _is_of(bank.plan, wanted) or _is_of(bank.scales.plan, wanted):
-            return model if inplace else copy.deepcopy(model)
-        raise AlreadySharedError(model=type(model).__name__)
+    config = checked_config(model, config, what="share_from_embedding")
+    if bank_of(model) is not None:
+        _check_shared(model, config, rules)
+        return model if inplace else copy_of(model)
+    home = dense_home(model)
     plan = (
         config
         if isinstance(config, SharePlan)
@@ -86,14 +86,50 @@ def share_from_embedding(
         fault = f"calibration needs init='svd', but the start is random: {plan.init_reason}"
         raise InvalidValueError(what="share_from_embedding", faults=[fault])
     _check(home, plan)
+    if start:
+        _check_frozen(home, plan)
     fitted = None
     if start and plan.start == "svd":
         fitted = fit(home, plan, calibration, generator)
-    target = model if inplace else copy.deepcopy(model)
-    _apply(home_of(target), plan, _start(start, fitted, generator))
+    target = model if inplace else copy_of(model)
+    _apply(dense_home(target), plan, _start(start, fitted, generator))
     if fitted is not None:
         record_errors(target, fitted.weights)
     return target
+
+
+def _check_shared(model: nn.Module, wanted: ShareConfig | SharePlan, rules: Rules) -> None:
+    """Hold a model that is shared, or holds shared ones, to being shared as wanted, and whole.
+
+    Raises:
+        AlreadySharedError: it is shared otherwise, is a part of a shared model, or has other
+            weights that are not.
+    """
+    rest = unshared_rest(model, rules)
+    for _, root, bank in roots_of(model):
+        if not _is_of(bank.plan, wanted) and not _is_of(bank.scales.plan, wanted):
+            raise AlreadySharedError(model=type(root).__name__)
+    if rest:
+        inner = next(f"`{name}`" if name else "it" for name, _, _ in roots_of(model))
+        finding = f"shared in part: {inner} is, `{rest[0]}`"
+        finding += f" and {len(rest) - 1} more weights are not" if len(rest) > 1 else " is not"
+        raise AlreadySharedError(model=type(model).__name__, finding=finding)
+
+
+def _check_frozen(model: nn.Module, plan: SharePlan) -> None:
+    """Hold a plan to deriving no frozen weight from what is trained.
+
+    Raises:
+        PlanMismatchError: it does; a plan that is made now leaves such weights dense.
+    """
+    found = dict(model.named_parameters(remove_duplicate=False))
+    for number, source in enumerate(plan.sources):
+        weights = [name for slot in plan.of_source(number) for name in slot.weights]
+        frozen = [name for name in weights if not found[name].requires_grad]
+        if frozen and (found[source.name].requires_grad or len(frozen) < len(weights)):
+            raise PlanMismatchError(
+                place=frozen[0], needs="trained as its table is", finding="frozen"
+            )
 
 
 def _is_of(plan: SharePlan, wanted: ShareConfig | SharePlan) -> bool:
@@ -176,6 +212,7 @@ def _apply(model: nn.Module, plan: SharePlan, begin: Begin) -> None:
     ]
     bank = Bank(plan, columns, readers)
     begin(bank, factorizations)
+    _freeze_with_weights(bank, factorizations)
     # From here on nothing can fail.
     mark_trained(model, by_layer, plan)
     watch_removed(_removed(by_layer, factorizations))
@@ -191,6 +228,24 @@ def _apply(model: nn.Module, plan: SharePlan, begin: Begin) -> None:
     keep_while_generating(model)
     attach(model)
     check_loading(model)
+
+
+def _freeze_with_weights(bank: Bank, made: Sequence[Factorization | None]) -> None:
+    """A source whose table and weights are all frozen trains nothing."""
+    for number, columns in enumerate(bank.columns):
+        mine = [n for n, r in enumerate(bank.readers) if _source_of(bank, r) == number]
+        if columns.table().requires_grad or any(bank.readers[n].requires_grad for n in mine):
+            continue
+        columns.requires_grad_(False)
+        for n in mine if bank.relaxations else ():
+            bank.relaxations[n].requires_grad_(False)
+        factorization = made[number]
+        if factorization is not None:
+            factorization.map.requires_grad_(False)
+
+
+def _source_of(bank: Bank, reader: Reader) -> int:
+    return bank.scales.plan.slots[reader.slot].source
 
 
 def _removed(

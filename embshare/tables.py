@@ -54,7 +54,7 @@ def plan_table(plan: SharePlan) -> RenderableType:
         Anything that rich prints; `render` makes plain text of it.
     """
     parts: list[RenderableType] = [Text(_headline(plan)), _sources(plan)]
-    parts += [Text(f"{note}\n") for note in poor_sources(plan)]
+    parts += [Text(f"{note}\n") for note in (*poor_sources(plan), *(plan.notes or ()))]
     parts.append(_slots(plan))
     if plan.left_dense:
         parts.append(_left_dense(plan.left_dense))
