@@ -12,6 +12,8 @@ from embshare import ShareConfig, SharePlan, plan_sharing, share_from_embedding
 from embshare.errors import InvalidValueError
 from embshare.state import require_bank
 
+pytestmark = pytest.mark.filterwarnings("ignore::embshare.errors.GrowthWarning")  # toys
+
 
 class Model(nn.Module):
     def __init__(self) -> None:
