@@ -9,6 +9,7 @@ a weight that is read then is derived on the spot (`embshare.layers.Derived`).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import get_ident
@@ -25,6 +26,7 @@ from embshare.derive import Layout, derive, layout_of, must_be_plain
 from embshare.fingerprint import Structure
 from embshare.layers import PACKED
 from embshare.notices import Repeats, tell_changed
+from embshare.offloading import require_values, stamp
 from embshare.plan import SharePlan
 from embshare.relax import Relaxation, needs_relaxation
 
@@ -183,9 +185,17 @@ class Bank(nn.Module):
             wanted = range(len(self.readers))  # encoder first, decoder next: still one projection
         elif not torch.is_grad_enabled() and not must_be_plain():
             self._repeats.note([source.fingerprint() for source in self._columns])
+        self._require_values(module)
         self._weights(scope, wanted)  # all that can fail
         self._scopes[get_ident()] = scope
         self._place(scope)
+
+    def _require_values(self, module: nn.Module) -> None:
+        """A table on meta is for modules on meta."""
+        for source in self._columns:
+            if source.device().type == "meta":
+                around = itertools.chain(self.parameters(), module.parameters())
+                require_values(source.source.name, [source.table()], around)
 
     def _held_by(self, module: nn.Module) -> tuple[int, ...]:
         """The readers that a module's layers hold; written into it when it was shared."""
@@ -218,6 +228,7 @@ class Bank(nn.Module):
         scope = self._scopes.get(get_ident())
         if scope is None:
             scope = self._scope()
+            self._require_values(self.readers[index].places[0][0])
         self._weights(scope, [index])
         return scope.weights[index, self._dtype(scope, index)]
 
@@ -310,9 +321,8 @@ class Bank(nn.Module):
 
     def _scope(self) -> Scope:
         """A new scope; what is kept, if anything is, is in it already."""
-        table = self._columns[0].table()
-        kind = table.device.type
-        scope = Scope(kind, autocast_on(kind) if table.dtype is torch.float32 else None)
+        kind = self._columns[0].device().type
+        scope = Scope(kind, autocast_on(kind) if self._casts() else None)
         if self._kept is not None:
             self._refresh_kept(self._kept)
             scope.slots, scope.weights = self._kept.slots, self._kept.weights
@@ -375,6 +385,6 @@ class Bank(nn.Module):
         for source in self._columns:
             found += source.fingerprint()
         for relaxation in self._relaxed:
-            for p in relaxation.parameters():
-                found += (id(p), p._version, p.data_ptr())
+            for name, p in relaxation.named_parameters():
+                found += stamp(relaxation, name, p)
         return found

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from embshare.errors import SourceShrunkError
+from embshare.offloading import device_of, require_values, resident, stamp
 from embshare.plan import Source
 
 __all__ = ["Columns"]
@@ -53,9 +54,13 @@ class Columns(nn.Module):
         """The table's."""
         return self.table().dtype
 
+    def device(self) -> torch.device:
+        """Where weights are derived: the table's, or where it comes from being offloaded."""
+        return device_of(self.__dict__["owner"], self.leaf, self.table())
+
     def matrix(self) -> Tensor:
         """``[V' >= V, F]``: a table of more dimensions, a convolution's weight, as two."""
-        table = self.table()
+        table = resident(self.__dict__["owner"], self.leaf, self.table())
         if table.dim() == 2:
             return table
         with torch.enable_grad():  # weights always have a graph, also those derived without one
@@ -66,9 +71,16 @@ class Columns(nn.Module):
 
         Raises:
             SourceShrunkError: the table has lost rows that the plan reads.
+            OffloadedError: only some of them have values.
         """
         self._check_rows()
-        return self.matrix(), self.projection, self.bias
+        found = self.matrix(), self._resident("projection"), self._resident("bias")
+        require_values(self.source.name, found, ())
+        return found
+
+    def _resident(self, name: str) -> Tensor | None:
+        tensor: Tensor | None = getattr(self, name)
+        return None if tensor is None else resident(self, name, tensor)
 
     def _check_rows(self) -> None:
         found, rows = self.table().shape[0], self.source.rows
@@ -80,12 +92,11 @@ class Columns(nn.Module):
         self._check_rows()
         return tuple(
             part
-            for tensor in (self.table(), self.projection, self.bias)
-            if tensor is not None
-            for part in (
-                id(tensor),
-                None if tensor.is_inference() else tensor._version,
-                tensor.data_ptr() if tensor.device.type != "meta" else 0,
-                tensor.dtype,
+            for module, name, tensor in (
+                (self.__dict__["owner"], self.leaf, self.table()),
+                (self, "projection", self.projection),
+                (self, "bias", self.bias),
             )
+            if tensor is not None
+            for part in stamp(module, name, tensor)
         )

@@ -40,6 +40,7 @@ class Companion(Protocol):
 COMPANIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "transformers.quantizers.auto": "embshare.adapters.huggingface.companion",
+        "accelerate.big_modeling": "embshare.adapters.huggingface.offloading",
         "peft.tuners.tuners_utils": "embshare.adapters.huggingface.merging",
     }
 )

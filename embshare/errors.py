@@ -14,6 +14,7 @@ EmbshareError
  ├─ NotSharedError             the model has no bank
  ├─ DerivedWeightError         a derived weight was assigned to, or read where it cannot be
  ├─ SourceShrunkError          a table has lost rows that derived weights read
+ ├─ OffloadedError             values that derived weights are read from are elsewhere
  ├─ MaterializeError           the plain model would not equal the shared one
  ├─ CheckpointError            a folder cannot be read or written
  └─ MissingPackageError        an optional package is needed
@@ -45,6 +46,7 @@ __all__ = [
     "NotSharedError",
     "NothingMatchedError",
     "NothingToShareError",
+    "OffloadedError",
     "PlanError",
     "PlanMismatchError",
     "RepeatedDerivationWarning",
@@ -201,6 +203,14 @@ class SourceShrunkError(EmbshareError):
             f"partitions parameters (DeepSpeed ZeRO stage 3), use FSDP2 or stage 1 or 2."
         )
         self.source, self.needs, self.has = source, needs, has
+
+
+class OffloadedError(EmbshareError):
+    """The values that derived weights are read from are, or would be, elsewhere."""
+
+    def __init__(self, *, place: str, needs: str, finding: str, way_out: str) -> None:
+        super().__init__(f"`{place}` must {needs}, but {finding}. {way_out}")
+        self.place, self.needs, self.finding, self.way_out = place, needs, finding, way_out
 
 
 class MaterializeError(EmbshareError):

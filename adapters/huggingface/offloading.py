@@ -1,0 +1,204 @@
+"""The companion of accelerate: shared models are offloaded and dispatched like any other.
+
+Accelerate moves parameters away by the names of a state dict, and brings those of one module back
+while that module runs. The bank asks hooks for values by itself (`embshare.offloading`); what else
+sharing needs is here. A state dict of a shared model names a tied parameter once, so its other
+names are looked up under the first. A factorised table is moved as it is stored. And all that is
+derived from one table must run on one device, which is checked before anything is moved.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from embshare.bank import Bank
+from embshare.errors import OffloadedError
+from embshare.factor import STORED, as_factored, as_stored, is_factored
+from embshare.offloading import COVERED, Tied
+
+__all__ = ["attach", "detach", "introduce"]
+
+Function = Callable[..., Any]
+
+MODULES: Final = ("hooks", "big_modeling", "utils", "utils.modeling")
+"""Parts of accelerate that have these functions from each other by name."""
+
+
+def introduce() -> None:
+    """Put what a shared model needs around the functions that move parameters."""
+    parts = [sys.modules[f"accelerate.{name}"] for name in MODULES]
+    for name, wrapper in {
+        "attach_align_device_hook": _attaching,
+        "attach_align_device_hook_on_blocks": _attaching,
+        "set_module_tensor_to_device": _setting,
+        "retie_parameters": _tying,
+    }.items():
+        _wrap(parts, name, wrapper)
+    _wrap([parts[0].AlignDevicesHook], "detach_hook", _detaching)
+
+
+def attach(model: nn.Module) -> None:
+    """Nothing: hooks come later."""
+
+
+def detach(model: nn.Module) -> None:
+    """Nothing: hooks that are there by now are the user's."""
+
+
+def _wrap(places: Iterable[Any], name: str, wrapper: Callable[[Function], Function]) -> None:
+    """Wrap a function once, wherever it is looked up."""
+    made: dict[Function, Function] = {}
+    for place in places:
+        function = getattr(place, name, None)
+        if function is not None and not hasattr(function, "_embshare"):
+            if function not in made:
+                made[function] = functools.wraps(function)(wrapper(function))
+                made[function]._embshare = True  # type: ignore[attr-defined]
+            setattr(place, name, made[function])
+
+
+def _attaching(function: Function) -> Function:
+    """Of the two functions that go through a model, calling themselves, and attach hooks."""
+    signature = inspect.signature(function)
+
+    def attach(*args: Any, **kwargs: Any) -> Any:
+        call = signature.bind(*args, **kwargs)
+        call.apply_defaults()
+        module, known = call.arguments["module"], call.arguments["weights_map"]
+        banks = [part for part in module.modules() if isinstance(part, Bank)]
+        if not banks:
+            return function(*args, **kwargs)
+        prefix = call.arguments["module_name"]
+        prefix = f"{prefix}." if prefix else ""
+        for bank in banks:
+            _require_one_device(module, prefix, bank, call.arguments["execution_device"])
+        if known is not None and not isinstance(known, Tied):
+            call.arguments["weights_map"] = Tied(known, module, prefix)
+        result = function(*call.args, **call.kwargs)
+        _note_covered(module)
+        return result
+
+    return attach
+
+
+def _require_one_device(model: nn.Module, prefix: str, bank: Bank, devices: Any) -> None:
+    """Refuse a map by which layers run on another device than the table that they are read from.
+
+    Raises:
+        OffloadedError: with two modules that read or hold the same, and their devices.
+    """
+    if not isinstance(devices, Mapping):
+        return
+    names = {module: name for name, module in model.named_modules()}
+    found: dict[torch.device, str] = {}
+    for module in _involved(bank):
+        if module in names:
+            name = prefix + names[module]
+            found.setdefault(_device(name, devices), name)
+    if len(found) > 1:
+        (first, here), (second, there) = list(found.items())[:2]
+        raise OffloadedError(
+            place=there,
+            needs=f"run on {first} as `{here}` does, one being derived from the other",
+            finding=f"the device map says {second}",
+            way_out="Name one device for the whole model (parts of it may still be offloaded to "
+            "'cpu' or 'disk'), or dispatch the plain model of embshare.materialize(model).",
+        )
+
+
+def _involved(bank: Bank) -> Iterator[nn.Module]:
+    """Tables' owners and what reads them."""
+    for columns in bank.columns:
+        yield columns.__dict__["owner"]
+    yield from bank.modules()
+    for reader in bank.readers:
+        yield from (layer for layer, _ in reader.places)
+
+
+def _device(name: str, devices: Mapping[str, Any]) -> torch.device:
+    """By the longest name of the map that this one begins with."""
+    while name and name not in devices:
+        name = name.rpartition(".")[0]
+    return torch.device(devices[name])
+
+
+def _note_covered(model: nn.Module) -> None:
+    """Let modules know of hooks that move their parameters from above."""
+    for module in model.modules():
+        for hook in _hooks(module):
+            if getattr(hook, "offload", False) and hook.place_submodules:
+                for name, part in module.named_modules():
+                    if part is not module:
+                        part.__dict__[COVERED] = (hook, f"{name}.")
+
+
+def _hooks(module: nn.Module) -> tuple[Any, ...]:
+    hook = module.__dict__.get("_hf_hook")
+    return () if hook is None else tuple(getattr(hook, "hooks", (hook,)))
+
+
+def _detaching(function: Function) -> Function:
+    """Of a hook that puts parameters back: ties are made again."""
+
+    def detach_hook(hook: Any, module: nn.Module) -> nn.Module:
+        result: nn.Module = function(hook, module)
+        for part in module.modules():
+            if part.__dict__.get(COVERED, (None,))[0] is hook:
+                del part.__dict__[COVERED]
+        known, prefix = getattr(hook.weights_map, "dataset", None), hook.weights_map
+        if hook.offload and isinstance(known, Tied):
+            for name in hook.original_devices:
+                _tie_again(known, module, name, prefix.prefix + name)
+        return result
+
+    return detach_hook
+
+
+def _tie_again(known: Tied, module: nn.Module, name: str, full: str) -> None:
+    if full not in known.first:
+        return
+    owner, _, leaf = name.rpartition(".")
+    parameters = module.get_submodule(owner)._parameters
+    first = known.tensor(known.first[full])
+    if isinstance(first, nn.Parameter) and first.device.type != "meta" and leaf in parameters:
+        parameters[leaf] = first
+
+
+def _setting(function: Function) -> Function:
+    """Of the function that puts a tensor into a module, whatever was there."""
+
+    def set_module_tensor_to_device(
+        module: nn.Module, tensor_name: str, *args: Any, **kwargs: Any
+    ) -> Any:
+        with _stored([module.get_submodule(tensor_name.rpartition(".")[0])]):
+            return function(module, tensor_name, *args, **kwargs)
+
+    return set_module_tensor_to_device
+
+
+def _tying(function: Function) -> Function:
+    """Of the function that ties parameters again, by names."""
+
+    def retie_parameters(model: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        with _stored(model.modules()):
+            return function(model, *args, **kwargs)
+
+    return retie_parameters
+
+
+def _stored(modules: Iterable[nn.Module]) -> ExitStack:
+    """A block in which factorised tables are seen as they are stored."""
+    stack = ExitStack()
+    for module in modules:
+        if is_factored(module) and STORED not in module.__dict__:
+            as_stored(module)
+            stack.callback(as_factored, module)
+    return stack

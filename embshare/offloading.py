@@ -1,0 +1,156 @@
+"""Parameters that are elsewhere: on meta, while a hook of accelerate knows where their values are.
+
+A hook of accelerate brings a module's own parameters back for as long as that module runs. Derived
+weights are read from parameters of other modules, which are on meta by then; so the bank asks the
+hook for the values. Nothing of accelerate is imported: a hook is known by what it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from embshare.aliases import aliases_of
+from embshare.errors import OffloadedError
+
+__all__ = ["COVERED", "Tied", "device_of", "require_values", "resident", "stamp"]
+
+COVERED: Final = "_embshare_covered"
+"""The hook of an ancestor that moves a module's parameters too, and the prefix of their names."""
+
+
+def resident(module: nn.Module, name: str, tensor: Tensor) -> Tensor:
+    """A module's tensor with its values, on the device that the module runs on.
+
+    Args:
+        module: owns the tensor.
+        name: of the tensor in ``module``.
+        tensor: as it is in the module; returned unless it is offloaded, and on meta as well where
+            no hook knows its values.
+    """
+    if tensor.device.type != "meta":
+        return tensor
+    found = _offloaded(module, name)
+    if found is None:
+        return tensor
+    hook, key = found
+    value: Tensor = hook.weights_map[key]
+    return value.to(hook.execution_device, tensor.dtype)
+
+
+def device_of(module: nn.Module, name: str, tensor: Tensor) -> torch.device:
+    """Where `resident` puts a tensor; its values are not fetched."""
+    found = _offloaded(module, name) if tensor.device.type == "meta" else None
+    return tensor.device if found is None else torch.device(found[0].execution_device)
+
+
+def stamp(module: nn.Module, name: str, tensor: Tensor) -> tuple[object, ...]:
+    """Changes with every change of a tensor that torch lets one see, and not by being moved.
+
+    Hooks make a new parameter at each call, so an offloaded one is told by where its values are
+    kept. What is on disk counts as constant.
+    """
+    found = _offloaded(module, name)
+    kept = tensor if found is None else _kept(found[0].weights_map, found[1])
+    if kept is None:
+        return id(found[0].weights_map), found[1]  # type: ignore[index]
+    return (
+        id(kept),
+        None if kept.is_inference() else kept._version,
+        kept.data_ptr() if kept.device.type != "meta" else 0,
+        kept.dtype,
+    )
+
+
+def require_values(place: str, tensors: Iterable[Tensor | None], around: Iterable[Tensor]) -> None:
+    """Refuse to derive from tensors without values, unless the whole model is on meta.
+
+    Torch itself multiplies some tensors in memory with others on meta, and returns whatever was in
+    memory before.
+
+    Raises:
+        OffloadedError: one of ``tensors`` is on meta, and another of them, or of those ``around``,
+            is not.
+    """
+    kinds = {tensor.device.type for tensor in tensors if tensor is not None}
+    if "meta" not in kinds:
+        return
+    kinds.update(tensor.device.type for tensor in around)
+    if len(kinds) > 1:
+        raise OffloadedError(
+            place=place,
+            needs="have values, since the model has",
+            finding="is on meta and no hook of accelerate knows its values",
+            way_out="Load its values (`load_state_dict(..., assign=True)`), or remove the hooks "
+            "that took them away.",
+        )
+
+
+def _offloaded(module: nn.Module, name: str) -> tuple[Any, str] | None:
+    """The hook that has a tensor's values, and the tensor's name in it."""
+    state = module.__dict__
+    candidates = ((state.get("_hf_hook"), ""), state.get(COVERED, (None, "")))
+    for hook, prefix in candidates:
+        for part in getattr(hook, "hooks", (hook,)):
+            known = getattr(part, "weights_map", None)
+            if known is not None and part.offload and (prefix == "" or part.place_submodules):
+                return part, prefix + name
+    return None
+
+
+def _kept(known: Any, key: str) -> Tensor | None:
+    """The tensor in memory that a map has under a name; None where it is on disk."""
+    while not isinstance(known, dict):
+        if isinstance(known, Tied):
+            if key in known.here:
+                return known.here[key]
+            key = known.first.get(key, key)
+        key = getattr(known, "prefix", "") + key
+        known = getattr(known, "dataset", getattr(known, "state_dict", {}))
+    return known.get(key)
+
+
+class Tied(Mapping[str, Tensor]):
+    """Values by name, as accelerate keeps them, in which a tied parameter has all of its names.
+
+    Args:
+        dataset: name -> value, made from a state dict that has first names alone.
+        root: the module whose state dict that was.
+        prefix: before its names in ``dataset``.
+    """
+
+    def __init__(self, dataset: Mapping[str, Tensor], root: nn.Module, prefix: str = "") -> None:
+        self.dataset, self.root, self.start = dataset, root, prefix
+        self.first: dict[str, str] = {}
+        """Name that ``dataset`` lacks -> the first name of the same tensor."""
+        self.here: dict[str, Tensor] = {}
+        """Those whose first name is not there either, since its module keeps it in memory."""
+        names = set(dataset)
+        for name, first in aliases_of(root).items():
+            if prefix + name in names:
+                continue
+            self.first[prefix + name] = prefix + first
+            tensor = self.tensor(prefix + first)
+            if prefix + first not in names and tensor.device.type != "meta":
+                self.here[prefix + name] = tensor.detach()
+
+    def tensor(self, name: str) -> Tensor:
+        """What the model has under a name by now."""
+        owner, _, leaf = name.removeprefix(self.start).rpartition(".")
+        module = self.root.get_submodule(owner)
+        found = module._parameters.get(leaf)
+        return module._buffers[leaf] if found is None else found  # type: ignore[return-value]
+
+    def __getitem__(self, name: str) -> Tensor:
+        here = self.here.get(name)
+        return self.dataset[self.first.get(name, name)] if here is None else here
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.dataset
+        yield from self.first
+
+    def __len__(self) -> int:
+        return len(self.dataset) + len(self.first)
