@@ -38,7 +38,8 @@ def resident(module: nn.Module, name: str, tensor: Tensor) -> Tensor:
         return tensor
     hook, key = found
     value: Tensor = hook.weights_map[key]
-    return value.to(hook.execution_device, tensor.dtype)
+    value = value.to(hook.execution_device, tensor.dtype).detach()
+    return value.requires_grad_(tensor.requires_grad)  # which decides which kernels torch runs
 
 
 def device_of(module: nn.Module, name: str, tensor: Tensor) -> torch.device:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -28,6 +29,9 @@ __all__ = ["attach", "detach", "introduce"]
 
 Function = Callable[..., Any]
 
+READ_FROM_ABOVE: Final = ("MultiheadAttention", "TransformerEncoderLayer")
+"""Classes of torch that read the parameters of their children, past the children's hooks."""
+
 MODULES: Final = ("hooks", "big_modeling", "utils", "utils.modeling")
 """Parts of accelerate that have these functions from each other by name."""
 
@@ -40,6 +44,7 @@ def introduce() -> None:
         "attach_align_device_hook_on_blocks": _attaching,
         "set_module_tensor_to_device": _setting,
         "retie_parameters": _tying,
+        "offload_state_dict": _writing,
     }.items():
         _wrap(parts, name, wrapper)
     _wrap([parts[0].AlignDevicesHook], "detach_hook", _detaching)
@@ -80,13 +85,24 @@ def _attaching(function: Function) -> Function:
         prefix = f"{prefix}." if prefix else ""
         for bank in banks:
             _require_one_device(module, prefix, bank, call.arguments["execution_device"])
+        if known is None and call.arguments["offload"] is True:
+            known = {f"{prefix}{name}": t.to("cpu") for name, t in module.state_dict().items()}
         if known is not None and not isinstance(known, Tied):
             call.arguments["weights_map"] = Tied(known, module, prefix)
+        call.arguments["preload_module_classes"] = _whole_classes(
+            call.arguments["preload_module_classes"]
+        )
         result = function(*call.args, **call.kwargs)
         _note_covered(module)
         return result
 
     return attach
+
+
+def _whole_classes(names: Sequence[str] | None) -> list[str]:
+    """Classes to be moved as a whole, by the names that they have in a shared model too."""
+    plain = {*(names or ()), *READ_FROM_ABOVE}
+    return sorted(plain | {f"{kind}{name}" for kind in ("Shared", "Factored") for name in plain})
 
 
 def _require_one_device(model: nn.Module, prefix: str, bank: Bank, devices: Any) -> None:
@@ -153,23 +169,22 @@ def _detaching(function: Function) -> Function:
         for part in module.modules():
             if part.__dict__.get(COVERED, (None,))[0] is hook:
                 del part.__dict__[COVERED]
-        known, prefix = getattr(hook.weights_map, "dataset", None), hook.weights_map
+        known = getattr(hook.weights_map, "dataset", None)
         if hook.offload and isinstance(known, Tied):
-            for name in hook.original_devices:
-                _tie_again(known, module, name, prefix.prefix + name)
+            _tie_again(known, module, hook.weights_map.prefix)
         return result
 
     return detach_hook
 
 
-def _tie_again(known: Tied, module: nn.Module, name: str, full: str) -> None:
-    if full not in known.first:
-        return
-    owner, _, leaf = name.rpartition(".")
-    parameters = module.get_submodule(owner)._parameters
-    first = known.tensor(known.first[full])
-    if isinstance(first, nn.Parameter) and first.device.type != "meta" and leaf in parameters:
-        parameters[leaf] = first
+def _tie_again(known: Tied, module: nn.Module, prefix: str) -> None:
+    for other, name in known.first.items():
+        owner, _, leaf = other.removeprefix(prefix).rpartition(".")
+        if not other.startswith(prefix):
+            continue
+        parameters, first = module.get_submodule(owner)._parameters, known.tensor(name)
+        if leaf in parameters and isinstance(first, nn.Parameter) and not first.is_meta:
+            parameters[leaf] = first
 
 
 def _setting(function: Function) -> Function:
@@ -182,6 +197,18 @@ def _setting(function: Function) -> Function:
             return function(module, tensor_name, *args, **kwargs)
 
     return set_module_tensor_to_device
+
+
+def _writing(function: Function) -> Function:
+    """Of the function that writes a part of a model to disk: it may have nothing of its own."""
+
+    def offload_state_dict(save_dir: Any, state_dict: Mapping[str, Any]) -> Any:
+        result = function(save_dir, state_dict)
+        if not state_dict:  # and then no index is written, which is read next
+            Path(save_dir, "index.json").write_text("{}")
+        return result
+
+    return offload_state_dict
 
 
 def _tying(function: Function) -> Function:
