@@ -176,6 +176,8 @@ class Bank(nn.Module):
             return
         del self._scopes[get_ident()]
         self._evict()
+        for source in self._columns:
+            source.evict()
 
     def _open(self, module: nn.Module) -> None:
         self._traced = None  # left by a trace that failed
@@ -187,6 +189,8 @@ class Bank(nn.Module):
             self._repeats.note([source.fingerprint() for source in self._columns])
         self._require_values(module)
         self._weights(scope, wanted)  # all that can fail
+        for source in self._columns:
+            source.place()
         self._scopes[get_ident()] = scope
         self._place(scope)
 

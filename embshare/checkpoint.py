@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from embshare._value import Value
 from embshare.errors import CheckpointError, EmbshareError, PlanError
 from embshare.fingerprint import Structure, structure_now, structure_of
+from embshare.offloading import refuse_offloaded
 from embshare.plan import SharePlan
 from embshare.sharing import share_from_embedding
 from embshare.state import bank_of, require_bank
@@ -62,8 +63,10 @@ def save(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
     Raises:
         NotSharedError: the model is dense, or a part of a shared model.
         CheckpointError: it cannot be written (a full disk, no permission); what was there stays.
+        OffloadedError: hooks of accelerate have moved values away.
     """
     bank = require_bank(model)
+    refuse_offloaded(model, "save")
     state = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
     for name, tensor in state.items():
         if tensor.device.type == "meta":

@@ -66,6 +66,22 @@ class Columns(nn.Module):
         with torch.enable_grad():  # weights always have a graph, also those derived without one
             return table.flatten(1)
 
+    def place(self) -> None:
+        """For a call, let code that reads an offloaded table past its module's hooks find it.
+
+        ``hidden @ self.embed.weight.t()``: torch would multiply with a tensor on meta, in silence.
+        """
+        owner, table = self.__dict__["owner"], self.table()
+        found = resident(owner, self.leaf, table)
+        if found is not table and not hasattr(type(owner), self.leaf):
+            owner.__dict__[self.leaf] = found
+
+    def evict(self) -> None:
+        """Undo `place`."""
+        owner: nn.Module = self.__dict__["owner"]
+        if self.leaf in owner._parameters:  # else it is what the module itself computed
+            owner.__dict__.pop(self.leaf, None)
+
     def inputs(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Table as a matrix, projection and bias.
 

@@ -17,6 +17,7 @@ from embshare.errors import MaterializeError
 from embshare.factor import is_factored, unfactorize
 from embshare.generation import stop_keeping
 from embshare.layers import unshare_layer
+from embshare.offloading import refuse_offloaded
 from embshare.state import require_bank
 
 __all__ = ["materialize"]
@@ -41,8 +42,10 @@ def materialize(model: M, *, inplace: bool = False) -> M:
     Raises:
         NotSharedError: the model is dense, or a part of a shared model.
         MaterializeError: a weight changed while it was read; the model was left shared.
+        OffloadedError: hooks of accelerate have moved values away.
     """
     require_bank(model)
+    refuse_offloaded(model, "materialize")
     target = model if inplace else copy.deepcopy(model)
     bank = require_bank(target)
     weights = _read_all(target, bank)

@@ -16,7 +16,15 @@ from torch import Tensor, nn
 from embshare.aliases import aliases_of
 from embshare.errors import OffloadedError
 
-__all__ = ["COVERED", "Tied", "device_of", "require_values", "resident", "stamp"]
+__all__ = [
+    "COVERED",
+    "Tied",
+    "device_of",
+    "refuse_offloaded",
+    "require_values",
+    "resident",
+    "stamp",
+]
 
 COVERED: Final = "_embshare_covered"
 """The hook of an ancestor that moves a module's parameters too, and the prefix of their names."""
@@ -88,6 +96,28 @@ def require_values(place: str, tensors: Iterable[Tensor | None], around: Iterabl
             way_out="Load its values (`load_state_dict(..., assign=True)`), or remove the hooks "
             "that took them away.",
         )
+
+
+def refuse_offloaded(model: nn.Module, verb: str) -> None:
+    """Refuse what needs all of a model's values at once, in place.
+
+    Args:
+        model: any, with or without hooks.
+        verb: what would be done to it.
+    Raises:
+        OffloadedError: a hook of accelerate has taken parameters away.
+    """
+    for place, module in model.named_modules():
+        for name, parameter in module.named_parameters(place, recurse=False):
+            leaf = name.rpartition(".")[2]
+            if parameter.device.type == "meta" and _offloaded(module, leaf) is not None:
+                raise OffloadedError(
+                    place=name,
+                    needs=f"be in memory to {verb} this model",
+                    finding="a hook of accelerate has moved its values away",
+                    way_out="Call accelerate.hooks.remove_hook_from_module(model, recurse=True) "
+                    "first, and offload the result.",
+                )
 
 
 def _offloaded(module: nn.Module, name: str) -> tuple[Any, str] | None:

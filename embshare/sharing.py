@@ -23,6 +23,7 @@ from embshare.fingerprint import structure_of
 from embshare.fitting import Start, fit
 from embshare.generation import keep_while_generating
 from embshare.layers import share_layer
+from embshare.offloading import refuse_offloaded
 from embshare.plan import SharePlan, Slot, Source
 from embshare.planning import plan_sharing
 from embshare.rules import RULES, Rules
@@ -63,8 +64,10 @@ def share_from_embedding(
         AlreadySharedError: shared by another plan.
         PlanMismatchError: the plan names weights that the model lacks, or of other shapes.
         PlanError: as `plan_sharing`, where a config is given.
+        OffloadedError: hooks of accelerate have moved values away.
         InvalidValueError: ``calibration`` without ``init="svd"``, or a model on meta with it.
     """
+    refuse_offloaded(model, "share")
     bank = bank_of(model)
     if bank is not None:
         wanted = config or ShareConfig()

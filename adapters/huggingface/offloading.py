@@ -19,6 +19,8 @@ from typing import Any, Final
 
 import torch
 from torch import nn
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from embshare.bank import Bank
 from embshare.errors import OffloadedError
@@ -83,6 +85,7 @@ def _attaching(function: Function) -> Function:
             return function(*args, **kwargs)
         prefix = call.arguments["module_name"]
         prefix = f"{prefix}." if prefix else ""
+        _refuse_older_norms(module, prefix, call.arguments["offload"])
         for bank in banks:
             _require_one_device(module, prefix, bank, call.arguments["execution_device"])
         if known is None and call.arguments["offload"] is True:
@@ -118,7 +121,7 @@ def _require_one_device(model: nn.Module, prefix: str, bank: Bank, devices: Any)
     for module in _involved(bank):
         if module in names:
             name = prefix + names[module]
-            found.setdefault(_device(name, devices), name)
+            found.setdefault(torch.device(_of(name, devices)), name)
     if len(found) > 1:
         (first, here), (second, there) = list(found.items())[:2]
         raise OffloadedError(
@@ -139,11 +142,26 @@ def _involved(bank: Bank) -> Iterator[nn.Module]:
         yield from (layer for layer, _ in reader.places)
 
 
-def _device(name: str, devices: Mapping[str, Any]) -> torch.device:
-    """By the longest name of the map that this one begins with."""
-    while name and name not in devices:
+def _of(name: str, settings: Any) -> Any:
+    """What a map says of the longest name that this one begins with; one setting is for all."""
+    if not isinstance(settings, Mapping):
+        return settings
+    while name and name not in settings:
         name = name.rpartition(".")[0]
-    return torch.device(devices[name])
+    return settings.get(name)
+
+
+def _refuse_older_norms(model: nn.Module, prefix: str, offload: Any) -> None:
+    """Torch's older norms compute a weight before accelerate brings back what it is made of."""
+    for name, module in model.named_modules():
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, WeightNorm | SpectralNorm) and _of(prefix + name, offload):
+                raise OffloadedError(
+                    place=prefix + name,
+                    needs="have its parameters when its weight is computed",
+                    finding=f"its {type(hook).__name__} does that before hooks of accelerate run",
+                    way_out="Use torch.nn.utils.parametrizations, or leave it out of the offload.",
+                )
 
 
 def _note_covered(model: nn.Module) -> None:
