@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from threading import get_ident
+from threading import Lock, get_ident
 from typing import Any
 from weakref import ReferenceType, ref
 
@@ -31,6 +31,9 @@ from embshare.plan import SharePlan
 from embshare.relax import Relaxation, needs_relaxation
 
 __all__ = ["Bank", "Reader"]
+
+KEEPING = Lock()
+"""Threads that begin and end to keep weights are counted one by one; nothing waits inside."""
 
 Dtype = torch.dtype | None
 """Of derived weights: None is the table's own, else what autocast asks for."""
@@ -327,9 +330,10 @@ class Bank(nn.Module):
         """A new scope; what is kept, if anything is, is in it already."""
         kind = self._columns[0].device().type
         scope = Scope(kind, autocast_on(kind) if self._casts() else None)
-        if self._kept is not None:
-            self._refresh_kept(self._kept)
-            scope.slots, scope.weights = self._kept.slots, self._kept.weights
+        kept = self._kept  # which another thread may end meanwhile
+        if kept is not None:
+            self._refresh_kept(kept)
+            scope.slots, scope.weights = kept.slots, kept.weights
         return scope
 
     def _casts(self) -> bool:
@@ -365,16 +369,18 @@ class Bank(nn.Module):
 
     def keep(self) -> None:
         """Begin to keep derived weights across calls; calls nest."""
-        if self._kept is None:
-            self._kept = self._scope()
-            self._kept_versions = self._fingerprint()
-        self._kept_count += 1
+        with KEEPING:
+            if self._kept is None:
+                self._kept_versions = self._fingerprint()  # first: other threads see `_kept`
+                self._kept = self._scope()
+            self._kept_count += 1
 
     def release(self) -> None:
         """End what `keep` began."""
-        self._kept_count -= 1
-        if not self._kept_count:
-            self._kept = None
+        with KEEPING:
+            self._kept_count -= 1
+            if not self._kept_count:
+                self._kept = None
 
     def _refresh_kept(self, kept: Scope) -> None:
         versions = self._fingerprint()

@@ -77,8 +77,7 @@ class FactoredWeight:
         assert table is not None
         if STORED in module.__dict__ or hasattr(table, "_local_tensor"):  # FSDP asks for its shard
             return table
-        table = resident(module, "weight", table)
-        return Product.of(table, module.__dict__[MAP])
+        return Product.of(resident(module, "weight", table), module.__dict__[MAP])
 
 
 class Factored(nn.Module):

@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from embshare.aliases import aliases_of
+from embshare.aliases import TIES, aliases_of
 from embshare.errors import OffloadedError
 
 __all__ = [
@@ -127,7 +127,8 @@ def _offloaded(module: nn.Module, name: str) -> tuple[Any, str] | None:
     for hook, prefix in candidates:
         for part in getattr(hook, "hooks", (hook,)):
             known = getattr(part, "weights_map", None)
-            if known is not None and part.offload and (prefix == "" or part.place_submodules):
+            offload = known is not None and getattr(part, "offload", False)
+            if offload and (prefix == "" or getattr(part, "place_submodules", False)):
                 return part, prefix + name
     return None
 
@@ -142,6 +143,19 @@ def _kept(known: Any, key: str) -> Tensor | None:
         key = getattr(known, "prefix", "") + key
         known = getattr(known, "dataset", getattr(known, "state_dict", {}))
     return known.get(key)
+
+
+def _lost_ties(root: nn.Module) -> dict[str, str]:
+    """Ties of shared models between tensors on meta, which a loader has made anew one by one."""
+    found: dict[str, str] = {}
+    tensors = dict(root.named_parameters(remove_duplicate=False))
+    for place, module in root.named_modules():
+        start = f"{place}." if place else ""
+        for name, first in module.__dict__.get(TIES, {}).items():
+            pair = [tensors.get(start + name), tensors.get(start + first)]
+            if all(tensor is not None and tensor.is_meta for tensor in pair):
+                found[start + name] = start + first
+    return found
 
 
 class Tied(Mapping[str, Tensor]):
@@ -159,29 +173,40 @@ class Tied(Mapping[str, Tensor]):
         """Name that ``dataset`` lacks -> the first name of the same tensor."""
         self.here: dict[str, Tensor] = {}
         """Those whose first name is not there either, since its module keeps it in memory."""
-        names = set(dataset)
-        for name, first in aliases_of(root).items():
-            if prefix + name in names:
+        known = set(dataset)
+        for name, first in (_lost_ties(root) | aliases_of(root)).items():
+            if prefix + name in known:
                 continue
             self.first[prefix + name] = prefix + first
             tensor = self.tensor(prefix + first)
-            if prefix + first not in names and tensor.device.type != "meta":
+            if prefix + first not in known and tensor.device.type != "meta":
                 self.here[prefix + name] = tensor.detach()
+        found = (name for name, first in self.first.items() if first in known)
+        self.names = known.union(found, self.here)
+        """All that have values."""
 
     def tensor(self, name: str) -> Tensor:
         """What the model has under a name by now."""
+        tensors, leaf = self._where(name)
+        found: Tensor = tensors[leaf]
+        return found
+
+    def tie(self, name: str, tensor: Tensor) -> None:
+        """Let the model have another tensor under a name."""
+        tensors, leaf = self._where(name)
+        tensors[leaf] = tensor
+
+    def _where(self, name: str) -> tuple[dict[str, Any], str]:
         owner, _, leaf = name.removeprefix(self.start).rpartition(".")
         module = self.root.get_submodule(owner)
-        found = module._parameters.get(leaf)
-        return module._buffers[leaf] if found is None else found  # type: ignore[return-value]
+        return (module._parameters if leaf in module._parameters else module._buffers), leaf
 
     def __getitem__(self, name: str) -> Tensor:
         here = self.here.get(name)
         return self.dataset[self.first.get(name, name)] if here is None else here
 
     def __iter__(self) -> Iterator[str]:
-        yield from self.dataset
-        yield from self.first
+        return iter(self.names)
 
     def __len__(self) -> int:
-        return len(self.dataset) + len(self.first)
+        return len(self.names)

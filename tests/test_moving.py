@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
+import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,37 +13,22 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, multiprocessing, nn
+from torch.nn.parallel import DataParallel, replicate
+from torch.utils.data import DataLoader
 
 import embshare
 from embshare import ShareConfig
-from embshare.errors import OffloadedError
+from embshare.errors import DerivedWeightError, OffloadedError
 from embshare.state import require_bank
 from tests.conformance.examples import CONFIGS, EXAMPLES, IDS, VOCABULARY, WIDTH, Example
 from tests.conformance.test_questions import output, shared
+from tests.moving import LM, Scores, answer, answer_next, change
 
 accelerate = pytest.importorskip("accelerate")
 hooks = pytest.importorskip("accelerate.hooks")
 
 CPU = torch.device("cpu")
-
-
-class LM(nn.Module):
-    """A table, two layers and a head, whose layer without bias stores nothing at all."""
-
-    def __init__(self, tied: bool = False) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(VOCABULARY, WIDTH)
-        self.enc = nn.Sequential(
-            nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH, bias=False)
-        )
-        self.head = nn.Linear(WIDTH, VOCABULARY)
-        if tied:
-            self.head.weight = self.embed.weight
-
-    def forward(self, ids: Tensor) -> Tensor:
-        found: Tensor = self.head(self.enc(self.embed(ids)))
-        return found
 
 
 def sequential() -> nn.Module:
@@ -200,7 +187,8 @@ def test_a_copy_of_an_offloaded_model(way: str, tmp_path: Path) -> None:
     assert torch.equal(twin(IDS), wanted)
     hooks.remove_hook_from_module(twin, recurse=True)
     assert twin.head.weight is twin.embed.weight and not twin.embed.weight.is_meta
-    assert torch.equal(model(IDS), wanted) and model.embed.weight.is_meta
+    assert torch.equal(model(IDS), wanted)
+    assert model.embed.weight.is_meta == (way != "layers-on-disk")
 
 
 def test_autocast_of_an_offloaded_model() -> None:
@@ -257,7 +245,9 @@ def test_a_checkpoint_that_is_loaded_and_dispatched(
     model = embshare.share_from_embedding(LM(tied), CONFIGS[config]).eval()
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     with accelerate.init_empty_weights():
-        empty = LM(tied)
+        empty = LM()
+    if tied:  # as accelerate has it: after the context, which ends ties
+        empty.head.weight = empty.embed.weight
     plan = require_bank(model).plan
     empty = embshare.share_from_embedding(empty, plan).eval()
     assert {p.device.type for p in empty.parameters()} == {"meta"}
@@ -280,10 +270,24 @@ def test_a_map_over_several_devices_is_refused_before_anything_moves() -> None:
     wanted = model(IDS)
     places: dict[str, Any] = {"embed": "cpu", "enc": "meta", "head": "cpu", "embshare_bank": "cpu"}
     with pytest.raises(OffloadedError, match="the device map says meta") as caught:
-        accelerate.dispatch_model(model, places)
+        accelerate.dispatch_model(model, places, main_device="cpu")
     assert caught.value.place == "enc.0" and "Name one device" in caught.value.way_out
     assert not any(hasattr(module, "_hf_hook") for module in model.modules())
     assert torch.equal(model(IDS), wanted)
+
+
+def test_a_parameter_that_has_values_nowhere_is_refused(tmp_path: Path) -> None:
+    model = embshare.share_from_embedding(LM(tied=True))
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with accelerate.init_empty_weights():
+        empty = LM(tied=True)  # the context ends the tie
+    embshare.share_from_embedding(empty, require_bank(model).plan)
+    places = dict.fromkeys(dict(empty.named_children()), "disk")
+    with pytest.raises(OffloadedError, match="tie_weights") as caught:
+        accelerate.load_checkpoint_and_dispatch(
+            empty, str(tmp_path), device_map=places, offload_folder=str(tmp_path / "away")
+        )
+    assert caught.value.place == "head.weight"
 
 
 def test_an_older_norm_is_refused_before_anything_moves(tmp_path: Path) -> None:
@@ -319,7 +323,7 @@ def test_what_needs_all_values_is_refused(inplace: bool, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("part", ["embed", "embshare_bank"])
 @pytest.mark.parametrize(
-    "config", [ShareConfig(), ShareConfig(column_bias=True), ShareConfig(factor=20), CONFIGS["eps"]]
+    "config", [ShareConfig(), ShareConfig(column_bias=True), ShareConfig(factor=5), CONFIGS["eps"]]
 )
 def test_a_table_without_values_is_never_read(part: str, config: ShareConfig) -> None:
     """Torch multiplies what is in memory with what is on meta, and returns what it finds there."""
@@ -350,3 +354,183 @@ def test_a_whole_model_on_meta_has_shapes() -> None:
     model = embshare.share_from_embedding(LM()).to("meta")
     assert model(IDS.to("meta")).shape == (2, 6, VOCABULARY)
     assert model.enc[0].weight.shape == (WIDTH, WIDTH)
+
+
+# ------------------------------------------------------------------ threads
+
+
+@pytest.fixture
+def _often() -> Iterator[None]:
+    """Threads take turns as often as Python lets them."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def together(count: int, run: Callable[[int], None]) -> None:
+    """Run in many threads at once; what one raises is raised."""
+    raised: list[BaseException] = []
+
+    def guarded(number: int) -> None:
+        try:
+            run(number)
+        except BaseException as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for error in raised:
+        raise error
+
+
+THREADS = {
+    "plain": lambda number: False,
+    "each with its own `cached`": lambda number: True,
+    "half with its own `cached`": lambda number: bool(number % 2),
+}
+
+
+@pytest.mark.usefixtures("_often")
+@pytest.mark.parametrize("config", ["veps", "factor", "relaxed"])
+@pytest.mark.parametrize("kept", THREADS.values(), ids=THREADS)
+@pytest.mark.filterwarnings("ignore::embshare.errors.RepeatedDerivationWarning")
+def test_sixteen_threads(kept: Callable[[int], bool], config: str) -> None:
+    model = embshare.share_from_embedding(LM(tied=True), CONFIGS[config]).eval()
+    wanted, bank = model(IDS).detach(), require_bank(model)
+
+    @torch.no_grad()
+    def run(number: int) -> None:
+        for _ in range(20):
+            if kept(number):
+                with embshare.cached(model):
+                    assert torch.equal(model(IDS), wanted) and torch.equal(model(IDS), wanted)
+            else:
+                assert torch.equal(model(IDS), wanted)
+
+    together(16, run)
+    assert not bank._scopes and bank._kept is None and bank._kept_count == 0
+    model.embed._parameters["weight"].data.mul_(2)  # seen, since nothing is kept any more
+    assert not torch.equal(model(IDS), wanted)
+
+
+@pytest.mark.usefixtures("_often")
+@pytest.mark.filterwarnings("ignore::embshare.errors.RepeatedDerivationWarning")
+def test_threads_with_and_without_autocast() -> None:
+    model = embshare.share_from_embedding(LM()).eval()
+    wanted = model(IDS).detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = model(IDS).detach()
+
+    @torch.no_grad()
+    def run(number: int) -> None:
+        for _ in range(30):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bool(number % 2)):
+                assert torch.equal(model(IDS), cast if number % 2 else wanted)
+
+    together(16, run)
+
+
+@pytest.mark.usefixtures("_often")
+def test_threads_that_train() -> None:
+    """Gradients of all threads are added, as those of an ordinary model are."""
+    model = embshare.share_from_embedding(LM(tied=True))
+    model(IDS).sum().backward()
+    wanted = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    together(8, lambda _: model(IDS).sum().backward())
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, 8 * wanted[name])
+
+
+# ------------------------------------------------------------------ processes
+
+CONTEXTS = ("fork", pytest.param("spawn", marks=pytest.mark.slow))
+
+
+def asked(context: str, target: Callable[..., None], model: nn.Module) -> tuple[Tensor, list[str]]:
+    """What another process says of a model."""
+    start = multiprocessing.get_context(context)
+    answers = start.Queue()
+    process = start.Process(target=target, args=(model, answers))
+    process.start()
+    scores, names = answers.get(timeout=120)
+    process.join()
+    return torch.from_numpy(scores), names
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("config", ["veps", "factor", "relaxed"])
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_model_in_another_process(kept: bool, config: str, context: str) -> None:
+    model = embshare.share_from_embedding(LM(tied=True), CONFIGS[config])
+    wanted, names = model(IDS), [name for name, _ in model.named_parameters()]
+    for _ in range(2):
+        with embshare.cached(model if kept else nn.Identity()):
+            assert torch.equal(model(IDS), wanted)
+            scores, found = asked(context, answer, model)
+        assert torch.equal(scores, wanted) and found == names
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("config", ["veps", "factor", "relaxed"])
+def test_processes_that_share_a_models_memory(config: str, context: str) -> None:
+    model = embshare.share_from_embedding(LM(tied=True), CONFIGS[config])
+    before = model(IDS)
+    assert model.share_memory() is model and all(p.is_shared() for p in model.parameters())
+    assert torch.equal(model(IDS), before)
+    scores, _ = asked(context, change, model)
+    assert torch.equal(model(IDS), scores) and not torch.equal(scores, before)
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_a_model_through_a_queue(context: str) -> None:
+    model = embshare.share_from_embedding(LM(tied=True), CONFIGS["relaxed"])
+    start = multiprocessing.get_context(context)
+    models, answers = start.Queue(), start.Queue()
+    process = start.Process(target=answer_next, args=(models, answers))
+    process.start()
+    models.put(model)
+    scores, names = answers.get(timeout=120)
+    process.join()
+    assert torch.equal(torch.from_numpy(scores), model(IDS))
+    assert names == [name for name, _ in model.named_parameters()]
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_a_model_in_the_workers_of_a_loader(context: str) -> None:
+    model = embshare.share_from_embedding(LM(tied=True), CONFIGS["factor"])
+    loader = DataLoader(Scores(model), num_workers=2, multiprocessing_context=context)
+    found = list(loader)
+    assert len(found) == 4 and all(torch.equal(scores[0], model(IDS)) for scores in found)
+
+
+# ------------------------------------------------------------------ DataParallel
+
+
+def test_replicas_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on several devices, of which there need not be any here."""
+
+    def broadcast(tensors: Any, devices: Any, detach: bool = False) -> Any:
+        return [[tensor.clone() for tensor in tensors] for _ in devices]
+
+    module = sys.modules["torch.nn.parallel.replicate"]
+    monkeypatch.setattr(module, "_broadcast_coalesced_reshape", broadcast)
+    assert len(replicate(LM(), [0, 1])) == 2
+    for example, config in [(TOYS[0], "veps"), (TOYS[1], "factor"), (TOYS[2], "relaxed")]:
+        model = shared((example, config)).eval()
+        wanted = output(model, (example, config))
+        with pytest.raises(DerivedWeightError, match="DistributedDataParallel"):
+            replicate(model, [0, 1])
+        assert torch.equal(output(model, (example, config)), wanted)
+
+
+def test_data_parallel_on_one_device_is_the_model() -> None:
+    model = embshare.share_from_embedding(LM(tied=True))
+    assert torch.equal(
+        DataParallel(model, [0] if torch.cuda.is_available() else None)(IDS).cpu(),
+        model(IDS.to(model.embed.weight.device)).cpu(),
+    )

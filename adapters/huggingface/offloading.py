@@ -91,7 +91,8 @@ def _attaching(function: Function) -> Function:
         if known is None and call.arguments["offload"] is True:
             known = {f"{prefix}{name}": t.to("cpu") for name, t in module.state_dict().items()}
         if known is not None and not isinstance(known, Tied):
-            call.arguments["weights_map"] = Tied(known, module, prefix)
+            tied = call.arguments["weights_map"] = Tied(known, module, prefix)
+            _require_all(tied, module, prefix, call.arguments["offload"])
         call.arguments["preload_module_classes"] = _whole_classes(
             call.arguments["preload_module_classes"]
         )
@@ -151,6 +152,19 @@ def _of(name: str, settings: Any) -> Any:
     return settings.get(name)
 
 
+def _require_all(known: Tied, model: nn.Module, prefix: str, offload: Any) -> None:
+    """What is on meta already must have its values in the map."""
+    for name, parameter in model.named_parameters(prefix.rstrip("."), remove_duplicate=False):
+        if parameter.is_meta and name not in known.names and _of(name, offload):
+            raise OffloadedError(
+                place=name,
+                needs="have values in the state dict or folder that hooks read from",
+                finding="is on meta and not in it",
+                way_out="A state dict of a shared model names tied parameters once: tie the "
+                "model's parameters (`model.tie_weights()`) before it is shared.",
+            )
+
+
 def _refuse_older_norms(model: nn.Module, prefix: str, offload: Any) -> None:
     """Torch's older norms compute a weight before accelerate brings back what it is made of."""
     for name, module in model.named_modules():
@@ -189,20 +203,18 @@ def _detaching(function: Function) -> Function:
                 del part.__dict__[COVERED]
         known = getattr(hook.weights_map, "dataset", None)
         if hook.offload and isinstance(known, Tied):
-            _tie_again(known, module, hook.weights_map.prefix)
+            _tie_again(known, hook.weights_map.prefix)
         return result
 
     return detach_hook
 
 
-def _tie_again(known: Tied, module: nn.Module, prefix: str) -> None:
+def _tie_again(known: Tied, prefix: str) -> None:
     for other, name in known.first.items():
-        owner, _, leaf = other.removeprefix(prefix).rpartition(".")
-        if not other.startswith(prefix):
-            continue
-        parameters, first = module.get_submodule(owner)._parameters, known.tensor(name)
-        if leaf in parameters and isinstance(first, nn.Parameter) and not first.is_meta:
-            parameters[leaf] = first
+        first = known.tensor(name)
+        back = other.startswith(prefix) or not known.tensor(other).is_meta
+        if back and not first.is_meta:
+            known.tie(other, first)
 
 
 def _setting(function: Function) -> Function:
