@@ -321,6 +321,21 @@ def test_what_needs_all_values_is_refused(inplace: bool, tmp_path: Path) -> None
         embshare.share_from_embedding(dense, inplace=inplace)
 
 
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
+def test_an_offloaded_model_of_transformers(name: str, tmp_path: Path) -> None:
+    example = next(e for e in EXAMPLES if e.name == name)
+    model = shared((example, "veps")).eval()
+    accelerate.cpu_offload(model, execution_device=CPU)
+    with pytest.raises(OffloadedError, match="to save this model"):
+        model.save_pretrained(tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+    if name != "gpt2":
+        return
+    away = model.generate(IDS[:, :3], max_new_tokens=4, do_sample=False)
+    hooks.remove_hook_from_module(model, recurse=True)
+    assert torch.equal(away, model.generate(IDS[:, :3], max_new_tokens=4, do_sample=False))
+
+
 @pytest.mark.parametrize("part", ["embed", "embshare_bank"])
 @pytest.mark.parametrize(
     "config", [ShareConfig(), ShareConfig(column_bias=True), ShareConfig(factor=5), CONFIGS["eps"]]
@@ -413,7 +428,7 @@ def test_sixteen_threads(kept: Callable[[int], bool], config: str) -> None:
 
     together(16, run)
     assert not bank._scopes and bank._kept is None and bank._kept_count == 0
-    model.embed._parameters["weight"].data.mul_(2)  # seen, since nothing is kept any more
+    next(model.parameters()).data.mul_(2)  # seen, since nothing is kept any more
     assert not torch.equal(model(IDS), wanted)
 
 
@@ -439,7 +454,7 @@ def test_threads_that_train() -> None:
     """Gradients of all threads are added, as those of an ordinary model are."""
     model = embshare.share_from_embedding(LM(tied=True))
     model(IDS).sum().backward()
-    wanted = {name: p.grad.clone() for name, p in model.named_parameters()}
+    wanted = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
     together(8, lambda _: model(IDS).sum().backward())
     for name, parameter in model.named_parameters():
@@ -453,7 +468,7 @@ CONTEXTS = ("fork", pytest.param("spawn", marks=pytest.mark.slow))
 
 def asked(context: str, target: Callable[..., None], model: nn.Module) -> tuple[Tensor, list[str]]:
     """What another process says of a model."""
-    start = multiprocessing.get_context(context)
+    start: Any = multiprocessing.get_context(context)
     answers = start.Queue()
     process = start.Process(target=target, args=(model, answers))
     process.start()
@@ -489,7 +504,7 @@ def test_processes_that_share_a_models_memory(config: str, context: str) -> None
 @pytest.mark.parametrize("context", CONTEXTS)
 def test_a_model_through_a_queue(context: str) -> None:
     model = embshare.share_from_embedding(LM(tied=True), CONFIGS["relaxed"])
-    start = multiprocessing.get_context(context)
+    start: Any = multiprocessing.get_context(context)
     models, answers = start.Queue(), start.Queue()
     process = start.Process(target=answer_next, args=(models, answers))
     process.start()

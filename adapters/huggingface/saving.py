@@ -18,6 +18,7 @@ from embshare.adapters.huggingface.gains import as_tensors
 from embshare.aliases import aliases_of
 from embshare.errors import CheckpointError
 from embshare.layers import SharedLayer
+from embshare.offloading import refuse_offloaded
 from embshare.plan import SharePlan
 from embshare.refit import only
 from embshare.sharing import BANK
@@ -50,6 +51,7 @@ class Saving:
 
         Raises:
             NotSharedError: this is a part of a shared model, whose bank it would leave behind.
+            OffloadedError: hooks of accelerate have moved values away.
             CheckpointError: it is quantized too, or a module stands between it and a shared layer.
         """
         model = self.model
@@ -57,6 +59,7 @@ class Saving:
         plain = getattr(type(model), NAME)
         if getattr(model, "_hf_peft_config_loaded", False):  # writes the adapter alone
             return plain(model, save_directory, is_main_process, state_dict, **options)
+        refuse_offloaded(model, "save")
         if getattr(model, "hf_quantizer", None) is not None:
             raise CheckpointError(
                 path=save_directory,
