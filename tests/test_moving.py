@@ -96,7 +96,7 @@ assert len(KINDS) == len(NAMES.split())
 PAIRS = [
     pytest.param((e, c), id=f"{e.name}-{c}")
     for e in (*TOYS, *KINDS)
-    for c in (CONFIGS if e in TOYS else ("veps", "factor", "relaxed"))
+    for c in (CONFIGS if e in TOYS else ("factor", "relaxed"))
 ]
 
 
