@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from embshare.errors import SourceShrunkError, TableReplacedError
+from embshare.offloading import device_of, require_values, resident, stamp
 from embshare.plan import Source
 
 __all__ = ["Columns"]
@@ -83,13 +84,33 @@ class Columns(nn.Module):
         """The table's."""
         return self.table().dtype
 
+    def device(self) -> torch.device:
+        """Where weights are derived: the table's, or where it comes from being offloaded."""
+        return device_of(self.__dict__["owner"], self.leaf, self.table())
+
     def matrix(self) -> Tensor:
         """``[V' >= V, F]``: a table of more dimensions, a convolution's weight, as two."""
-        table = self.table()
+        table = resident(self.__dict__["owner"], self.leaf, self.table())
         if table.dim() == 2:
             return table
         with torch.enable_grad():  # weights always have a graph, also those derived without one
             return table.flatten(1)
+
+    def place(self) -> None:
+        """For a call, let code that reads an offloaded table past its module's hooks find it.
+
+        ``hidden @ self.embed.weight.t()``: torch would multiply with a tensor on meta, in silence.
+        """
+        owner, table = self.__dict__["owner"], self.table()
+        found = resident(owner, self.leaf, table)
+        if found is not table and not hasattr(type(owner), self.leaf):
+            owner.__dict__[self.leaf] = found
+
+    def evict(self) -> None:
+        """Undo `place`."""
+        owner: nn.Module = self.__dict__["owner"]
+        if self.leaf in owner._parameters:  # else it is what the module itself computed
+            owner.__dict__.pop(self.leaf, None)
 
     def inputs(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Table as a matrix, projection and bias.
@@ -97,9 +118,16 @@ class Columns(nn.Module):
         Raises:
             SourceShrunkError: the table has lost rows that the plan reads.
             TableReplacedError: its parameter is of another width.
+            OffloadedError: only some of them have values.
         """
         self._check_size()
-        return self.matrix(), self.projection, self.bias
+        found = self.matrix(), self._resident("projection"), self._resident("bias")
+        require_values(self.source.name, found, ())
+        return found
+
+    def _resident(self, name: str) -> Tensor | None:
+        tensor: Tensor | None = getattr(self, name)
+        return None if tensor is None else resident(self, name, tensor)
 
     def _check_size(self) -> None:
         table = self.table()
@@ -116,12 +144,11 @@ class Columns(nn.Module):
         self._check_size()
         return tuple(
             part
-            for tensor in (self.table(), self.projection, self.bias)
-            if tensor is not None
-            for part in (
-                id(tensor),
-                None if tensor.is_inference() else tensor._version,
-                tensor.data_ptr() if tensor.device.type != "meta" else 0,
-                tensor.dtype,
+            for module, name, tensor in (
+                (self.__dict__["owner"], self.leaf, self.table()),
+                (self, "projection", self.projection),
+                (self, "bias", self.bias),
             )
+            if tensor is not None
+            for part in stamp(module, name, tensor)
         )
