@@ -347,7 +347,7 @@ def test_a_table_without_values_is_never_read(part: str, config: ShareConfig) ->
         model.embed = nn.Embedding(700, WIDTH)
     embshare.share_from_embedding(model, config)
     before = model.get_submodule(part).state_dict()
-    if not before:
+    if not any(True for _ in model.get_submodule(part).parameters()):
         pytest.skip("EPS stores nothing but the table")
     model.get_submodule(part).to("meta")
     hidden = torch.randn(3, WIDTH)
@@ -360,7 +360,7 @@ def test_a_table_without_values_is_never_read(part: str, config: ShareConfig) ->
         with pytest.raises(OffloadedError, match="no hook of accelerate") as caught:
             read()
         assert caught.value.place == "embed.weight"
-    assert not require_bank(model)._scopes
+    assert not require_bank(model).cache._scopes
     model.get_submodule(part).load_state_dict(before, assign=True)
     assert model(IDS).isfinite().all()
 
