@@ -27,6 +27,7 @@ from embshare.layers import PACKED
 from embshare.notices import Repeats, tell_changed
 from embshare.plan import SharePlan
 from embshare.relax import Relaxation, needs_relaxation
+from embshare.tracing import passed_over
 
 __all__ = ["Bank", "Reader"]
 
@@ -208,6 +209,11 @@ class Bank(nn.Module):
                 layer.__dict__.pop(name, None)
                 layer.__dict__.pop(PACKED, None)
 
+    @passed_over
+    def has_weights(self) -> bool:
+        """Whether this thread's call has weights without deriving them: it is inside, or keeps."""
+        return self._kept is not None or get_ident() in self._scopes
+
     # ------------------------------------------------------------------ reads
 
     def read(self, index: int) -> Tensor:
@@ -259,12 +265,14 @@ class Bank(nn.Module):
     def _layout(self, group: tuple[int, ...]) -> Layout:
         layout = self._layouts.get(group)
         if layout is None:
-            source, config = self.plan.sources[self.plan.slots[group[0]].source], self.plan.config
-            slots = [self.plan.slots[slot] for slot in group]
-            anchor = config.anchor * source.spread
-            layout = layout_of(slots, source.rows, config.order, anchor=anchor)
-            self._layouts[group] = layout
+            layout = self._layouts[group] = self._new_layout(group)
         return layout
+
+    def _new_layout(self, group: tuple[int, ...]) -> Layout:
+        source, config = self.plan.sources[self.plan.slots[group[0]].source], self.plan.config
+        slots = [self.plan.slots[slot] for slot in group]
+        anchor = config.anchor * source.spread
+        return layout_of(slots, source.rows, config.order, anchor=anchor)
 
     def _derive(self, group: tuple[int, ...], dtype: Dtype) -> tuple[Tensor, ...]:
         """The weights of some slots of one source: one projection, or none inside a backward."""
@@ -339,7 +347,8 @@ class Bank(nn.Module):
         for group in self._by_source(dict.fromkeys(self.readers[index].slot for index in wanted)):
             source = self.sources[self.plan.slots[group[0]].source]
             assert isinstance(source, Columns)
-            slots |= zip(group, derive(self._layout(group), *source.inputs()), strict=True)
+            layout = self._new_layout(group)  # a compiler would watch what is remembered
+            slots |= zip(group, derive(layout, *source.inputs()), strict=True)
         return {
             index: self._relaxed[index](slots[self.readers[index].slot])
             if self._relaxed

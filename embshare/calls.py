@@ -13,9 +13,11 @@ from collections.abc import Callable
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from embshare.state import HELD, KEY
+from embshare.tracing import compiled_apart, passed_over, unseen
 
 if TYPE_CHECKING:
     from embshare.bank import Bank
@@ -46,18 +48,34 @@ def close_calls(module: nn.Module) -> None:
             state["forward"] = state.pop(OWN)
 
 
+@passed_over
 def _run(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
-    """A module's forward, with its weights in place."""
-    state = module.__dict__
-    bank: Bank | None = state.get(KEY)
-    outermost = bank is not None and bank.enter(module)
-    try:
-        if OWN in state:
-            return state[OWN](*args, **kwargs)
+    """A module's forward, with its weights in place.
+
+    A compiler that waits begins below: with the forward alone where weights are in place, or can
+    be put there without deriving them; else with all of the call.
+    """
+    bank: Bank | None = module.__dict__.get(KEY)
+    if bank is None:
+        return covered(module)(*args, **kwargs)
+    if torch.compiler.is_compiling() or bank.has_weights():
+        return _call(module, bank, args, kwargs)
+    return compiled_apart(_call, type(module).__qualname__)(module, bank, args, kwargs)
+
+
+@passed_over
+def _call(module: nn.Module, bank: Bank, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    outermost, tracing = False, torch.compiler.is_compiling()
+    try:  # all of it, or a compiler that has to stop inside would stop in front, with half a call
+        outermost = bank.enter(module) if tracing else unseen(bank.enter, module)
+        if OWN in module.__dict__:
+            return module.__dict__[OWN](*args, **kwargs)
         return type(module).forward(module, *args, **kwargs)
     finally:
-        if outermost:
-            bank.leave()  # type: ignore[union-attr]
+        if outermost and tracing:
+            bank.leave()
+        elif outermost:
+            unseen(bank.leave)
 
 
 def covered(module: nn.Module) -> Callable[..., Any]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from embshare.cudnn import packed
 from embshare.errors import DerivedWeightError
 from embshare.state import KEY
+from embshare.tracing import passed_over, unseen
 
 __all__ = ["PACKED", "Derived", "SharedLayer", "plain_class", "share_layer", "unshare_layer"]
 
@@ -29,12 +30,16 @@ class Derived:
     def __init__(self, name: str) -> None:
         self.name = name
 
+    @passed_over
     def __get__(self, layer: nn.Module | None, _: type | None = None) -> Tensor | Self:
         if layer is None:
             return self
         state = layer.__dict__
         try:
-            return state[KEY].read(state[INDEX][self.name])  # type: ignore[no-any-return]
+            read, index = state[KEY].read, state[INDEX][self.name]
+            if torch.compiler.is_compiling():
+                return read(index)  # type: ignore[no-any-return]
+            return unseen(read, index)  # type: ignore[no-any-return]
         except AttributeError as error:  # nn.Module would hide it behind "has no attribute"
             raise DerivedWeightError(f"`{self.name}` cannot be derived: {error}") from error
 
@@ -86,10 +91,11 @@ class SharedRNN(SharedLayer):
         nn.Module.__setattr__(self, name, value)  # past nn.RNNBase, which would fill that list
 
     @property
+    @passed_over
     def _flat_weights(self) -> list[Tensor]:
         weights = [getattr(self, name) for name in self.__dict__["_flat_weights_names"]]
         if weights[0].is_cuda and not torch.compiler.is_compiling():
-            return self._packed(weights)
+            return unseen(self._packed, weights)
         return weights
 
     @_flat_weights.setter
