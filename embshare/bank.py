@@ -24,7 +24,7 @@ from embshare.config import ShareConfig
 from embshare.derive import Layout, derive, layout_of, must_be_plain
 from embshare.fingerprint import Structure
 from embshare.layers import PACKED
-from embshare.notices import Repeats, tell_changed
+from embshare.notices import Repeats, tell_changed, tell_unused
 from embshare.plan import SharePlan
 from embshare.relax import Relaxation, needs_relaxation
 from embshare.tracing import passed_over
@@ -131,6 +131,7 @@ class Bank(nn.Module):
         self._scopes: dict[int, Scope] = {}
         self._kept: Scope | None = None
         self._kept_count = 0
+        self._kept_unused = False
         self._kept_versions: list[object] = []
         self._live: dict[int, ReferenceType[Blocks]] = {}
         self._during: dict[int, Blocks] = {}
@@ -140,7 +141,7 @@ class Bank(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         gone = {"_scopes", "_kept", "_kept_count", "_kept_versions", "_live", "_layouts"}
-        gone |= {"_during", "_traced", "_repeats"}
+        gone |= {"_during", "_traced", "_repeats", "_kept_unused"}
         return {name: value for name, value in self.__dict__.items() if name not in gone}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -188,6 +189,7 @@ class Bank(nn.Module):
         self._scopes[get_ident()] = scope
         self._place(scope)
 
+    @passed_over
     def _held_by(self, module: nn.Module) -> tuple[int, ...]:
         """The readers that a module's layers hold; written into it when it was shared."""
         held: tuple[int, ...] = module._embshare_held  # type: ignore[assignment]
@@ -210,9 +212,14 @@ class Bank(nn.Module):
                 layer.__dict__.pop(PACKED, None)
 
     @passed_over
-    def has_weights(self) -> bool:
-        """Whether this thread's call has weights without deriving them: it is inside, or keeps."""
-        return self._kept is not None or get_ident() in self._scopes
+    def gives_weights(self, module: nn.Module) -> bool:
+        """Whether a compiler is given the weights of a call, or derives them in its graph.
+
+        The whole model's are derived in the graph. A part's are given, since it would be compiled
+        anew for each part of its class otherwise; so are those that are there or kept.
+        """
+        part = len(self._held_by(module)) < len(self.readers)
+        return part or self._kept is not None or get_ident() in self._scopes
 
     # ------------------------------------------------------------------ reads
 
@@ -338,6 +345,8 @@ class Bank(nn.Module):
             return False
         if self._traced is not None:
             return False
+        if self._kept is not None and torch.compiler.is_dynamo_compiling():
+            self._kept_unused = True  # nothing in a graph could notice that they are stale
         self._traced = self._plain(self._held_by(module))
         return True
 
@@ -370,6 +379,9 @@ class Bank(nn.Module):
         self._kept_count -= 1
         if not self._kept_count:
             self._kept = None
+            if self._kept_unused:
+                self._kept_unused = False
+                tell_unused()
 
     def _refresh_kept(self, kept: Scope) -> None:
         versions = self._fingerprint()

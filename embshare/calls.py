@@ -52,30 +52,45 @@ def close_calls(module: nn.Module) -> None:
 def _run(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
     """A module's forward, with its weights in place.
 
-    A compiler that waits begins below: with the forward alone where weights are in place, or can
-    be put there without deriving them; else with all of the call.
+    A compiler that waits begins below: with all of the call where that derives all weights, else
+    with the forward alone, and has the weights given.
     """
     bank: Bank | None = module.__dict__.get(KEY)
     if bank is None:
         return covered(module)(*args, **kwargs)
-    if torch.compiler.is_compiling() or bank.has_weights():
-        return _call(module, bank, args, kwargs)
-    return compiled_apart(_call, type(module).__qualname__)(module, bank, args, kwargs)
+    if torch.compiler.is_compiling():
+        return _call(module, bank, _forward, args, kwargs)
+    name = type(module).__qualname__
+    call = _call if bank.gives_weights(module) else compiled_apart(_call, name)
+    torchs = type(module).forward.__module__.startswith("torch.nn.")  # where no compiler begins
+    forward = compiled_apart(_forward, name) if torchs else _forward
+    return call(module, bank, forward, args, kwargs)
 
 
 @passed_over
-def _call(module: nn.Module, bank: Bank, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _call(
+    module: nn.Module,
+    bank: Bank,
+    forward: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
     outermost, tracing = False, torch.compiler.is_compiling()
     try:  # all of it, or a compiler that has to stop inside would stop in front, with half a call
         outermost = bank.enter(module) if tracing else unseen(bank.enter, module)
-        if OWN in module.__dict__:
-            return module.__dict__[OWN](*args, **kwargs)
-        return type(module).forward(module, *args, **kwargs)
+        return forward(module, args, kwargs)
     finally:
         if outermost and tracing:
             bank.leave()
         elif outermost:
             unseen(bank.leave)
+
+
+@passed_over
+def _forward(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if OWN in module.__dict__:
+        return module.__dict__[OWN](*args, **kwargs)
+    return type(module).forward(module, *args, **kwargs)
 
 
 def covered(module: nn.Module) -> Callable[..., Any]:

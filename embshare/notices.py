@@ -7,7 +7,7 @@ import warnings
 
 from embshare.errors import EmbshareWarning, RepeatedDerivationWarning, StaleCacheWarning
 
-__all__ = ["Repeats", "notify", "tell_changed"]
+__all__ = ["Repeats", "notify", "tell_changed", "tell_unused"]
 
 _OURS = ("embshare", "torch", "contextlib")
 
@@ -30,6 +30,16 @@ def tell_changed() -> None:
         "a source of derived weights changed inside `embshare.cached`; the kept weights were "
         "derived again. Leave the block before the model is trained or loaded.",
         StaleCacheWarning,
+    )
+
+
+def tell_unused() -> None:
+    """A compiled call derived weights that were kept."""
+    notify(
+        "what `embshare.cached` kept was not used: the model was called by a function or a module "
+        "that is compiled around it, and such a graph derives the weights in each call. Compile "
+        "the shared model itself, by `model.compile()` or `torch.compile(model)`.",
+        RepeatedDerivationWarning,
     )
 
 
