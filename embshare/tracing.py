@@ -15,7 +15,7 @@ from typing import Any, Final, ParamSpec, TypeVar, cast
 
 import torch
 
-__all__ = ["compiled_apart", "introduce", "passed_over", "unseen"]
+__all__ = ["compiled_apart", "computed_once", "introduce", "passed_over", "unseen"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,6 +30,18 @@ def passed_over(function: F) -> F:
     return function
 
 
+_COMPUTED_ONCE: Final[list[Callable[..., Any]]] = []
+
+
+def computed_once(function: F) -> F:
+    """Have a compiler call this function while it traces, and take what it returns for constant.
+
+    Its arguments must be constants too.
+    """
+    _COMPUTED_ONCE.append(function)
+    return function
+
+
 def _plainly(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     return function(*args, **kwargs)
 
@@ -38,16 +50,18 @@ _away = _plainly
 
 
 def introduce() -> None:
-    """Tell the compiler what is passed over; called when it is imported, by `embshare.companions`.
+    """Tell the compiler about us; called when it is imported, by `embshare.companions`.
 
-    torch's own decorator for that, ``disable(recursive=False)``, breaks every graph that takes the
-    function in.
+    torch's own decorator of what is passed over, ``disable(recursive=False)``, breaks every graph
+    that takes the function in.
     """
     from torch._dynamo.eval_frame import skip_code
 
     global _away
     for code in _PASSED_OVER:
         skip_code(code)
+    for function in _COMPUTED_ONCE:
+        torch.compiler.assume_constant_result(function)
     _away = torch.compiler.disable(_plainly)
 
 
