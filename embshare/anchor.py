@@ -14,7 +14,9 @@ from __future__ import annotations
 from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from embshare.tracing import computed_once
 
 __all__ = ["anchored", "signs"]
 
@@ -38,7 +40,39 @@ def signs(count: int, *, device: torch.device) -> Tensor:
 def anchored(table: Tensor, by: float | Tensor) -> Tensor:
     """``table + by * R`` for a table ``[V, F]``; its gradient is the table's."""
     rows, width = table.shape
-    fixed = signs(rows + width - 1, device=table.device).to(table.dtype).unfold(0, width, 1)
+    once = torch.compiler.is_dynamo_compiling() or _is_eager(table)
+    count, device = rows + width - 1, table.device
+    first = known_signs(count, device) if once else signs(count, device=device)
+    fixed = first.to(table.dtype).unfold(0, width, 1)
     if isinstance(by, Tensor):
         return table + (fixed * by).to(table.dtype)
     return torch.add(table, fixed, alpha=by)
+
+
+_KNOWN: Final[dict[torch.device, Tensor]] = {}
+"""The longest signs that were asked for. They are the same for all models, so no model has them."""
+
+
+@computed_once
+def known_signs(count: int, device: torch.device) -> Tensor:
+    """As `signs`, computed once for each device; not to be written to.
+
+    A compiler would compute the numbers again for each element of ``R``, which takes longer than
+    the rest of a small model.
+    """
+    known = _KNOWN.get(device)
+    if known is None or len(known) < count:
+        with torch.inference_mode(False), torch.no_grad():
+            known = _KNOWN[device] = signs(count, device=device)
+    return known[:count]
+
+
+def _is_eager(table: Tensor) -> bool:
+    """Whether operations on this table are computed, with nobody who records or pretends them."""
+    return (
+        type(table) in (Tensor, nn.Parameter)
+        and not torch.compiler.is_compiling()
+        and torch._C._len_torch_dispatch_stack() == 0
+        and torch._C._get_tracing_state() is None
+        and not torch._C._are_functorch_transforms_active()
+    )

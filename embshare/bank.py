@@ -24,6 +24,7 @@ from embshare.plan import SharePlan
 from embshare.relax import Relaxation, needs_relaxation
 from embshare.scales import Scales
 from embshare.state import BankRef
+from embshare.tracing import passed_over
 
 __all__ = ["Bank", "Reader"]
 
@@ -164,6 +165,7 @@ class Bank(nn.Module):
         self.readers[index].places.append((layer, name))
         self.unread.discard(index)
 
+    @passed_over
     def check_tables(self, root: nn.Module) -> None:
         """Hold the shared model to having the tables that are read, wrapped or not.
 

@@ -13,11 +13,14 @@ from collections.abc import Callable
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
-from embshare.state import HELD, KEY
+from embshare.state import HELD, KEY, ROOT
+from embshare.tracing import compiled_apart, may_wait, passed_over, unseen
 
 if TYPE_CHECKING:
+    from embshare.derivation_cache import DerivationCache
     from embshare.state import BankRef
 
 __all__ = ["close_calls", "open_calls"]
@@ -46,19 +49,55 @@ def close_calls(module: nn.Module) -> None:
             state["forward"] = state.pop(OWN)
 
 
+@passed_over
 def _run(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
-    """A module's forward, with its weights in place."""
-    state = module.__dict__
-    ref: BankRef | None = state.get(KEY)
-    cache = None if ref is None else ref.get().cache
-    outermost = cache is not None and cache.enter(module)
-    try:
-        if OWN in state:
-            return state[OWN](*args, **kwargs)
-        return type(module).forward(module, *args, **kwargs)
+    """A module's forward, with its weights in place.
+
+    A compiler that waits begins below: with all of the call where that derives all weights, else
+    with the forward alone, and has the weights given.
+    """
+    ref: BankRef | None = module.__dict__.get(KEY)
+    if ref is None:
+        return covered(module)(*args, **kwargs)
+    cache = ref.get().cache
+    if torch.compiler.is_compiling():
+        return _call(module, cache, _forward, args, kwargs)
+    if ROOT in module.__dict__:
+        cache.bank.check_tables(module)
+    if not may_wait():
+        return _call(module, cache, _forward, args, kwargs)
+    name = type(module).__qualname__
+    call = _call if cache.gives_weights(module) else compiled_apart(_call, name)
+    torchs = type(module).forward.__module__.startswith("torch.nn.")  # where no compiler begins
+    forward = compiled_apart(_forward, name) if torchs else _forward
+    return call(module, cache, forward, args, kwargs)
+
+
+@passed_over
+def _call(
+    module: nn.Module,
+    cache: DerivationCache,
+    forward: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    outermost, tracing = False, torch.compiler.is_compiling()
+    try:  # all of it, or a compiler that has to stop inside would stop in front, with half a call
+        seen = tracing or not may_wait()
+        outermost = cache.enter(module) if seen else unseen(cache.enter, module)
+        return forward(module, args, kwargs)
     finally:
-        if outermost:
-            cache.leave()  # type: ignore[union-attr]
+        if outermost and (tracing or not may_wait()):
+            cache.leave()
+        elif outermost:
+            unseen(cache.leave)
+
+
+@passed_over
+def _forward(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if OWN in module.__dict__:
+        return module.__dict__[OWN](*args, **kwargs)
+    return type(module).forward(module, *args, **kwargs)
 
 
 def covered(module: nn.Module) -> Callable[..., Any]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from embshare.errors import SourceShrunkError, TableReplacedError
 from embshare.offloading import device_of, require_values, resident, stamp
 from embshare.plan import Source
+from embshare.tracing import passed_over
 
 __all__ = ["Columns"]
 
@@ -61,6 +62,7 @@ class Columns(nn.Module):
         found = getattr(owner, "padding_idx", None)
         return found if isinstance(found, int) and 0 <= found < self.source.rows else None
 
+    @passed_over
     def check_place(self, root: nn.Module) -> None:
         """Hold a model to having the table's module where the plan found it, or within it.
 

@@ -60,8 +60,13 @@ COMPANIONS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Module of a package -> its companion. Named, not imported, as layer kinds are."""
 
+_INTRODUCED: Final[Mapping[str, str]] = MappingProxyType(
+    {**COMPANIONS, "torch._dynamo": "embshare.tracing"}
+)
+"""With torch's compiler, whose module is slow to import and is shown no models."""
 
-def watch(companions: Mapping[str, str] = COMPANIONS) -> None:
+
+def watch(companions: Mapping[str, str] = _INTRODUCED) -> None:
     """Introduce each companion: now where its module is imported, else when it will be."""
     absent = {module: place for module, place in companions.items() if module not in sys.modules}
     for module in companions.keys() - absent.keys():

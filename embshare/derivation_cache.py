@@ -30,10 +30,11 @@ from embshare.casting import autocast_on
 from embshare.derive import Layout, Scaled, derive, layout_of, must_be_plain
 from embshare.layers import DTYPE, PACKED
 from embshare.living import frozen_layers
-from embshare.notices import Repeats, tell_changed, tell_frozen
+from embshare.notices import Repeats, tell_changed, tell_frozen, tell_unused
 from embshare.offloading import require_values, stamp
 from embshare.read_only import ReadOnly
 from embshare.state import HELD, ROOT
+from embshare.tracing import passed_over
 
 if TYPE_CHECKING:
     from embshare.bank import Bank
@@ -80,6 +81,7 @@ class DerivationCache:
         self._scopes: dict[int, Scope] = {}
         self._kept: Scope | None = None
         self._kept_count = 0
+        self._kept_unused = False
         self._kept_versions: list[object] = []
         self._live: dict[int, ReferenceType[Blocks]] = {}
         self._during: dict[int, Blocks] = {}
@@ -118,8 +120,6 @@ class DerivationCache:
 
     def _open(self, module: nn.Module) -> None:
         self._traced = None  # left by a trace that failed
-        if ROOT in module.__dict__:
-            self.bank.check_tables(module)
         wanted: Iterable[int] = self._held_by(module)
         scope = self._scope()
         if self._kept is not None:  # encoder first, decoder next: still one projection
@@ -152,6 +152,7 @@ class DerivationCache:
             self._frozen_told = True
             tell_frozen(names)
 
+    @passed_over
     def _held_by(self, module: nn.Module) -> tuple[int, ...]:
         """The readers that a module's layers hold; written into it when it was shared."""
         held: tuple[int, ...] = module.__dict__[HELD]
@@ -173,6 +174,16 @@ class DerivationCache:
                 layer.__dict__.pop(name, None)
                 layer.__dict__.pop(PACKED, None)
 
+    @passed_over
+    def gives_weights(self, module: nn.Module) -> bool:
+        """Whether a compiler is given the weights of a call, or derives them in its graph.
+
+        The whole model's are derived in the graph. A part's are given, since it would be compiled
+        anew for each part of its class otherwise; so are those that are there or kept.
+        """
+        part = len(module.__dict__[HELD]) < len(self.bank.readers)
+        return part or self._kept is not None or get_ident() in self._scopes
+
     # ------------------------------------------------------------------ reads
 
     def read(self, index: int) -> Tensor:
@@ -191,6 +202,8 @@ class DerivationCache:
     def look(self, index: int) -> Tensor:
         """The weight for whoever reads a layer's attribute; outside of calls for reading alone."""
         weight = self.read(index)
+        if torch.compiler.is_compiling():
+            return weight
         inside = get_ident() in self._scopes or must_be_plain() or self.bank.filling
         if inside or type(weight) is not Tensor or weight.device.type == "meta":
             return weight
@@ -242,25 +255,27 @@ class DerivationCache:
 
     def _layout(self, group: tuple[int, ...]) -> Layout:
         number = self.bank.scales.plan.slots[group[0]].source
-        # Tracers get these numbers as tensors, so that a state that is loaded recompiles nothing.
-        gains, spreads = self.bank.scales.planned if must_be_plain() else self.bank.scales.values()
-        fixed = self.bank._columns[number].padding_row()
-        key = (group, gains, spreads[number], fixed)
+        key = (group, *self.bank.scales.values(), self.bank._columns[number].padding_row())
         layout = self._layouts.get(key)
         if layout is None:
-            source, config = self.bank.scales.plan.sources[number], self.bank.scales.plan.config
-            slots = [self.bank.scales.plan.slots[slot] for slot in group]
-            layout = layout_of(
-                slots,
-                source.rows,
-                config.order,
-                gains=[gains[slot] for slot in group],
-                anchor=config.anchor * spreads[number],
-                fixed=fixed,
-            )
-            self._layouts = {key: layout} if len(self._layouts) > LAYOUTS else self._layouts
-            self._layouts[key] = layout
+            if len(self._layouts) > LAYOUTS:
+                self._layouts.clear()
+            layout = self._layouts[key] = self._new_layout(group)
         return layout
+
+    def _new_layout(self, group: tuple[int, ...]) -> Layout:
+        scales = self.bank.scales
+        # Tracers get these numbers as tensors, so that a state that is loaded recompiles nothing.
+        gains, spreads = scales.planned if must_be_plain() else scales.values()
+        number = scales.plan.slots[group[0]].source
+        return layout_of(
+            [scales.plan.slots[slot] for slot in group],
+            scales.plan.sources[number].rows,
+            scales.plan.config.order,
+            gains=[gains[slot] for slot in group],
+            anchor=scales.plan.config.anchor * spreads[number],
+            fixed=self.bank._columns[number].padding_row(),
+        )
 
     def _traced_scales(self, group: tuple[int, ...]) -> Scaled | None:
         """Gains of slots and their anchor as tensors, for those who see through the operations."""
@@ -343,6 +358,8 @@ class DerivationCache:
             return False
         if self._traced is not None:
             return False
+        if self._kept is not None and torch.compiler.is_dynamo_compiling():
+            self._kept_unused = True  # nothing in a graph could notice that they are stale
         self._traced = self._plain(self._held_by(module))
         return True
 
@@ -354,7 +371,8 @@ class DerivationCache:
         ):
             source = self.bank._columns[self.bank.scales.plan.slots[group[0]].source]
             scales = self._traced_scales(group)
-            found = derive(self._layout(group), *source.inputs(), scales=scales)
+            layout = self._new_layout(group)  # a compiler would watch what is remembered
+            found = derive(layout, *source.inputs(), scales=scales)
             slots |= zip(group, found, strict=True)
         return {index: self._whole(index, slots[self.bank.readers[index].slot]) for index in wanted}
 
@@ -378,8 +396,12 @@ class DerivationCache:
         """End what `keep` began."""
         with KEEPING:
             self._kept_count -= 1
-            if not self._kept_count:
+            ended = not self._kept_count
+            if ended:
                 self._kept = None
+        if ended and self._kept_unused:
+            self._kept_unused = False
+            tell_unused()
 
     def _refresh_kept(self, kept: Scope) -> None:
         versions = self._fingerprint()

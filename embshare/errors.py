@@ -24,6 +24,7 @@ EmbshareError
 EmbshareWarning
  ├─ StaleCacheWarning          a source changed inside `cached`
  ├─ RepeatedDerivationWarning  a loop derives the same weights again and again
+ ├─ UnusedCacheWarning         a compiled call derived weights that `cached` kept
  ├─ UnevenCoverageWarning      blocks of one kind are not shared alike
  ├─ GrowthWarning              a plan stores more than the model does
  ├─ PartCopyWarning            a copy of a part reads the original's table
@@ -68,6 +69,7 @@ __all__ = [
     "TableReplacedError",
     "UnevenCoverageWarning",
     "UnsupportedSourceError",
+    "UnusedCacheWarning",
     "UnusedHookWarning",
 ]
 
@@ -294,6 +296,10 @@ class RepeatedDerivationWarning(EmbshareWarning):
 
     Given once for each model, after 32 such calls in a row.
     """
+
+
+class UnusedCacheWarning(EmbshareWarning):
+    """A compiled call derived anew what `embshare.cached` had kept. Given when the block ends."""
 
 
 class UnevenCoverageWarning(EmbshareWarning):

@@ -13,6 +13,7 @@ from embshare.cudnn import packed
 from embshare.errors import DerivedWeightError
 from embshare.read_only import ReadOnly
 from embshare.state import KEY, BankRef
+from embshare.tracing import passed_over, unseen
 
 __all__ = [
     "DTYPE",
@@ -43,13 +44,15 @@ class Derived:
     def __init__(self, name: str) -> None:
         self.name = name
 
+    @passed_over
     def __get__(self, layer: nn.Module | None, _: type | None = None) -> Tensor | Self:
         if layer is None:
             return self
         state = layer.__dict__
         try:
             ref: BankRef = state[KEY]
-            return ref.get().cache.look(state[INDEX][self.name])
+            look, index = ref.get().cache.look, state[INDEX][self.name]
+            return look(index) if torch.compiler.is_compiling() else unseen(look, index)
         except AttributeError as error:  # nn.Module would hide it behind "has no attribute"
             raise DerivedWeightError(f"`{self.name}` cannot be derived: {error}") from error
 
@@ -139,10 +142,11 @@ class SharedRNN(SharedLayer):
         nn.Module.__setattr__(self, name, value)  # past nn.RNNBase, which would fill that list
 
     @property
+    @passed_over
     def _flat_weights(self) -> list[Tensor]:
         weights = [getattr(self, name) for name in self.__dict__["_flat_weights_names"]]
         if weights[0].is_cuda and not torch.compiler.is_compiling():
-            return self._packed(weights)
+            return unseen(self._packed, weights)
         return weights
 
     @_flat_weights.setter

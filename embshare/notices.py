@@ -11,9 +11,10 @@ from embshare.errors import (
     FrozenLayerWarning,
     RepeatedDerivationWarning,
     StaleCacheWarning,
+    UnusedCacheWarning,
 )
 
-__all__ = ["Repeats", "notify", "tell_changed", "tell_frozen"]
+__all__ = ["Repeats", "notify", "tell_changed", "tell_frozen", "tell_unused"]
 
 _OURS = ("embshare", "torch", "contextlib")
 
@@ -47,6 +48,16 @@ def tell_frozen(names: Sequence[str]) -> None:
         f"or a projection that is trained, and go on moving. To keep them as they are, call "
         f"embshare.freeze(model, {names[0] + '.*'!r}); to train them, ignore this.",
         FrozenLayerWarning,
+    )
+
+
+def tell_unused() -> None:
+    """A compiled call derived weights that were kept."""
+    notify(
+        "what `embshare.cached` kept was not used: the model was called by a function or a module "
+        "that is compiled around it, and such a graph derives the weights in each call. Compile "
+        "the shared model itself, by `model.compile()` or `torch.compile(model)`.",
+        UnusedCacheWarning,
     )
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embshare.anchor import anchored, signs
+from embshare.anchor import _KNOWN, anchored, signs
 from tests.conformance.reference import reference_signs
 
 CPU = torch.device("cpu")
@@ -31,6 +31,25 @@ def test_the_gradient_is_the_tables() -> None:
     slope = torch.randn(7, 3)
     (found,) = torch.autograd.grad(anchored(table, 2.0), table, slope)
     torch.testing.assert_close(found, slope)
+
+
+def test_nothing_pretended_is_remembered() -> None:
+    """Signs are computed once for a device, and not by whoever only works out shapes."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    _KNOWN.clear()
+    with FakeTensorMode():
+        fake = anchored(torch.zeros(9, 4), 2.0)
+    assert fake.shape == (9, 4) and not _KNOWN
+    with torch.inference_mode():
+        first = anchored(torch.zeros(9, 4), 2.0)
+    table = torch.zeros(9, 4, requires_grad=True)
+    assert torch.equal(anchored(table, 2.0), first)
+    (anchored(table, 2.0) ** 2).sum().backward()  # also where they were first asked for in vain
+    with FakeTensorMode():
+        assert anchored(torch.zeros(30, 4), 2.0).shape == (30, 4)
+    assert len(_KNOWN[CPU]) == 12
+    assert torch.equal(anchored(torch.zeros(30, 4), 2.0)[:9], first)
 
 
 def test_half_a_million_signs_are_balanced_and_do_not_resemble_each_other() -> None:
