@@ -145,12 +145,12 @@ class Bank(nn.Module):
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
-        """Keep derived weights across calls in this block; blocks nest."""
+        """Keep derived weights across calls in this block, without comparing; blocks nest."""
         self.cache.keep()
         try:
             yield
         finally:
-            self.cache.release()
+            self.cache.release(drop=True)
 
     def forget(self, index: int, layer: nn.Module, name: str) -> None:
         """A layer has a weight of its own from now on."""

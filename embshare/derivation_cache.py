@@ -4,12 +4,16 @@ In plain words. Every module that holds shared layers calls `enter` before its f
 (`embshare.calls`). The outermost `enter` of a thread derives the weights that the module holds, in
 one projection per source, and puts them into the layers' own ``__dict__``, where Python finds them
 without asking anyone; its `leave` takes them out again. Between calls there is nothing to be stale:
-a weight that is read then is derived on the spot (`embshare.layers.Derived`).
+a weight that is read then is derived on the spot (`embshare.layers.Derived`). What is kept from one
+call for the next is looked at before it is used (`embshare.kept`): as a whole where no gradients
+are asked for, by version counters inside of `embshare.cached`.
 
     what        where       lives                                      is dropped by
     ----------  ----------  -----------------------------------------  ---------------------------
     a call      `_scopes`   from the outermost `enter` of a thread on  its `leave`
-    kept        `_kept`     inside of `embshare.cached`                the last `release`, a change
+    kept        `_kept`     between calls without gradients, on a CPU  a call with gradients, a
+                                                                       change, `release`
+                            inside of `embshare.cached`, anywhere      a change that torch shows
     a backward  `_live`     as long as the graph of a derivation       the graph, by weak reference
     a trace     `_traced`   while a compiler runs the outermost call   its `leave`
 """
@@ -18,7 +22,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any
 from weakref import ReferenceType, ref
@@ -27,11 +31,12 @@ import torch
 from torch import Tensor, nn
 
 from embshare.casting import autocast_on
-from embshare.derive import Layout, Scaled, derive, layout_of, must_be_plain
+from embshare.derive import Layout, Scaled, derive, layout_of, must_be_plain, runs_now
+from embshare.kept import Dtype, Kept, Scope
 from embshare.layers import DTYPE, PACKED
 from embshare.living import frozen_layers
-from embshare.notices import Repeats, tell_changed, tell_frozen
-from embshare.offloading import require_values, stamp
+from embshare.notices import tell_changed, tell_frozen
+from embshare.offloading import require_values
 from embshare.read_only import ReadOnly
 from embshare.state import HELD, ROOT
 
@@ -44,8 +49,6 @@ KEEPING = Lock()
 """Threads that begin and end to keep weights are counted one by one; nothing waits inside."""
 LAYOUTS = 64
 """Groups of slots whose layouts are kept; each combination of modules that are called has one."""
-Dtype = torch.dtype | None
-"""Of derived weights: None is the table's own, else what autocast asks for."""
 
 
 @dataclass(eq=False)
@@ -55,16 +58,6 @@ class Blocks:
     weights: dict[int, Tensor]
     versions: tuple[object, ...]
     __slots__ = ("__weakref__", "versions", "weights")
-
-
-@dataclass(eq=False)
-class Scope:
-    """What one thread has derived since its outermost call began."""
-
-    kind: str
-    dtype: Dtype
-    slots: dict[tuple[int, Dtype], Tensor] = field(default_factory=dict)
-    weights: dict[tuple[int, Dtype], Tensor] = field(default_factory=dict)
 
 
 def in_backward() -> bool:
@@ -78,14 +71,12 @@ class DerivationCache:
     def __init__(self, bank: Bank) -> None:
         self.bank = bank
         self._scopes: dict[int, Scope] = {}
-        self._kept: Scope | None = None
-        self._kept_count = 0
-        self._kept_versions: list[object] = []
+        self._kept: Kept | None = None
+        self._blocks = 0
         self._live: dict[int, ReferenceType[Blocks]] = {}
         self._during: dict[int, Blocks] = {}
         self._layouts: dict[object, Layout] = {}
         self._traced: dict[int, Tensor] | None = None
-        self._repeats = Repeats()
         self._calls = 0
         self._frozen_told = False
 
@@ -111,7 +102,7 @@ class DerivationCache:
         if torch.compiler.is_compiling():
             self._traced = None
             return
-        del self._scopes[get_ident()]
+        self._settle(self._scopes.pop(get_ident()))
         self._evict()
         for source in self.bank._columns:
             source.evict()
@@ -120,17 +111,15 @@ class DerivationCache:
         self._traced = None  # left by a trace that failed
         if ROOT in module.__dict__:
             self.bank.check_tables(module)
-        wanted: Iterable[int] = self._held_by(module)
-        scope = self._scope()
-        if self._kept is not None:  # encoder first, decoder next: still one projection
-            unread = self.bank.unread
-            wanted = [i for i in range(len(self.bank.readers)) if i not in unread]
+        wanted: Sequence[int] = self._held_by(module)
+        if self._blocks:  # encoder first, decoder next: still one projection
+            wanted = self._everything()
         elif torch.is_grad_enabled():
             self._tell_frozen(module)
-        elif not must_be_plain():
-            self._repeats.note([source.fingerprint() for source in self.bank._columns])
         self._require_values(module)
+        scope = self._scope(self._for_call(), wanted)
         self._weights(scope, wanted)  # all that can fail
+        scope.grown = False
         for source in self.bank._columns:
             source.place()
         self._scopes[get_ident()] = scope
@@ -162,7 +151,7 @@ class DerivationCache:
         if len(self._scopes) > 1:
             self._evict()
             return
-        for (index, dtype), weight in scope.weights.items():
+        for (index, dtype), weight in list(scope.weights.items()):  # other threads add to it
             if dtype is self._dtype(scope, index):
                 for layer, name in self.bank.readers[index].places:
                     layer.__dict__[name] = weight
@@ -182,10 +171,13 @@ class DerivationCache:
             return self._plain([index])[index] if found is None else found
         scope = self._scopes.get(get_ident())
         if scope is None:
-            scope = self._scope()
             for layer, _ in self.bank.readers[index].places[:1]:
                 self._require_values(layer)
-        self._weights(scope, [index])
+            scope = self._scope(self._for_block() if self._blocks else None, self._everything())
+            self._weights(scope, [index])
+            self._settle(scope)
+        else:
+            self._weights(scope, [index])
         return scope.weights[index, self._dtype(scope, index)]
 
     def look(self, index: int) -> Tensor:
@@ -214,12 +206,19 @@ class DerivationCache:
         missing = [pair for pair in pairs if pair not in scope.weights]
         if not missing:
             return
+        if scope.kept is not None and torch.is_inference_mode_enabled():
+            with torch.inference_mode(mode=False):  # a later call may want their graph
+                self._weights(scope, [index for index, _ in missing])
+            return
+        scope.grown = True
         slots = dict.fromkeys((self.bank.readers[index].slot, dtype) for index, dtype in missing)
         self._slots(scope, [pair for pair in slots if pair not in scope.slots])
         for index, dtype in missing:
             block = scope.slots[self.bank.readers[index].slot, dtype]
             relaxed = self.bank._relaxed[index](block) if self.bank._relaxed else block
             scope.weights[index, dtype] = relaxed
+            if scope.kept is not None:
+                scope.kept.note(relaxed)
 
     def _slots(self, scope: Scope, missing: Sequence[tuple[int, Dtype]]) -> None:
         """One projection for each source, cast as it is cut; or first plain where some are cast."""
@@ -321,15 +320,16 @@ class DerivationCache:
         torch.autograd.Variable._execution_engine.queue_callback(self._during.clear)
         return blocks
 
-    def _scope(self) -> Scope:
-        """A new scope; what is kept, if anything is, is in it already."""
+    def _everything(self) -> tuple[int, ...]:
+        return tuple(i for i in range(len(self.bank.readers)) if i not in self.bank.unread)
+
+    def _scope(self, kept: Kept | None, wanted: Sequence[int]) -> Scope:
+        """A new scope; what is kept of a call for the same readers is in it already."""
         kind = self.bank._columns[0].device().type
-        scope = Scope(kind, autocast_on(kind) if self._casts() else None)
-        kept = self._kept  # which another thread may end meanwhile
-        if kept is not None:
-            self._refresh_kept(kept)
-            scope.slots, scope.weights = kept.slots, kept.weights
-        return scope
+        dtype = autocast_on(kind) if self._casts() else None
+        if kept is None:
+            return Scope(kind, dtype)
+        return Scope(kind, dtype, *kept.derived[wanted], kept)
 
     def _casts(self) -> bool:
         """Autocast casts float32 alone."""
@@ -367,33 +367,51 @@ class DerivationCache:
     # ------------------------------------------------------------------ keeping
 
     def keep(self) -> None:
-        """Begin to keep derived weights across calls; calls nest."""
+        """Begin a block in which a look at versions is enough; blocks nest."""
         with KEEPING:
-            if self._kept is None:
-                self._kept_versions = self._fingerprint()  # first: other threads see `_kept`
-                self._kept = self._scope()
-            self._kept_count += 1
+            kept = self._kept
+            if kept is not None and not self._blocks and not (runs_now() and kept.is_current()):
+                self._kept = None
+            self._blocks += 1
 
-    def release(self) -> None:
-        """End what `keep` began."""
+    def release(self, *, drop: bool = False) -> None:
+        """End what `keep` began.
+
+        Args:
+            drop: the memory too, with the outermost block, or where there is none.
+        """
         with KEEPING:
-            self._kept_count -= 1
-            if not self._kept_count:
+            self._blocks = max(0, self._blocks - 1)
+            if not self._blocks and (drop or (self._kept is not None and not self._kept.checked)):
                 self._kept = None
 
-    def _refresh_kept(self, kept: Scope) -> None:
-        versions = self._fingerprint()
-        if versions != self._kept_versions:
-            tell_changed()
-            kept.slots.clear()
-            kept.weights.clear()
-            self._kept_versions = versions
+    def _for_call(self) -> Kept | None:
+        """What an outermost call may use, and adds to."""
+        if self._blocks:
+            return self._for_block()
+        if torch.is_grad_enabled() or in_backward() or not runs_now():
+            self._kept = None  # training: the memory is wanted, and the next step changes it all
+            return None
+        kept = self._kept
+        if kept is None or not kept.is_current():
+            self._kept = None  # before there is another: not both at a time
+            kept = Kept(self.bank)
+            kept = self._kept = kept if kept.checked else None
+        return kept
 
-    def _fingerprint(self) -> list[object]:
-        found: list[object] = [self.bank.scales.values()]
-        for source in self.bank._columns:
-            found += source.fingerprint()
-        for relaxation in self.bank._relaxed:
-            for name, p in relaxation.named_parameters():
-                found += stamp(relaxation, name, p)
-        return found
+    def _for_block(self) -> Kept | None:
+        """The same inside of `embshare.cached`, where the block's owner answers for the rest."""
+        if not runs_now():
+            return None
+        kept = self._kept
+        if kept is not None and not kept.looks_same():
+            tell_changed()
+            kept = None
+        if kept is None or not kept.is_whole():
+            self._kept = kept = Kept(self.bank)
+        return kept
+
+    def _settle(self, scope: Scope) -> None:
+        """What was derived in the middle of a call is kept if the sources are as at its begin."""
+        if scope.grown and scope.kept is not None and not scope.kept.is_same():
+            self._kept = None if self._kept is scope.kept else self._kept

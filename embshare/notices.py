@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from embshare.errors import (
     EmbshareWarning,
     FrozenLayerWarning,
-    RepeatedDerivationWarning,
     StaleCacheWarning,
 )
 
-__all__ = ["Repeats", "notify", "tell_changed", "tell_frozen"]
+__all__ = ["notify", "tell_changed", "tell_frozen"]
 
 _OURS = ("embshare", "torch", "contextlib")
 
@@ -48,28 +47,3 @@ def tell_frozen(names: Sequence[str]) -> None:
         f"embshare.freeze(model, {names[0] + '.*'!r}); to train them, ignore this.",
         FrozenLayerWarning,
     )
-
-
-class Repeats:
-    """Notices a loop that derives the same weights for each of its calls."""
-
-    LIMIT = 32
-    """So many calls in a row that derive the same, before it is said, once."""
-
-    def __init__(self) -> None:
-        self._last: list[tuple[object, ...]] = []
-        self._count = 0
-
-    def note(self, sources: list[tuple[object, ...]]) -> None:
-        """One call without gradients that derives from sources in this state."""
-        if self._count >= self.LIMIT:
-            return
-        self._count = self._count + 1 if sources == self._last else 1
-        self._last = sources
-        if self._count == self.LIMIT:
-            notify(
-                f"the same weights were derived in {self.LIMIT} calls in a row without gradients, "
-                f"from tables that did not change. Put the loop inside "
-                f"`with embshare.cached(model):`, which derives them once.",
-                RepeatedDerivationWarning,
-            )
