@@ -93,7 +93,7 @@ class DerivationCache:
         dtype = autocast_on(scope.kind)
         if dtype is not scope.dtype and self._casts():
             scope.dtype = dtype
-            self._weights(scope, self._held_by(module))
+            self._weights(scope, {index for index, _ in list(scope.weights)})  # placed ones too
             self._place(scope)
         return False
 

@@ -82,8 +82,9 @@ def measure_sub_networks(
     """Evaluate and measure every sub-network of a model.
 
     Latencies are taken in turns, one forward of each size after the other, so that whatever else
-    the machine does falls on all alike. Of a shared model each forward derives its weights, unless
-    the caller keeps them with `embshare.cached`. Memory is that of the extracted sub-network.
+    the machine does falls on all alike. A shared model on a CPU keeps its weights from one forward
+    to the next; elsewhere it does inside of `embshare.cached`. Memory is that of the extracted
+    sub-network.
 
     Args:
         model: plain or shared; it is put into evaluation mode meanwhile.
