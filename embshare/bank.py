@@ -146,11 +146,11 @@ class Bank(nn.Module):
     @contextmanager
     def keeping(self) -> Iterator[None]:
         """Keep derived weights across calls in this block, without comparing; blocks nest."""
-        self.cache.keep()
+        self.cache.keeper.begin()
         try:
             yield
         finally:
-            self.cache.release(drop=True)
+            self.cache.keeper.end(drop=True)
 
     def forget(self, index: int, layer: nn.Module, name: str) -> None:
         """A layer has a weight of its own from now on."""

@@ -27,12 +27,12 @@ def cached(model: nn.Module) -> Iterator[None]:
     """
     banks = banks_of(model)
     for bank in banks:
-        bank.cache.keep()
+        bank.cache.keeper.begin()
     try:
         yield
     finally:
         for bank in banks:
-            bank.cache.release()
+            bank.cache.keeper.end()
 
 
 def keep(model: nn.Module) -> None:
@@ -42,7 +42,7 @@ def keep(model: nn.Module) -> None:
         model: shared, or a module that holds shared models at any depth; a dense one is accepted.
     """
     for bank in banks_of(model):
-        bank.cache.keep()
+        bank.cache.keeper.begin()
 
 
 def release(model: nn.Module) -> None:
@@ -55,4 +55,4 @@ def release(model: nn.Module) -> None:
         model: as of `keep`.
     """
     for bank in banks_of(model):
-        bank.cache.release(drop=True)
+        bank.cache.keeper.end(drop=True)

@@ -11,7 +11,7 @@ are asked for, by version counters inside of `embshare.cached`.
     what        where       lives                                      is dropped by
     ----------  ----------  -----------------------------------------  ---------------------------
     a call      `_scopes`   from the outermost `enter` of a thread on  its `leave`
-    kept        `_kept`     between calls without gradients, on a CPU  a call with gradients, a
+    kept        `keeper`    between calls without gradients, on a CPU  a call with gradients, a
                                                                        change, `release`
                             inside of `embshare.cached`, anywhere      a change that torch shows
     a backward  `_live`     as long as the graph of a derivation       the graph, by weak reference
@@ -23,7 +23,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from threading import Lock, get_ident
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 from weakref import ReferenceType, ref
 
@@ -31,11 +31,11 @@ import torch
 from torch import Tensor, nn
 
 from embshare.casting import autocast_on
-from embshare.derive import Layout, Scaled, derive, layout_of, must_be_plain, runs_now
-from embshare.kept import Dtype, Kept, Scope
+from embshare.derive import Layout, Scaled, derive, layout_of, must_be_plain
+from embshare.kept import Dtype, Keeper, Kept, Scope, in_backward
 from embshare.layers import DTYPE, PACKED
 from embshare.living import frozen_layers
-from embshare.notices import tell_changed, tell_frozen
+from embshare.notices import tell_frozen
 from embshare.offloading import require_values
 from embshare.read_only import ReadOnly
 from embshare.state import HELD, ROOT
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DerivationCache"]
 
-KEEPING = Lock()
-"""Threads that begin and end to keep weights are counted one by one; nothing waits inside."""
 LAYOUTS = 64
 """Groups of slots whose layouts are kept; each combination of modules that are called has one."""
 
@@ -60,19 +58,13 @@ class Blocks:
     __slots__ = ("__weakref__", "versions", "weights")
 
 
-def in_backward() -> bool:
-    """Whether this thread is inside of an eager backward pass; a compiler traces neither."""
-    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
-
-
 class DerivationCache:
     """What has been derived from a bank, and for how long it may be used."""
 
     def __init__(self, bank: Bank) -> None:
         self.bank = bank
         self._scopes: dict[int, Scope] = {}
-        self._kept: Kept | None = None
-        self._blocks = 0
+        self.keeper = Keeper(bank)
         self._live: dict[int, ReferenceType[Blocks]] = {}
         self._during: dict[int, Blocks] = {}
         self._layouts: dict[object, Layout] = {}
@@ -102,7 +94,7 @@ class DerivationCache:
         if torch.compiler.is_compiling():
             self._traced = None
             return
-        self._settle(self._scopes.pop(get_ident()))
+        self.keeper.settle(self._scopes.pop(get_ident()))
         self._evict()
         for source in self.bank._columns:
             source.evict()
@@ -112,12 +104,12 @@ class DerivationCache:
         if ROOT in module.__dict__:
             self.bank.check_tables(module)
         wanted: Sequence[int] = self._held_by(module)
-        if self._blocks:  # encoder first, decoder next: still one projection
+        if self.keeper.blocks:  # encoder first, decoder next: still one projection
             wanted = self._everything()
         elif torch.is_grad_enabled():
             self._tell_frozen(module)
         self._require_values(module)
-        scope = self._scope(self._for_call(), wanted)
+        scope = self._scope(self.keeper.for_call(), wanted)
         self._weights(scope, wanted)  # all that can fail
         scope.grown = False
         for source in self.bank._columns:
@@ -173,9 +165,9 @@ class DerivationCache:
         if scope is None:
             for layer, _ in self.bank.readers[index].places[:1]:
                 self._require_values(layer)
-            scope = self._scope(self._for_block() if self._blocks else None, self._everything())
+            scope = self._scope(self.keeper.for_read(), self._everything())
             self._weights(scope, [index])
-            self._settle(scope)
+            self.keeper.settle(scope)
         else:
             self._weights(scope, [index])
         return scope.weights[index, self._dtype(scope, index)]
@@ -363,55 +355,3 @@ class DerivationCache:
         own = self._own_dtype(index) if self.bank.mixed else None
         block = block if own is None else block.to(own)
         return self.bank._relaxed[index](block) if self.bank._relaxed else block
-
-    # ------------------------------------------------------------------ keeping
-
-    def keep(self) -> None:
-        """Begin a block in which a look at versions is enough; blocks nest."""
-        with KEEPING:
-            kept = self._kept
-            if kept is not None and not self._blocks and not (runs_now() and kept.is_current()):
-                self._kept = None
-            self._blocks += 1
-
-    def release(self, *, drop: bool = False) -> None:
-        """End what `keep` began.
-
-        Args:
-            drop: the memory too, with the outermost block, or where there is none.
-        """
-        with KEEPING:
-            self._blocks = max(0, self._blocks - 1)
-            if not self._blocks and (drop or (self._kept is not None and not self._kept.checked)):
-                self._kept = None
-
-    def _for_call(self) -> Kept | None:
-        """What an outermost call may use, and adds to."""
-        if self._blocks:
-            return self._for_block()
-        if torch.is_grad_enabled() or in_backward() or not runs_now():
-            self._kept = None  # training: the memory is wanted, and the next step changes it all
-            return None
-        kept = self._kept
-        if kept is None or not kept.is_current():
-            self._kept = None  # before there is another: not both at a time
-            kept = Kept(self.bank)
-            kept = self._kept = kept if kept.checked else None
-        return kept
-
-    def _for_block(self) -> Kept | None:
-        """The same inside of `embshare.cached`, where the block's owner answers for the rest."""
-        if not runs_now():
-            return None
-        kept = self._kept
-        if kept is not None and not kept.looks_same():
-            tell_changed()
-            kept = None
-        if kept is None or not kept.is_whole():
-            self._kept = kept = Kept(self.bank)
-        return kept
-
-    def _settle(self, scope: Scope) -> None:
-        """What was derived in the middle of a call is kept if the sources are as at its begin."""
-        if scope.grown and scope.kept is not None and not scope.kept.is_same():
-            self._kept = None if self._kept is scope.kept else self._kept

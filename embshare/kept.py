@@ -11,22 +11,27 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from embshare.checksum import Checksum, bytes_of, has_fast_sums
+from embshare.derive import runs_now
+from embshare.notices import tell_changed
 from embshare.offloading import stamp
 
 if TYPE_CHECKING:
     from embshare.bank import Bank
 
-__all__ = ["Dtype", "Kept", "Scope"]
+__all__ = ["Dtype", "Keeper", "Kept", "Scope", "in_backward"]
 
 Dtype = torch.dtype | None
 """Of derived weights: None is the table's own, else what autocast asks for."""
 
+KEEPING = Lock()
+"""Threads that begin and end blocks are counted one by one; nothing waits inside."""
 Tensors = dict[tuple[int, Dtype], Tensor]
 
 
@@ -72,7 +77,7 @@ class Kept:
         """Whether nobody wrote into a weight: a forward in place, or the owner of an output."""
         return all(
             weight._version == version and weight.data_ptr() == pointer
-            for weight, version, pointer in self._made.values()
+            for weight, version, pointer in list(self._made.values())  # other threads add
         )
 
 
@@ -88,6 +93,81 @@ class Scope:
     """Whose dictionaries these are, where they outlive the call."""
     grown: bool = False
     """Whether weights were added since the sources were looked at."""
+
+
+def in_backward() -> bool:
+    """Whether this thread is inside of an eager backward pass; a compiler traces neither."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
+class Keeper:
+    """Decides what a call may use of the calls before it.
+
+    Attributes:
+        kept: by the last call, if it may be used again.
+        blocks: of `embshare.cached`, open now.
+    """
+
+    def __init__(self, bank: Bank) -> None:
+        self.bank = bank
+        self.kept: Kept | None = None
+        self.blocks = 0
+
+    def begin(self) -> None:
+        """Begin a block in which a look at versions is enough; blocks nest."""
+        with KEEPING:
+            kept = self.kept
+            if kept is not None and not self.blocks and not (runs_now() and kept.is_current()):
+                self.kept = None
+            self.blocks += 1
+
+    def end(self, *, drop: bool = False) -> None:
+        """End what `begin` began.
+
+        Args:
+            drop: the memory too, with the outermost block, or where there is none.
+        """
+        with KEEPING:
+            self.blocks = max(0, self.blocks - 1)
+            kept = self.kept
+            if not self.blocks and (drop or (kept is not None and not kept.checked)):
+                self.kept = None
+
+    def for_call(self) -> Kept | None:
+        """What an outermost call may use, and adds to."""
+        if self.blocks:
+            return self._for_block()
+        if torch.is_grad_enabled() or in_backward() or not runs_now():
+            self.kept = None  # training: the memory is wanted, and the next step changes it all
+            return None
+        kept = self.kept
+        if kept is None or not kept.is_current():
+            self.kept = None  # before there is another: not both at a time
+            kept = Kept(self.bank)
+            kept = self.kept = kept if kept.checked else None
+        return kept
+
+    def for_read(self) -> Kept | None:
+        """What a weight that is read outside of calls may be taken from."""
+        return self._for_block() if self.blocks else None
+
+    def _for_block(self) -> Kept | None:
+        """Inside of `embshare.cached` the block's owner answers for what torch does not show."""
+        if not runs_now():
+            return None
+        kept = self.kept
+        if kept is not None and not kept.looks_same():
+            tell_changed()
+            kept = None
+        if kept is None or not kept.is_whole():
+            self.kept = kept = Kept(self.bank)
+        return kept
+
+    def settle(self, scope: Scope) -> None:
+        """What was derived in the middle of a call is kept if the sources are as at its begin."""
+        kept = scope.kept
+        if scope.grown and kept is not None and not kept.is_same() and self.kept is kept:
+            self.kept = None
 
 
 def _versions(bank: Bank) -> list[object]:

@@ -76,7 +76,7 @@ def shared(config: str = "veps", rows: int = 4100) -> Model:
 def fresh(model: Model, ids: Tensor = IDS) -> Tensor:
     """What a model gives that never kept anything."""
     twin = copy.deepcopy(model)
-    assert require_bank(twin).cache._kept is None
+    assert require_bank(twin).cache.keeper.kept is None
     found: Tensor = twin(ids)
     return found
 
@@ -402,9 +402,9 @@ def test_a_call_with_gradients_drops_what_is_kept() -> None:
     cache = require_bank(model).cache
     with torch.no_grad():
         model(IDS)
-    assert cache._kept is not None
+    assert cache.keeper.kept is not None
     model(IDS)
-    assert cache._kept is None
+    assert cache.keeper.kept is None
 
 
 def test_no_copy_and_no_file_has_them() -> None:
@@ -417,7 +417,7 @@ def test_no_copy_and_no_file_has_them() -> None:
     torch.save(model, buffer)
     buffer.seek(0)
     for twin in (copy.deepcopy(model), torch.load(buffer, weights_only=False)):
-        assert require_bank(twin).cache._kept is None
+        assert require_bank(twin).cache.keeper.kept is None
         twin.embed.weight.data.mul_(2)
         with torch.no_grad():
             assert not torch.equal(twin(IDS), wanted)
@@ -436,12 +436,12 @@ def test_keep_and_release_are_a_block_and_free_its_memory() -> None:
     for model, bank in zip((student, teacher), banks, strict=True):
         assert evaluations(bank, lambda model=model: model(IDS)) == 0
     embshare.release(both)
-    assert [bank.cache._kept for bank in banks] == [None, None]
+    assert [bank.cache.keeper.kept for bank in banks] == [None, None]
     with torch.no_grad():
         student(IDS)
-    assert banks[0].cache._kept is not None
+    assert banks[0].cache.keeper.kept is not None
     embshare.release(both)  # none is open: what calls have kept
-    assert banks[0].cache._kept is None and not banks[0].cache._blocks
+    assert banks[0].cache.keeper.kept is None and not banks[0].cache.keeper.blocks
     embshare.keep(nn.Linear(2, 2))
     embshare.release(nn.Linear(2, 2))
 
