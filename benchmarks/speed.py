@@ -14,7 +14,6 @@ from __future__ import annotations
 import ctypes
 import statistics
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -23,7 +22,6 @@ from records import options, report
 from torch import Tensor, nn
 
 import embshare
-from embshare.errors import RepeatedDerivationWarning
 from embshare.roles import role_of
 
 BATCH, LARGE, LENGTH, SENTENCE = 4, 16, 128, 20
@@ -185,7 +183,6 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--only", default="")
     given = parser.parse_args()
-    warnings.simplefilter("ignore", RepeatedDerivationWarning)  # a sentence alone is just that
     torch.manual_seed(0)
     report(given, table, measured(given.only, given.runs))
 

@@ -1,7 +1,7 @@
 """Compute a model's hidden weights from its own embedding table, and store the table alone."""
 
 from embshare.bare import bare_weights
-from embshare.caching import cached
+from embshare.caching import cached, keep, release
 from embshare.checkpoint import load, save
 from embshare.companions import watch
 from embshare.config import ShareConfig
@@ -26,10 +26,12 @@ __all__ = [
     "cached",
     "freeze",
     "fsdp_groups",
+    "keep",
     "load",
     "materialize",
     "parameter_groups",
     "plan_sharing",
+    "release",
     "save",
     "share_from_embedding",
     "summarize",

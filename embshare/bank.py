@@ -146,12 +146,12 @@ class Bank(nn.Module):
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
-        """Keep derived weights across calls in this block; blocks nest."""
-        self.cache.keep()
+        """Keep derived weights across calls in this block, without comparing; blocks nest."""
+        self.cache.keeper.begin()
         try:
             yield
         finally:
-            self.cache.release()
+            self.cache.keeper.end(drop=True)
 
     def forget(self, index: int, layer: nn.Module, name: str) -> None:
         """A layer has a weight of its own from now on."""

@@ -4,12 +4,16 @@ In plain words. Every module that holds shared layers calls `enter` before its f
 (`embshare.calls`). The outermost `enter` of a thread derives the weights that the module holds, in
 one projection per source, and puts them into the layers' own ``__dict__``, where Python finds them
 without asking anyone; its `leave` takes them out again. Between calls there is nothing to be stale:
-a weight that is read then is derived on the spot (`embshare.layers.Derived`).
+a weight that is read then is derived on the spot (`embshare.layers.Derived`). What is kept from one
+call for the next is looked at before it is used (`embshare.kept`): as a whole where no gradients
+are asked for, by version counters inside of `embshare.cached`.
 
     what        where       lives                                      is dropped by
     ----------  ----------  -----------------------------------------  ---------------------------
     a call      `_scopes`   from the outermost `enter` of a thread on  its `leave`
-    kept        `_kept`     inside of `embshare.cached`                the last `release`, a change
+    kept        `keeper`    between calls without gradients, on a CPU  a call with gradients, a
+                                                                       change, `release`
+                            inside of `embshare.cached`, anywhere      a change that torch shows
     a backward  `_live`     as long as the graph of a derivation       the graph, by weak reference
     a trace     `_traced`   while a compiler runs the outermost call   its `leave`
 """
@@ -18,8 +22,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from threading import Lock, get_ident
+from dataclasses import dataclass
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 from weakref import ReferenceType, ref
 
@@ -28,10 +32,11 @@ from torch import Tensor, nn
 
 from embshare.casting import autocast_on
 from embshare.derive import Layout, Scaled, derive, layout_of, must_be_plain
+from embshare.kept import Dtype, Keeper, Kept, Scope, in_backward
 from embshare.layers import DTYPE, PACKED
 from embshare.living import frozen_layers
-from embshare.notices import Repeats, tell_changed, tell_frozen, tell_unused
-from embshare.offloading import require_values, stamp
+from embshare.notices import tell_frozen
+from embshare.offloading import require_values
 from embshare.read_only import ReadOnly
 from embshare.state import HELD, ROOT
 from embshare.tracing import passed_over
@@ -41,12 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DerivationCache"]
 
-KEEPING = Lock()
-"""Threads that begin and end to keep weights are counted one by one; nothing waits inside."""
 LAYOUTS = 64
 """Groups of slots whose layouts are kept; each combination of modules that are called has one."""
-Dtype = torch.dtype | None
-"""Of derived weights: None is the table's own, else what autocast asks for."""
 
 
 @dataclass(eq=False)
@@ -58,36 +59,17 @@ class Blocks:
     __slots__ = ("__weakref__", "versions", "weights")
 
 
-@dataclass(eq=False)
-class Scope:
-    """What one thread has derived since its outermost call began."""
-
-    kind: str
-    dtype: Dtype
-    slots: dict[tuple[int, Dtype], Tensor] = field(default_factory=dict)
-    weights: dict[tuple[int, Dtype], Tensor] = field(default_factory=dict)
-
-
-def in_backward() -> bool:
-    """Whether this thread is inside of an eager backward pass; a compiler traces neither."""
-    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
-
-
 class DerivationCache:
     """What has been derived from a bank, and for how long it may be used."""
 
     def __init__(self, bank: Bank) -> None:
         self.bank = bank
         self._scopes: dict[int, Scope] = {}
-        self._kept: Scope | None = None
-        self._kept_count = 0
-        self._kept_unused = False
-        self._kept_versions: list[object] = []
+        self.keeper = Keeper(bank)
         self._live: dict[int, ReferenceType[Blocks]] = {}
         self._during: dict[int, Blocks] = {}
         self._layouts: dict[object, Layout] = {}
         self._traced: dict[int, Tensor] | None = None
-        self._repeats = Repeats()
         self._calls = 0
         self._frozen_told = False
 
@@ -104,7 +86,7 @@ class DerivationCache:
         dtype = autocast_on(scope.kind)
         if dtype is not scope.dtype and self._casts():
             scope.dtype = dtype
-            self._weights(scope, self._held_by(module))
+            self._weights(scope, {index for index, _ in list(scope.weights)})  # placed ones too
             self._place(scope)
         return False
 
@@ -113,24 +95,22 @@ class DerivationCache:
         if torch.compiler.is_compiling():
             self._traced = None
             return
-        del self._scopes[get_ident()]
+        self.keeper.settle(self._scopes.pop(get_ident()))
         self._evict()
         for source in self.bank._columns:
             source.evict()
 
     def _open(self, module: nn.Module) -> None:
         self._traced = None  # left by a trace that failed
-        wanted: Iterable[int] = self._held_by(module)
-        scope = self._scope()
-        if self._kept is not None:  # encoder first, decoder next: still one projection
-            unread = self.bank.unread
-            wanted = [i for i in range(len(self.bank.readers)) if i not in unread]
+        wanted: Sequence[int] = self._held_by(module)
+        if self.keeper.blocks:  # encoder first, decoder next: still one projection
+            wanted = self._everything()
         elif torch.is_grad_enabled():
             self._tell_frozen(module)
-        elif not must_be_plain():
-            self._repeats.note([source.fingerprint() for source in self.bank._columns])
         self._require_values(module)
+        scope = self._scope(self.keeper.for_call(), wanted)
         self._weights(scope, wanted)  # all that can fail
+        scope.grown = False
         for source in self.bank._columns:
             source.place()
         self._scopes[get_ident()] = scope
@@ -163,7 +143,7 @@ class DerivationCache:
         if len(self._scopes) > 1:
             self._evict()
             return
-        for (index, dtype), weight in scope.weights.items():
+        for (index, dtype), weight in list(scope.weights.items()):  # other threads add to it
             if dtype is self._dtype(scope, index):
                 for layer, name in self.bank.readers[index].places:
                     layer.__dict__[name] = weight
@@ -182,7 +162,7 @@ class DerivationCache:
         anew for each part of its class otherwise; so are those that are there or kept.
         """
         part = len(module.__dict__[HELD]) < len(self.bank.readers)
-        return part or self._kept is not None or get_ident() in self._scopes
+        return part or self.keeper.blocks > 0 or get_ident() in self._scopes
 
     # ------------------------------------------------------------------ reads
 
@@ -193,10 +173,13 @@ class DerivationCache:
             return self._plain([index])[index] if found is None else found
         scope = self._scopes.get(get_ident())
         if scope is None:
-            scope = self._scope()
             for layer, _ in self.bank.readers[index].places[:1]:
                 self._require_values(layer)
-        self._weights(scope, [index])
+            scope = self._scope(self.keeper.for_read(), self._everything())
+            self._weights(scope, [index])
+            self.keeper.settle(scope)
+        else:
+            self._weights(scope, [index])
         return scope.weights[index, self._dtype(scope, index)]
 
     def look(self, index: int) -> Tensor:
@@ -227,12 +210,19 @@ class DerivationCache:
         missing = [pair for pair in pairs if pair not in scope.weights]
         if not missing:
             return
+        if scope.kept is not None and torch.is_inference_mode_enabled():
+            with torch.inference_mode(mode=False):  # a later call may want their graph
+                self._weights(scope, [index for index, _ in missing])
+            return
+        scope.grown = True
         slots = dict.fromkeys((self.bank.readers[index].slot, dtype) for index, dtype in missing)
         self._slots(scope, [pair for pair in slots if pair not in scope.slots])
         for index, dtype in missing:
             block = scope.slots[self.bank.readers[index].slot, dtype]
             relaxed = self.bank._relaxed[index](block) if self.bank._relaxed else block
             scope.weights[index, dtype] = relaxed
+            if scope.kept is not None:
+                scope.kept.note(relaxed)
 
     def _slots(self, scope: Scope, missing: Sequence[tuple[int, Dtype]]) -> None:
         """One projection for each source, cast as it is cut; or first plain where some are cast."""
@@ -336,15 +326,16 @@ class DerivationCache:
         torch.autograd.Variable._execution_engine.queue_callback(self._during.clear)
         return blocks
 
-    def _scope(self) -> Scope:
-        """A new scope; what is kept, if anything is, is in it already."""
+    def _everything(self) -> tuple[int, ...]:
+        return tuple(i for i in range(len(self.bank.readers)) if i not in self.bank.unread)
+
+    def _scope(self, kept: Kept | None, wanted: Sequence[int]) -> Scope:
+        """A new scope; what is kept of a call for the same readers is in it already."""
         kind = self.bank._columns[0].device().type
-        scope = Scope(kind, autocast_on(kind) if self._casts() else None)
-        kept = self._kept  # which another thread may end meanwhile
-        if kept is not None:
-            self._refresh_kept(kept)
-            scope.slots, scope.weights = kept.slots, kept.weights
-        return scope
+        dtype = autocast_on(kind) if self._casts() else None
+        if kept is None:
+            return Scope(kind, dtype)
+        return Scope(kind, dtype, *kept.derived[wanted], kept)
 
     def _casts(self) -> bool:
         """Autocast casts float32 alone."""
@@ -358,8 +349,8 @@ class DerivationCache:
             return False
         if self._traced is not None:
             return False
-        if self._kept is not None and torch.compiler.is_dynamo_compiling():
-            self._kept_unused = True  # nothing in a graph could notice that they are stale
+        if self.keeper.blocks and torch.compiler.is_dynamo_compiling():
+            self.keeper.unused = True  # nothing in a graph could notice that they are stale
         self._traced = self._plain(self._held_by(module))
         return True
 
@@ -381,41 +372,3 @@ class DerivationCache:
         own = self._own_dtype(index) if self.bank.mixed else None
         block = block if own is None else block.to(own)
         return self.bank._relaxed[index](block) if self.bank._relaxed else block
-
-    # ------------------------------------------------------------------ keeping
-
-    def keep(self) -> None:
-        """Begin to keep derived weights across calls; calls nest."""
-        with KEEPING:
-            if self._kept is None:
-                self._kept_versions = self._fingerprint()  # first: other threads see `_kept`
-                self._kept = self._scope()
-            self._kept_count += 1
-
-    def release(self) -> None:
-        """End what `keep` began."""
-        with KEEPING:
-            self._kept_count -= 1
-            ended = not self._kept_count
-            if ended:
-                self._kept = None
-        if ended and self._kept_unused:
-            self._kept_unused = False
-            tell_unused()
-
-    def _refresh_kept(self, kept: Scope) -> None:
-        versions = self._fingerprint()
-        if versions != self._kept_versions:
-            tell_changed()
-            kept.slots.clear()
-            kept.weights.clear()
-            self._kept_versions = versions
-
-    def _fingerprint(self) -> list[object]:
-        found: list[object] = [self.bank.scales.values()]
-        for source in self.bank._columns:
-            found += source.fingerprint()
-        for relaxation in self.bank._relaxed:
-            for name, p in relaxation.named_parameters():
-                found += stamp(relaxation, name, p)
-        return found

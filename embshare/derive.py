@@ -22,8 +22,9 @@ from embshare.anchor import anchored
 from embshare.casting import without_autocast
 from embshare.layout import read_block, rows_needed, write_block
 from embshare.plan import Slot
+from embshare.versions import changes_of
 
-__all__ = ["Cut", "Layout", "Scaled", "derive", "layout_of", "must_be_plain"]
+__all__ = ["Cut", "Layout", "Scaled", "derive", "layout_of", "must_be_plain", "runs_now"]
 
 
 Scaled = tuple[Sequence[Tensor], Tensor]
@@ -151,6 +152,14 @@ def must_be_plain() -> bool:
     )
 
 
+def runs_now() -> bool:
+    """Whether operations give ordinary tensors at once, and nobody watches them.
+
+    Fake tensors and counters of operations are dispatch modes, which have to see a derivation.
+    """
+    return not must_be_plain() and torch._C._len_torch_dispatch_stack() == 0
+
+
 def _project(
     layout: Layout,
     table: Tensor,
@@ -274,8 +283,8 @@ class _Derive(torch.autograd.Function):
         )
 
 
-def _versions(inputs: Sequence[Tensor | None]) -> tuple[int, ...]:
-    return tuple(t._version for t in inputs if t is not None and not t.is_inference())
+def _versions(inputs: Sequence[Tensor | None]) -> tuple[tuple[int, int], ...]:
+    return tuple(changes_of(t) for t in inputs if t is not None)
 
 
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]

@@ -23,7 +23,6 @@ EmbshareError
 
 EmbshareWarning
  ├─ StaleCacheWarning          a source changed inside `cached`
- ├─ RepeatedDerivationWarning  a loop derives the same weights again and again
  ├─ UnusedCacheWarning         a compiled call derived weights that `cached` kept
  ├─ UnevenCoverageWarning      blocks of one kind are not shared alike
  ├─ GrowthWarning              a plan stores more than the model does
@@ -60,7 +59,6 @@ __all__ = [
     "PartCopyWarning",
     "PlanError",
     "PlanMismatchError",
-    "RepeatedDerivationWarning",
     "SourceShrunkError",
     "SourceTooSmallError",
     "StaleCacheWarning",
@@ -289,13 +287,6 @@ class EmbshareWarning(UserWarning):
 
 class StaleCacheWarning(EmbshareWarning):
     """A source changed inside `embshare.cached`; the kept weights were derived again."""
-
-
-class RepeatedDerivationWarning(EmbshareWarning):
-    """A loop without gradients derives the same weights at each call: it needs `embshare.cached`.
-
-    Given once for each model, after 32 such calls in a row.
-    """
 
 
 class UnusedCacheWarning(EmbshareWarning):

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from embshare.errors import (
     EmbshareWarning,
     FrozenLayerWarning,
-    RepeatedDerivationWarning,
     StaleCacheWarning,
     UnusedCacheWarning,
 )
 
-__all__ = ["Repeats", "notify", "tell_changed", "tell_frozen", "tell_unused"]
+__all__ = ["notify", "tell_changed", "tell_frozen", "tell_unused"]
 
 _OURS = ("embshare", "torch", "contextlib")
 
@@ -59,28 +58,3 @@ def tell_unused() -> None:
         "the shared model itself, by `model.compile()` or `torch.compile(model)`.",
         UnusedCacheWarning,
     )
-
-
-class Repeats:
-    """Notices a loop that derives the same weights for each of its calls."""
-
-    LIMIT = 32
-    """So many calls in a row that derive the same, before it is said, once."""
-
-    def __init__(self) -> None:
-        self._last: list[tuple[object, ...]] = []
-        self._count = 0
-
-    def note(self, sources: list[tuple[object, ...]]) -> None:
-        """One call without gradients that derives from sources in this state."""
-        if self._count >= self.LIMIT:
-            return
-        self._count = self._count + 1 if sources == self._last else 1
-        self._last = sources
-        if self._count == self.LIMIT:
-            notify(
-                f"the same weights were derived in {self.LIMIT} calls in a row without gradients, "
-                f"from tables that did not change. Put the loop inside "
-                f"`with embshare.cached(model):`, which derives them once.",
-                RepeatedDerivationWarning,
-            )

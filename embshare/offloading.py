@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from embshare.aliases import TIES, aliases_of
 from embshare.errors import OffloadedError
+from embshare.versions import version_of
 
 __all__ = [
     "COVERED",
@@ -66,12 +67,7 @@ def stamp(module: nn.Module, name: str, tensor: Tensor) -> tuple[object, ...]:
     kept = tensor if found is None else _kept(found[0].weights_map, found[1])
     if kept is None:
         return id(found[0].weights_map), found[1]  # type: ignore[index]
-    return (
-        id(kept),
-        None if kept.is_inference() else kept._version,
-        kept.data_ptr() if kept.device.type != "meta" else 0,
-        kept.dtype,
-    )
+    return version_of(kept)
 
 
 def require_values(place: str, tensors: Iterable[Tensor | None], around: Iterable[Tensor]) -> None:

@@ -80,9 +80,10 @@ def plan_sharing(
         PlanError: others hold on to its parameters: DDP, FSDP, adapters; or a module is lazy.
         InvalidValueError: ``model`` is no module, or ``config`` no settings.
     """
-    config = checked_config(model, config, what="plan_sharing")
-    if isinstance(config, SharePlan):
+    settings = checked_config(model, config, what="plan_sharing")
+    if isinstance(settings, SharePlan):
         raise InvalidValueError(what="plan_sharing", faults=["`config` is a plan already"])
+    config = settings
     if bank_of(model) is not None:
         raise AlreadySharedError(model=type(model).__name__)
     model = dense_home(model)

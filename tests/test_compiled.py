@@ -14,7 +14,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 
 import embshare
-from embshare.errors import UnusedCacheWarning, StaleCacheWarning
+from embshare.errors import StaleCacheWarning, UnusedCacheWarning
 from embshare.state import require_bank
 from tests.conformance.examples import (
     CONFIGS,

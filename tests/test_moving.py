@@ -412,7 +412,6 @@ THREADS = {
 @pytest.mark.usefixtures("_often")
 @pytest.mark.parametrize("config", ["veps", "factor", "relaxed"])
 @pytest.mark.parametrize("kept", THREADS.values(), ids=THREADS)
-@pytest.mark.filterwarnings("ignore::embshare.errors.RepeatedDerivationWarning")
 def test_sixteen_threads(kept: Callable[[int], bool], config: str) -> None:
     model = embshare.share_from_embedding(LM(tied=True), CONFIGS[config]).eval()
     wanted, bank = model(IDS).detach(), require_bank(model)
@@ -427,13 +426,12 @@ def test_sixteen_threads(kept: Callable[[int], bool], config: str) -> None:
                 assert torch.equal(model(IDS), wanted)
 
     together(16, run)
-    assert not bank.cache._scopes and bank.cache._kept is None and bank.cache._kept_count == 0
-    next(model.parameters()).data.mul_(2)  # seen, since nothing is kept any more
+    assert not bank.cache._scopes and bank.cache.keeper.blocks == 0
+    next(model.parameters()).data.mul_(2)  # seen, since no block is open any more
     assert not torch.equal(model(IDS), wanted)
 
 
 @pytest.mark.usefixtures("_often")
-@pytest.mark.filterwarnings("ignore::embshare.errors.RepeatedDerivationWarning")
 def test_threads_with_and_without_autocast() -> None:
     model = embshare.share_from_embedding(LM()).eval()
     wanted = model(IDS).detach()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
@@ -15,7 +14,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from embshare._value import Record
-from embshare.errors import InvalidValueError, RepeatedDerivationWarning
+from embshare.errors import InvalidValueError
 from embshare.models.dynabert import (
     Size,
     count_operations,
@@ -83,8 +82,9 @@ def measure_sub_networks(
     """Evaluate and measure every sub-network of a model.
 
     Latencies are taken in turns, one forward of each size after the other, so that whatever else
-    the machine does falls on all alike. Of a shared model each forward derives its weights, unless
-    the caller keeps them with `embshare.cached`. Memory is that of the extracted sub-network.
+    the machine does falls on all alike. A shared model on a CPU keeps its weights from one forward
+    to the next; elsewhere it does inside of `embshare.cached`. Memory is that of the extracted
+    sub-network.
 
     Args:
         model: plain or shared; it is put into evaluation mode meanwhile.
@@ -161,17 +161,14 @@ def _latencies(
     model: nn.Module, batch: Mapping[str, Tensor], sizes: Sequence[Size], repeats: int
 ) -> list[list[float]]:
     times: list[list[float]] = [[] for _ in sizes]
-    with warnings.catch_warnings():
-        # That each call derives is what is measured.
-        warnings.simplefilter("ignore", RepeatedDerivationWarning)
-        for turn in range(repeats + 1):
-            for found, size in zip(times, sizes, strict=True):
-                with sized(model, width=size.width, depth=size.depth, rounding=size.rounding):
-                    begun = _now()
-                    model(**batch)
-                    spent = (_now() - begun) * 1e3
-                if turn:  # the first is a warm-up
-                    found.append(spent)
+    for turn in range(repeats + 1):
+        for found, size in zip(times, sizes, strict=True):
+            with sized(model, width=size.width, depth=size.depth, rounding=size.rounding):
+                begun = _now()
+                model(**batch)
+                spent = (_now() - begun) * 1e3
+            if turn:  # the first is a warm-up
+                found.append(spent)
     return times
 
 
