@@ -6,6 +6,7 @@ from embshare.checkpoint import load, save
 from embshare.companions import watch
 from embshare.config import ShareConfig
 from embshare.errors import EmbshareError
+from embshare.freezing import freeze, unfreeze
 from embshare.fsdp import fsdp_groups
 from embshare.groups import parameter_groups
 from embshare.materialize import materialize
@@ -23,6 +24,7 @@ __all__ = [
     "Summary",
     "bare_weights",
     "cached",
+    "freeze",
     "fsdp_groups",
     "load",
     "materialize",
@@ -31,6 +33,7 @@ __all__ = [
     "save",
     "share_from_embedding",
     "summarize",
+    "unfreeze",
 ]
 
 __version__ = "0.1.0"

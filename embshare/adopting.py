@@ -32,8 +32,7 @@ def adopt_plan(model: nn.Module, plan: SharePlan) -> None:
     if (found := _difference(bank.plan, plan)) is not None:
         place, needs, finding = found
         raise PlanMismatchError(place=place, needs=needs, finding=finding)
-    bank.plan = plan
-    bank._fresh()
+    bank.adopt(plan)
 
 
 def _difference(ours: SharePlan, theirs: SharePlan) -> tuple[str, str, str] | None:

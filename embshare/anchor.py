@@ -35,8 +35,10 @@ def signs(count: int, *, device: torch.device) -> Tensor:
     return (state < _PRIME // 2).float() * 2 - 1
 
 
-def anchored(table: Tensor, by: float) -> Tensor:
+def anchored(table: Tensor, by: float | Tensor) -> Tensor:
     """``table + by * R`` for a table ``[V, F]``; its gradient is the table's."""
     rows, width = table.shape
     fixed = signs(rows + width - 1, device=table.device).to(table.dtype).unfold(0, width, 1)
+    if isinstance(by, Tensor):
+        return table + (fixed * by).to(table.dtype)
     return torch.add(table, fixed, alpha=by)

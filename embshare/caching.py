@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from torch import nn
 
-from embshare.state import bank_of
+from embshare.state import banks_of
 
 __all__ = ["cached"]
 
@@ -19,14 +19,10 @@ def cached(model: nn.Module) -> Iterator[None]:
     For evaluation and generation, where the sources do not change. A change that torch lets one
     see (an optimizer step, ``load_state_dict``, ``.to()``) is noticed at the next call: the weights
     are derived again and `StaleCacheWarning` is given. Writes through ``.data`` cannot be seen.
-    Blocks nest; a dense model is accepted and nothing happens.
+    Blocks nest; a dense model is accepted and nothing happens; of a model that holds several shared
+    ones, at any depth, each is kept.
     """
-    bank = bank_of(model)
-    if bank is None:
+    with ExitStack() as kept:
+        for bank in banks_of(model):
+            kept.enter_context(bank.keeping())
         yield
-        return
-    bank.keep()
-    try:
-        yield
-    finally:
-        bank.release()

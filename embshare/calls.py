@@ -18,7 +18,7 @@ from torch import nn
 from embshare.state import HELD, KEY
 
 if TYPE_CHECKING:
-    from embshare.bank import Bank
+    from embshare.state import BankRef
 
 __all__ = ["close_calls", "open_calls"]
 
@@ -26,10 +26,10 @@ OWN = "_embshare_forward"
 """The ``forward`` that an instance had of its own, where it had one."""
 
 
-def open_calls(module: nn.Module, bank: Bank, held: tuple[int, ...]) -> None:
+def open_calls(module: nn.Module, ref: BankRef, held: tuple[int, ...]) -> None:
     """Let the bank know of each call into a module whose layers hold the readers ``held``."""
     state = module.__dict__
-    state[KEY], state[HELD] = bank, held
+    state[KEY], state[HELD] = ref, held
     if "forward" in state:
         state[OWN] = state["forward"]
     state["forward"] = Call(_run, module)
@@ -49,15 +49,16 @@ def close_calls(module: nn.Module) -> None:
 def _run(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
     """A module's forward, with its weights in place."""
     state = module.__dict__
-    bank: Bank | None = state.get(KEY)
-    outermost = bank is not None and bank.enter(module)
+    ref: BankRef | None = state.get(KEY)
+    cache = None if ref is None else ref.get().cache
+    outermost = cache is not None and cache.enter(module)
     try:
         if OWN in state:
             return state[OWN](*args, **kwargs)
         return type(module).forward(module, *args, **kwargs)
     finally:
         if outermost:
-            bank.leave()  # type: ignore[union-attr]
+            cache.leave()  # type: ignore[union-attr]
 
 
 def covered(module: nn.Module) -> Callable[..., Any]:

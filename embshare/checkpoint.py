@@ -7,84 +7,89 @@ A process killed between the two leaves new weights with their own description i
 
 from __future__ import annotations
 
-import copy
-import hashlib
-import json
 import os
-import platform
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from embshare._value import Value
-from embshare.errors import CheckpointError, EmbshareError, PlanError
-from embshare.fingerprint import Structure, structure_now, structure_of
+from embshare.aliases import aliases_of
+from embshare.bank import Bank
+from embshare.checkpoint_files import (
+    DESCRIPTION,
+    WEIGHTS,
+    Checkpoint,
+    broken,
+    digest_of,
+    read_checkpoint,
+    versions,
+    write_file,
+)
+from embshare.errors import CheckpointError, NotSharedError, PlanError
+from embshare.fingerprint import structure_of
+from embshare.layers import DTYPE
+from embshare.living import fit_state, places, plan_now, structure_now
 from embshare.plan import SharePlan
+from embshare.scales import describe, scales_of
 from embshare.sharing import share_from_embedding
-from embshare.state import bank_of, require_bank
+from embshare.state import ROOT, bank_of, roots_of
+from embshare.wrapping import layers_of_wrapping, meta_copy, plain_name, unwrapped
 
-__all__ = ["Checkpoint", "load", "meta_copy", "read_checkpoint", "save"]
+__all__ = ["load", "save"]
 
 M = TypeVar("M", bound=nn.Module)
-
-WEIGHTS, DESCRIPTION = "model.safetensors", "embshare.json"
-LIMIT = 64 * 2**20
-"""Bytes of JSON that are read; a plan of a thousand layers has less than one percent of it."""
-
-
-class Checkpoint(Value):
-    """What ``embshare.json`` holds."""
-
-    format: Literal[1]
-    plan: SharePlan
-    structure: Structure
-    """Of the dense model: what another model must have to load this."""
-    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    """SHA-256 of plan, structure and every tensor's name, type, shape and bytes."""
-    versions: dict[str, str]
+Rooted = tuple[str, nn.Module, Bank]
 
 
 def save(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
     """Write a shared model's stored tensors and plan.
 
+    Layers that were replaced or frozen since are saved as they are now, with a plan of the others.
+
     Args:
-        model: as `share_from_embedding` returned it.
+        model: as `share_from_embedding` returned it, also inside of `torch.compile`, DDP or
+            another wrapper, which are not saved; or a parent of shared models, saved as a whole.
         folder: made where it is missing; a checkpoint in it is replaced, each file in one step.
     Returns:
         The folder.
     Raises:
         NotSharedError: the model is dense, or a part of a shared model.
+        TableReplacedError: it has another table than the one that its layers are derived from.
         CheckpointError: it cannot be written (a full disk, no permission); what was there stays.
+            Or a copied layer shares its gains or residual with another, which no plan can say.
     """
-    bank = require_bank(model)
-    state = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    target = _innermost(unwrapped(model))
+    roots = list(roots_of(target))
+    if not roots:
+        raise NotSharedError(model=type(target).__name__)
+    plans = {plain_name(path): _written(plan_now(root, bank)) for path, root, bank in roots}
+    state = _stored(target, roots, plans)
     for name, tensor in state.items():
         if tensor.device.type == "meta":
             raise CheckpointError(
                 path=folder, finding=f"`{name}` is on meta and has no values", way_out="Load first."
             )
-    structure = structure_now(model, bank.structure)
+    whole = plans.get("") if len(plans) == 1 else None
     checkpoint = Checkpoint(
-        format=1,
-        plan=bank.plan,
-        structure=structure,
-        digest=_digest(state, bank.plan, structure),
-        versions=_versions(),
+        format=2 if whole is None else 1,
+        plan=whole,
+        parts=plans if whole is None else {},
+        dtypes=(dtypes := _dtypes(roots)),
+        structure=(structure := structure_now(target)),
+        digest=digest_of(state, plans, structure, dtypes),
+        versions=versions(),
     )
     text = checkpoint.to_json()
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         weights = safetensors.torch.save(state, metadata={"embshare": checkpoint.model_dump_json()})
-        _replace(folder / WEIGHTS, weights)
-        _replace(folder / DESCRIPTION, text.encode())
+        write_file(folder / WEIGHTS, weights)
+        write_file(folder / DESCRIPTION, text.encode())
     except OSError as error:
         raise CheckpointError(
             path=folder,
@@ -94,18 +99,39 @@ def save(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def _replace(path: Path, data: bytes) -> None:
-    """Write next to the file, flush to the disk, and rename: the old file or the new one."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with part.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+def _written(plan: SharePlan) -> SharePlan:
+    """A plan as it is read back, so that both give one digest."""
+    return SharePlan.from_json(plan.to_json())
+
+
+def _innermost(model: nn.Module) -> nn.Module:
+    """The shared model itself, where what is around it stores nothing of its own."""
+    return next((inner for inner in layers_of_wrapping(model) if ROOT in inner.__dict__), model)
+
+
+def _stored(
+    target: nn.Module, roots: Sequence[Rooted], plans: Mapping[str, SharePlan]
+) -> dict[str, Tensor]:
+    """What is written: each tensor once, and nothing of weights that are gone."""
+    state: dict[str, Tensor] = dict(target.state_dict())
+    for path, root, bank in roots:
+        prefix = f"{path}." if path else ""
+        state = fit_state(state, root, bank, plans[plain_name(path)], prefix)
+    for name, kept in aliases_of(target).items():
+        if kept in state:
+            state.pop(name, None)
+    return {plain_name(name): tensor.detach().contiguous() for name, tensor in state.items()}
+
+
+def _dtypes(roots: Sequence[Rooted]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for path, root, bank in roots:
+        for place in places(root, bank) if bank.mixed else ():
+            own = place.layer.__dict__.get(DTYPE)
+            if own is not None and own is not bank.dtype_of(place.layer):
+                name = f"{path}.{place.name}" if path else place.name
+                found[plain_name(name)] = str(own).removeprefix("torch.")
+    return found
 
 
 def load(folder: str | os.PathLike[str], model: M | Callable[[], M]) -> M:
@@ -117,7 +143,8 @@ def load(folder: str | os.PathLike[str], model: M | Callable[[], M]) -> M:
     Args:
         folder: as `save` wrote it.
         model: a dense model of the same structure (changed in place), one shared by the same plan,
-            or a function that builds one. On meta it receives the tensors themselves.
+            or a function that builds one; a wrapper around such a model will do. On meta it
+            receives the tensors themselves.
     Returns:
         The model, with the types of the file. A table may have grown since the plan was made.
     Raises:
@@ -126,105 +153,89 @@ def load(folder: str | os.PathLike[str], model: M | Callable[[], M]) -> M:
     """
     folder = Path(folder)
     checkpoint, state = read_checkpoint(folder)
-    target = cast("M", model if isinstance(model, nn.Module) else model())
-    bank = bank_of(target)
-    structure = structure_of(target) if bank is None else structure_now(target, bank.structure)
-    tables = {name for source in checkpoint.plan.sources for name in (source.name, *source.tied)}
-    if difference := checkpoint.structure.difference(structure, may_grow=tables):
-        raise CheckpointError(
-            path=folder,
-            finding=f"it is of another model: {difference}",
-            way_out="Build the model that was saved.",
-        )
+    whole = cast("M", model if isinstance(model, nn.Module) else model())
+    target = _matching(folder, checkpoint, whole)
     try:
-        expected = _expected(target, checkpoint.plan)
-        wanted = {name: tuple(t.shape) for name, t in expected.items()}
-        _check_tensors(folder, tables, state, wanted)
+        expected = _expected(target, checkpoint.plans)
+        state = _complete(state, expected, checkpoint.plans)
+        wanted = {name: tuple(tensor.shape) for name, tensor in expected.items()}
+        _check_tensors(folder, checkpoint.tables(), state, wanted)
         _check_types(folder, state, expected)
-        share_from_embedding(target, checkpoint.plan, start=False)
-    except PlanError as error:
+        for path, plan in checkpoint.plans.items():
+            _share(target.get_submodule(path), plan)
+    except (PlanError, AttributeError) as error:
         raise CheckpointError(
             path=folder,
             finding=f"its plan does not fit: {error}",
             way_out="Build the model that was saved.",
         ) from error
     _fill(target, state)
-    return target
+    _set_dtypes(target, checkpoint.dtypes)
+    return whole
 
 
-def _expected(model: nn.Module, plan: SharePlan) -> dict[str, Tensor]:
-    """The state dict that the model will have, worked out on meta."""
-    if bank_of(model) is not None:
-        return dict(model.state_dict())
-    return dict(share_from_embedding(meta_copy(model), plan, start=False).state_dict())
-
-
-def meta_copy(model: M) -> M:
-    """A copy of a model without its memory."""
-    memo: dict[int, object] = {}
-    for tensor in (*model.parameters(), *model.buffers()):
-        empty = torch.empty_like(tensor, device="meta")
-        is_parameter = isinstance(tensor, nn.Parameter)
-        memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
-    for module in model.modules():
-        for value in vars(module).values():
-            # The older `weight_norm` keeps what it computed last, which cannot be copied.
-            if isinstance(value, Tensor) and not value.is_leaf:
-                memo[id(value)] = torch.empty_like(value, device="meta")
-    return copy.deepcopy(model, memo)
-
-
-def read_checkpoint(folder: Path) -> tuple[Checkpoint, dict[str, Tensor]]:
-    """The two files of a checkpoint, each sound, and both of one save.
-
-    Raises:
-        CheckpointError: a file is missing, cut off, changed or of a newer format.
-    """
-    path = folder / WEIGHTS
-    try:
-        if (folder / DESCRIPTION).stat().st_size > LIMIT:
-            raise _broken(folder / DESCRIPTION, f"is larger than {LIMIT:,} bytes")
-        text = (folder / DESCRIPTION).read_bytes()
-        with safetensors.safe_open(path, "pt") as file:
-            inside = (file.metadata() or {}).get("embshare", "")
-            _parse(folder / DESCRIPTION, text)  # sound, but perhaps of another save
-            checkpoint = _parse(path, inside.encode())
-            state = {name: file.get_tensor(name) for name in file.keys()}
-    except OSError as error:
-        raise _broken(folder, f"cannot be read ({error.strerror or error})") from error
-    except (safetensors.SafetensorError, UnicodeError, ValueError) as error:
-        if isinstance(error, EmbshareError):
-            raise
-        raise _broken(path, f"is not a sound safetensors file ({error})") from error
-    if _digest(state, checkpoint.plan, checkpoint.structure) != checkpoint.digest:
-        raise _broken(path, "has changed since it was saved (its digest differs)")
-    return checkpoint, state
-
-
-def _parse(path: Path, text: bytes) -> Checkpoint:
-    try:
-        found = json.loads(text)
-        newer = (
-            isinstance(found, dict) and isinstance(found.get("format"), int) and found["format"] > 1
-        )
-    except (ValueError, RecursionError) as error:
-        raise _broken(path, f"is not JSON ({error})") from error
-    if newer:
-        raise CheckpointError(
-            path=path,
-            finding=f"has format {found['format']}, newer than 1",
-            way_out="Upgrade embshare.",
-        )
-    try:
-        return Checkpoint.from_json(text)
-    except EmbshareError as error:
-        raise _broken(path, str(error)) from error
-
-
-def _broken(path: Path, finding: str) -> CheckpointError:
-    return CheckpointError(
-        path=path, finding=finding, way_out="Save it again, or take another copy."
+def _matching(folder: Path, checkpoint: Checkpoint, model: nn.Module) -> nn.Module:
+    """The model, or what is in it, that has the structure of the one that was saved."""
+    tables, first = checkpoint.tables(), ""
+    for inner in layers_of_wrapping(unwrapped(model)):
+        structure = structure_of(inner) if bank_of(inner) is None else structure_now(inner)
+        difference = checkpoint.structure.difference(structure, may_grow=tables)
+        if not difference:
+            return inner
+        first = first or difference
+    raise CheckpointError(
+        path=folder,
+        finding=f"it is of another model: {first}",
+        way_out="Build the model that was saved.",
     )
+
+
+def _share(model: nn.Module, plan: SharePlan) -> None:
+    """Share by a plan, without values; a model that is shared alike goes on with its numbers."""
+    bank = model.__dict__[ROOT].bank if ROOT in model.__dict__ else None
+    if bank is None or describe(bank.scales.plan) != describe(plan):
+        share_from_embedding(model, plan, start=False)
+    else:
+        bank.adopt(plan)
+
+
+def _expected(model: nn.Module, plans: Mapping[str, SharePlan]) -> dict[str, Tensor]:
+    """The state dict that the model will have, worked out on meta; each tensor once."""
+    if bank_of(model) is None:
+        model = meta_copy(model)
+        for path, plan in plans.items():
+            _share(model.get_submodule(path), plan)
+    state = dict(model.state_dict())
+    return {name: t for name, t in state.items() if name not in _dropped(model, state)}
+
+
+def _dropped(model: nn.Module, state: Mapping[str, Tensor]) -> set[str]:
+    return {name for name, kept in aliases_of(model).items() if kept in state}
+
+
+def _complete(
+    state: dict[str, Tensor], expected: Mapping[str, Tensor], plans: Mapping[str, SharePlan]
+) -> dict[str, Tensor]:
+    """A state under the names of this model, with gains, which older files have in the plan."""
+    actual = {plain_name(name): name for name in expected}
+    found = {actual.get(name, name): tensor for name, tensor in state.items()}
+    for path, plan in plans.items():
+        for name, tensor in scales_of(plan).items():
+            place = next((n for n in expected if n.startswith(path) and n.endswith(name)), None)
+            if place is not None and place not in found:
+                found[place] = tensor.to(expected[place].dtype)
+    return found
+
+
+def _set_dtypes(model: nn.Module, dtypes: Mapping[str, str]) -> None:
+    """Derived weights get their table's dtype, but for those that were saved with another."""
+    for path, root, bank in roots_of(model):
+        bank.mixed = bool(dtypes)
+        for place in places(root, bank):
+            name = plain_name(f"{path}.{place.name}" if path else place.name)
+            place.layer.__dict__.pop(DTYPE, None)
+            if name in dtypes:
+                place.layer.__dict__[DTYPE] = getattr(torch, dtypes[name])
 
 
 def _check_tensors(
@@ -246,7 +257,7 @@ def _check_tensors(
         )
         if not same:
             shown = ["absent" if shape is None else shape for shape in (needs, has)]
-            raise _broken(folder, f"`{name}` must be {shown[0]}, but is {shown[1]}")
+            raise broken(folder, f"`{name}` must be {shown[0]}, but is {shown[1]}")
 
 
 def _check_types(folder: Path, state: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
@@ -254,14 +265,15 @@ def _check_types(folder: Path, state: dict[str, Tensor], wanted: dict[str, Tenso
     for name, needs in wanted.items():
         found = state[name].dtype
         if found != needs.dtype and not (found.is_floating_point and needs.is_floating_point()):
-            raise _broken(folder, f"`{name}` must be of type {needs.dtype}, but is of {found}")
+            raise broken(folder, f"`{name}` must be of type {needs.dtype}, but is of {found}")
 
 
 @torch.no_grad()
 def _fill(model: nn.Module, state: dict[str, Tensor]) -> None:
-    for name, tensor in model.state_dict(keep_vars=True).items():
+    target = dict(model.state_dict(keep_vars=True))
+    for name in target.keys() - _dropped(model, target):
+        tensor, found = target[name], state[name]
         owner, _, leaf = name.rpartition(".")
-        found = state[name]
         if tensor.device.type == "meta":
             module = model.get_submodule(owner)
             _assign(model, module, leaf, tensor, found)
@@ -278,23 +290,3 @@ def _assign(model: nn.Module, module: nn.Module, leaf: str, old: Tensor, new: Te
                 if tensor is old:
                     held[name] = made  # type: ignore[assignment]
     assert leaf in module._parameters or leaf in module._buffers
-
-
-def _digest(state: dict[str, Tensor], plan: SharePlan, structure: Structure) -> str:
-    found = hashlib.sha256(plan.model_dump_json().encode())
-    found.update(structure.model_dump_json().encode())
-    for name in sorted(state):
-        tensor = state[name].detach().contiguous().cpu()
-        found.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        found.update(tensor.view(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
-    return found.hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    from embshare import __version__
-
-    return {
-        "embshare": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
-from embshare.errors import SourceShrunkError
+from embshare.errors import SourceShrunkError, TableReplacedError
 from embshare.plan import Source
 
 __all__ = ["Columns"]
@@ -49,6 +50,35 @@ class Columns(nn.Module):
         table = owner._parameters.get(self.leaf)
         return getattr(owner, self.leaf) if table is None else table
 
+    def trained(self) -> Iterator[Tensor]:
+        """Table, projection and bias, as far as there are any."""
+        yield from (t for t in (self.table(), self.projection, self.bias) if t is not None)
+
+    def padding_row(self) -> int | None:
+        """The row that an embedding keeps as it is: no gradient of a derived weight reaches it."""
+        owner: nn.Module = self.__dict__["owner"]
+        found = getattr(owner, "padding_idx", None)
+        return found if isinstance(found, int) and 0 <= found < self.source.rows else None
+
+    def check_place(self, root: nn.Module) -> None:
+        """Hold a model to having the table's module where the plan found it, or within it.
+
+        Raises:
+            TableReplacedError: it has not.
+        """
+        owner, path = self.__dict__["owner"], self.source.name.rpartition(".")[0]
+        found: nn.Module | None = root
+        for part in path.split(".") if path else ():
+            found = None if found is None else found._modules.get(part)
+            if found is owner:
+                return
+        if found is owner or (found is not None and any(m is owner for m in found.modules())):
+            return  # under a wrapper: an adapter, a compiled module
+        if any(module is owner for module in root.modules()):
+            return  # moved to another place, or further up under a wrapper
+        kind = "it is gone" if found is None else f"`{path}` is another {type(found).__name__} now"
+        raise TableReplacedError(source=self.source.name, finding=kind)
+
     def dtype(self) -> torch.dtype:
         """The table's."""
         return self.table().dtype
@@ -66,18 +96,24 @@ class Columns(nn.Module):
 
         Raises:
             SourceShrunkError: the table has lost rows that the plan reads.
+            TableReplacedError: its parameter is of another width.
         """
-        self._check_rows()
+        self._check_size()
         return self.matrix(), self.projection, self.bias
 
-    def _check_rows(self) -> None:
-        found, rows = self.table().shape[0], self.source.rows
+    def _check_size(self) -> None:
+        table = self.table()
+        found, rows = table.shape[0], self.source.rows
         if found < rows:
             raise SourceShrunkError(source=self.source.name, needs=rows, has=found)
+        width = math.prod(table.shape[1:])
+        if width != self.source.stored_dim:
+            finding = f"its parameter has rows of {width} numbers, not {self.source.stored_dim}"
+            raise TableReplacedError(source=self.source.name, finding=finding)
 
     def fingerprint(self) -> tuple[object, ...]:
         """Changes with every change of a source that torch lets one see."""
-        self._check_rows()
+        self._check_size()
         return tuple(
             part
             for tensor in (self.table(), self.projection, self.bias)

@@ -4,6 +4,10 @@ A companion is a module with three functions. `introduce` is called once, when t
 imported, before or after embshare; `attach` is called on each model that was shared, and `detach`
 on each that was made plain again. The package is never imported on its behalf, and neither is the
 companion before the package.
+
+Two more functions may be there. ``home(model)`` gives the part of a package's wrapper that is to be
+shared in its place, or ``None`` (`home_of`); ``trained(model)`` the names of parameters that the
+package has loaded (`trained_weights`).
 """
 
 from __future__ import annotations
@@ -14,11 +18,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import MappingProxyType, ModuleType
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from torch import nn
 
-__all__ = ["COMPANIONS", "Companion", "attach", "detach", "watch"]
+__all__ = [
+    "COMPANIONS",
+    "Companion",
+    "attach",
+    "detach",
+    "home_of",
+    "trained_weights",
+    "watch",
+]
 
 
 class Companion(Protocol):
@@ -40,6 +52,8 @@ class Companion(Protocol):
 COMPANIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "transformers.quantizers.auto": "embshare.adapters.huggingface.companion",
+        "transformers.modeling_utils": "embshare.adapters.huggingface.loading",
+        "sentence_transformers": "embshare.adapters.sentence",
         "peft.tuners.tuners_utils": "embshare.adapters.huggingface.merging",
     }
 )
@@ -65,6 +79,30 @@ def detach(model: nn.Module) -> None:
     """Show a model that is no longer shared to every companion whose package is there."""
     for companion in _present():
         companion.detach(model)
+
+
+def home_of(model: nn.Module) -> nn.Module:
+    """The module that is planned and shared where this one is named, and that owns the bank.
+
+    A wrapper that saves its inner model by that model's own method (a `SentenceTransformer`) has
+    it inside: a bank outside of the inner model would be in no file. Every other model is its own.
+    """
+    for home in _answers("home"):
+        inner: nn.Module | None = home(model)
+        if inner is not None:
+            return inner
+    return model
+
+
+def trained_weights(model: nn.Module) -> set[str]:
+    """Full names of the parameters that some package has loaded, trained, into this model."""
+    return {name for trained in _answers("trained") for name in trained(model)}
+
+
+def _answers(question: str) -> Iterator[Callable[[nn.Module], Any]]:
+    """A function of this name of each companion that has it and whose package is there."""
+    found = (getattr(companion, question, None) for companion in _present())
+    return (function for function in found if function is not None)
 
 
 def _present() -> Iterator[Companion]:

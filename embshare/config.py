@@ -39,8 +39,10 @@ class ShareConfig(Value):
     gain: Literal["match", "none", "learned", "channel"] = "match"
     """``match``: a constant that gives the layer its own initial spread; ``none``: 1;
     ``learned``: match, times one learned number per weight; ``channel``: one per output channel."""
-    init: Literal["random", "svd"] = "random"
-    """``svd`` starts from the weights that the model has (joint truncated SVD)."""
+    init: Literal["auto", "random", "svd"] = "auto"
+    """``svd`` starts from the weights that the model has (joint truncated SVD), ``random`` from
+    none; ``auto``: svd where the model is known to be trained and can be fitted. The plan says
+    which it is, and why."""
     residual_rank: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Above 0, each weight adds a low-rank term of its own to the shared one."""
     order: Literal["row", "column"] = "row"

@@ -23,7 +23,11 @@ from embshare.casting import without_autocast
 from embshare.layout import read_block, rows_needed, write_block
 from embshare.plan import Slot
 
-__all__ = ["Cut", "Layout", "derive", "layout_of", "must_be_plain"]
+__all__ = ["Cut", "Layout", "Scaled", "derive", "layout_of", "must_be_plain"]
+
+
+Scaled = tuple[Sequence[Tensor], Tensor]
+"""A gain ``[]`` for each slot of the layout, and the anchor in the table's own unit, ``[]``."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,30 @@ class Layout:
     cuts: tuple[Cut, ...]
     anchor: float = 0.0
     """How much of the fixed signs is added to the table, in the table's own unit."""
+    fixed: int | None = None
+    """A row of the table that gets no gradient."""
 
 
-def layout_of(slots: Sequence[Slot], rows: int, order: str, *, anchor: float = 0.0) -> Layout:
-    """The layout that reads ``slots`` of one source of ``rows`` rows, in the order given."""
+def layout_of(
+    slots: Sequence[Slot],
+    rows: int,
+    order: str,
+    *,
+    gains: Sequence[float] | None = None,
+    anchor: float = 0.0,
+    fixed: int | None = None,
+) -> Layout:
+    """The layout that reads ``slots`` of one source of ``rows`` rows, in the order given.
+
+    Args:
+        slots: of one source.
+        rows: ``V``.
+        order: ``row`` or ``column``.
+        gains: one for each slot, in the place of its own.
+        anchor: in the table's own unit.
+        fixed: the padding row.
+    """
+    gains = [slot.gain for slot in slots] if gains is None else gains
     wanted = sorted(slots, key=lambda slot: slot.start)
     first: dict[int, int] = {}
     index: list[int] = []
@@ -69,9 +93,9 @@ def layout_of(slots: Sequence[Slot], rows: int, order: str, *, anchor: float = 0
             numel=slot.numel,
             block_shape=slot.block_shape,
             transposed=slot.transposed,
-            gain=slot.gain,
+            gain=gain,
         )
-        for slot in slots
+        for slot, gain in zip(slots, gains, strict=True)
     )
     return Layout(
         order=order,
@@ -80,6 +104,7 @@ def layout_of(slots: Sequence[Slot], rows: int, order: str, *, anchor: float = 0
         width=len(index),
         cuts=cuts,
         anchor=anchor,
+        fixed=fixed,
     )
 
 
@@ -89,6 +114,7 @@ def derive(
     projection: Tensor | None,
     bias: Tensor | None,
     *,
+    scales: Scaled | None = None,
     dtype: torch.dtype | None = None,
     ready: Sequence[Tensor] | None = None,
     keep: Callable[[Any, tuple[Tensor, ...]], None] | None = None,
@@ -100,6 +126,8 @@ def derive(
         table: ``[V' >= V, F]``; rows beyond those needed are not touched.
         projection: ``[W, F]`` of ``S = E P^T + b``, or None for EPS.
         bias: ``[W]`` or None.
+        scales: gains and anchor as tensors, for tracers and transforms, which must not see them
+            as constants; None takes the layout's numbers.
         dtype: of the result; None is the table's. The projection is computed in the table's.
         ready: results of an earlier call with equal inputs, to be attached to a new graph node
             instead of computed.
@@ -109,7 +137,7 @@ def derive(
     """
     with torch.enable_grad(), without_autocast(table.device.type):
         if must_be_plain():
-            return _plain(layout, table, projection, bias, dtype)
+            return _plain(layout, table, projection, bias, dtype, scales)
         return _Derive.apply(layout, dtype, ready, keep, table, projection, bias)  # type: ignore[no-any-return]
 
 
@@ -124,14 +152,18 @@ def must_be_plain() -> bool:
 
 
 def _project(
-    layout: Layout, table: Tensor, projection: Tensor | None, bias: Tensor | None
+    layout: Layout,
+    table: Tensor,
+    projection: Tensor | None,
+    bias: Tensor | None,
+    anchor: Tensor | None = None,
 ) -> Tensor:
     """``[rows, width]``: the columns of one call, each in one piece of memory.
 
     So the few columns of a slot, read row by row, are as many streams; rows of all columns would be
     read whole for the sake of a few of their elements.
     """
-    head = _head(layout, table)
+    head = _head(layout, table, anchor)
     if projection is None:
         return head[:, _index(layout, table)]
     used = projection[_index(layout, table)]
@@ -140,10 +172,16 @@ def _project(
     return torch.addmm(bias[_index(layout, table)].unsqueeze(1), used, head.t()).t()
 
 
-def _head(layout: Layout, table: Tensor) -> Tensor:
+def _head(layout: Layout, table: Tensor, anchor: Tensor | None = None) -> Tensor:
     """``[rows, F]``: what is projected."""
     head = table[: layout.rows]
-    return anchored(head, layout.anchor) if layout.anchor else head
+    row = layout.fixed
+    if row is not None and row < layout.rows and torch.is_grad_enabled() and table.requires_grad:
+        fixed = (torch.arange(layout.rows, device=table.device) == row).unsqueeze(1)
+        head = torch.where(fixed, head.detach(), head)  # the padding row is a constant
+    if not layout.anchor:
+        return head
+    return anchored(head, layout.anchor if anchor is None else anchor)
 
 
 def _index(layout: Layout, like: Tensor) -> slice | Tensor:
@@ -158,14 +196,18 @@ def _plain(
     projection: Tensor | None,
     bias: Tensor | None,
     dtype: torch.dtype | None,
+    scales: Scaled | None = None,
 ) -> tuple[Tensor, ...]:
-    columns = _project(layout, table, projection, bias).to(dtype or table.dtype)
+    gains, anchor = scales or (None, None)
+    columns = _project(layout, table, projection, bias, anchor).to(dtype or table.dtype)
     weights = []
-    for cut in layout.cuts:
+    for number, cut in enumerate(layout.cuts):
         piece = columns[: cut.rows, cut.first : cut.first + cut.columns]
-        block = read_block(
-            piece if cut.gain == 1.0 else piece * cut.gain, cut.block_shape, layout.order
-        )
+        if gains is not None:
+            piece = piece * gains[number]
+        elif cut.gain != 1.0:
+            piece = piece * cut.gain
+        block = read_block(piece, cut.block_shape, layout.order)
         weights.append(block.t() if cut.transposed else block)
     return tuple(weights)
 
@@ -258,7 +300,7 @@ def _fast_backward(
             columns = table.new_empty(layout.rows, layout.width)
             _write_all(columns, layout, grads)
             whole[: layout.rows].index_copy_(1, index, columns)
-        return whole, None, None
+        return _but_fixed(layout, whole), None, None
     columns = table.new_empty(layout.width, layout.rows).t()  # laid out as in `_project`
     _write_all(columns, layout, grads)
     d_table = d_projection = d_bias = None
@@ -266,11 +308,19 @@ def _fast_backward(
         d_table = torch.empty_like(table)  # the product writes its rows: only the rest is zeroed
         torch.mm(columns, projection[index], out=d_table[: layout.rows])
         d_table[layout.rows :].zero_()
+        d_table = _but_fixed(layout, d_table)
     if needs[1]:
         d_projection = _spread(columns.t() @ _head(layout, table), projection, index)
     if bias is not None and needs[2]:
         d_bias = _spread(columns.sum(0), bias, index)
     return d_table, d_projection, d_bias
+
+
+def _but_fixed(layout: Layout, gradient: Tensor) -> Tensor:
+    """A table's gradient, zero in the padding row."""
+    if layout.fixed is not None:
+        gradient[layout.fixed].zero_()
+    return gradient
 
 
 def _write_all(columns: Tensor, layout: Layout, grads: Sequence[Tensor | None]) -> None:

@@ -13,7 +13,9 @@ EmbshareError
  │   └─ PlanMismatchError      the plan was made for another model
  ├─ NotSharedError             the model has no bank
  ├─ DerivedWeightError         a derived weight was assigned to, or read where it cannot be
- ├─ SourceShrunkError          a table has lost rows that derived weights read
+ ├─ SourceShrunkError          a table has lost rows, or columns, that derived weights read
+ ├─ TableReplacedError         a model's table was replaced by another one
+ ├─ StateMismatchError         a state dict was saved under another plan
  ├─ MaterializeError           the plain model would not equal the shared one
  ├─ CheckpointError            a folder cannot be read or written
  └─ MissingPackageError        an optional package is needed
@@ -21,7 +23,12 @@ EmbshareError
 EmbshareWarning
  ├─ StaleCacheWarning          a source changed inside `cached`
  ├─ RepeatedDerivationWarning  a loop derives the same weights again and again
- └─ UnevenCoverageWarning      blocks of one kind are not shared alike
+ ├─ UnevenCoverageWarning      blocks of one kind are not shared alike
+ ├─ GrowthWarning              a plan stores more than the model does
+ ├─ PartCopyWarning            a copy of a part reads the original's table
+ ├─ FrozenLayerWarning         layers were frozen, but not what their weights are derived from
+ ├─ StaleOptimizerWarning      an optimizer holds weights that sharing removed
+ └─ UnusedHookWarning          a hook or gradient is asked of a weight that is derived anew
 
 Each message names the place, what was needed, what was found and the way out;
 the numbers are also fields of the error.
@@ -38,6 +45,8 @@ __all__ = [
     "DerivedWeightError",
     "EmbshareError",
     "EmbshareWarning",
+    "FrozenLayerWarning",
+    "GrowthWarning",
     "InvalidValueError",
     "MaterializeError",
     "MissingPackageError",
@@ -45,14 +54,19 @@ __all__ = [
     "NotSharedError",
     "NothingMatchedError",
     "NothingToShareError",
+    "PartCopyWarning",
     "PlanError",
     "PlanMismatchError",
     "RepeatedDerivationWarning",
     "SourceShrunkError",
     "SourceTooSmallError",
     "StaleCacheWarning",
+    "StaleOptimizerWarning",
+    "StateMismatchError",
+    "TableReplacedError",
     "UnevenCoverageWarning",
     "UnsupportedSourceError",
+    "UnusedHookWarning",
 ]
 
 
@@ -159,11 +173,12 @@ class AliasedWeightError(PlanError):
 class AlreadySharedError(PlanError):
     """The model already reads its weights from a bank, by another plan."""
 
-    def __init__(self, *, model: str) -> None:
+    def __init__(self, *, model: str, finding: str = "already shared by another plan") -> None:
         super().__init__(
-            f"{model} is already shared by another plan. Call embshare.materialize(model) first, "
+            f"{model} is {finding}. Call embshare.materialize(model) first, "
             f"or start from the dense model."
         )
+        self.finding = finding
 
 
 class PlanMismatchError(PlanError):
@@ -201,6 +216,32 @@ class SourceShrunkError(EmbshareError):
             f"partitions parameters (DeepSpeed ZeRO stage 3), use FSDP2 or stage 1 or 2."
         )
         self.source, self.needs, self.has = source, needs, has
+
+
+class TableReplacedError(EmbshareError):
+    """The module that holds a table is no longer the one that derived weights read."""
+
+    def __init__(self, *, source: str, finding: str) -> None:
+        super().__init__(
+            f"`{source}` is the table that layers of this model are derived from, but {finding}: "
+            f"they would go on reading the old one, which is in no file and no optimizer. To have "
+            f"them follow new rows, keep the module and assign its parameter (`embedding.weight = "
+            f"nn.Parameter(new)`); to keep the layers as they are, call embshare.materialize(model)"
+            f" and share again afterwards."
+        )
+        self.source, self.finding = source, finding
+
+
+class StateMismatchError(EmbshareError):
+    """A state dict was saved under another plan than that of the model it is loaded into."""
+
+    def __init__(self, *, needs: str, finding: str) -> None:
+        super().__init__(
+            f"the state dict must be of a model that was shared like this one ({needs}), but is "
+            f"{finding}. Share the model by the plan of the state, or load the folder that was "
+            f"saved with it: embshare.load(folder, model)."
+        )
+        self.needs, self.finding = needs, finding
 
 
 class MaterializeError(EmbshareError):
@@ -247,3 +288,23 @@ class RepeatedDerivationWarning(EmbshareWarning):
 
 class UnevenCoverageWarning(EmbshareWarning):
     """A plan shares a weight in some of a model's repeated blocks and leaves it in others."""
+
+
+class GrowthWarning(EmbshareWarning):
+    """A plan stores more parameters than the dense model does."""
+
+
+class PartCopyWarning(EmbshareWarning):
+    """A copy of a part of a shared model follows the original's table. Given once for each copy."""
+
+
+class FrozenLayerWarning(EmbshareWarning):
+    """All that layers store was frozen, while what their weights are derived from is trained."""
+
+
+class StaleOptimizerWarning(EmbshareWarning):
+    """An optimizer steps weights that sharing removed, and not what they are derived from."""
+
+
+class UnusedHookWarning(EmbshareWarning):
+    """A hook or a gradient was asked of a derived weight, which is another tensor at each call."""

@@ -8,7 +8,7 @@ from torch import nn
 
 from embshare._value import Value
 
-__all__ = ["Structure", "structure_now", "structure_of"]
+__all__ = ["Structure", "structure_of"]
 
 
 class Structure(Value):
@@ -28,7 +28,7 @@ class Structure(Value):
             ours, theirs = self.tensors.get(name), other.tensors.get(name)
             if ours != theirs and not (name in may_grow and _grew(ours, theirs)):
                 return f"`{name}` is {ours or 'absent'} there and {theirs or 'absent'} here"
-        if self.ties != other.ties:
+        if {frozenset(tie) for tie in self.ties} != {frozenset(tie) for tie in other.ties}:
             return f"it ties {self.ties or 'nothing'}, and this model {other.ties or 'nothing'}"
         return ""
 
@@ -46,17 +46,3 @@ def structure_of(model: nn.Module) -> Structure:
         groups.setdefault(id(parameter), []).append(name)
     ties = tuple(tuple(group) for group in groups.values() if len(group) > 1)
     return Structure(tensors=tensors, ties=ties)
-
-
-def structure_now(model: nn.Module, shared: Structure) -> Structure:
-    """A shared model's dense structure, with as many rows as its tensors have by now.
-
-    Args:
-        model: shared; its vocabulary may have grown since.
-        shared: what `structure_of` said when it was shared.
-    """
-    tensors = dict(shared.tensors)
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        if name in tensors and parameter.dim():
-            tensors[name] = (parameter.shape[0], *tensors[name][1:])
-    return Structure(tensors=tensors, ties=shared.ties)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from embshare.candidates import LOOKUPS
-from embshare.state import bank_of
+from embshare.state import banks_of
 
 __all__ = ["parameter_groups", "tables_of"]
 
@@ -66,16 +66,16 @@ def tables_of(model: nn.Module) -> Iterator[nn.Parameter]:
     for module in model.modules():
         if isinstance(module, LOOKUPS):
             yield from module.parameters(recurse=False)
-    bank = bank_of(model)
-    for columns in () if bank is None else bank.columns:
-        table = columns.table()
-        if isinstance(table, nn.Parameter):
-            yield table
+    for bank in banks_of(model):
+        for columns in bank.columns:
+            table = columns.table()
+            if isinstance(table, nn.Parameter):
+                yield table
 
 
 def _gains(model: nn.Module) -> Iterator[nn.Parameter]:
     """Learned factors, which have the dimensions of the weights that they broadcast to."""
-    bank = bank_of(model)
-    for relaxation in () if bank is None else bank.relaxations:
-        if isinstance(relaxation.gain, nn.Parameter):
-            yield relaxation.gain
+    for bank in banks_of(model):
+        for relaxation in bank.relaxations:
+            if isinstance(relaxation.gain, nn.Parameter):
+                yield relaxation.gain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, ClassVar, Self, cast
 
@@ -10,13 +11,26 @@ from torch import Tensor, nn
 
 from embshare.cudnn import packed
 from embshare.errors import DerivedWeightError
-from embshare.state import KEY
+from embshare.read_only import ReadOnly
+from embshare.state import KEY, BankRef
 
-__all__ = ["PACKED", "Derived", "SharedLayer", "plain_class", "share_layer", "unshare_layer"]
+__all__ = [
+    "DTYPE",
+    "PACKED",
+    "Derived",
+    "SharedLayer",
+    "derived_names",
+    "parameter_order",
+    "plain_class",
+    "share_layer",
+    "unshare_layer",
+]
 
 INDEX = "_embshare_readers"
 ORDER = "_embshare_order"
 PACKED = "_embshare_packed"
+DTYPE = "_embshare_dtype"
+"""Of a layer's derived weights, where it may be another than the table's."""
 
 
 class Derived:
@@ -34,7 +48,8 @@ class Derived:
             return self
         state = layer.__dict__
         try:
-            return state[KEY].read(state[INDEX][self.name])  # type: ignore[no-any-return]
+            ref: BankRef = state[KEY]
+            return ref.get().cache.look(state[INDEX][self.name])
         except AttributeError as error:  # nn.Module would hide it behind "has no attribute"
             raise DerivedWeightError(f"`{self.name}` cannot be derived: {error}") from error
 
@@ -53,6 +68,44 @@ class SharedLayer(nn.Module):
     def __setattr__(self, name: str, value: Any) -> None:
         self._refuse_derived(name)
         super().__setattr__(name, value)
+
+    def register_parameter(self, name: str, param: Any) -> None:
+        """As torch has it.
+
+        Raises:
+            DerivedWeightError: it is a derived weight, or one under a new name, as pruning wants.
+        """
+        self._refuse_derived(name)
+        if isinstance(param, ReadOnly):
+            raise DerivedWeightError(
+                f"`{name}` of this {type(self).__name__} cannot be a parameter: it is a weight "
+                f"that is derived from a table. Prune, or parametrize, before sharing, or call "
+                f"embshare.materialize(model) first."
+            )
+        super().register_parameter(name, param)
+
+    def reset_parameters(self) -> None:
+        """As torch has it, for layers whose weights are their own.
+
+        Raises:
+            DerivedWeightError: always; biases alone are reset by ``nn.init.zeros_(layer.bias)``.
+        """
+        raise DerivedWeightError(
+            f"the weights of this {type(self).__name__} are derived from a table and cannot be "
+            f"reset. Reset the model before it is shared, or share the reset one anew."
+        )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        bank = self.__dict__[KEY].bank
+        if bank is None:  # an unpickled part, whose weights cannot be read either
+            return cast("Self", super()._apply(fn, recurse))  # type: ignore[no-untyped-call]
+        before: torch.dtype = self.__dict__.get(DTYPE) or bank.dtype_of(self)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        after = fn(torch.empty(1, dtype=before)).dtype
+        if after is not before:  # a cast of this layer, and perhaps not of the table
+            self.__dict__[DTYPE] = after
+            bank.mixed = True
+        return self
 
     def _refuse_derived(self, name: str) -> None:
         if name in self._embshare_names:
@@ -139,29 +192,56 @@ def plain_class(layer: nn.Module) -> type[nn.Module]:
     return layer._embshare_base if isinstance(layer, SharedLayer) else type(layer)
 
 
-def share_layer(layer: nn.Module, readers: dict[str, int], bank: nn.Module) -> None:
-    """Drop a layer's weights and read them from the bank; only cheap steps that cannot fail."""
+def share_layer(layer: nn.Module, readers: Mapping[str, int], ref: BankRef) -> None:
+    """Drop a layer's weights and read them from the bank; only cheap steps that cannot fail.
+
+    A layer that has derived weights already gets these besides.
+    """
     state = layer.__dict__
-    state[ORDER] = tuple(layer._parameters)
+    if not isinstance(layer, SharedLayer):
+        state[ORDER] = tuple(layer._parameters)
     for name in readers:
-        del layer._parameters[name]
+        parameter = layer._parameters.pop(name)
+        if parameter is not None:
+            state[DTYPE] = parameter.dtype
     if isinstance(layer, nn.RNNBase):
         state.pop("_flat_weights", None)
         state.pop("_flat_weight_refs", None)
-    state[KEY] = bank
-    state[INDEX] = dict(readers)
-    layer.__class__ = shared_class(type(layer), tuple(readers))  # type: ignore[arg-type]
+    state[KEY] = ref
+    state[INDEX] = state.get(INDEX, {}) | dict(readers)
+    names = tuple(name for name in state[ORDER] if name in state[INDEX])
+    layer.__class__ = shared_class(plain_class(layer), names)  # type: ignore[arg-type]
 
 
-def unshare_layer(layer: nn.Module, weights: dict[str, nn.Parameter]) -> None:
-    """Give a layer its class and plain parameters back, in their old order."""
+def unshare_layer(layer: nn.Module, weights: Mapping[str, nn.Parameter]) -> None:
+    """Give a layer plain parameters back, in their old order, and its class with the last."""
     assert isinstance(layer, SharedLayer)
-    order: tuple[str, ...] = layer.__dict__.pop(ORDER)
-    for key in (KEY, INDEX):
-        layer.__dict__.pop(key, None)
-    layer.__class__ = cast("type[SharedLayer]", layer._embshare_base)
-    kept = dict(layer._parameters) | weights
+    state, base = layer.__dict__, layer._embshare_base
+    order: tuple[str, ...] = state[ORDER]
+    left = tuple(name for name in layer._embshare_names if name not in weights)
+    for name in weights:
+        state[INDEX].pop(name)
+        state.pop(name, None)
+    kept = dict(layer._parameters) | dict(weights)
     layer._parameters.clear()
     layer._parameters.update({name: kept.pop(name) for name in order if name in kept} | kept)
+    if left:
+        layer.__class__ = cast("type[SharedLayer]", shared_class(base, left))  # type: ignore[arg-type]
+        return
+    for key in (KEY, INDEX, ORDER, DTYPE):
+        state.pop(key, None)
+    layer.__class__ = cast("type[SharedLayer]", base)
     if isinstance(layer, nn.RNNBase):
         layer._init_flat_weights()
+
+
+def derived_names(layer: nn.Module) -> Mapping[str, int]:
+    """A layer's derived weights, in the order of its class, and the readers that they are."""
+    return layer.__dict__.get(INDEX, {}) if isinstance(layer, SharedLayer) else {}
+
+
+def parameter_order(layer: nn.Module) -> tuple[str, ...]:
+    """Names of a layer's own parameters, derived ones included, as the dense layer lists them."""
+    own = tuple(layer._parameters)
+    order: tuple[str, ...] = layer.__dict__.get(ORDER, own)
+    return (*order, *(name for name in own if name not in order))

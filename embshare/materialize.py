@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import copy
-from typing import TypeVar
+from collections.abc import Iterable
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from embshare.aliases import show_aliases
 from embshare.bank import Bank
-from embshare.caching import cached
 from embshare.calls import close_calls
 from embshare.companions import detach
-from embshare.errors import MaterializeError
+from embshare.errors import MaterializeError, NotSharedError
 from embshare.factor import is_factored, unfactorize
+from embshare.freezing import FROZEN
 from embshare.generation import stop_keeping
-from embshare.layers import unshare_layer
-from embshare.state import require_bank
+from embshare.layers import SharedLayer, derived_names, unshare_layer
+from embshare.living import TRAINED, Place, places
+from embshare.loading import forget_loading
+from embshare.optimizers import watch_removed
+from embshare.state import KEY, ROOT, BankRef
+from embshare.wrapping import copy_of, unwrapped
 
 __all__ = ["materialize"]
 
@@ -34,36 +38,52 @@ def materialize(model: M, *, inplace: bool = False) -> M:
     table becomes one of its own: it never scored against the normalised rows.)
 
     Args:
-        model: as `share_from_embedding` returned it; wrappers (DDP, compile) are not undone.
+        model: shared; or a parent of shared models, all of which become plain; or a part of one,
+            which becomes independent of the rest. Of a compiled model or DDP, the model inside.
         inplace: True changes ``model`` itself.
     Returns:
         The plain model, independent of the shared one.
     Raises:
-        NotSharedError: the model is dense, or a part of a shared model.
+        NotSharedError: nothing in the model is derived.
         MaterializeError: a weight changed while it was read; the model was left shared.
     """
-    require_bank(model)
-    target = model if inplace else copy.deepcopy(model)
-    bank = require_bank(target)
-    weights = _read_all(target, bank)
+    inner = cast("M", unwrapped(model))
+    if not any(isinstance(module, SharedLayer) for module in inner.modules()):
+        raise NotSharedError(model=type(inner).__name__)
+    target = inner if inplace else copy_of(inner)
+    banks = _banks(target)
+    found = {bank: list(places(target, bank)) for bank in banks}
+    weights = {bank: _read_all(bank, {p.reader for p in found[bank]}) for bank in banks}
     tables = _tables(target)
-    _unshare(bank, weights)
+    owned = {module for module in target.modules() if isinstance(module, Bank)}
+    for bank in banks:
+        _unshare(bank, found[bank], weights[bank])
     for module in list(target.modules()):
-        if is_factored(module):
+        if is_factored(module) and (owned or not inplace):
             unfactorize(module, tables[module])
-    _remove(target, bank)
+    for bank in owned:
+        watch_removed(bank.parameters())
+    _remove(target, owned)
     detach(target)
     return target
 
 
-def _read_all(model: nn.Module, bank: Bank) -> list[Tensor]:
-    indices = range(len(bank.readers))
-    with cached(model):
-        weights = [
-            bank.read(index).clone(memory_format=torch.contiguous_format) for index in indices
-        ]
-    with cached(model):
-        for index, weight in enumerate(weights):
+def _banks(model: nn.Module) -> list[Bank]:
+    """What the layers of a model read; a copy of a part reads the original's without a word."""
+    refs: list[BankRef] = [m.__dict__[KEY] for m in model.modules() if KEY in m.__dict__]
+    for ref in refs:
+        ref.borrowed = False
+    return list(dict.fromkeys(ref.get() for ref in refs))
+
+
+def _read_all(bank: Bank, readers: Iterable[int]) -> dict[int, Tensor]:
+    with bank.keeping():
+        weights = {
+            index: bank.read(index).clone(memory_format=torch.contiguous_format)
+            for index in sorted(readers)
+        }
+    with bank.keeping():
+        for index, weight in weights.items():
             again = bank.read(index)
             same = (weight == again) | (weight.isnan() & again.isnan())
             if weight.device.type != "meta" and not same.all():
@@ -92,21 +112,34 @@ def _tables(model: nn.Module) -> dict[nn.Module, nn.Parameter]:
     return made
 
 
-def _unshare(bank: Bank, weights: list[Tensor]) -> None:
+def _unshare(bank: Bank, found: Iterable[Place], weights: dict[int, Tensor]) -> None:
+    """One parameter for what the model ties; a copied layer gets one of its own."""
+    tied: dict[int, nn.Parameter] = {}
     parameters: dict[nn.Module, dict[str, nn.Parameter]] = {}
-    for reader, weight in zip(bank.readers, weights, strict=True):
-        parameter = nn.Parameter(weight, requires_grad=reader.requires_grad)
-        for layer, name in reader.places:
-            parameters.setdefault(layer, {})[name] = parameter
+    for place in found:
+        reader = bank.readers[place.reader]
+        if (place.layer, place.leaf) in reader.places and place.reader in tied:
+            parameter = tied[place.reader]
+        else:
+            weight = weights[place.reader]
+            weight = weight if place.reader not in tied else weight.clone()
+            parameter = nn.Parameter(weight, requires_grad=reader.requires_grad)
+            tied.setdefault(place.reader, parameter)
+        parameters.setdefault(place.layer, {}).setdefault(place.leaf, parameter)
     for layer, own in parameters.items():
+        for leaf in own:
+            bank.forget(derived_names(layer)[leaf], layer, leaf)
         unshare_layer(layer, own)
 
 
-def _remove(model: nn.Module, bank: Bank) -> None:
-    for module in model.modules():
+def _remove(model: nn.Module, owned: set[Bank]) -> None:
+    for module in list(model.modules()):
         close_calls(module)
+        for key in (ROOT, FROZEN, TRAINED):
+            module.__dict__.pop(key, None)
         for name, child in list(module._modules.items()):
-            if child is bank:
+            if child in owned:
                 del module._modules[name]
         show_aliases(module)
+        forget_loading(module)
         stop_keeping(module)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Sequence
 
-from embshare.errors import EmbshareWarning, RepeatedDerivationWarning, StaleCacheWarning
+from embshare.errors import (
+    EmbshareWarning,
+    FrozenLayerWarning,
+    RepeatedDerivationWarning,
+    StaleCacheWarning,
+)
 
-__all__ = ["Repeats", "notify", "tell_changed"]
+__all__ = ["Repeats", "notify", "tell_changed", "tell_frozen"]
 
 _OURS = ("embshare", "torch", "contextlib")
 
@@ -30,6 +36,17 @@ def tell_changed() -> None:
         "a source of derived weights changed inside `embshare.cached`; the kept weights were "
         "derived again. Leave the block before the model is trained or loaded.",
         StaleCacheWarning,
+    )
+
+
+def tell_frozen(names: Sequence[str]) -> None:
+    """Layers were frozen, but not what their weights are derived from."""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    notify(
+        f"all that `{names[0]}`{more} stores is frozen, but its weights are derived from a table "
+        f"or a projection that is trained, and go on moving. To keep them as they are, call "
+        f"embshare.freeze(model, {names[0] + '.*'!r}); to train them, ignore this.",
+        FrozenLayerWarning,
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from embshare._value import Value
 from embshare.config import ShareConfig
@@ -17,6 +17,7 @@ __all__ = ["LeftDense", "RuleMatch", "SharePlan", "Slot", "Source"]
 
 Count = Annotated[int, Field(ge=0, lt=2**48)]
 Positive = Annotated[int, Field(ge=1, lt=2**48)]
+Error = Annotated[float, Field(ge=0)]
 
 
 class Source(Value):
@@ -59,6 +60,9 @@ class Slot(Value):
     gain: Annotated[float, Field(gt=0, le=1e30)] = 1.0
     delta: Count = 0
     """Trailing elements ``G V - numel`` that nothing reads."""
+    fit_error: Error | None = None
+    """After a start by svd: Frobenius norm of what its weights differ by from the trained ones,
+    over the norm of these; 0 is exact, and 1 no better than zeros."""
 
     @property
     def stop(self) -> int:
@@ -79,6 +83,17 @@ class Slot(Value):
         if self.transposed and len(self.shape) != 2:
             raise ValueError("only a two-dimensional weight can be `transposed`")
         return self
+
+    @model_serializer(mode="wrap")
+    def _known(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(handler(self), "fit_error")
+
+
+def _without(fields: dict[str, Any], *optional: str) -> dict[str, Any]:
+    """Fields without these where they are ``None``: earlier versions wrote, and read, no others."""
+    return {
+        name: value for name, value in fields.items() if not (value is None and name in optional)
+    }
 
 
 class LeftDense(Value):
@@ -105,6 +120,45 @@ class SharePlan(Value):
     slots: Annotated[tuple[Slot, ...], Field(min_length=1)]
     left_dense: tuple[LeftDense, ...] = ()
     matches: tuple[RuleMatch, ...] = ()
+    notes: tuple[str, ...] | None = None
+    """What else there is to know before this is carried out."""
+    init: Literal["random", "svd"] | None = None
+    """What ``init="auto"`` came to; ``None`` where the config says it itself."""
+    init_reason: str | None = None
+    """Why."""
+    fit_error: Error | None = None
+    """`Slot.fit_error`, of all derived weights together."""
+
+    @model_serializer(mode="wrap")
+    def _known(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(handler(self), "notes", "init", "init_reason", "fit_error")
+
+    @model_validator(mode="after")
+    def _decided(self) -> SharePlan:
+        if (self.config.init == "auto") != (self.init is not None):
+            raise ValueError("`init` must be decided where the config's is 'auto', and only there")
+        return self
+
+    @property
+    def start(self) -> Literal["random", "svd"]:
+        """How the new parameters start."""
+        decided = self.init or self.config.init
+        assert decided != "auto"
+        return decided
+
+    @property
+    def start_line(self) -> str:
+        """How the new parameters start, why, and how near to trained weights that comes."""
+        why = f" ({self.init_reason})" if self.init_reason else ""
+        error = (
+            "" if self.fit_error is None else f"; relative error of the fit {self.fit_error:.3g}"
+        )
+        return f"{self.start}{why}{error}"
+
+    def unfitted(self) -> SharePlan:
+        """This plan as it was before it was carried out: without errors of a fit."""
+        slots = tuple(slot.model_copy(update={"fit_error": None}) for slot in self.slots)
+        return self.model_copy(update={"slots": slots, "fit_error": None})
 
     @model_validator(mode="after")
     def _fits(self) -> SharePlan:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from torch import nn
 
@@ -18,15 +19,25 @@ from embshare.candidates import (
     find_table,
     take_inventory,
 )
+from embshare.choosing import choose_init
 from embshare.config import ShareConfig
 from embshare.coverage import tell_uneven
 from embshare.errors import (
     AlreadySharedError,
+    InvalidValueError,
     NothingMatchedError,
     NothingToShareError,
     PlanError,
     SourceTooSmallError,
     UnsupportedSourceError,
+)
+from embshare.fitness import (
+    checked_config,
+    dense_home,
+    frozen_reason,
+    left_dense,
+    residual_reason,
+    tell_growth,
 )
 from embshare.layout import columns_needed
 from embshare.plan import LeftDense, RuleMatch, SharePlan, Slot, Source
@@ -38,42 +49,59 @@ __all__ = ["plan_sharing"]
 
 
 def plan_sharing(
-    model: nn.Module, config: ShareConfig | None = None, *, rules: Rules = RULES
+    model: nn.Module,
+    config: ShareConfig | None = None,
+    *,
+    rules: Rules = RULES,
+    trained: bool | None = None,
 ) -> SharePlan:
     """Decide which weights are read from which columns of which table.
 
     Args:
-        model: any module, also on meta; not changed.
+        model: any module, also on meta; not changed. Of a `SentenceTransformer` or `CrossEncoder`
+            the model of transformers inside it is planned, under that one's names.
         config: what to share and how; the defaults are ``ShareConfig()``.
         rules: layer kind -> rule, `embshare.rules.RULES` and the caller's own.
+        trained: whether the model's weights are trained, for ``init="auto"``; ``None`` counts those
+            that `from_pretrained` has loaded.
     Returns:
         The plan; ``str(plan)`` is a table to check by eye. `UnevenCoverageWarning` is given where
-        it shares a weight in some repeated blocks only.
+        it shares a weight in some repeated blocks only, `GrowthWarning` where it stores more
+        parameters than the model has.
     Raises:
         NoSourceError: the model has no table to read from, or not the one named.
-        UnsupportedSourceError: the table is integer, empty, all zero, or cannot be factorised.
+        UnsupportedSourceError: the table is integer, empty, all zero, has a ``max_norm``, or
+            cannot be factorised.
         NothingMatchedError: an `include`, `exclude` or `source` pattern matches nothing.
         NothingToShareError: every weight stays dense.
         SourceTooSmallError: EPS, or a fixed `width`, has too few columns.
         AliasedWeightError: two parameters overlap in memory.
         AlreadySharedError: the model is shared already.
+        PlanError: others hold on to its parameters: DDP, FSDP, adapters; or a module is lazy.
+        InvalidValueError: ``model`` is no module, or ``config`` no settings.
     """
-    config = config or ShareConfig()
+    config = checked_config(model, config, what="plan_sharing")
+    if isinstance(config, SharePlan):
+        raise InvalidValueError(what="plan_sharing", faults=["`config` is a plan already"])
     if bank_of(model) is not None:
         raise AlreadySharedError(model=type(model).__name__)
+    model = dense_home(model)
     inventory = take_inventory(model, rules)
     tables = _tables(model, inventory, config)
     chosen, left, matches = _choose(inventory, config, set(tables.values()))
     by_table, homeless = _assign(chosen, tables, config)
-    left += homeless
+    by_table, frozen = _trained(by_table, inventory)
+    left += homeless + frozen
     if not any(by_table.values()):
         raise NothingToShareError(
             model=type(model).__name__, reasons=sorted({entry.reason for entry in left})
         )
+    read = [weight for group in by_table.values() for weight in group]
+    init, reason = choose_init(model, config, read, map(model.get_parameter, by_table), trained)
     sources, slots = [], []
     for index, (table, group) in enumerate(by_table.items()):
         source = _source(inventory, table, config)
-        placed = _place(model, group, source, index, config)
+        placed = _place(model, group, source, index, _with_init(config, init))
         used = sum(slot.columns for slot in placed)
         source = _with_width(source, used, config)
         sources.append(source)
@@ -84,9 +112,42 @@ def plan_sharing(
         slots=tuple(slots),
         left_dense=tuple(left),
         matches=tuple(matches),
+        init=init if config.init == "auto" else None,
+        init_reason=reason,
+        notes=tuple(_notes(inventory, by_table)) or None,
     )
     tell_uneven(plan)
+    tell_growth(plan, inventory)
     return plan
+
+
+def _trained(
+    by_table: dict[str, list[Candidate]], inventory: Inventory
+) -> tuple[dict[str, list[Candidate]], list[LeftDense]]:
+    """Each table's weights without those that are frozen while it is trained."""
+    tables = {name: p for p, names in inventory.names.items() for name in names}
+    kept: dict[str, list[Candidate]] = {}
+    dense: list[LeftDense] = []
+    for table, group in by_table.items():
+        reasons = [frozen_reason(candidate, group, tables[table]) for candidate in group]
+        pairs = list(zip(group, reasons, strict=True))
+        dense += [left_dense(candidate, reason) for candidate, reason in pairs if reason]
+        if trained := [candidate for candidate, reason in pairs if not reason]:
+            kept[table] = trained
+    return kept, dense
+
+
+def _notes(inventory: Inventory, tables: Iterable[str]) -> Iterator[str]:
+    for table in tables:
+        if getattr(inventory.owner(table), "sparse", False):
+            yield (
+                f"the gradient of `{table}` will be dense, though its embedding is sparse: all of "
+                f"its rows are read. Train it with a dense optimizer, not SparseAdam."
+            )
+
+
+def _with_init(config: ShareConfig, init: Literal["random", "svd"]) -> ShareConfig:
+    return config if config.init == init else config.model_copy(update={"init": init})
 
 
 def _tables(model: nn.Module, inventory: Inventory, config: ShareConfig) -> dict[str, str]:
@@ -106,12 +167,11 @@ def _choose(
     for candidate in inventory.candidates:
         if tables & set(candidate.names):
             continue
-        reason = _refusal(candidate, included, excluded)
+        reason = _refusal(candidate, included, excluded) or residual_reason(candidate, config)
         if reason is None:
             chosen.append(candidate)
         else:
-            numel = candidate.parameter.numel()
-            left.append(LeftDense(weight=candidate.names[0], numel=numel, reason=reason))
+            left.append(left_dense(candidate, reason))
     matches = [RuleMatch(field="include", pattern=p, count=n) for p, n in included.items()]
     matches += [RuleMatch(field="exclude", pattern=p, count=n) for p, n in excluded.items()]
     for match in matches:
@@ -152,7 +212,7 @@ def _names(glob: str, candidate: Candidate) -> bool:
     """Known kinds by any glob; anything else only where the pattern's last part names it."""
     if not any(fnmatch.fnmatchcase(name, glob) for name in candidate.names):
         return False
-    literal = not set(glob.rpartition(".")[2]) & set("*?[")
+    literal = not set(glob.rpartition(".")[2]) & set("*?")  # "[0-9]" names a list's parameters
     return (candidate.kind and not candidate.obstacle) or literal
 
 
@@ -170,10 +230,7 @@ def _assign(
                 groups[table].append(candidate)
                 break
         else:
-            name, numel = candidate.names[0], candidate.parameter.numel()
-            left.append(
-                LeftDense(weight=name, numel=numel, reason="`source` names no table for it")
-            )
+            left.append(left_dense(candidate, "`source` names no table for it"))
     if isinstance(config.source, dict):
         for glob, count in counts.items():
             if not count:
@@ -188,6 +245,12 @@ def _source(inventory: Inventory, name: str, config: ShareConfig) -> Source:
     tied = tuple(alias for alias in aliases if alias != name)
     if config.factor is not None:
         _check_factor(inventory, name, tied, dim, config.factor)
+    if getattr(inventory.owner(name), "max_norm", None) is not None:
+        raise UnsupportedSourceError(
+            source=name,
+            need="without `max_norm`, which rewrites its rows in each call",
+            finding="with it",
+        )
     spread = deviation(table) if config.gain != "none" or config.anchor else None
     read = config.gain != "none" and not config.anchor and table.device.type != "meta"
     if read and spread is None:  # and what is derived from it would stay zero in training
@@ -262,7 +325,7 @@ def _slot(members: list[Candidate], source: Source, index: int, config: ShareCon
 
 def _gain(members: list[Candidate], source: Source, config: ShareConfig) -> float:
     """What turns the spread of the columns at the start into that of the layers' own weights."""
-    if config.gain == "none" or config.init == "svd":
+    if config.gain == "none" or config.init == "svd":  # decided by now
         return 1.0
     squares = [_wanted(member) ** 2 for member in members]
     wanted = math.sqrt(sum(squares) / len(squares))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -19,14 +18,19 @@ from embshare.companions import attach
 from embshare.config import ShareConfig
 from embshare.errors import AlreadySharedError, InvalidValueError, PlanMismatchError
 from embshare.factor import Factorization, factorize
-from embshare.fingerprint import structure_of
+from embshare.fitness import checked_config, dense_home, unshared_rest
 from embshare.fitting import Start, fit
+from embshare.fitting_errors import record_errors
 from embshare.generation import keep_while_generating
 from embshare.layers import share_layer
+from embshare.living import mark_trained
+from embshare.loading import check_loading
+from embshare.optimizers import watch_removed
 from embshare.plan import SharePlan, Slot, Source
 from embshare.planning import plan_sharing
 from embshare.rules import RULES, Rules
-from embshare.state import bank_of
+from embshare.state import ROOT, bank_of, roots_of
+from embshare.wrapping import copy_of
 
 __all__ = ["BANK", "share_from_embedding"]
 
@@ -45,44 +49,94 @@ def share_from_embedding(
     calibration: Sequence[object] | None = None,
     generator: torch.Generator | None = None,
     start: bool = True,
+    trained: bool | None = None,
 ) -> M:
     """Rewrite a model's layers so that their weights are derived from its own embedding table.
 
     Args:
-        model: any module with an embedding, on any device, meta included.
+        model: any module with an embedding, on any device, meta included. A `SentenceTransformer`
+            or `CrossEncoder` has the model of transformers inside it shared.
         config: settings, or a plan made for this model (or one of the same structure).
         inplace: False leaves ``model`` as it is and returns a shared copy.
         rules: layer kind -> rule, where ``config`` is not a plan.
-        calibration: with ``init="svd"``, inputs to run the model on (a tuple is positional, a
+        calibration: with a start by svd, inputs to run the model on (a tuple is positional, a
             mapping keyword arguments); errors then count by the activations they multiply.
         generator: of the random start; None is torch's global one.
         start: False leaves the new parameters without values, for a loader to fill.
+        trained: whether the weights are trained; as of `plan_sharing`, where ``config`` is no plan.
     Returns:
         The shared model. Shared again by the same plan or config it is returned unchanged.
     Raises:
         AlreadySharedError: shared by another plan.
         PlanMismatchError: the plan names weights that the model lacks, or of other shapes.
         PlanError: as `plan_sharing`, where a config is given.
-        InvalidValueError: ``calibration`` without ``init="svd"``, or a model on meta with it.
+        InvalidValueError: ``calibration`` where the start is random, or ``init="svd"`` on meta.
     """
-    bank = bank_of(model)
-    if bank is not None:
-        wanted = config or ShareConfig()
-        if wanted in (bank.plan, bank.plan.config):
-            return model if inplace else copy.deepcopy(model)
-        raise AlreadySharedError(model=type(model).__name__)
-    plan = config if isinstance(config, SharePlan) else plan_sharing(model, config, rules=rules)
-    if calibration is not None and plan.config.init != "svd":
-        raise InvalidValueError(
-            what="share_from_embedding", faults=["calibration needs init='svd'"]
-        )
-    _check(model, plan)
+    config = checked_config(model, config, what="share_from_embedding")
+    if bank_of(model) is not None:
+        _check_shared(model, config, rules)
+        return model if inplace else copy_of(model)
+    home = dense_home(model)
+    plan = (
+        config
+        if isinstance(config, SharePlan)
+        else plan_sharing(model, config, rules=rules, trained=trained)
+    )
+    if calibration is not None and plan.start != "svd":
+        fault = f"calibration needs init='svd', but the start is random: {plan.init_reason}"
+        raise InvalidValueError(what="share_from_embedding", faults=[fault])
+    _check(home, plan)
+    if start:
+        _check_frozen(home, plan)
     fitted = None
-    if start and plan.config.init == "svd":
-        fitted = fit(model, plan, calibration, generator)
-    target = model if inplace else copy.deepcopy(model)
-    _apply(target, plan, _start(start, fitted, generator))
+    if start and plan.start == "svd":
+        fitted = fit(home, plan, calibration, generator)
+    target = model if inplace else copy_of(model)
+    _apply(dense_home(target), plan, _start(start, fitted, generator))
+    if fitted is not None:
+        record_errors(target, fitted.weights)
     return target
+
+
+def _check_shared(model: nn.Module, wanted: ShareConfig | SharePlan, rules: Rules) -> None:
+    """Hold a model that is shared, or holds shared ones, to being shared as wanted, and whole.
+
+    Raises:
+        AlreadySharedError: it is shared otherwise, is a part of a shared model, or has other
+            weights that are not.
+    """
+    rest = unshared_rest(model, rules)
+    for _, root, bank in roots_of(model):
+        if not _is_of(bank.plan, wanted) and not _is_of(bank.scales.plan, wanted):
+            raise AlreadySharedError(model=type(root).__name__)
+    if rest:
+        inner = next(f"`{name}`" if name else "it" for name, _, _ in roots_of(model))
+        finding = f"shared in part: {inner} is, `{rest[0]}`"
+        finding += f" and {len(rest) - 1} more weights are not" if len(rest) > 1 else " is not"
+        raise AlreadySharedError(model=type(model).__name__, finding=finding)
+
+
+def _check_frozen(model: nn.Module, plan: SharePlan) -> None:
+    """Hold a plan to deriving no frozen weight from what is trained.
+
+    Raises:
+        PlanMismatchError: it does; a plan that is made now leaves such weights dense.
+    """
+    found = dict(model.named_parameters(remove_duplicate=False))
+    for number, source in enumerate(plan.sources):
+        weights = [name for slot in plan.of_source(number) for name in slot.weights]
+        frozen = [name for name in weights if not found[name].requires_grad]
+        if frozen and (found[source.name].requires_grad or len(frozen) < len(weights)):
+            raise PlanMismatchError(
+                place=frozen[0], needs="trained as its table is", finding="frozen"
+            )
+
+
+def _is_of(plan: SharePlan, wanted: ShareConfig | SharePlan) -> bool:
+    """Whether a model is shared as wanted; how good its fit was is no matter."""
+    if isinstance(wanted, SharePlan):
+        return wanted.unfitted() == plan.unfitted()
+    return wanted == plan.config
 
 
 Begin = Callable[[Bank, Sequence[Factorization | None]], None]
@@ -138,7 +192,6 @@ def _check_table(found: dict[str, nn.Parameter], name: str, source: Source) -> N
 
 
 def _apply(model: nn.Module, plan: SharePlan, begin: Begin) -> None:
-    structure = structure_of(model)
     modules = dict(model.named_modules(remove_duplicate=False))
     readers, by_layer = _readers(model, plan, modules)
     factorizations = [
@@ -157,19 +210,53 @@ def _apply(model: nn.Module, plan: SharePlan, begin: Begin) -> None:
         )
         for source in plan.sources
     ]
-    bank = Bank(plan, columns, readers, structure)
+    bank = Bank(plan, columns, readers)
     begin(bank, factorizations)
+    _freeze_with_weights(bank, factorizations)
     # From here on nothing can fail.
+    mark_trained(model, by_layer, plan)
+    watch_removed(_removed(by_layer, factorizations))
     for made in factorizations:
         if made is not None:
             factorize(made)
     for layer, names in by_layer.items():
-        share_layer(layer, names, bank)
+        share_layer(layer, names, bank.ref)
     _host(model, plan, modules).add_module(BANK, bank)
+    model.__dict__[ROOT] = bank.ref
     _open_calls(model, by_layer, bank)
     hide_aliases(model)
     keep_while_generating(model)
     attach(model)
+    check_loading(model)
+
+
+def _freeze_with_weights(bank: Bank, made: Sequence[Factorization | None]) -> None:
+    """A source whose table and weights are all frozen trains nothing."""
+    for number, columns in enumerate(bank.columns):
+        mine = [n for n, r in enumerate(bank.readers) if _source_of(bank, r) == number]
+        if columns.table().requires_grad or any(bank.readers[n].requires_grad for n in mine):
+            continue
+        columns.requires_grad_(False)
+        for n in mine if bank.relaxations else ():
+            bank.relaxations[n].requires_grad_(False)
+        factorization = made[number]
+        if factorization is not None:
+            factorization.map.requires_grad_(False)
+
+
+def _source_of(bank: Bank, reader: Reader) -> int:
+    return bank.scales.plan.slots[reader.slot].source
+
+
+def _removed(
+    by_layer: dict[nn.Module, dict[str, int]], factorizations: Sequence[Factorization | None]
+) -> Iterator[nn.Parameter]:
+    """Parameters that the model will not have any more."""
+    for layer, names in by_layer.items():
+        yield from (p for p in (layer._parameters[name] for name in names) if p is not None)
+    for made in factorizations:
+        if made is not None and (old := made.embedding._parameters["weight"]) is not None:
+            yield old
 
 
 def _readers(
@@ -186,7 +273,9 @@ def _readers(
             assert parameter is not None
             if parameter not in index_of:
                 index_of[parameter] = len(readers)
-                readers.append(Reader(number, [], parameter.requires_grad, is_cast(layer, leaf)))
+                trained, cast = parameter.requires_grad, is_cast(layer, leaf)
+                readers.append(Reader(number, [], 0, trained, cast))
+            readers[index_of[parameter]].names += 1
             if leaf not in by_layer.setdefault(layer, {}):  # one layer may have two names
                 readers[index_of[parameter]].places.append((layer, leaf))
                 by_layer[layer][leaf] = index_of[parameter]
@@ -209,4 +298,4 @@ def _open_calls(model: nn.Module, by_layer: dict[nn.Module, dict[str, int]], ban
         if not inside or (inside == [module] and len(by_layer[module]) == 1):
             continue
         held = sorted({index for layer in inside for index in by_layer[layer].values()})
-        open_calls(module, bank, tuple(held))
+        open_calls(module, bank.ref, tuple(held))

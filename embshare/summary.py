@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from embshare.bank import Bank
+from embshare.errors import NotSharedError
 from embshare.factor import FactorMap, is_factored
-from embshare.plan import LeftDense
-from embshare.state import require_bank
+from embshare.living import Place, places, plan_now
+from embshare.plan import LeftDense, SharePlan
+from embshare.state import roots_of
+from embshare.wrapping import unwrapped
 
 __all__ = ["LayerRow", "Summary", "summarize"]
 
@@ -25,6 +29,8 @@ class LayerRow:
     columns: int
     reuse: int
     """Weights that read this slot; a parameter that the model itself ties counts once."""
+    fit_error: float | None = None
+    """As of `embshare.Slot`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +59,10 @@ class Summary:
     macs_per_position: int
     """Of the model's own matrices for one token (or pixel): one for each element that is read.
     Attention between positions is not in it; sharing changes none of this."""
+    start: str
+    """How the derived weights started, why, and how near to trained ones that was."""
+    fit_error: float | None
+    """As of `embshare.SharePlan`."""
 
     def __str__(self) -> str:
         from embshare.tables import render, summary_table
@@ -61,44 +71,74 @@ class Summary:
 
 
 def summarize(model: nn.Module) -> Summary:
-    """Count what a shared model stores, reads and computes.
+    """Count what a shared model stores, reads and computes, as it is now.
 
     Args:
-        model: as `share_from_embedding` returned it, wrapped or not, on any device.
+        model: as `share_from_embedding` returned it, wrapped or not, on any device; or a parent of
+            shared models, which are counted together.
     Raises:
         NotSharedError: the model is dense, or a part of a shared model.
     """
-    bank = require_bank(model)
+    model = unwrapped(model)
+    roots = list(roots_of(model))
+    if not roots:
+        raise NotSharedError(model=type(model).__name__)
+    banks = [bank for _, _, bank in roots]
+    found = [(path, bank, list(places(root, bank))) for path, root, bank in roots]
     stored = {id(p): p for p in model.parameters()}
-    extra = _extra(model, bank)
-    extra_ids = {id(p) for p in extra}
-    own = [p for key, p in stored.items() if key not in extra_ids]
+    extra = {id(p) for p in _extra(model, banks)}
+    own = [p for key, p in stored.items() if key not in extra]
     widths = _factored_widths(model)
-    hidden = sum(bank.plan.slots[reader.slot].numel for reader in bank.readers)
+    hidden = sum(_hidden(bank, here) for _, bank, here in found)
     before = [(p.shape[0] * widths[id(p)] if id(p) in widths else p.numel()) for p in own]
     size = own[0].element_size() if own else 4
-    buffers = _persistent_bytes(model)
+    buffers, scales = _persistent_bytes(model), sum(map(_persistent_bytes, banks))
+    derived = sum(_numel(bank, place) for _, bank, here in found for place in _once(here))
+    plans = [plan_now(root, bank) for _, root, bank in roots]
     return Summary(
         stored=sum(p.numel() for p in stored.values()),
-        read=_read(model, bank, extra_ids, widths),
+        read=derived + sum(numel for _, _, numel in _places(model, extra, widths)),
         stored_before=sum(before) + hidden,
         bytes=sum(p.numel() * p.element_size() for p in stored.values()) + buffers,
         bytes_before=sum(n * p.element_size() for n, p in zip(before, own, strict=True))
         + hidden * size
-        + buffers,
+        + buffers
+        - scales,
         hidden_before=hidden,
-        hidden_stored=sum(p.numel() for p in bank.parameters()),
-        unused_columns=tuple(bank.plan.unused_columns(i) for i in range(len(bank.plan.sources))),
-        layers=tuple(_rows(bank)),
-        left_dense=bank.plan.left_dense,
-        derive_macs=_derive_macs(bank),
-        macs_per_position=_macs_per_position(model, bank, extra_ids, widths),
+        hidden_stored=sum(p.numel() for bank in banks for p in bank.parameters()),
+        unused_columns=tuple(p.unused_columns(i) for p in plans for i in range(len(p.sources))),
+        layers=tuple(row for entry in found for row in _rows(*entry)),
+        left_dense=tuple(entry for plan in plans for entry in plan.left_dense),
+        derive_macs=sum(map(_derive_macs, plans)),
+        macs_per_position=derived + _dense_macs(model, extra, widths),
+        start="; ".join(dict.fromkeys(plan.start_line for plan in plans)),
+        fit_error=plans[0].fit_error if len(plans) == 1 else None,
     )
 
 
-def _extra(model: nn.Module, bank: Bank) -> list[Tensor]:
+def _extra(model: nn.Module, banks: Sequence[Bank]) -> list[Tensor]:
     maps = [module for module in model.modules() if isinstance(module, FactorMap)]
-    return [p for module in (bank, *maps) for p in module.parameters()]
+    return [p for module in (*banks, *maps) for p in module.parameters()]
+
+
+def _numel(bank: Bank, place: Place) -> int:
+    return bank.scales.plan.slots[bank.readers[place.reader].slot].numel
+
+
+def _once(found: Sequence[Place]) -> list[Place]:
+    """Each weight of each layer, whatever names the layer has."""
+    return list({(id(place.layer), place.leaf): place for place in found}.values())
+
+
+def _hidden(bank: Bank, found: Sequence[Place]) -> int:
+    """Elements that the dense model stores: a weight that it ties once, a copied layer's anew."""
+    units = {
+        place.reader
+        if (place.layer, place.leaf) in bank.readers[place.reader].places
+        else (id(place.layer), place.leaf): place
+        for place in found
+    }
+    return sum(_numel(bank, place) for place in units.values())
 
 
 def _factored_widths(model: nn.Module) -> dict[int, int]:
@@ -120,30 +160,21 @@ def _places(
                 yield module, parameter, parameter.shape[0] * width if width else parameter.numel()
 
 
-def _read(model: nn.Module, bank: Bank, extra: set[int], widths: dict[int, int]) -> int:
-    derived = sum(bank.plan.slots[r.slot].numel * len(r.places) for r in bank.readers)
-    return derived + sum(numel for _, _, numel in _places(model, extra, widths))
-
-
-def _macs_per_position(
-    model: nn.Module, bank: Bank, extra: set[int], widths: dict[int, int]
-) -> int:
-    derived = sum(bank.plan.slots[r.slot].numel * len(r.places) for r in bank.readers)
+def _dense_macs(model: nn.Module, extra: set[int], widths: dict[int, int]) -> int:
     tables = (nn.Embedding, nn.EmbeddingBag)
-    dense = sum(
+    return sum(
         numel
         for module, parameter, numel in _places(model, extra, widths)
         if parameter.dim() >= 2 and not isinstance(module, tables)
     )
-    return derived + dense
 
 
-def _derive_macs(bank: Bank) -> int:
-    if bank.plan.config.method == "eps":
+def _derive_macs(plan: SharePlan) -> int:
+    if plan.config.method == "eps":
         return 0
     return sum(
-        source.rows * source.stored_dim * sum(s.columns for s in bank.plan.of_source(number))
-        for number, source in enumerate(bank.plan.sources)
+        source.rows * source.stored_dim * sum(s.columns for s in plan.of_source(number))
+        for number, source in enumerate(plan.sources)
     )
 
 
@@ -156,15 +187,19 @@ def _persistent_bytes(model: nn.Module) -> int:
     )
 
 
-def _rows(bank: Bank) -> Iterator[LayerRow]:
-    reuse = [0] * len(bank.plan.slots)
-    for reader in bank.readers:
-        reuse[reader.slot] += 1
-    for number, slot in enumerate(bank.plan.slots):
-        yield LayerRow(
-            weights=slot.weights,
-            shape=slot.shape,
-            start=slot.start,
-            columns=slot.columns,
-            reuse=reuse[number],
-        )
+def _rows(path: str, bank: Bank, found: Sequence[Place]) -> Iterator[LayerRow]:
+    names: dict[int, dict[str, int]] = defaultdict(dict)
+    for place in found:
+        name = f"{path}.{place.name}" if path else place.name
+        names[bank.readers[place.reader].slot][name] = place.reader
+    planned = {name: number for number, name in enumerate(bank.scales.plan.weights())}
+    for number, slot in enumerate(bank.scales.plan.slots):
+        if here := names.get(number):
+            yield LayerRow(
+                weights=tuple(sorted(here, key=lambda name: planned.get(name, len(planned)))),
+                shape=slot.shape,
+                start=slot.start,
+                columns=slot.columns,
+                reuse=len(set(here.values())),
+                fit_error=slot.fit_error,
+            )

@@ -54,7 +54,7 @@ def plan_table(plan: SharePlan) -> RenderableType:
         Anything that rich prints; `render` makes plain text of it.
     """
     parts: list[RenderableType] = [Text(_headline(plan)), _sources(plan)]
-    parts += [Text(f"{note}\n") for note in poor_sources(plan)]
+    parts += [Text(f"{note}\n") for note in (*poor_sources(plan), *(plan.notes or ()))]
     parts.append(_slots(plan))
     if plan.left_dense:
         parts.append(_left_dense(plan.left_dense))
@@ -66,7 +66,9 @@ def plan_table(plan: SharePlan) -> RenderableType:
 
 def summary_table(summary: Summary) -> RenderableType:
     """What is stored, read and computed, and what each slot gives."""
-    slots = _table("columns", "G", "shape", "readers", "reuse", title="slots", right=(0, 1, 2, 4))
+    fitted = any(row.fit_error is not None for row in summary.layers)
+    headings = ["columns", "G", "shape", "readers", "reuse", *["fit error"] * fitted]
+    slots = _table(*headings, title="slots", right=(0, 1, 2, 4, 5))
     counts = _count_patterns(name for row in summary.layers for name in row.weights)
     for row in summary.layers:
         slots.add_row(
@@ -75,11 +77,13 @@ def summary_table(summary: Summary) -> RenderableType:
             _shape(row.shape),
             Text("\n".join(abbreviate(row.weights, counts))),
             f"×{row.reuse}",
+            *[_error(row.fit_error)] * fitted,
         )
     unused = ", ".join(f"{columns:,}" for columns in summary.unused_columns)
     parts: list[RenderableType] = [
         totals_table(summary),
         slots,
+        Text(f"start: {summary.start}"),
         Text(f"unused columns: {unused}\n"),
     ]
     if summary.left_dense:
@@ -152,7 +156,8 @@ def _headline(plan: SharePlan) -> str:
     return (
         f"{plan.config.method.upper()}, tie={plan.config.tie}: {_plural(readers, 'weight')} "
         f"({derived:,} elements) from {_plural(len(plan.slots), 'slot')}\n"
-        f"{_settings(plan.config)}"
+        f"{_settings(plan.config)}\n"
+        f"start: {plan.start_line}"
     )
 
 
@@ -238,17 +243,19 @@ def _projection(plan: SharePlan, index: int) -> int:
 
 def _slots(plan: SharePlan) -> Table:
     several = len(plan.sources) > 1
+    fitted = any(slot.fit_error is not None for slot in plan.slots)
     headings = ["columns", "G", "delta", "shape", "order", "gain", "readers", "reuse"]
+    headings += ["fit error"] * fitted
     table = _table(
         *(["#"] if several else []),
         *headings,
         title="slots",
         caption=_TRANSPOSED if any(slot.transposed for slot in plan.slots) else "",
-        right=[i + several for i in (0, 1, 2, 3, 5, 7)],
+        right=[i + several for i in (0, 1, 2, 3, 5, 7, 8)],
     )
     counts = _count_patterns(plan.weights())
     for slot in plan.slots:
-        cells = _slot(slot, plan.config.order, counts)
+        cells = [*_slot(slot, plan.config.order, counts), *[_error(slot.fit_error)] * fitted]
         table.add_row(*([str(slot.source)] if several else []), *cells)
     return table
 
@@ -264,6 +271,10 @@ def _slot(slot: Slot, order: str, counts: Mapping[str, int]) -> Iterable[str | T
         Text("\n".join(abbreviate(slot.weights, counts))),
         f"×{len(slot.weights)}",
     )
+
+
+def _error(error: float | None) -> str:
+    return "-" if error is None else f"{error:.3g}"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -13,13 +13,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from embshare.checkpoint import meta_copy, read_checkpoint
+from embshare.checkpoint_files import read_checkpoint
 from embshare.errors import CheckpointError, PlanError
 from embshare.refit import readers_kept, refit
 from embshare.sharing import BANK, share_from_embedding
+from embshare.wrapping import meta_copy
 
 __all__ = ["load_part"]
 
+SCALES = ("scales.gains", "scales.spreads", "scales.layout")
+"""Which the plan brings."""
 RELAXATIONS = f"{BANK}.relaxations."
 WAY_OUT = "Build a model whose table and layers have the names and sizes of the saved one's."
 
@@ -43,6 +46,8 @@ def load_part(
     """
     folder = Path(folder)
     checkpoint, state = read_checkpoint(folder)
+    if checkpoint.plan is None:
+        raise _unfit(folder, "it is of a parent of shared models")
     everything = _names_of(model)
     names = {name: same for name, same in everything.items() if _is_of(name, parts)}
 
@@ -53,6 +58,7 @@ def load_part(
         plan = refit(checkpoint.plan, names, here)
         state = _renumbered(state, readers_kept(checkpoint.plan, names, here))
         state = {n: t for n, t in state.items() if n not in everything or n in names}
+        state = {n: t for n, t in state.items() if not n.endswith(SCALES)}
         expected = share_from_embedding(meta_copy(model), plan, start=False).state_dict()
     except PlanError as error:
         raise _unfit(folder, str(error).removesuffix(".")) from error
@@ -85,12 +91,12 @@ def _check(
 ) -> tuple[str, ...]:
     """What the checkpoint does not have, before the model is touched."""
     for name, tensor in expected.items():
-        if name not in state and name not in dense:
+        if name not in state and name not in dense and not name.endswith(SCALES):
             raise _unfit(folder, f"it has no `{name}`")
         if name in state and state[name].shape != tensor.shape:
             shapes = f"{tuple(state[name].shape)}, and {tuple(tensor.shape)} in this model"
             raise _unfit(folder, f"`{name}` is {shapes}")
-    return tuple(name for name in expected if name not in state)
+    return tuple(n for n in expected if n not in state and not n.endswith(SCALES))
 
 
 def _unfit(folder: Path, finding: str) -> CheckpointError:

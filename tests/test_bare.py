@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 import embshare
 from embshare import ShareConfig, bare_weights
+
+pytestmark = pytest.mark.filterwarnings("ignore::embshare.errors.GrowthWarning")  # toys
 
 
 class Experts(nn.Module):

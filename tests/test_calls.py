@@ -54,7 +54,8 @@ def evaluations(model: nn.Module, run: Any) -> int:
     bank = require_bank(model)
     bank.evaluations = 0
     run()
-    assert not bank._scopes and not any(n in m.__dict__ for r in bank.readers for m, n in r.places)
+    placed = any(n in m.__dict__ for r in bank.readers for m, n in r.places)
+    assert not bank.cache._scopes and not placed
     return bank.evaluations
 
 
@@ -103,7 +104,7 @@ def test_an_exception_ends_the_call() -> None:
     for _ in range(2):
         with pytest.raises(embshare.EmbshareError, match="at least 50 rows"):
             model(IDS)
-        assert not require_bank(model)._scopes
+        assert not require_bank(model).cache._scopes
 
 
 def test_a_forward_of_an_instances_own_is_kept() -> None:

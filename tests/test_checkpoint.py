@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import embshare
 from embshare import SharePlan
-from embshare.checkpoint import _digest
+from embshare.checkpoint_files import digest_of
 from embshare.errors import CheckpointError, NotSharedError
 from embshare.fingerprint import Structure
 from tests.conformance.examples import MODELS, VOCABULARY
@@ -190,8 +190,8 @@ def test_wrong_checkpoints_are_refused(tmp_path: Path) -> None:
         embshare.load(tmp_path, nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4)))
     description = tmp_path / "embshare.json"
     found = json.loads(description.read_text())
-    description.write_text(json.dumps(found | {"format": 2}))
-    with pytest.raises(CheckpointError, match=r"has format 2, newer than 1\. Upgrade embshare\."):
+    description.write_text(json.dumps(found | {"format": 3}))
+    with pytest.raises(CheckpointError, match=r"has format 3, newer than 2\. Upgrade embshare\."):
         embshare.load(tmp_path, Model)
 
 
@@ -206,7 +206,7 @@ def rewrite(folder: Path, change: Callable[[dict[str, Tensor], dict[str, Any]], 
         SharePlan.from_json(json.dumps(found["plan"])),
         Structure(**found["structure"]),
     )
-    found["digest"] = _digest(state, plan, structure)
+    found["digest"] = digest_of(state, {"": plan}, structure, {})
     path.write_bytes(safetensors.torch.save(state, metadata={"embshare": json.dumps(found)}))
 
 

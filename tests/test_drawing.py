@@ -17,6 +17,8 @@ from embshare.drawing import FORMATS, draw_plan, make_figure
 from embshare.errors import CheckpointError, InvalidValueError, MissingPackageError
 from embshare.legend import roles_of
 
+pytestmark = pytest.mark.filterwarnings("ignore::embshare.errors.GrowthWarning")  # toys
+
 
 class Example(nn.Module):
     """Figure 1 of the paper: a table of 10 x 8, layers of 16 and of 25 weights."""

@@ -191,7 +191,7 @@ def test_a_wide_matrix_cannot_be_assigned() -> None:
 
 def test_an_embedding_that_rewrites_its_rows_is_refused_and_left_alone() -> None:
     model = Tied(max_norm=1.0)
-    with pytest.raises(UnsupportedSourceError, match="without `max_norm` to be factorised"):
+    with pytest.raises(UnsupportedSourceError, match="without `max_norm`, which rewrites"):
         embshare.share_from_embedding(model, ShareConfig(factor=FACTOR))
     assert type(model.layer) is nn.Linear and model.embed.weight.shape == (ROWS, WIDTH)
 

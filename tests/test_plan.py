@@ -8,6 +8,8 @@ from torch import nn
 import embshare
 from embshare.errors import InvalidValueError, SourceTooSmallError
 
+pytestmark = pytest.mark.filterwarnings("ignore::embshare.errors.GrowthWarning")  # toys
+
 
 class Figure1(nn.Module):
     """A table of 10 x 8 and layers of 16 and 25 weights."""

@@ -127,9 +127,12 @@ def test_a_dense_model_or_a_part_is_told_apart(function: object) -> None:
     assert callable(function)
     with pytest.raises(NotSharedError, match="is not shared, or is a part of a shared model"):
         function(encoder())
+
+
+def test_a_part_is_not_counted_as_a_model() -> None:
     part = embshare.share_from_embedding(encoder()).get_submodule("encoder")
     with pytest.raises(NotSharedError, match="Call this on the model that"):
-        function(part)
+        embshare.summarize(part)
 
 
 def test_frozen_tables_train_the_rest() -> None:

@@ -12,6 +12,8 @@ import embshare
 from embshare import ShareConfig
 from tests.conformance.reference import reference_weight
 
+pytestmark = pytest.mark.filterwarnings("ignore::embshare.errors.GrowthWarning")  # toys
+
 IMAGES = torch.arange(2 * 3 * 16 * 16).float().sin().view(2, 3, 16, 16)
 
 

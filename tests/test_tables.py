@@ -33,6 +33,7 @@ def lines(text: str) -> list[str]:
 PLAN = """
 VEPS, tie=sequence:2: 8 weights (1,280 elements) from 6 slots
 ShareConfig(tie='sequence:2', exclude=('tag.*',), gain='none')
+start: random (no weight is known to be trained; say trained=True if they are)
 sources
 
  #  table           V  D  F  columns  used  unused  stored for them
@@ -73,7 +74,7 @@ SUMMARY = """
  ──────────────────────────────────────────────────
  stored parameters             1,915     747   2.56
  of them for hidden weights    1,280     112  11.43
- bytes                         7,660   2,988   2.56
+ bytes                         7,660   3,516   2.18
  parameters read                       2,315
  multiply-adds per position    1,704   1,704   1.00
  multiply-adds to derive once          5,600
@@ -86,6 +87,7 @@ slots
   [6, 12)  6  32 × 8  reader.weight_ih_l* (2)     ×2
    [0, 6)  6  32 × 8  reader.weight_hh_l* (2)     ×2
 
+start: random (no weight is known to be trained; say trained=True if they are)
 unused columns: 0
 
 left dense

@@ -57,10 +57,10 @@ def build_fairseq(name: str) -> nn.Module:
         ) from error
 
 
-def plan_named(model: nn.Module, config: ShareConfig) -> SharePlan:
+def plan_named(model: nn.Module, config: ShareConfig, *, trained: bool | None = None) -> SharePlan:
     """`plan_fairseq` with fairseq's layer kinds: what `embshare inspect` shows.
 
     Raises:
         PlanError: as `embshare.plan_sharing`.
     """
-    return plan_fairseq(model, config, FAIRSEQ_RULES)
+    return plan_fairseq(model, config, FAIRSEQ_RULES, trained=trained)

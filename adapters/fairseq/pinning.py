@@ -10,7 +10,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Mapping, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from torch import nn
 
@@ -18,7 +18,9 @@ from embshare.adapters.fairseq.options import PLAN
 from embshare.adapters.packages import need
 from embshare.adopting import adopt_plan
 from embshare.errors import PlanMismatchError
+from embshare.loading import bank_name
 from embshare.plan import SharePlan
+from embshare.scales import scales_of
 from embshare.state import bank_of
 
 __all__ = ["PlanKeeper", "attach_plan", "keep_plan"]
@@ -54,6 +56,9 @@ class PlanKeeper:
         if bank is None or text is None:
             return
         plan = SharePlan.from_json(text)
+        name = f"{prefix}{bank_name(model)}."
+        for key, tensor in scales_of(plan).items():
+            state.setdefault(name + key, tensor)  # checkpoints of earlier versions have none
         if plan != bank.plan:
             try:
                 adopt_plan(model, plan)
@@ -78,7 +83,10 @@ def keep_plan(model: nn.Module, cfg: Any) -> None:
     assert bank is not None
     keeper = PlanKeeper(cfg)
     keeper.write(bank.plan)
-    model.register_load_state_dict_pre_hook(keeper)
+    handle = model.register_load_state_dict_pre_hook(keeper)
+    # Before a state is held to the plan: what it was trained with may be in its metadata alone.
+    hooks = cast("OrderedDict[int, object]", model._load_state_dict_pre_hooks)
+    hooks.move_to_end(handle.id, last=False)
 
 
 def attach_plan(checkpoint: MutableMapping[str, Any]) -> None:

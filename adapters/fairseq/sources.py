@@ -16,7 +16,9 @@ from embshare.rules import Rules
 __all__ = ["plan_fairseq"]
 
 
-def plan_fairseq(model: nn.Module, config: ShareConfig, rules: Rules) -> SharePlan:
+def plan_fairseq(
+    model: nn.Module, config: ShareConfig, rules: Rules, *, trained: bool | None = None
+) -> SharePlan:
     """`plan_sharing`, where ``source="auto"`` gives encoder and decoder each its own table.
 
     A module with an embedding called ``embed_tokens`` (fairseq's encoders and decoders) has its
@@ -27,20 +29,22 @@ def plan_fairseq(model: nn.Module, config: ShareConfig, rules: Rules) -> SharePl
         model: dense.
         config: what to share and how.
         rules: layer kind -> rule.
+        trained: as of `plan_sharing`.
     Returns:
         The plan; its config has the sources that were chosen.
     Raises:
         PlanError: as `plan_sharing`.
     """
     if config.source != "auto":
-        return plan_sharing(model, config, rules=rules)
+        return plan_sharing(model, config, rules=rules, trained=trained)
     owned = dict(_owned(model))
     if len({id(parameter) for parameter in owned.values()}) < 2:
         only = next(iter(owned), None)
         chosen: str | dict[str, str] = "auto" if only is None else _place(only)
     else:
         chosen = _mapping(model, config, rules, owned)
-    return plan_sharing(model, config.model_copy(update={"source": chosen}), rules=rules)
+    config = config.model_copy(update={"source": chosen})
+    return plan_sharing(model, config, rules=rules, trained=trained)
 
 
 def _owned(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

@@ -72,7 +72,7 @@ def card(model: nn.Module, *, name: str, folder: str, base: str | None = None) -
         title=f"{name}, shared",
         kind=type(model).__name__,
         folder=folder,
-        state=RANDOM if plan.config.init == "random" else FITTED,
+        state=RANDOM if plan.start == "random" else FITTED,
         dense=summary.stored_before,
         dense_bytes=summary.bytes_before,
         stored=summary.stored,

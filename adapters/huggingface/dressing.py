@@ -28,6 +28,7 @@ def undress(model: nn.Module, numbers: Iterable[int]) -> None:
         numbers: of its weights among all of the plan that was saved.
     """
     show_aliases(model)
+    require_bank(model).filling = True
     _number(model, numbers)
     for module in model.modules():
         if is_factored(module):
@@ -43,6 +44,7 @@ def dress(model: nn.Module) -> None:
         if is_factored(module):
             as_factored(module)
     hide_aliases(model)
+    require_bank(model).filling = False
 
 
 def _number(model: nn.Module, numbers: Iterable[int]) -> None:

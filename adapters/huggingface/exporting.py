@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from safetensors import SafetensorError
 from torch import nn
 
+from embshare.adapters.huggingface.beside import copy_beside, fetch_beside, model_folder
 from embshare.adapters.huggingface.card import card
 from embshare.errors import CheckpointError
 
 __all__ = ["export", "is_pretrained"]
-
-TOKENIZER: Final = (
-    *("tokenizer*", "vocab.*", "merges.txt", "special_tokens_map.json", "added_tokens.json"),
-    *("spiece.model", "sentencepiece*", "chat_template*", "preprocessor_config.json"),
-)
-"""What a folder may hold besides the model that turns text into its inputs."""
 
 
 def is_pretrained(model: nn.Module) -> bool:
@@ -29,47 +23,42 @@ def is_pretrained(model: nn.Module) -> bool:
 
 
 def export(model: Any, folder: Path, *, made_from: str) -> None:
-    """Write a shared model of transformers, its card, and the tokenizer that its source has.
+    """Write a shared model of transformers, its card, and all that its source has beside it.
 
     Args:
         model: as `share_from_embedding` returned it.
         folder: made where it is missing.
         made_from: a folder, a name on the hub, or ``package.module:factory``.
     Raises:
-        CheckpointError: the folder cannot be written.
+        CheckpointError: the folder cannot be written, or what belongs to a model of the hub cannot
+            be fetched.
     """
     source = Path(made_from)
     on_hub = not source.exists() and ":" not in made_from
     title = source.resolve().name if source.exists() else made_from
     text = card(model, name=title, folder=folder.name, base=made_from if on_hub else None)
+    missing: Exception | None = None
+    if on_hub:
+        try:
+            source = fetch_beside(made_from)
+        except (OSError, ValueError) as error:
+            missing = error  # the model is saved first: it may have taken long
     try:
-        model.save_pretrained(folder)
-        (folder / "README.md").write_text(text, encoding="utf-8")
+        home = folder
         if source.is_dir():
-            _copy_tokenizer(source, folder)
+            copy_beside(source, folder)
+            home = folder / model_folder(source).relative_to(source)
+        model.save_pretrained(home)
+        (folder / "README.md").write_text(text, encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             path=folder,
             finding=f"cannot be written ({getattr(error, 'strerror', None) or error})",
             way_out="Make room or choose another folder.",
         ) from error
-    if on_hub:
-        _fetch_tokenizer(made_from, folder)
-
-
-def _copy_tokenizer(source: Path, folder: Path) -> None:
-    for pattern in TOKENIZER:
-        for file in source.glob(pattern):
-            if file.is_file() and source.resolve() != folder.resolve():
-                shutil.copy2(file, folder)
-
-
-def _fetch_tokenizer(name: str, folder: Path) -> None:
-    """A model without a tokenizer, of images say, is none the worse."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError):
-        return
-    tokenizer.save_pretrained(folder)
+    if missing is not None:
+        raise CheckpointError(
+            path=folder,
+            finding=f"holds the model, but not what `{made_from}` has beside it ({missing})",
+            way_out="Copy its tokenizer and processors there.",
+        ) from missing

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from embshare.errors import CheckpointError
+from embshare.loading import bank_name
 from embshare.plan import SharePlan
+from embshare.scales import scales_of
 from embshare.state import require_bank
 
 __all__ = ["accept_gains", "as_tensors", "check_gain", "refuse_gains"]
@@ -55,6 +57,17 @@ def refuse_gains(model: nn.Module) -> None:
 
 
 def _take(model: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    for name, needs in as_tensors(require_bank(model).plan).items():
-        if prefix + name in state and state[prefix + name].shape == needs.shape:
-            check_gain(name, needs, state.pop(prefix + name))
+    """Let the numbers in the place of weights be the gains, where a file has no others."""
+    bank = require_bank(model)
+    name = f"{prefix}{bank_name(model)}."
+    scales = scales_of(bank.plan)
+    gains = scales["scales.gains"]
+    found = False
+    for number, slot in enumerate(bank.plan.slots):
+        stored = state.get(prefix + slot.weights[0])
+        if stored is not None and stored.shape == (1,):
+            gains[number] = state.pop(prefix + slot.weights[0]).item()
+            found = True
+    if found:
+        for key, tensor in scales.items():
+            state.setdefault(name + key, tensor)

@@ -20,7 +20,8 @@ from embshare.adapters.huggingface.files import check_files, check_missing
 from embshare.adapters.huggingface.versions import files_of, is_of_bank, keep_names, take_names
 from embshare.errors import CheckpointError, EmbshareError
 from embshare.refit import naming, readers_kept, refit
-from embshare.sharing import share_from_embedding
+from embshare.sharing import BANK, share_from_embedding
+from embshare.state import require_bank
 
 if TYPE_CHECKING:  # this module is imported while transformers still is
     from transformers import PreTrainedModel
@@ -96,10 +97,12 @@ class SharingQuantizer(HfQuantizer):
         derived = {*saved.plan.weights(), *plan.weights()}
         _untie(model, derived)
         _ignore(model, "_keys_to_ignore_on_load_unexpected", derived)  # their gains
-        _ignore(model, "_keys_to_ignore_on_load_missing", self.ties)
+        _ignore(model, "_keys_to_ignore_on_load_missing", {*self.ties, *_scales(model)})
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **_: Any) -> None:
         take_names(model)
+        bank = require_bank(model)
+        bank.adopt(bank.scales.plan)  # whatever transformers cast its numbers to
         tie(model, self.ties)
         dress(model)
         for key in ("hf_quantizer", "is_quantized", "quantization_method"):
@@ -140,6 +143,11 @@ class SharingQuantizer(HfQuantizer):
     def is_compileable(self) -> bool:
         """As the dense model is."""
         return True
+
+
+def _scales(model: PreTrainedModel) -> list[str]:
+    """Names of the numbers that the plan has as well, and folders of earlier versions alone."""
+    return [f"{BANK}.scales.{name}" for name, _ in require_bank(model).scales.named_buffers()]
 
 
 def _device() -> torch.device:

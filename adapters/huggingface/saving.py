@@ -20,11 +20,11 @@ from embshare.adapters.huggingface.entry import Entry
 from embshare.adapters.huggingface.gains import as_tensors
 from embshare.adapters.huggingface.moving import staged
 from embshare.aliases import aliases_of
+from embshare.bank import Bank
 from embshare.errors import CheckpointError
-from embshare.layers import SharedLayer
+from embshare.living import fit_state, places, plan_now
+from embshare.loading import bank_name
 from embshare.plan import SharePlan
-from embshare.refit import only
-from embshare.sharing import BANK
 from embshare.state import require_bank
 
 __all__ = ["keep_saving", "stop_saving"]
@@ -68,9 +68,12 @@ class Saving:
                 f"quantized by {model.quantization_method} too",
                 way_out="Use embshare.save(model, folder).",
             )
-        state = _without_dead(model, model.state_dict() if state_dict is None else state_dict)
-        plan = _plan_now(model, bank.plan, state)
-        state |= as_tensors(plan)
+        state = model.state_dict() if state_dict is None else state_dict
+        plan = _plan_now(model, bank, state)
+        state = fit_state(state, model, bank, plan) | as_tensors(plan)
+        state.pop(
+            f"{bank_name(model)}.scales.gains", None
+        )  # which stand in the place of the weights
         if "save_original_format" in inspect.signature(plain).parameters:
             options["save_original_format"] = False  # names in the file are those of the plan
         with (
@@ -94,39 +97,22 @@ def _whole(
     return staged(Path(directory))
 
 
-def _without_dead(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict without the relaxations of layers that were replaced; the others move up."""
-    alive = set(model.modules())
-    new: dict[str, str] = {}
-    for number, reader in enumerate(require_bank(model).readers):
-        if any(layer in alive for layer, _ in reader.places):
-            new[f"{BANK}.relaxations.{number}."] = f"{BANK}.relaxations.{len(new)}."
-    kept = {}
-    for name, tensor in state.items():
-        old = name[: name.rfind(".") + 1]
-        if not old.startswith(f"{BANK}.relaxations."):
-            kept[name] = tensor
-        elif old in new:
-            kept[new[old] + name[len(old) :]] = tensor
-    return kept
+def _plan_now(model: nn.Module, bank: Bank, state: Mapping[str, Tensor]) -> SharePlan:
+    """The plan without weights that are stored by now, as a resized head is.
 
-
-def _plan_now(model: nn.Module, plan: SharePlan, state: Mapping[str, Tensor]) -> SharePlan:
-    """The plan without weights that are stored by now, as a resized head is."""
-    derived = {
-        f"{path}.{name}"
-        for path, layer in model.named_modules(remove_duplicate=False)
-        if isinstance(layer, SharedLayer)
-        for name in layer._embshare_names
-    }
-    for name in plan.weights():
+    Raises:
+        CheckpointError: a module stands between the model and a layer, so that transformers would
+            not find its weight under the name that it had.
+    """
+    derived = {place.name for place in places(model, bank)}
+    for name in bank.plan.weights():
         if name not in derived and name not in state:
             raise CheckpointError(
                 path=name,
                 finding="is neither derived nor stored, as when an adapter wraps its layer",
                 way_out="Save the adapter, or take it off first.",
             )
-    return only(plan, derived)
+    return plan_now(model, bank)
 
 
 @contextmanager

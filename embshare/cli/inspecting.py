@@ -22,6 +22,9 @@ from embshare.tables import render, totals_table
 __all__ = ["inspect_model"]
 
 
+WITHOUT = "Planned without weights: with --weights, a trained model would start from them by svd."
+
+
 @with_config
 def inspect_model(
     model: Annotated[str, typer.Argument(help=f"{FORMS}.", show_default=False)],
@@ -43,9 +46,11 @@ def inspect_model(
     if plot is not None:
         check_format(plot)
     built = build_model(model, weights=weights, meta=not weights)
-    plan = built.plan(built.model, with_tables(built.model, config))
+    plan = built.plan(with_tables(built.model, config))
     show(built.origin)
     show(plan)
+    if not weights and plan.init == "random":
+        show(WITHOUT)
     show(render(totals_table(count(built.model, plan))))
     if json is not None:
         write(json, plan.to_json() + "\n")
@@ -55,6 +60,4 @@ def inspect_model(
 
 def count(model: torch.nn.Module, plan: SharePlan) -> Summary:
     """The numbers of the shared model, counted on meta: a start from weights changes none."""
-    random = plan.config.model_copy(update={"init": "random"})
-    shell = model.to("meta")
-    return summarize(share_from_embedding(shell, plan.model_copy(update={"config": random})))
+    return summarize(share_from_embedding(model.to("meta"), plan, start=False))

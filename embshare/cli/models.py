@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -31,6 +31,14 @@ MATCHED_VOCABULARY = 2_000
 """Symbols of a model of the matched family; its other settings are `MatchedConfig`'s own."""
 
 
+class Planner(Protocol):
+    """`plan_sharing`, or a family's own."""
+
+    def __call__(
+        self, model: nn.Module, config: ShareConfig, *, trained: bool | None
+    ) -> SharePlan: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Built:
     """A model and where it comes from."""
@@ -38,8 +46,18 @@ class Built:
     model: nn.Module
     origin: str
     """What was built and with what weights, as a sentence for people."""
-    plan: Callable[[nn.Module, ShareConfig], SharePlan] = plan_sharing
+    planner: Planner = plan_sharing
     """How it is planned: with the layer kinds and the sources of its family."""
+    trained: bool | None = None
+    """Whether its weights are trained; ``None`` asks who loaded them, if anyone did."""
+
+    def plan(self, config: ShareConfig) -> SharePlan:
+        """Plan to share the model as it was built.
+
+        Raises:
+            PlanError: it cannot be shared like that.
+        """
+        return self.planner(self.model, config, trained=self.trained)
 
 
 def build_model(name: str, *, weights: bool, meta: bool = False) -> Built:
@@ -74,8 +92,9 @@ def stored_elsewhere(name: str) -> bool:
     return not colon or Path(name).exists() or scheme in ("torchvision", "timm")
 
 
-def _describe(model: nn.Module, name: str, state: str) -> Built:
-    return Built(model=model, origin=f"{type(model).__name__} of {name}, {state}.")
+def _describe(model: nn.Module, name: str, state: str, *, trained: bool = False) -> Built:
+    origin = f"{type(model).__name__} of {name}, {state}."
+    return Built(model=model, origin=origin, trained=trained or None)
 
 
 @contextmanager
@@ -95,24 +114,26 @@ def _vision(scheme: str, rest: str, weights: bool, meta: bool) -> Built:
 
     build = vision.build_timm if scheme == "timm" else vision.build_torchvision
     with _place(weights, meta) as state:
-        return _describe(build(rest, weights=weights), f"{scheme}:{rest}", state)
+        model = build(rest, weights=weights)
+        return _describe(model, f"{scheme}:{rest}", state, trained=weights)
 
 
 def _hugging_face(name: str, weights: bool, meta: bool) -> Built:
     from embshare.adapters import huggingface
 
-    folder = Path(name)
+    folder, given = huggingface.model_folder(Path(name)), name
     if folder.exists() and not (folder / "config.json").is_file():
         raise _no_config(folder)
     if not folder.exists() and (name[0] in "./~\\" or name.count("/") > 1 or name[-1] == "/"):
         raise ModelNotBuiltError(
             model=name, finding="there is no such folder", way_out=f"MODEL is {FORMS}."
         )
+    name = str(folder) if folder.is_dir() else name
     if weights and folder.is_dir() and not huggingface.has_weights(folder):
         model = huggingface.build(name, weights=False)
-        return _describe(model, name, "with random weights: the folder holds none")
+        return _describe(model, given, "with random weights: the folder holds none")
     with _place(weights, meta) as state:
-        return _describe(huggingface.build(name, weights=weights), name, state)
+        return _describe(huggingface.build(name, weights=weights), given, state)
 
 
 def _no_config(folder: Path) -> ModelNotBuiltError:
@@ -146,7 +167,7 @@ def _fairseq(rest: str, meta: bool) -> Built:
 
     with _place(False, meta) as state:  # fairseq names architectures, not weights
         built = _describe(build_fairseq(rest), f"fairseq:{rest}", state)
-    return replace(built, plan=plan_named)
+    return replace(built, planner=plan_named)
 
 
 def _factory(module: str, attribute: str) -> Built:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from embshare.errors import CheckpointError
 
-__all__ = ["check_target", "make_folder", "metric_table", "show", "write"]
+__all__ = ["check_not_source", "check_target", "make_folder", "metric_table", "show", "write"]
 
 
 def show(what: object) -> None:
@@ -47,6 +47,40 @@ def check_target(path: Path, *, new: bool = False) -> None:
         raise CheckpointError(
             path=path, finding=f"there is no folder `{path.parent}`", way_out="Make it first."
         )
+
+
+def check_not_source(source: str, out: Path) -> None:
+    """Refuse to write into the folder that a model is read from, whatever it is called there.
+
+    Links are followed, of folders and of single files: a copy made of links would be written
+    through.
+
+    Args:
+        source: what was named as MODEL; only a folder is looked at.
+        out: where results go; it may be absent.
+    Raises:
+        CheckpointError: one of them is, holds or is linked to the other.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        return
+    theirs, mine = folder.resolve(), out.resolve()
+    if not mine.is_dir() or not any(mine.iterdir()):
+        return  # nothing is there that could be lost
+    around = any(each.samefile(mine) for each in (theirs, *theirs.parents))
+    inside = any(each.samefile(theirs) for each in mine.parents)
+    if around or inside or _identities(mine) & _identities(theirs):
+        raise CheckpointError(
+            path=out,
+            finding=f"part of `{source}`, the model to read, or linked to it",
+            way_out="Name another folder: a source is never written over.",
+        )
+
+
+def _identities(folder: Path) -> set[tuple[int, int]]:
+    """Device and number of each file, by which links and hard links are one file."""
+    found = (path.stat() for path in folder.rglob("*") if path.is_file())
+    return {(file.st_dev, file.st_ino) for file in found}
 
 
 def make_folder(path: Path) -> None:

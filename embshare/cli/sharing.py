@@ -13,7 +13,7 @@ from embshare.adapters import huggingface
 from embshare.adapters.vision import with_tables
 from embshare.cli.models import FORMS, build_model, stored_elsewhere
 from embshare.cli.options import with_config
-from embshare.cli.output import check_target, show
+from embshare.cli.output import check_not_source, check_target, show
 from embshare.config import ShareConfig
 from embshare.errors import CheckpointError
 from embshare.state import require_bank
@@ -22,6 +22,7 @@ from embshare.tables import poor_sources
 __all__ = ["share_model"]
 
 RANDOM = "The shared weights start at random: train it, or start from its own by --init svd."
+FITTED = "The shared weights start from its own, as near as they come: measure it, and train it."
 
 
 @with_config
@@ -38,14 +39,17 @@ def share_model(
 ) -> None:
     """Share a model and save it: the table, a projection, biases and norms.
 
-    A model of transformers becomes a folder that `from_pretrained` reads, with a model card.
+    A model of transformers becomes a folder that `from_pretrained` reads, with a model card and
+    with all that lay beside the weights: tokenizer, processors, and what sentence-transformers
+    keeps. A model with trained weights starts from them.
     """
+    check_not_source(model, out)
     _check_folder(out, overwrite)
     if weights and stored_elsewhere(model):
         _check_kind(model, config)
     torch.manual_seed(seed)
     built = build_model(model, weights=weights)
-    plan = built.plan(built.model, with_tables(built.model, config))
+    plan = built.plan(with_tables(built.model, config))
     shared = embshare.share_from_embedding(built.model, plan)
     show(built.origin)
     show(embshare.summarize(shared))
@@ -55,8 +59,8 @@ def share_model(
         huggingface.export(shared, out, made_from=model)
     else:
         embshare.save(shared, out)
-    if config.init == "random":
-        show(RANDOM)
+    show(f"Start: {require_bank(shared).plan.start_line}.")
+    show(RANDOM if plan.start == "random" else FITTED)
     show(f"Saved in {out}.")
 
 
@@ -82,4 +86,4 @@ def _check_kind(model: str, config: ShareConfig) -> None:
         sketch = build_model(model, weights=False, meta=True)
     except Exception:  # not every model can be built on meta: the real one will tell
         return
-    sketch.plan(sketch.model, with_tables(sketch.model, config))
+    sketch.plan(with_tables(sketch.model, config))

@@ -28,6 +28,7 @@ from embshare.tasks.running.curve import draw_curve
 from embshare.tasks.running.folder import RunFolder, write_text
 from embshare.tasks.running.result import RunResult
 from embshare.tasks.running.teaching import prepare_taught, taught
+from embshare.tasks.running.vocabulary import with_own_tokenizer
 from embshare.tasks.saving import save_trained
 from embshare.tasks.task import Feed, OnStep, PreparedTask, Training, described
 from embshare.tasks.training import Saving, check_training, counted, train
@@ -74,6 +75,7 @@ def run(
         fault = "`overwrite` and `resume` exclude each other: leave one out"
         raise InvalidValueError(what="run", faults=[fault])
     begun, process, folder = time.perf_counter(), process_state(), RunFolder(config.out)
+    config = with_own_tokenizer(config) if prepared is None else config
     provenance = read_provenance()
     if process.is_main_process:
         folder.check(config, overwrite=overwrite, resume=resume)

@@ -28,7 +28,7 @@ from torch import Tensor
 
 import embshare
 from embshare import ShareConfig, SharePlan
-from embshare.checkpoint import Checkpoint, _digest
+from embshare.checkpoint_files import Checkpoint, digest_of
 from embshare.errors import EmbshareError
 from embshare.state import require_bank
 from tests.campaigns.material import CONFIGS, IDS, Saved, folders, pretrained
@@ -241,7 +241,7 @@ def _digested(data: bytes) -> bytes | None:
         fields = next(value for name, value in header if name == "__metadata__")
         text = next(value for name, value in fields if name == "embshare")
         checkpoint = Checkpoint.from_json(text)
-        digest = _digest(tensors, checkpoint.plan, checkpoint.structure)
+        digest = digest_of(tensors, checkpoint.plans, checkpoint.structure, checkpoint.dtypes)
         fields[:] = [("embshare", text.replace(checkpoint.digest, digest))]
         return join(header, body)
     except Exception:

@@ -21,6 +21,8 @@ from embshare.state import require_bank
 from tests.conformance.examples import CONFIGS, EXAMPLES, LAYERS, MODELS, Example
 from tests.conformance.reference import reference_columns, reference_weight
 
+pytestmark = pytest.mark.filterwarnings("ignore::embshare.errors.GrowthWarning")  # toys
+
 Both = tuple[Example, str]
 PAIRS = [pytest.param((e, c), id=f"{e.name}-{c}") for e in EXAMPLES for c in CONFIGS]
 VEPS = [pytest.param((e, "veps"), id=e.name) for e in EXAMPLES]

@@ -10,7 +10,8 @@ import math
 from torch import nn
 
 from embshare.errors import InvalidValueError
-from embshare.fingerprint import Structure, structure_now, structure_of
+from embshare.fingerprint import Structure, structure_of
+from embshare.living import structure_now
 from embshare.models.dynabert.blocks import Block, blocks, layer_list, require_fit
 from embshare.models.dynabert.sizes import Rounding, Size, kept_heads, kept_layers, kept_neurons
 from embshare.state import bank_of
@@ -54,8 +55,7 @@ def count_parameters(
 
 def _dense(model: nn.Module) -> Structure:
     """Names, shapes and ties of the plain model."""
-    bank = bank_of(model)
-    return structure_of(model) if bank is None else structure_now(model, bank.structure)
+    return structure_of(model) if bank_of(model) is None else structure_now(model)
 
 
 def _cut(name: str, shape: tuple[int, ...], block: Block, width: float) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ def test_without_fairseq_the_extra_is_named() -> None:
 def test_an_architecture_is_built_on_meta_and_planned_as_the_plugin_would(name: str) -> None:
     built = build_model(f"fairseq:{name}", weights=False, meta=True)
     assert built.origin.endswith(f" of fairseq:{name}, built without weights.")
-    plan = built.plan(built.model, ShareConfig(factor=64))
+    plan = built.planner(built.model, ShareConfig(factor=64))
     derived = sum(slot.numel * len(slot.weights) for slot in plan.slots)
     assert derived > 1_000_000
     assert all(source.rows == 10_000 for source in plan.sources)

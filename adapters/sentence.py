@@ -1,0 +1,53 @@
+"""The companion of sentence-transformers: its wrappers have the model inside them shared.
+
+A `SentenceTransformer`, `CrossEncoder` or `SparseEncoder` is a row of modules, and each of them is
+saved by its own method, the first one by `save_pretrained` of the model of transformers that it
+holds. So that model has to own the bank, and its folder the plan.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from torch import nn
+
+__all__ = ["attach", "detach", "home", "introduce"]
+
+
+def introduce() -> None:
+    """Nothing: transformers, which the package stands on, writes and reads the folders."""
+
+
+def attach(model: nn.Module) -> None:
+    """Nothing, likewise."""
+
+
+def detach(model: nn.Module) -> None:
+    """Nothing, likewise."""
+
+
+def home(model: nn.Module) -> nn.Module | None:
+    """The one model of transformers in a wrapper of this package; ``None`` of anything else.
+
+    A router of several models has none: each of them can be shared on its own.
+    """
+    if not _is_wrapper(model):
+        return None
+    inner = list(_outermost(model, sys.modules["transformers"].PreTrainedModel))
+    return inner[0] if len(inner) == 1 else None
+
+
+def _is_wrapper(model: nn.Module) -> bool:
+    """By the package of a class that a user may have derived his own from."""
+    return any(
+        kind.__module__.partition(".")[0] == "sentence_transformers" for kind in type(model).__mro__
+    )
+
+
+def _outermost(model: nn.Module, kind: type[nn.Module]) -> Iterator[nn.Module]:
+    for child in model.children():
+        if isinstance(child, kind):
+            yield child
+        else:
+            yield from _outermost(child, kind)

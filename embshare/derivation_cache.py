@@ -1,0 +1,380 @@
+"""Derived weights while they live: in a call, in a `cached` block, in a backward, in a trace.
+
+In plain words. Every module that holds shared layers calls `enter` before its forward
+(`embshare.calls`). The outermost `enter` of a thread derives the weights that the module holds, in
+one projection per source, and puts them into the layers' own ``__dict__``, where Python finds them
+without asking anyone; its `leave` takes them out again. Between calls there is nothing to be stale:
+a weight that is read then is derived on the spot (`embshare.layers.Derived`).
+
+    what        where       lives                                      is dropped by
+    ----------  ----------  -----------------------------------------  ---------------------------
+    a call      `_scopes`   from the outermost `enter` of a thread on  its `leave`
+    kept        `_kept`     inside of `embshare.cached`                the last `release`, a change
+    a backward  `_live`     as long as the graph of a derivation       the graph, by weak reference
+    a trace     `_traced`   while a compiler runs the outermost call   its `leave`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+from weakref import ReferenceType, ref
+
+import torch
+from torch import Tensor, nn
+
+from embshare.casting import autocast_on
+from embshare.derive import Layout, Scaled, derive, layout_of, must_be_plain
+from embshare.layers import DTYPE, PACKED
+from embshare.living import frozen_layers
+from embshare.notices import Repeats, tell_changed, tell_frozen
+from embshare.read_only import ReadOnly
+from embshare.state import HELD, ROOT
+
+if TYPE_CHECKING:
+    from embshare.bank import Bank
+
+__all__ = ["DerivationCache"]
+
+LAYOUTS = 64
+"""Groups of slots whose layouts are kept; each combination of modules that are called has one."""
+Dtype = torch.dtype | None
+"""Of derived weights: None is the table's own, else what autocast asks for."""
+
+
+@dataclass(eq=False)
+class Blocks:
+    """The slots of one derivation, without their graph; alive as long as its backward may come."""
+
+    weights: dict[int, Tensor]
+    versions: tuple[object, ...]
+    __slots__ = ("__weakref__", "versions", "weights")
+
+
+@dataclass(eq=False)
+class Scope:
+    """What one thread has derived since its outermost call began."""
+
+    kind: str
+    dtype: Dtype
+    slots: dict[tuple[int, Dtype], Tensor] = field(default_factory=dict)
+    weights: dict[tuple[int, Dtype], Tensor] = field(default_factory=dict)
+
+
+def in_backward() -> bool:
+    """Whether this thread is inside of an eager backward pass; a compiler traces neither."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
+class DerivationCache:
+    """What has been derived from a bank, and for how long it may be used."""
+
+    def __init__(self, bank: Bank) -> None:
+        self.bank = bank
+        self._scopes: dict[int, Scope] = {}
+        self._kept: Scope | None = None
+        self._kept_count = 0
+        self._kept_versions: list[object] = []
+        self._live: dict[int, ReferenceType[Blocks]] = {}
+        self._during: dict[int, Blocks] = {}
+        self._layouts: dict[object, Layout] = {}
+        self._traced: dict[int, Tensor] | None = None
+        self._repeats = Repeats()
+        self._calls = 0
+        self._frozen_told = False
+
+    # ------------------------------------------------------------------ calls
+
+    def enter(self, module: nn.Module) -> bool:
+        """Have a module's weights ready; True for the outermost call, which has to `leave`."""
+        if torch.compiler.is_compiling():
+            return self._enter_traced(module)
+        scope = self._scopes.get(get_ident())
+        if scope is None:
+            self._open(module)
+            return True
+        dtype = autocast_on(scope.kind)
+        if dtype is not scope.dtype and self._casts():
+            scope.dtype = dtype
+            self._weights(scope, self._held_by(module))
+            self._place(scope)
+        return False
+
+    def leave(self) -> None:
+        """The end of the outermost call."""
+        if torch.compiler.is_compiling():
+            self._traced = None
+            return
+        del self._scopes[get_ident()]
+        self._evict()
+
+    def _open(self, module: nn.Module) -> None:
+        self._traced = None  # left by a trace that failed
+        if ROOT in module.__dict__:
+            self.bank.check_tables(module)
+        wanted: Iterable[int] = self._held_by(module)
+        scope = self._scope()
+        if self._kept is not None:
+            wanted = range(
+                len(self.bank.readers)
+            )  # encoder first, decoder next: still one projection
+        elif torch.is_grad_enabled():
+            self._tell_frozen(module)
+        elif not must_be_plain():
+            self._repeats.note([source.fingerprint() for source in self.bank._columns])
+        self._weights(scope, wanted)  # all that can fail
+        self._scopes[get_ident()] = scope
+        self._place(scope)
+
+    def _tell_frozen(self, module: nn.Module) -> None:
+        """Look at calls 1, 2, 4, 8, … of the model whether layers were frozen that still move."""
+        if ROOT not in module.__dict__ or self._frozen_told:
+            return
+        self._calls += 1
+        if self._calls & (self._calls - 1) == 0 and (names := frozen_layers(module, self.bank)):
+            self._frozen_told = True
+            tell_frozen(names)
+
+    def _held_by(self, module: nn.Module) -> tuple[int, ...]:
+        """The readers that a module's layers hold; written into it when it was shared."""
+        held: tuple[int, ...] = module.__dict__[HELD]
+        return tuple(i for i in held if i not in self.bank.unread) if self.bank.unread else held
+
+    def _place(self, scope: Scope) -> None:
+        """Put weights where attribute look-up finds them first. With a second thread, nowhere."""
+        if len(self._scopes) > 1:
+            self._evict()
+            return
+        for (index, dtype), weight in scope.weights.items():
+            if dtype is self._dtype(scope, index):
+                for layer, name in self.bank.readers[index].places:
+                    layer.__dict__[name] = weight
+
+    def _evict(self) -> None:
+        for reader in self.bank.readers:
+            for layer, name in reader.places:
+                layer.__dict__.pop(name, None)
+                layer.__dict__.pop(PACKED, None)
+
+    # ------------------------------------------------------------------ reads
+
+    def read(self, index: int) -> Tensor:
+        """The current weight of a reader, wherever it is asked for."""
+        if torch.compiler.is_compiling():
+            found = (self._traced or {}).get(index)
+            return self._plain([index])[index] if found is None else found
+        scope = self._scopes.get(get_ident())
+        if scope is None:
+            scope = self._scope()
+        self._weights(scope, [index])
+        return scope.weights[index, self._dtype(scope, index)]
+
+    def look(self, index: int) -> Tensor:
+        """The weight for whoever reads a layer's attribute; outside of calls for reading alone."""
+        weight = self.read(index)
+        inside = get_ident() in self._scopes or must_be_plain() or self.bank.filling
+        if inside or type(weight) is not Tensor or weight.device.type == "meta":
+            return weight
+        return weight.as_subclass(ReadOnly)
+
+    def _dtype(self, scope: Scope, index: int) -> Dtype:
+        if scope.dtype is not None and self.bank.readers[index].cast:
+            return scope.dtype
+        return self._own_dtype(index) if self.bank.mixed else None
+
+    def _own_dtype(self, index: int) -> Dtype:
+        """A layer's, where it is another than its table's."""
+        reader = self.bank.readers[index]
+        own: Dtype = next((layer.__dict__.get(DTYPE) for layer, _ in reader.places), None)
+        table = self.bank._columns[self.bank.scales.plan.slots[reader.slot].source].dtype()
+        return None if own is table else own
+
+    def _weights(self, scope: Scope, wanted: Iterable[int]) -> None:
+        """Fill a scope with these readers' weights."""
+        pairs = [(index, self._dtype(scope, index)) for index in wanted]
+        missing = [pair for pair in pairs if pair not in scope.weights]
+        if not missing:
+            return
+        slots = dict.fromkeys((self.bank.readers[index].slot, dtype) for index, dtype in missing)
+        self._slots(scope, [pair for pair in slots if pair not in scope.slots])
+        for index, dtype in missing:
+            block = scope.slots[self.bank.readers[index].slot, dtype]
+            relaxed = self.bank._relaxed[index](block) if self.bank._relaxed else block
+            scope.weights[index, dtype] = relaxed
+
+    def _slots(self, scope: Scope, missing: Sequence[tuple[int, Dtype]]) -> None:
+        """One projection for each source, cast as it is cut; or first plain where some are cast."""
+        new = dict.fromkeys(slot for slot, _ in missing if (slot, None) not in scope.slots)
+        dtypes = {dtype for slot, dtype in missing if slot in new}
+        first = dtypes.pop() if len(dtypes) == 1 else None
+        for group in self._by_source(new):
+            for slot, block in zip(group, self._derive(group, first), strict=True):
+                scope.slots[slot, first] = block
+        for slot, dtype in missing:
+            if (slot, dtype) not in scope.slots:
+                with torch.enable_grad():
+                    scope.slots[slot, dtype] = scope.slots[slot, None].to(dtype)
+
+    def _by_source(self, slots: Iterable[int]) -> Iterator[tuple[int, ...]]:
+        groups: dict[int, list[int]] = {}
+        for slot in slots:
+            groups.setdefault(self.bank.scales.plan.slots[slot].source, []).append(slot)
+        return map(tuple, groups.values())
+
+    def _layout(self, group: tuple[int, ...]) -> Layout:
+        number = self.bank.scales.plan.slots[group[0]].source
+        # Tracers get these numbers as tensors, so that a state that is loaded recompiles nothing.
+        gains, spreads = self.bank.scales.planned if must_be_plain() else self.bank.scales.values()
+        fixed = self.bank._columns[number].padding_row()
+        key = (group, gains, spreads[number], fixed)
+        layout = self._layouts.get(key)
+        if layout is None:
+            source, config = self.bank.scales.plan.sources[number], self.bank.scales.plan.config
+            slots = [self.bank.scales.plan.slots[slot] for slot in group]
+            layout = layout_of(
+                slots,
+                source.rows,
+                config.order,
+                gains=[gains[slot] for slot in group],
+                anchor=config.anchor * spreads[number],
+                fixed=fixed,
+            )
+            self._layouts = {key: layout} if len(self._layouts) > LAYOUTS else self._layouts
+            self._layouts[key] = layout
+        return layout
+
+    def _traced_scales(self, group: tuple[int, ...]) -> Scaled | None:
+        """Gains of slots and their anchor as tensors, for those who see through the operations."""
+        if not must_be_plain():
+            return None
+        number, config = self.bank.scales.plan.slots[group[0]].source, self.bank.scales.plan.config
+        gains, spreads = self.bank.scales.gains, self.bank.scales.spreads
+        return [gains[slot] for slot in group], config.anchor * spreads[number]
+
+    def _derive(self, group: tuple[int, ...], dtype: Dtype) -> tuple[Tensor, ...]:
+        """The weights of some slots of one source: one projection, or none inside a backward."""
+        number = self.bank.scales.plan.slots[group[0]].source
+        source = self.bank._columns[number]
+        ready = self._ready(number, group, dtype) if in_backward() else None
+        if ready is None:
+            self.bank.evaluations += 1
+
+        def keep(node: Any, weights: tuple[Tensor, ...]) -> None:
+            blocks = Blocks(dict(zip(group, weights, strict=True)), source.fingerprint())
+            node.blocks = blocks  # lives as long as the graph
+            if ready is None:
+                self._live[number] = ref(blocks)
+
+        return derive(
+            self._layout(group),
+            *source.inputs(),
+            scales=self._traced_scales(group),
+            dtype=dtype,
+            ready=ready,
+            keep=keep,
+        )
+
+    def _ready(self, number: int, group: tuple[int, ...], dtype: Dtype) -> list[Tensor]:
+        """Inside a backward, activation checkpointing asks again for what its forward had."""
+        source = self.bank._columns[number]
+        blocks = self._live[number]() if number in self._live else None
+        if (
+            blocks is None
+            or blocks.versions != source.fingerprint()
+            or any(slot not in blocks.weights for slot in group)
+            or any(blocks.weights[slot].dtype != (dtype or source.dtype()) for slot in group)
+        ):
+            blocks = self._again(number, dtype)
+        return [blocks.weights[slot] for slot in group]
+
+    def _again(self, number: int, dtype: Dtype) -> Blocks:
+        """Reentrant checkpointing kept no graph: derive all, hold them until this backward ends."""
+        self.bank.evaluations += 1
+        source = self.bank._columns[number]
+        group = tuple(
+            i for i, slot in enumerate(self.bank.scales.plan.slots) if slot.source == number
+        )
+        weights = derive(self._layout(group), *source.inputs(), dtype=dtype)
+        plain = dict(zip(group, (weight.detach() for weight in weights), strict=True))
+        blocks = Blocks(plain, source.fingerprint())
+        self._live[number] = ref(blocks)
+        self._during[number] = blocks
+        torch.autograd.Variable._execution_engine.queue_callback(self._during.clear)
+        return blocks
+
+    def _scope(self) -> Scope:
+        """A new scope; what is kept, if anything is, is in it already."""
+        table = self.bank._columns[0].table()
+        kind = table.device.type
+        scope = Scope(kind, autocast_on(kind) if table.dtype is torch.float32 else None)
+        if self._kept is not None:
+            self._refresh_kept(self._kept)
+            scope.slots, scope.weights = self._kept.slots, self._kept.weights
+        return scope
+
+    def _casts(self) -> bool:
+        """Autocast casts float32 alone."""
+        return bool(self.bank._columns[0].dtype() is torch.float32)
+
+    # ------------------------------------------------------------------ tracing
+
+    def _enter_traced(self, module: nn.Module) -> bool:
+        """Under a tracer nothing is placed: the outermost module derives, in plain operations."""
+        if self._scopes:  # a compiled part of an eager call reads what the call has placed
+            return False
+        if self._traced is not None:
+            return False
+        self._traced = self._plain(self._held_by(module))
+        return True
+
+    def _plain(self, wanted: Iterable[int]) -> dict[int, Tensor]:
+        wanted = sorted(wanted)
+        slots: dict[int, Tensor] = {}
+        for group in self._by_source(
+            dict.fromkeys(self.bank.readers[index].slot for index in wanted)
+        ):
+            source = self.bank._columns[self.bank.scales.plan.slots[group[0]].source]
+            scales = self._traced_scales(group)
+            found = derive(self._layout(group), *source.inputs(), scales=scales)
+            slots |= zip(group, found, strict=True)
+        return {index: self._whole(index, slots[self.bank.readers[index].slot]) for index in wanted}
+
+    def _whole(self, index: int, block: Tensor) -> Tensor:
+        """A reader's weight from the block of its slot."""
+        own = self._own_dtype(index) if self.bank.mixed else None
+        block = block if own is None else block.to(own)
+        return self.bank._relaxed[index](block) if self.bank._relaxed else block
+
+    # ------------------------------------------------------------------ keeping
+
+    def keep(self) -> None:
+        """Begin to keep derived weights across calls; calls nest."""
+        if self._kept is None:
+            self._kept = self._scope()
+            self._kept_versions = self._fingerprint()
+        self._kept_count += 1
+
+    def release(self) -> None:
+        """End what `keep` began."""
+        self._kept_count -= 1
+        if not self._kept_count:
+            self._kept = None
+
+    def _refresh_kept(self, kept: Scope) -> None:
+        versions = self._fingerprint()
+        if versions != self._kept_versions:
+            tell_changed()
+            kept.slots.clear()
+            kept.weights.clear()
+            self._kept_versions = versions
+
+    def _fingerprint(self) -> list[object]:
+        found: list[object] = []
+        for source in self.bank._columns:
+            found += source.fingerprint()
+        for relaxation in self.bank._relaxed:
+            for p in relaxation.parameters():
+                found += (id(p), p._version, p.data_ptr())
+        return found

@@ -1,0 +1,41 @@
+"""`load_state_dict` of a shared model: nothing is taken that was saved under another plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from embshare.scales import check_state
+from embshare.state import ROOT, BankRef
+
+__all__ = ["bank_name", "check_loading", "forget_loading"]
+
+
+def check_loading(model: nn.Module) -> None:
+    """Have a shared model look at a state dict before any of it is loaded."""
+    model.register_load_state_dict_pre_hook(_check)
+
+
+def forget_loading(model: nn.Module) -> None:
+    """Undo `check_loading`."""
+    hooks = model._load_state_dict_pre_hooks
+    for number, hook in list(hooks.items()):
+        if getattr(hook, "hook", hook) is _check:
+            del hooks[number]
+
+
+def bank_name(model: nn.Module) -> str:
+    """Name of a shared model's bank in it, which prefixes the names of its tensors.
+
+    The bank is a child of the model, or of its table where the model is a container.
+    """
+    ref: BankRef = model.__dict__[ROOT]
+    names = (name for name, module in model.named_modules() if module is ref.bank)
+    return str(next(names))
+
+
+def _check(model: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    ref: BankRef | None = model.__dict__.get(ROOT)
+    if ref is not None and ref.bank is not None:
+        check_state(state, prefix + bank_name(model), ref.bank.scales.plan)
