@@ -443,6 +443,7 @@ def _values(saved: dict[str, dict[str, Saved]], _: Path, fate: Dice) -> tuple[st
     kind = fate.choice((ShareConfig, SharePlan, Checkpoint))
     one = saved["folder"][fate.choice(sorted(CONFIGS))]
     checkpoint = Checkpoint.from_json(one.files[DESCRIPTION])
+    assert checkpoint.plan is not None
     value: Any = {Checkpoint: checkpoint, SharePlan: checkpoint.plan}.get(
         kind, checkpoint.plan.config
     )

@@ -70,9 +70,9 @@ def curve_of(out: Path) -> list[dict[str, float]]:
 
 
 def scores_of(out: Path) -> dict[str, Any]:
-    """What a run's result says of its model: metrics, mean loss, parameters and bytes."""
+    """What a run's result says of its model: metrics, mean loss and parameters."""
     result: dict[str, Any] = json.loads((out / "result.json").read_text(encoding="utf-8"))
-    kept = ("training_loss", "stored_parameters", "bytes")
+    kept = ("training_loss", "stored_parameters")
     return {**result["metrics"], **{name: result[name] for name in kept}}
 
 
