@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
+import torch
 from torch import nn
 
 from embshare.candidates import (
@@ -265,7 +266,7 @@ def _source(inventory: Inventory, name: str, config: ShareConfig) -> Source:
         stored_dim=config.factor or dim,
         width=1,
         tied=tied,
-        spread=spread or 1.0,
+        spread=_as_stored(spread or 1.0),
     )
 
 
@@ -331,7 +332,12 @@ def _gain(members: list[Candidate], source: Source, config: ShareConfig) -> floa
     squares = [_wanted(member) ** 2 for member in members]
     wanted = math.sqrt(sum(squares) / len(squares))
     # VEPS: a projection of variance 1 / F leaves the columns with the table's own spread.
-    return wanted / (source.spread * math.hypot(1.0, config.anchor))
+    return _as_stored(wanted / (source.spread * math.hypot(1.0, config.anchor)))
+
+
+def _as_stored(number: float) -> float:
+    """To the digits of a float32, in which a state dict has it: plans compare equal after one."""
+    return float(torch.tensor(number, dtype=torch.float32, device="cpu"))
 
 
 def _wanted(member: Candidate) -> float:

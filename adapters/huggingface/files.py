@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from embshare.adapters.huggingface.gains import as_tensors, check_gain
+from embshare.adapters.huggingface.gains import as_tensors, check_gain, check_scales
 from embshare.bank import Bank
 from embshare.errors import CheckpointError
 from embshare.factor import FactorMap
 from embshare.layers import SharedLayer
 from embshare.plan import SharePlan
+from embshare.scales import scales_of
+from embshare.sharing import BANK
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -42,8 +44,12 @@ def check_files(
     if not files or not all(str(file).endswith(".safetensors") for file in files):
         return
     shapes: dict[str, tuple[int, ...]] = {}
+    scales = {f"{BANK}.{key}": numbers for key, numbers in scales_of(plan).items()}
+    stored: dict[str, Tensor] = {}
     for file in files:
-        shapes |= _read(file, as_tensors(plan))
+        shapes |= _read(
+            file, as_tensors(plan), {name: t.shape for name, t in scales.items()}, stored
+        )
     prefix = f"{model.base_model_prefix}."
     for name, needs in _own(model):
         first = ties.get(name, name)
@@ -51,6 +57,8 @@ def check_files(
         has = next((shapes[spelling] for spelling in spellings if spelling in shapes), None)
         if has != needs:
             raise _of_two_saves(model, name, needs, has or "absent")
+    for name, numbers in stored.items():
+        check_scales(name, scales[name], numbers)
 
 
 def check_missing(model: PreTrainedModel, missing: Iterable[str], *, whole: bool) -> None:
@@ -82,14 +90,29 @@ def _of_two_saves(
     )
 
 
-def _read(file: str, gains: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor in a file, in which the gains are compared with the plan's."""
+def _read(
+    file: str,
+    gains: Mapping[str, Tensor],
+    wanted: Mapping[str, tuple[int, ...]],
+    found: dict[str, Tensor],
+) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor in a file, in which the gains are compared with the plan's.
+
+    Args:
+        file: to read.
+        gains: of the plan.
+        wanted: shapes of tensors whose values are asked for.
+        found: takes those that have this shape.
+    """
     try:
         with safe_open(file, "pt", device="cpu") as opened:
             shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}
             for name, gain in gains.items():
                 if shapes.get(name) == gain.shape:
                     check_gain(name, gain, opened.get_tensor(name))
+            for name, shape in wanted.items():
+                if shapes.get(name) == shape:
+                    found[name] = opened.get_tensor(name)
             return shapes
     except (OSError, SafetensorError) as error:
         raise CheckpointError(

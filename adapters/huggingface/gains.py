@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from embshare.errors import CheckpointError
 from embshare.loading import bank_name
 from embshare.plan import SharePlan
-from embshare.scales import scales_of
+from embshare.scales import DIGEST, scales_of
 from embshare.state import require_bank
 
-__all__ = ["accept_gains", "as_tensors", "check_gain", "refuse_gains"]
+__all__ = ["accept_gains", "as_tensors", "check_gain", "check_scales", "refuse_gains"]
 
 
 def as_tensors(plan: SharePlan) -> dict[str, Tensor]:
@@ -41,6 +41,23 @@ def check_gain(name: str, needs: Tensor, has: Tensor) -> None:
         "weights and plan are of two models",
         way_out="Take both from one folder, by from_pretrained.",
     )
+
+
+def check_scales(name: str, needs: Tensor, has: Tensor) -> None:
+    """Hold the layout, or the spreads, that weights were stored with to those of a plan.
+
+    Raises:
+        CheckpointError: they differ, as where an anchor or an order was changed in ``config.json``.
+    """
+    if name.endswith("layout"):  # the rest of it is for people; an average keeps it to rounding
+        needs, has = needs[:DIGEST], has[:DIGEST].round()
+    if not torch.equal(needs.to(has.dtype), has.cpu()):
+        raise CheckpointError(
+            path=name,
+            finding="was stored with another layout than the plan's: weights and plan are of two "
+            "models",
+            way_out="Take both from one folder, by from_pretrained.",
+        )
 
 
 def accept_gains(model: nn.Module) -> None:

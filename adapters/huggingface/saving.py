@@ -26,6 +26,7 @@ from embshare.living import fit_state, places, plan_now
 from embshare.loading import bank_name
 from embshare.offloading import refuse_offloaded
 from embshare.plan import SharePlan
+from embshare.scales import scales_of
 from embshare.state import require_bank
 
 __all__ = ["keep_saving", "stop_saving"]
@@ -74,9 +75,9 @@ class Saving:
         state = model.state_dict() if state_dict is None else state_dict
         plan = _plan_now(model, bank, state)
         state = fit_state(state, model, bank, plan) | as_tensors(plan)
-        state.pop(
-            f"{bank_name(model)}.scales.gains", None
-        )  # which stand in the place of the weights
+        for key, numbers in scales_of(plan).items():  # by which the folder's plan is known again
+            state[f"{bank_name(model)}.{key}"] = numbers.float()
+        del state[f"{bank_name(model)}.scales.gains"]  # which stand in the place of the weights
         if "save_original_format" in inspect.signature(plain).parameters:
             options["save_original_format"] = False  # names in the file are those of the plan
         with (

@@ -48,8 +48,15 @@ def bert() -> Any:
     """Likewise, of transformers."""
     from transformers import BertConfig, BertForMaskedLM
 
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    return BertForMaskedLM(BertConfig(vocab_size=4000, intermediate_size=64, **sizes))
+    return BertForMaskedLM(
+        BertConfig(
+            vocab_size=4000,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+        )
+    )
 
 
 @dataclass(frozen=True)

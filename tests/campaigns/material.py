@@ -76,8 +76,8 @@ def seeded(build: Callable[[], nn.Module], config: ShareConfig, seed: int) -> nn
     torch.manual_seed(seed)
     model = embshare.share_from_embedding(build(), config)
     with torch.no_grad():
-        for tensor in (*model.parameters(), *model.buffers()):
-            if tensor.is_floating_point():
+        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+            if tensor.is_floating_point() and not name.endswith("scales.layout"):
                 tensor.add_(torch.rand_like(tensor), alpha=0.01)
     return model.eval()
 

@@ -129,11 +129,9 @@ def _give_up(*_: object) -> None:
 
 def _watched(number: int, part: str, act: Callable[[], tuple[str, str, str]]) -> Outcome:
     """An outcome with what the round cost; too much of it is wrong."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is that of this round
-    before, _seconds[0] = _status("VmRSS"), 0.0
+    _cost[:] = 0.0, 0.0
     kind, ended, detail = act()
-    mib, ms = (_status("VmHWM") - before) / 1024, _seconds[0] * 1000
+    ms, mib = _cost
     ours = not ended.startswith("transformers")
     if ours and not ended.startswith(WRONG) and ms > SECONDS * 1000:
         ended, detail = f"{WRONG}: slow", f"{ended} after {ms:.0f} ms"
@@ -142,20 +140,23 @@ def _watched(number: int, part: str, act: Callable[[], tuple[str, str, str]]) ->
     return Outcome(number, f"{part}/{kind}", ended, detail, *((ms, mib) if ours else (None, None)))
 
 
-_seconds = [0.0]
+_cost = [0.0, 0.0]
+"""Milliseconds and mebibytes of the library's part of a round."""
 
 
 @contextlib.contextmanager
 def _timed() -> Iterator[None]:
-    """The processor time of a block, which is given up after a while."""
+    """What a block costs, which is given up after a while."""
     signal.signal(signal.SIGALRM, _give_up)
-    begun = time.process_time()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is that of this block
+    before, begun = _status("VmRSS"), time.process_time()
     signal.setitimer(signal.ITIMER_REAL, PATIENCE)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        _seconds[0] += time.process_time() - begun
+        _cost[:] = (time.process_time() - begun) * 1000, (_status("VmHWM") - before) / 1024
 
 
 def _name(error: BaseException) -> str:
@@ -415,6 +416,8 @@ def _judge_pretrained(
     except EmbshareError:
         return "loaded: a dense model, as config.json says", ""
     for name, tensor in model.state_dict().items():
+        if ".scales." in name:  # compared with the plan, which has them as well
+            continue
         if name in wanted and name not in missing:
             if not _same(tensor, wanted[name].to(tensor.dtype)):
                 return f"{WRONG}: other weights than the file's", name
@@ -440,6 +443,7 @@ def _values(saved: dict[str, dict[str, Saved]], _: Path, fate: Dice) -> tuple[st
     kind = fate.choice((ShareConfig, SharePlan, Checkpoint))
     one = saved["folder"][fate.choice(sorted(CONFIGS))]
     checkpoint = Checkpoint.from_json(one.files[DESCRIPTION])
+    assert checkpoint.plan is not None
     value: Any = {Checkpoint: checkpoint, SharePlan: checkpoint.plan}.get(
         kind, checkpoint.plan.config
     )

@@ -70,14 +70,14 @@ def curve_of(out: Path) -> list[dict[str, float]]:
 
 
 def scores_of(out: Path) -> dict[str, Any]:
-    """What a run's result says of its model: metrics, mean loss, parameters and bytes."""
-    result = json.loads((out / "result.json").read_text(encoding="utf-8"))
-    kept = ("training_loss", "stored_parameters", "bytes")
-    return result["metrics"] | {name: result[name] for name in kept}
+    """What a run's result says of its model: metrics, mean loss and parameters."""
+    result: dict[str, Any] = json.loads((out / "result.json").read_text(encoding="utf-8"))
+    kept = ("training_loss", "stored_parameters")
+    return {**result["metrics"], **{name: result[name] for name in kept}}
 
 
 def make_reference(work: Path, *, seed: int) -> Reference:
-    """Run a training to its end, and once more to see how long it takes.
+    """Run a training to its end.
 
     Args:
         work: an empty folder, which has to stay.
@@ -107,12 +107,11 @@ def make_reference(work: Path, *, seed: int) -> Reference:
     made.task = config.to_task().prepare()
     loaded = embshare.load(made.folder / "model", made.build())
     made.state = {name: tensor.clone() for name, tensor in loaded.state_dict().items()}
-    measure(made, work)
     return made
 
 
 def measure(made: Reference, work: Path) -> None:
-    """See again how long a run takes in a process that was forked for it."""
+    """See how long a run takes in a process that was forked for it."""
     begun = time.perf_counter()
     ended = die_within(600, lambda: train(made, work / "again"), work / "log")
     assert ended == "ended", (work / "log").read_text()

@@ -73,6 +73,18 @@ def beyond_counting(entry: dict[str, Any]) -> None:
     entry["plan"]["config"]["residual_rank"] = 2**60
 
 
+def another_order(entry: dict[str, Any]) -> None:
+    entry["plan"]["config"]["order"] = "column"
+
+
+def another_anchor(entry: dict[str, Any]) -> None:
+    entry["plan"]["config"]["anchor"] = 4.0
+
+
+def another_spread(entry: dict[str, Any]) -> None:
+    entry["plan"]["sources"][0]["spread"] *= 1.01
+
+
 def half_a_character(entry: dict[str, Any]) -> None:
     entry["plan"]["sources"][0]["name"] += "\ud800"  # which no JSON of ours could hold again
 
@@ -104,6 +116,9 @@ CHANGES: dict[Change, str] = {
     other_table: r"its plan does not fit this BertForMaskedLM",
     enormous: r"`embshare_bank\.sources\.0\.projection` must be of shape \(1073741824, 4\)",
     beyond_counting: r"`plan\.config\.residual_rank`: Input should be less than 2147483648",
+    another_order: r"stored with another layout",
+    another_anchor: r"stored with another layout",
+    another_spread: r"`embshare_bank.scales.spreads`: was stored with another layout",
     half_a_character: r"is not what embshare wrote \(.*Invalid JSON",
     another_factor: r"must be of shape \(\d+, 5\), but is",
     no_source: r"`embshare_bank\.relaxations\.0\.gain` must be of shape \(16, 1\), but is absent",

@@ -59,7 +59,7 @@ def test_a_run_killed_while_an_earlier_one_goes_can_be_given_again(
 ) -> None:
     settings = config(tmp_path)
     run(settings)
-    unlink, files = Path.unlink, []
+    unlink, files = Path.unlink, list[Path]()
 
     def die(path: Path, missing_ok: bool = False) -> None:
         if path.parent == settings.out:
