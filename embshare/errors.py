@@ -26,6 +26,7 @@ EmbshareWarning
  ├─ UnevenCoverageWarning      blocks of one kind are not shared alike
  ├─ GrowthWarning              a plan stores more than the model does
  ├─ PartCopyWarning            a copy of a part reads the original's table
+ ├─ PartStateWarning           a part's state dict lacks what its weights are derived from
  ├─ FrozenLayerWarning         layers were frozen, but not what their weights are derived from
  ├─ StaleOptimizerWarning      an optimizer holds weights that sharing removed
  └─ UnusedHookWarning          a hook or gradient is asked of a weight that is derived anew
@@ -55,6 +56,7 @@ __all__ = [
     "NothingMatchedError",
     "NothingToShareError",
     "PartCopyWarning",
+    "PartStateWarning",
     "PlanError",
     "PlanMismatchError",
     "RepeatedDerivationWarning",
@@ -296,6 +298,10 @@ class GrowthWarning(EmbshareWarning):
 
 class PartCopyWarning(EmbshareWarning):
     """A copy of a part of a shared model follows the original's table. Given once for each copy."""
+
+
+class PartStateWarning(EmbshareWarning):
+    """A state dict was loaded into a part of a shared model, whose weights it cannot hold."""
 
 
 class FrozenLayerWarning(EmbshareWarning):

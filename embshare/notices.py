@@ -50,6 +50,16 @@ def tell_frozen(names: Sequence[str]) -> None:
     )
 
 
+def tell_unfrozen(layer: str) -> None:
+    """A layer was frozen that stores nothing."""
+    notify(
+        f"this {layer} stores nothing that could be frozen: its weights are derived from a table "
+        f"or a projection that is trained, and go on moving. To keep them as they are, call "
+        f"embshare.freeze(model, pattern).",
+        FrozenLayerWarning,
+    )
+
+
 class Repeats:
     """Notices a loop that derives the same weights for each of its calls."""
 
