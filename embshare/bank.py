@@ -153,6 +153,10 @@ class Bank(nn.Module):
         finally:
             self.cache.keeper.end(drop=True)
 
+    def trains(self) -> bool:
+        """Whether derived weights move: what any of them is read from asks for a gradient."""
+        return any(t.requires_grad for columns in self._columns for t in columns.trained())
+
     def forget(self, index: int, layer: nn.Module, name: str) -> None:
         """A layer has a weight of its own from now on."""
         reader = self.readers[index]

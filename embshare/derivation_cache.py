@@ -146,7 +146,10 @@ class DerivationCache:
         for (index, dtype), weight in list(scope.weights.items()):  # other threads add to it
             if dtype is self._dtype(scope, index):
                 for layer, name in self.bank.readers[index].places:
-                    layer.__dict__[name] = weight
+                    if scope.dtype is None or HELD in layer.__dict__:
+                        layer.__dict__[name] = weight
+                    else:  # no call of its own would notice that autocast is switched off for it
+                        layer.__dict__.pop(name, None)
 
     def _evict(self) -> None:
         for reader in self.bank.readers:
@@ -178,19 +181,24 @@ class DerivationCache:
             scope = self._scope(self.keeper.for_read(), self._everything())
             self._weights(scope, [index])
             self.keeper.settle(scope)
-        else:
-            self._weights(scope, [index])
-        return scope.weights[index, self._dtype(scope, index)]
+            return scope.weights[index, self._dtype(scope, index)]
+        if autocast_on(scope.kind) is scope.dtype:
+            pair = index, self._dtype(scope, index)
+        else:  # switched off inside of a call that is cast
+            pair = index, self._own_dtype(index) if self.bank.mixed else None
+        self._fill(scope, [pair])
+        return scope.weights[pair]
 
     def look(self, index: int) -> Tensor:
         """The weight for whoever reads a layer's attribute; outside of calls for reading alone."""
         weight = self.read(index)
         if torch.compiler.is_compiling():
             return weight
-        inside = get_ident() in self._scopes or must_be_plain() or self.bank.filling
+        inside = must_be_plain() or self.bank.filling or get_ident() in self._scopes
         if inside or type(weight) is not Tensor or weight.device.type == "meta":
             return weight
-        return weight.as_subclass(ReadOnly)
+        # As a dense layer's weight lies, so that `view`, and writing into one, is what it is there.
+        return weight.contiguous().as_subclass(ReadOnly)
 
     def _dtype(self, scope: Scope, index: int) -> Dtype:
         if scope.dtype is not None and self.bank.readers[index].cast:
@@ -206,13 +214,15 @@ class DerivationCache:
 
     def _weights(self, scope: Scope, wanted: Iterable[int]) -> None:
         """Fill a scope with these readers' weights."""
-        pairs = [(index, self._dtype(scope, index)) for index in wanted]
+        self._fill(scope, [(index, self._dtype(scope, index)) for index in wanted])
+
+    def _fill(self, scope: Scope, pairs: Iterable[tuple[int, Dtype]]) -> None:
         missing = [pair for pair in pairs if pair not in scope.weights]
         if not missing:
             return
         if scope.kept is not None and torch.is_inference_mode_enabled():
             with torch.inference_mode(mode=False):  # a later call may want their graph
-                self._weights(scope, [index for index, _ in missing])
+                self._fill(scope, missing)
             return
         scope.grown = True
         slots = dict.fromkeys((self.bank.readers[index].slot, dtype) for index, dtype in missing)

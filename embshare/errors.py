@@ -27,6 +27,7 @@ EmbshareWarning
  ├─ UnevenCoverageWarning      blocks of one kind are not shared alike
  ├─ GrowthWarning              a plan stores more than the model does
  ├─ PartCopyWarning            a copy of a part reads the original's table
+ ├─ PartStateWarning           a part's state dict lacks what its weights are derived from
  ├─ FrozenLayerWarning         layers were frozen, but not what their weights are derived from
  ├─ StaleOptimizerWarning      an optimizer holds weights that sharing removed
  └─ UnusedHookWarning          a hook or gradient is asked of a weight that is derived anew
@@ -57,6 +58,7 @@ __all__ = [
     "NothingToShareError",
     "OffloadedError",
     "PartCopyWarning",
+    "PartStateWarning",
     "PlanError",
     "PlanMismatchError",
     "SourceShrunkError",
@@ -303,6 +305,10 @@ class GrowthWarning(EmbshareWarning):
 
 class PartCopyWarning(EmbshareWarning):
     """A copy of a part of a shared model follows the original's table. Given once for each copy."""
+
+
+class PartStateWarning(EmbshareWarning):
+    """A state dict was loaded into a part of a shared model, whose weights it cannot hold."""
 
 
 class FrozenLayerWarning(EmbshareWarning):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from embshare.cudnn import packed
 from embshare.errors import DerivedWeightError
+from embshare.notices import tell_unfrozen
 from embshare.read_only import ReadOnly
 from embshare.state import KEY, BankRef
 from embshare.tracing import passed_over, unseen
@@ -97,6 +98,14 @@ class SharedLayer(nn.Module):
             f"the weights of this {type(self).__name__} are derived from a table and cannot be "
             f"reset. Reset the model before it is shared, or share the reset one anew."
         )
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """As torch has it; a layer that stores nothing has nothing to freeze, and says so."""
+        ref: BankRef = self.__dict__[KEY]
+        stores = any(True for _ in self.parameters())
+        if not requires_grad and not stores and ref.bank is not None and ref.bank.trains():
+            tell_unfrozen(type(self).__name__)
+        return super().requires_grad_(requires_grad)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         bank = self.__dict__[KEY].bank

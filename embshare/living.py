@@ -230,13 +230,15 @@ def frozen_layers(root: nn.Module, bank: Bank) -> list[str]:
     A derived weight moves as long as its table or its projection is trained, whatever
     ``requires_grad`` says of the biases beside it.
     """
-    if not any(p.requires_grad for columns in bank.columns for p in columns.trained()):
+    if not bank.trains():
         return []
     found: list[str] = []
     for path, module in root.named_modules():
         ref = module.__dict__.get(KEY)
         if module is root or ref is None or ref.bank is not bank or _is_inside(path, found):
             continue
+        if not any(derived_names(layer) for layer in module.modules()):
+            continue  # `freeze` gave all its layers weights of their own
         stored = [p for p in module.parameters() if not _is_of(bank, p)]
         if stored and module.__dict__.get(TRAINED) and not any(p.requires_grad for p in stored):
             found.append(path)

@@ -6,6 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from embshare.errors import PartStateWarning
+from embshare.layers import SharedLayer, derived_names
+from embshare.notices import notify
 from embshare.scales import check_state
 from embshare.state import ROOT, BankRef
 
@@ -13,15 +16,18 @@ __all__ = ["bank_name", "check_loading", "forget_loading"]
 
 
 def check_loading(model: nn.Module) -> None:
-    """Have a shared model look at a state dict before any of it is loaded."""
+    """Have a shared model, and each of its parts, look at a state dict before any is loaded."""
     model.register_load_state_dict_pre_hook(_check)
+    for module in model.modules():
+        if module is not model and any(isinstance(m, SharedLayer) for m in module.modules()):
+            module.register_load_state_dict_pre_hook(_check_part)
 
 
 def forget_loading(model: nn.Module) -> None:
     """Undo `check_loading`."""
     hooks = model._load_state_dict_pre_hooks
     for number, hook in list(hooks.items()):
-        if getattr(hook, "hook", hook) is _check:
+        if getattr(hook, "hook", hook) in (_check, _check_part):
             del hooks[number]
 
 
@@ -39,3 +45,34 @@ def _check(model: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> 
     ref: BankRef | None = model.__dict__.get(ROOT)
     if ref is not None and ref.bank is not None:
         check_state(state, prefix + bank_name(model), ref.bank.scales.plan)
+
+
+def _check_part(
+    part: nn.Module,
+    _state: dict[str, Tensor],
+    prefix: str,
+    _metadata: Any,
+    _strict: bool,
+    missing_keys: list[str],
+    *_: Any,
+) -> None:
+    """Of a part on its own; within its model, whose prefix it has, the model has looked already.
+
+    Derived weights count as missing: an error of torch's where loading is strict, else in what
+    `load_state_dict` returns.
+    """
+    missing = [
+        f"{path}.{leaf}" if path else leaf
+        for path, layer in part.named_modules()
+        for leaf in derived_names(layer)
+    ]
+    if prefix or not missing:
+        return
+    missing_keys += missing
+    notify(
+        f"a state dict of a part of a shared model ({type(part).__name__}) holds nothing that "
+        f"weights such as `{missing[0]}` are derived from, and so does not bring them. Load the "
+        f"state dict of the whole model, or make both parts plain first: "
+        f"embshare.materialize(part).",
+        PartStateWarning,
+    )

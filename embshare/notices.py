@@ -58,3 +58,13 @@ def tell_unused() -> None:
         "the shared model itself, by `model.compile()` or `torch.compile(model)`.",
         UnusedCacheWarning,
     )
+
+
+def tell_unfrozen(layer: str) -> None:
+    """A layer was frozen that stores nothing."""
+    notify(
+        f"this {layer} stores nothing that could be frozen: its weights are derived from a table "
+        f"or a projection that is trained, and go on moving. To keep them as they are, call "
+        f"embshare.freeze(model, pattern).",
+        FrozenLayerWarning,
+    )

@@ -54,12 +54,7 @@ class ReadOnly(Tensor):
         if _writes(func, name, kwargs) and any(
             isinstance(t, ReadOnly) for t in _targets(args, kwargs)
         ):
-            raise DerivedWeightError(
-                f"`{name.strip('_') or 'writing'}` would write into a weight that is derived from "
-                f"a table, and be lost with the next call. Write into the table, share after the "
-                f"weights were written, or make them parameters: embshare.materialize(model), or "
-                f"embshare.freeze(model, pattern) for those that shall stay as they are."
-            )
+            raise _lost(name)
         if (func in _WATCHING or func == _GRAD) and isinstance(args[0], ReadOnly):
             notify(
                 "a derived weight is another tensor at each call: a hook on the one that was read "
@@ -77,8 +72,25 @@ class ReadOnly(Tensor):
                 return found
             return tree_map_only(Tensor, lambda t: _guard_view(t, plain_args), found)
 
+    def set_(self, *_: Any, **__: Any) -> Any:
+        """Refused here, as torch calls it without asking `__torch_function__`.
+
+        Raises:
+            DerivedWeightError: always.
+        """
+        raise _lost("set_")
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         return _plain(self).__reduce_ex__(protocol)
+
+
+def _lost(name: str) -> DerivedWeightError:
+    return DerivedWeightError(
+        f"`{name.strip('_') or 'writing'}` would write into a weight that is derived from "
+        f"a table, and be lost with the next call. Write into the table, share after the "
+        f"weights were written, or make them parameters: embshare.materialize(model), or "
+        f"embshare.freeze(model, pattern) for those that shall stay as they are."
+    )
 
 
 def _quiet_grad(tensor: Tensor) -> Tensor | None:

@@ -1,0 +1,1 @@
+"""What people commonly do to a model, and what a shared one does then: one file for each kind."""
