@@ -14,8 +14,8 @@ PAGE: Final = Path(__file__).resolve().parent / "troubleshooting.md"
 
 HEAD: Final = """# Troubleshooting
 
-What can be wrong with a shared model, or surprising about it, by what you see. A living model is looked at by
-[`embshare.check`](reference/look.md#embshare.check), which runs and changes nothing:
+What can be wrong with a shared model, or surprising about it, by what you see. A living model is
+looked at by [`embshare.check`](reference/look.md#embshare.check), which runs and changes nothing:
 
 ```python
 print(embshare.check(model, optimizer))
@@ -25,18 +25,20 @@ print(embshare.check(model, optimizer))
 {example}
 ```
 
-A saved one is looked at by `embshare check FOLDER`, which exits with 0 where nothing is found, with 1 where something
-is, and with 2 where the folder cannot be read. What is marked *in folders* is seen in a folder of `embshare.save`
-without building the model; a folder of `save_pretrained` is loaded, and all of it is looked at.
+A saved one is looked at by `embshare check FOLDER`, which exits with 0 where nothing is found, with
+1 where something is, and with 2 where the folder cannot be read. What is marked *in folders* is
+seen in a folder of `embshare.save` without building the model; a folder of `save_pretrained` is
+loaded, and all of it is looked at.
 """
 
 TAIL: Final = """
 ## What cannot be seen afterwards
 
-* A hook that was registered on a derived weight, or its `.grad`: the weight is another tensor at each call. You are
-  warned when it is done (`UnusedHookWarning`). Look at gradients of the table and of the bank.
-* A write through `.data` inside of [`embshare.cached`](reference/look.md#embshare.cached): weights from before it are
-  used until the block ends.
+* A hook that was registered on a derived weight, or its `.grad`: the weight is another tensor at
+  each call. You are warned when it is done (`UnusedHookWarning`). Look at gradients of the table
+  and of the bank.
+* A write through `.data` inside of [`embshare.cached`](reference/look.md#embshare.cached): weights
+  from before it are used until the block ends.
 * Whether an optimizer that nobody names holds the right parameters: hand it over, as above.
 """
 """What there is no finding of."""

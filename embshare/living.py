@@ -250,6 +250,8 @@ def frozen_layers(root: nn.Module, bank: Bank) -> list[str]:
         ref = module.__dict__.get(KEY)
         if module is root or ref is None or ref.bank is not bank or _is_inside(path, found):
             continue
+        if not any(derived_names(layer) for layer in module.modules()):
+            continue  # kept by `embshare.freeze`
         stored = [p for p in module.parameters() if not _is_of(bank, p)]
         if stored and module.__dict__.get(TRAINED) and not any(p.requires_grad for p in stored):
             found.append(path)

@@ -184,7 +184,7 @@ def test_a_head_for_other_classes_is_no_lost_tie() -> None:
 def test_numbers_that_are_not_finite(name: str, value: float) -> None:
     model = shared(factor=5)
     with torch.no_grad():
-        model.get_parameter(name).view(-1)[3] = value
+        dict(model.named_parameters())[name].view(-1)[3] = value
     assert only(model, "non-finite") == name
 
 
@@ -261,6 +261,7 @@ def test_layers_that_were_frozen() -> None:
     assert only(model, "frozen-moves") == "enc"
     embshare.freeze(model, "enc.*")
     assert kinds(model) == ()
+    model(IDS)  # nor is it told in a call
 
 
 def test_gains_that_were_frozen() -> None:
@@ -426,9 +427,9 @@ def test_columns_that_nothing_reads() -> None:
 
 
 def test_slots_that_nothing_reads() -> None:
-    model = shared(residual_rank=1)
+    model = shared()
     model.head = nn.Linear(D, 4)
-    assert only(model, "unread") == "LM"
+    assert "unread" in kinds(model)
     frozen = shared(residual_rank=1)
     embshare.freeze(frozen, "head.weight")
     assert "unread" not in kinds(frozen)
@@ -458,6 +459,7 @@ def test_several_shared_models_at_any_depth() -> None:
     assert only(parent, "constant") == "teacher.0.embed.weight"
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of a compiler that looks at everything
 def test_through_wrappers() -> None:
     model = shared()
     compiled = torch.compile(model, backend="eager")

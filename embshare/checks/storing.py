@@ -23,7 +23,7 @@ POOR: Final = 0.5
 def stored(at: Rooted) -> Iterator[Finding]:
     """Can the model be saved as it is, and is all that it stores read?"""
     try:
-        plan = plan_now(at.root, at.bank)
+        plan_now(at.root, at.bank)
     except TableReplacedError:
         return  # told by a look at tables
     except NotSharedError:
@@ -32,7 +32,7 @@ def stored(at: Rooted) -> Iterator[Finding]:
     except EmbshareError as error:
         yield found("unsaveable", at.place, f"is none that a plan can say: {error}")
         return
-    yield from planned(plan, at.place)
+    yield from planned(at.bank.plan, at.place)  # frozen layers are left dense on purpose
     yield from _unread(at)
 
 
