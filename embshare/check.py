@@ -60,6 +60,7 @@ LOOKS = (
     tables.partly_meta,
     tables.dtypes,
     training.frozen,
+    training.sharded,
     wiring.calls,
     wiring.hooks,
     storing.stored,

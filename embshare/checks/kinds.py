@@ -189,6 +189,14 @@ _ALL: Final = (
         hint="Use `DistributedDataParallel`, which is also quicker.",
     ),
     Kind(
+        name="sharded-apart",
+        subject="training",
+        symptom="`got mixed torch.Tensor and DTensor` from a sharded model",
+        consequence="A table or the bank is in an FSDP group below the model's own, which is "
+        "gathered after weights were derived: they would be derived from one shard.",
+        hint="Shard what `embshare.fsdp_groups(model)` returns, in its order.",
+    ),
+    Kind(
         name="quantised",
         subject="training",
         symptom="`torch.ao.quantization` does nothing, or raises `DerivedWeightError`",

@@ -15,7 +15,7 @@ from embshare.factor import FactorMap
 from embshare.living import frozen_layers
 from embshare.optimizers import held_of_removed
 
-__all__ = ["frozen", "optimized", "surroundings"]
+__all__ = ["frozen", "optimized", "sharded", "surroundings"]
 
 SHOWN: Final = 3
 
@@ -85,6 +85,17 @@ def _sparse(roots: Sequence[Rooted], optimizers: Sequence[Optimizer]) -> Iterato
             if any(id(tensor) in held for tensor in columns.stored()):
                 text = "is held by SparseAdam, and its gradient is dense"
                 yield found("optimizer-sparse", at.name(columns.source.name), text)
+
+
+def sharded(at: Rooted) -> Iterator[Finding]:
+    """Is all that weights are derived from gathered before they are?"""
+    needed = {at.bank, *(columns.__dict__["owner"] for columns in at.bank.columns)}
+    for path, module in at.root.named_modules():
+        # By name: whoever shards has imported it, and nobody else shall.
+        group = any(base.__name__ == "FSDPModule" for base in type(module).__mro__)
+        if group and module is not at.root and needed & set(module.modules()):
+            text = "is a group of FSDP that has what weights are derived from"
+            yield found("sharded-apart", at.name(path), text)
 
 
 def surroundings(model: nn.Module, roots: Sequence[Rooted]) -> Iterator[Finding]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from tests.conformance.examples import CONFIGS, EXAMPLES, MODELS
 from tests.conformance.test_questions import Both, output, shared
 
 PAIRS = [pytest.param((e, c), id=f"{e.name}-{c}") for e in EXAMPLES for c in CONFIGS]
-VEPS = [pytest.param((e, "veps"), id=e.name) for e in EXAMPLES]
+VEPS = [pytest.param((e, "veps"), id=e.name) for e in MODELS]
 WHOLE = [pytest.param((e, c), id=f"{e.name}-{c}") for e in MODELS for c in ("veps", "relaxed")]
 
 
@@ -76,8 +75,6 @@ def test_when_fresh_trained_copied_and_cast(pair: Both, tmp_path: Path) -> None:
 @pytest.mark.parametrize("pair", VEPS)
 def test_when_pickled_and_kept(pair: Both) -> None:
     model = shared(pair)
-    if pair[0].name == "weight-norm":  # torch pickles no parametrized module
-        pytest.skip("torch pickles no parametrized module")
     file = io.BytesIO()
     torch.save(model, file)
     file.seek(0)
@@ -98,23 +95,55 @@ def test_when_compiled(pair: Both) -> None:
     healthy(model, pair)
 
 
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch is not distributed")
-def test_inside_of_ddp(tmp_path: Path) -> None:
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+@pytest.fixture
+def one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    if not torch.distributed.is_available():
+        pytest.skip("this torch is not distributed")
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
     )
-    try:
-        for example in MODELS:
-            pair = (example, "relaxed")
-            model = nn.parallel.DistributedDataParallel(shared(pair), find_unused_parameters=True)
-            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-            output(model, pair).float().square().mean().backward()
-            optimizer.step()
-            findings = check(model, optimizer)
-            assert set(findings.kinds) == true_of(model.module), str(findings)
-    finally:
-        torch.distributed.destroy_process_group()
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("one_process")
+def test_inside_of_ddp() -> None:
+    for example in MODELS:
+        pair = (example, "relaxed")
+        model = nn.parallel.DistributedDataParallel(shared(pair), find_unused_parameters=True)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        output(model, pair).float().square().mean().backward()
+        optimizer.step()
+        findings = check(model, optimizer)
+        assert set(findings.kinds) == true_of(model.module), str(findings)
+
+
+@pytest.mark.usefixtures("one_process")
+@pytest.mark.parametrize("apart", [False, True])
+def test_sharded_by_fsdp(apart: bool) -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh("cpu", (1,))
+    pair = (next(e for e in MODELS if e.name == "transformer-encoder"), "veps")
+    model = shared(pair)
+    wanted = true_of(model)
+    groups = embshare.fsdp_groups(model, min_parameters=0)
+    for module in [model.embed, model] if apart else groups:
+        fully_shard(module, mesh=mesh)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    if apart:  # as is found, it cannot be called
+        with pytest.raises(RuntimeError, match="mixed"):
+            output(model, pair)
+        findings = check(model, optimizer)
+        assert "sharded-apart" in findings.kinds
+        assert [f.place for f in findings if f.kind == "sharded-apart"] == ["embed"]
+    else:
+        assert set(check(model, optimizer).kinds) == wanted
+        output(model, pair).square().mean().backward()
+        optimizer.step()
+        assert set(check(model, optimizer).kinds) == wanted
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])
