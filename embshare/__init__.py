@@ -2,6 +2,7 @@
 
 from embshare.bare import bare_weights
 from embshare.caching import cached, keep, release
+from embshare.check import Finding, Findings, check
 from embshare.checkpoint import load, save
 from embshare.companions import watch
 from embshare.config import ShareConfig
@@ -17,6 +18,8 @@ from embshare.summary import Summary, summarize
 
 __all__ = [
     "EmbshareError",
+    "Finding",
+    "Findings",
     "ShareConfig",
     "SharePlan",
     "Slot",
@@ -24,6 +27,7 @@ __all__ = [
     "Summary",
     "bare_weights",
     "cached",
+    "check",
     "freeze",
     "fsdp_groups",
     "keep",

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
-__all__ = ["aliases_of", "hide_aliases", "show_aliases"]
+__all__ = ["aliases_of", "hide_aliases", "hides_aliases", "show_aliases"]
 
 TIES: Final = "_embshare_ties"
 
@@ -64,6 +64,12 @@ def show_aliases(model: nn.Module) -> None:
         for number, hook in list(hooks.items()):
             if _plain(hook) in (_drop, _restore):
                 del hooks[number]
+
+
+def hides_aliases(model: nn.Module) -> bool:
+    """Whether `hide_aliases` holds still."""
+    hooks = (*model._state_dict_hooks.values(), *model._load_state_dict_pre_hooks.values())
+    return TIES in model.__dict__ and {_drop, _restore} <= {_plain(hook) for hook in hooks}
 
 
 def _plain(hook: Any) -> Any:

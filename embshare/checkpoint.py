@@ -32,7 +32,7 @@ from embshare.checkpoint_files import (
 from embshare.errors import CheckpointError, NotSharedError, PlanError
 from embshare.fingerprint import structure_of
 from embshare.layers import DTYPE
-from embshare.living import fit_state, places, plan_now, structure_now
+from embshare.living import fit_state, places, plan_to_save, structure_now
 from embshare.offloading import refuse_offloaded
 from embshare.plan import SharePlan
 from embshare.scales import describe, scales_of
@@ -61,7 +61,8 @@ def save(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
         NotSharedError: the model is dense, or a part of a shared model.
         TableReplacedError: it has another table than the one that its layers are derived from.
         CheckpointError: it cannot be written (a full disk, no permission); what was there stays.
-            Or a copied layer shares its gains or residual with another, which no plan can say.
+            Or a table is pruned or parametrized since it was shared; or a copied layer shares its
+            gains or residual with another, which no plan can say.
         OffloadedError: hooks of accelerate have moved values away.
     """
     target = _innermost(unwrapped(model))
@@ -69,7 +70,7 @@ def save(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
     if not roots:
         raise NotSharedError(model=type(target).__name__)
     refuse_offloaded(target, "save")
-    plans = {plain_name(path): _written(plan_now(root, bank)) for path, root, bank in roots}
+    plans = {plain_name(path): _written(plan_to_save(root, bank)) for path, root, bank in roots}
     state = _stored(target, roots, plans)
     for name, tensor in state.items():
         if tensor.device.type == "meta":

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from embshare.errors import SourceShrunkError, TableReplacedError
+from embshare.computed import computed, made_by, makers
+from embshare.errors import CheckpointError, SourceShrunkError, TableReplacedError
 from embshare.offloading import device_of, require_values, resident, stamp
 from embshare.plan import Source
 from embshare.tracing import passed_over
@@ -50,11 +51,19 @@ class Columns(nn.Module):
         """``[V' >= V, ...]``: the stored table as it is now."""
         owner: nn.Module = self.__dict__["owner"]
         table = owner._parameters.get(self.leaf)
-        return getattr(owner, self.leaf) if table is None else table
+        return computed(owner, self.leaf) if table is None else table
+
+    def stored(self) -> tuple[Tensor, ...]:
+        """What the table is stored as: itself, or all that it is computed from."""
+        owner: nn.Module = self.__dict__["owner"]
+        table = owner._parameters.get(self.leaf)
+        if table is not None:
+            return (table,)
+        return tuple(makers(owner, self.leaf)) or (self.table(),)
 
     def trained(self) -> Iterator[Tensor]:
         """Table, projection and bias, as far as there are any."""
-        yield from (t for t in (self.table(), self.projection, self.bias) if t is not None)
+        yield from (t for t in (*self.stored(), self.projection, self.bias) if t is not None)
 
     def padding_row(self) -> int | None:
         """The row that an embedding keeps as it is: no gradient of a derived weight reaches it."""
@@ -84,7 +93,7 @@ class Columns(nn.Module):
 
     def dtype(self) -> torch.dtype:
         """The table's."""
-        return self.table().dtype
+        return self.stored()[0].dtype
 
     def device(self) -> torch.device:
         """Where weights are derived: the table's, or where it comes from being offloaded."""
@@ -131,12 +140,36 @@ class Columns(nn.Module):
         tensor: Tensor | None = getattr(self, name)
         return None if tensor is None else resident(self, name, tensor)
 
+    def check_saved(self) -> None:
+        """Hold the table to being a parameter of the name that the plan has, as in a dense model.
+
+        Raises:
+            CheckpointError: its module computes it since the model was shared.
+        """
+        owner: nn.Module = self.__dict__["owner"]
+        if owner._parameters.get(self.leaf) is None and any(True for _ in makers(owner, self.leaf)):
+            remove = "torch.nn.utils.parametrize.remove_parametrizations(module, {0!r})"
+            if (made := made_by(owner, self.leaf)) == "pruned":
+                remove = "torch.nn.utils.prune.remove(module, {0!r})"
+            raise CheckpointError(
+                path=self.source.name,
+                finding=f"is {made} since the model was shared, and a plan reads parameters: no "
+                f"model could load what would be written",
+                way_out=f"Make it a parameter again first, with the values that it has now: "
+                f"{remove.format(self.leaf)}. Or call embshare.materialize(model).",
+            )
+
+    def _shape(self) -> torch.Size:
+        owner: nn.Module = self.__dict__["owner"]
+        last = owner.__dict__.get(self.leaf)  # what a hook computed last: stale, but of this shape
+        return last.shape if isinstance(last, Tensor) else self.table().shape
+
     def _check_size(self) -> None:
-        table = self.table()
-        found, rows = table.shape[0], self.source.rows
+        shape = self._shape()
+        found, rows = shape[0], self.source.rows
         if found < rows:
             raise SourceShrunkError(source=self.source.name, needs=rows, has=found)
-        width = math.prod(table.shape[1:])
+        width = math.prod(shape[1:])
         if width != self.source.stored_dim:
             finding = f"its parameter has rows of {width} numbers, not {self.source.stored_dim}"
             raise TableReplacedError(source=self.source.name, finding=finding)
@@ -147,7 +180,7 @@ class Columns(nn.Module):
         return tuple(
             part
             for module, name, tensor in (
-                (self.__dict__["owner"], self.leaf, self.table()),
+                *((self.__dict__["owner"], self.leaf, stored) for stored in self.stored()),
                 (self, "projection", self.projection),
                 (self, "bias", self.bias),
             )

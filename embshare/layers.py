@@ -120,6 +120,12 @@ class SharedLayer(nn.Module):
         return self
 
     def _refuse_derived(self, name: str) -> None:
+        if name == "qconfig":  # torch.ao sets it in all modules of its copy, and skips these
+            raise DerivedWeightError(
+                f"torch.ao would leave this {type(self).__name__} as it is: its weights are "
+                f"derived from a table. Call embshare.materialize(model) first, and quantise the "
+                f"plain model."
+            )
         if name in self._embshare_names:
             raise DerivedWeightError(
                 f"`{name}` of this {type(self).__name__} is derived from a table and cannot be "

@@ -35,6 +35,7 @@ __all__ = [
     "mark_trained",
     "places",
     "plan_now",
+    "plan_to_save",
     "structure_now",
 ]
 
@@ -106,6 +107,18 @@ def plan_now(root: nn.Module, bank: Bank) -> SharePlan:
     )
     update = {"slots": slots, "sources": sources, "left_dense": left + gone}
     return SharePlan.from_json(plan.model_copy(update=update).to_json())  # validated again
+
+
+def plan_to_save(root: nn.Module, bank: Bank) -> SharePlan:
+    """`plan_now`, where a dense model can be shared by it.
+
+    Raises:
+        CheckpointError: a table is pruned or parametrized since; or as of `plan_now`.
+        TableReplacedError, NotSharedError: as of `plan_now`.
+    """
+    for columns in bank.columns:
+        columns.check_saved()
+    return plan_now(root, bank)
 
 
 def _names(group: list[Place], planned: Mapping[str, int]) -> tuple[str, ...]:

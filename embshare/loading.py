@@ -12,7 +12,7 @@ from embshare.notices import notify
 from embshare.scales import check_state
 from embshare.state import ROOT, BankRef
 
-__all__ = ["bank_name", "check_loading", "forget_loading"]
+__all__ = ["bank_name", "check_loading", "checks_loading", "forget_loading"]
 
 
 def check_loading(model: nn.Module) -> None:
@@ -29,6 +29,12 @@ def forget_loading(model: nn.Module) -> None:
     for number, hook in list(hooks.items()):
         if getattr(hook, "hook", hook) in (_check, _check_part):
             del hooks[number]
+
+
+def checks_loading(model: nn.Module) -> bool:
+    """Whether `check_loading` holds still."""
+    hooks = model._load_state_dict_pre_hooks.values()
+    return any(getattr(hook, "hook", hook) is _check for hook in hooks)
 
 
 def bank_name(model: nn.Module) -> str:

@@ -13,7 +13,7 @@ from embshare.errors import (
     UnusedCacheWarning,
 )
 
-__all__ = ["notify", "tell_changed", "tell_frozen", "tell_unused"]
+__all__ = ["notify", "tell_changed", "tell_frozen", "tell_unfrozen", "tell_unused"]
 
 _OURS = ("embshare", "torch", "contextlib")
 

@@ -42,8 +42,8 @@ def computed_once(function: F) -> F:
     return function
 
 
-def _plainly(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    return function(*args, **kwargs)
+def _plainly(function: Callable[..., R], *args: Any) -> R:
+    return function(*args)
 
 
 _away = _plainly
@@ -72,12 +72,12 @@ def may_wait() -> bool:
 
 
 @passed_over
-def unseen(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+def unseen(function: Callable[..., R], *args: Any) -> R:
     """Call a function, and have the compiler, where one waits for a frame, pass it all over.
 
     Not to be called while a compiler traces.
     """
-    return _away(function, *args, **kwargs)
+    return _away(function, *args)
 
 
 @cache

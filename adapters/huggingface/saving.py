@@ -22,7 +22,7 @@ from embshare.adapters.huggingface.moving import staged
 from embshare.aliases import aliases_of
 from embshare.bank import Bank
 from embshare.errors import CheckpointError
-from embshare.living import fit_state, places, plan_now
+from embshare.living import fit_state, places, plan_to_save
 from embshare.loading import bank_name
 from embshare.offloading import refuse_offloaded
 from embshare.plan import SharePlan
@@ -116,7 +116,7 @@ def _plan_now(model: nn.Module, bank: Bank, state: Mapping[str, Tensor]) -> Shar
                 finding="is neither derived nor stored, as when an adapter wraps its layer",
                 way_out="Save the adapter, or take it off first.",
             )
-    return plan_now(model, bank)
+    return plan_to_save(model, bank)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "inspect": "embshare.cli.inspecting:inspect_model",
         "share": "embshare.cli.sharing:share_model",
+        "check": "embshare.cli.check:check_saved",
         "train": "embshare.cli.train:train",
         "eval": "embshare.cli.using:evaluate_run",
         "predict": "embshare.cli.using:predict_lines",

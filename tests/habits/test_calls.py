@@ -1,4 +1,4 @@
-"""Calls of the library and of a shared model: what is given wrongly is one clear error, nothing noisy."""
+"""Calls of the library and of shared models: what is given wrongly is one clear error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Order: what was made before sharing (optimizers, hooks, clips, compiled models) is told or follows."""
+"""Order: what was made before sharing (optimizers, hooks, compiled models) is told or follows."""
 
 from __future__ import annotations
 

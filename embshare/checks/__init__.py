@@ -1,0 +1,1 @@
+"""What `embshare.check` looks for; `embshare.checks.kinds` is the table of it."""

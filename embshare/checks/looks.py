@@ -1,0 +1,56 @@
+"""What the looks of `embshare.check` have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from embshare.bank import Bank
+
+__all__ = ["Rooted", "extremes", "is_distributed", "owner_of"]
+
+
+@dataclass(frozen=True)
+class Rooted:
+    """A shared model where it stands in the one that is looked at."""
+
+    path: str
+    root: nn.Module
+    bank: Bank
+
+    @property
+    def place(self) -> str:
+        """Its name for people."""
+        return self.path or type(self.root).__name__
+
+    def name(self, name: str) -> str:
+        """A name in the shared model, as it is in the model around it."""
+        return f"{self.path}.{name}" if self.path and name else self.path or name
+
+
+def owner_of(root: nn.Module, name: str) -> nn.Module | None:
+    """The module of a parameter's full name, where there is one of that name."""
+    try:
+        return root.get_submodule(name.rpartition(".")[0])
+    except AttributeError:
+        return None
+
+
+def is_distributed(tensor: Tensor) -> bool:
+    """Whether only a part of it is here, and looking at all of it would have to be done by all."""
+    return hasattr(tensor, "_local_tensor")
+
+
+def extremes(tensor: Tensor) -> tuple[float, float] | None:
+    """Least and greatest element, NaN where one is; None where it has no values here.
+
+    One pass, which allocates nothing: tables are large.
+    """
+    tensor = tensor.detach()
+    if is_distributed(tensor):
+        tensor = tensor._local_tensor
+    if tensor.device.type == "meta" or not tensor.numel() or not tensor.is_floating_point():
+        return None
+    low, high = tensor.aminmax()
+    return float(low), float(high)
