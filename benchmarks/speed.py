@@ -160,6 +160,8 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     ]
     for result in results:
         config = embshare.ShareConfig(**result["config"]).model_dump(exclude_defaults=True)
+        if config.get("init") == "random":  # what the default comes to in models that are new
+            del config["init"]
         told = " ".join(f"{key}={value}" for key, value in config.items()) or "the defaults"
         cells = [f"{result[n]['ratio']:.2f} ({result[n]['shared_ms']:.0f} ms)" for n in names]
         cells.insert(0, f"{result['floor']:.2f}" if result["floor"] else "")

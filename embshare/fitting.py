@@ -223,9 +223,9 @@ def _fit_eps(
         met[:, place] = (table[:, place] + weight * columns) / (1 + weight)
         return SourceStart(table=met)
     wide = torch.promote_types(table.dtype, torch.float32)  # torch solves in no half precision
-    met = _alternate_eps(source, table.to(wide), columns.to(wide), weight.to(wide), place)
-    assert met.table is not None and met.factor is not None
-    return SourceStart(table=met.table.to(table.dtype), factor=met.factor.to(table.dtype))
+    found = _alternate_eps(source, table.to(wide), columns.to(wide), weight.to(wide), place)
+    assert found.table is not None and found.factor is not None
+    return SourceStart(table=found.table.to(table.dtype), factor=found.factor.to(table.dtype))
 
 
 def _alternate_eps(

@@ -30,7 +30,7 @@ def introduce() -> None:
     """Have every model that is loaded from now on remember it."""
     base = sys.modules["transformers.modeling_utils"].PreTrainedModel
     plain = inspect.getattr_static(base, "from_pretrained").__func__
-    if not hasattr(plain, "__wrapped__"):
+    if not hasattr(plain, ABSENT):  # 4.57 has it wrapped by itself
         base.from_pretrained = classmethod(_remembering(plain))
 
 
@@ -63,6 +63,7 @@ def _remembering(plain: Callable[..., Any]) -> Callable[..., Any]:
         _remember(model, {*found.get("missing_keys", ()), *mismatched})
         return (model, info) if output_loading_info else model
 
+    setattr(from_pretrained, ABSENT, True)
     return from_pretrained
 
 

@@ -101,6 +101,7 @@ class SharingQuantizer(HfQuantizer):
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **_: Any) -> None:
         take_names(model)
+        _own_memory(model)
         bank = require_bank(model)
         bank.adopt(bank.scales.plan)  # whatever transformers cast its numbers to
         bank.scales.to(bank.columns[0].device())
@@ -149,6 +150,18 @@ class SharingQuantizer(HfQuantizer):
 def _scales(model: PreTrainedModel) -> list[str]:
     """Names of the numbers that the plan has as well, and folders of earlier versions alone."""
     return [f"{BANK}.scales.{name}" for name, _ in require_bank(model).scales.named_buffers()]
+
+
+@torch.no_grad()
+def _own_memory(model: PreTrainedModel) -> None:
+    """Take tensors out of the file's memory map.
+
+    They lie there as the file has them, unaligned, so that torch runs kernels whose last bits
+    differ from those of the model that was saved; and the file may be written over.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu":
+            tensor.data = tensor.data.clone()
 
 
 def _device() -> torch.device:

@@ -35,7 +35,7 @@ class Planner(Protocol):
     """`plan_sharing`, or a family's own."""
 
     def __call__(
-        self, model: nn.Module, config: ShareConfig, *, trained: bool | None
+        self, model: nn.Module, config: ShareConfig, *, trained: bool | None = None
     ) -> SharePlan: ...
 
 

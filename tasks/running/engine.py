@@ -68,22 +68,20 @@ def run(
         ForeignFolderError: what it holds is no run.
         OtherRunError: the run that is to go on began with other settings.
         OtherBeginError: it began with other data, or another number of processes.
-        EmbshareError: data that cannot be read, no such model, a plan that the table is too small
-            for.
+        EmbshareError: data that cannot be read, no such model, or a plan that it does not fit.
     """
     if overwrite and resume:
         fault = "`overwrite` and `resume` exclude each other: leave one out"
         raise InvalidValueError(what="run", faults=[fault])
+    config = config if prepared else with_own_tokenizer(config)
     begun, process, folder = time.perf_counter(), process_state(), RunFolder(config.out)
-    config = with_own_tokenizer(config) if prepared is None else config
     provenance = read_provenance()
     if process.is_main_process:
         folder.check(config, overwrite=overwrite, resume=resume)
     taught_by = None if config.teacher is None else prepare_taught(config)
     task = taught_by.task if taught_by else prepared or config.to_task().prepare()
     model, feed = _build(config, task), task.feed()
-    if taught_by is not None:
-        feed = taught(feed, taught_by.teacher, model, config)
+    feed = feed if taught_by is None else taught(feed, taught_by.teacher, model, config)
     settings, data = counted(task.training, feed), described(task)
     check_training(model, settings, checkpoints=checkpoints)
     if process.is_main_process:

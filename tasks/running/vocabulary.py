@@ -39,7 +39,7 @@ def with_own_tokenizer(config: RunConfig) -> RunConfig:
         what = "no tokenizer beside them" if found is None else "subwords, not whole words"
         raise ModelNotForTaskError(
             model=model,
-            finding=f"its folder has trained weights and {what}, and a vocabulary learned from the "
+            finding=f"it has trained weights and {what}, and a vocabulary learned from the "
             "data would give the rows of its table other meanings",
             way_out="Name the tokenizer that it was trained with (`tokenizer`), or a folder with "
             "its config.json alone, to train the architecture from a random start.",
@@ -52,7 +52,18 @@ def _is_trained(model: str) -> bool:
     if is_matched(model) or model.startswith("embshare:"):
         return False
     folder = Path(model)
-    return not folder.is_dir() or has_weights(folder)
+    return has_weights(folder) if folder.is_dir() else _is_on_hub(model)
+
+
+def _is_on_hub(name: str) -> bool:
+    """Whether there is such a model; of a name that is misspelt, its building tells."""
+    from transformers import AutoConfig
+
+    try:
+        AutoConfig.from_pretrained(name)
+    except (OSError, ValueError, KeyError):
+        return False
+    return True
 
 
 def _tokenizer_of(model: str) -> str | None:

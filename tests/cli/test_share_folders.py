@@ -226,11 +226,11 @@ def test_a_folder_of_sentence_transformers_stays_one(
 
     source, out = tmp_path / "source", tmp_path / "small"
     sentence_folder(source, inner, normalised=normalised, pooling=pooling)
-    dense = SentenceTransformer(str(source), device="cpu")
+    dense: Any = SentenceTransformer(str(source), device="cpu")
     code, told, err = run("share", source, "--out", out, "--residual-rank", 16)
     assert code == 0, err
     assert "Start: svd" in told
-    shared = SentenceTransformer(str(out), device="cpu")
+    shared: Any = SentenceTransformer(str(out), device="cpu")
     assert shared.max_seq_length == dense.max_seq_length == 5
     assert [str(module) for module in shared][1:] == [str(module) for module in dense][1:]
     assert [type(module) for module in shared] == [type(module) for module in dense]

@@ -63,7 +63,7 @@ TRAINED: dict[str, Make] = {
     "cast": lambda folder: load(folder).half().float(),
     "pickled": lambda folder: pickled(load(folder)),
     "inside another": lambda folder: Wrapped(AutoModel.from_pretrained(folder)),
-    "two in one": lambda f: EncoderDecoderModel.from_encoder_decoder_pretrained(f, f),
+    "two in one": lambda f: EncoderDecoderModel.from_encoder_decoder_pretrained(str(f), str(f)),
     "materialized": lambda folder: materialized(load(folder)),
     "from a state dict": lambda folder: type(load(folder)).from_pretrained(
         None, config=load(folder).config, state_dict=load(folder).state_dict()

@@ -15,7 +15,7 @@ from embshare.state import bank_of
 from embshare.tasks.text.tokenizer import TextTokenizer
 
 pytest.importorskip("sentence_transformers", exc_type=ImportError)  # of transformers 5
-from datasets import Dataset
+from datasets import Dataset  # type: ignore[import-untyped]
 from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
 from sentence_transformers.cross_encoder import (
     CrossEncoderTrainer,

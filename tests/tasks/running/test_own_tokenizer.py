@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
+from embshare import ShareConfig
 from embshare.tasks.building import ModelNotForTaskError
 from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.vocabulary import with_own_tokenizer
@@ -73,7 +74,9 @@ def test_a_model_without_weights_learns_its_vocabulary(
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_name_on_the_hub_is_its_own_tokenizer(task: str) -> None:
+def test_a_name_on_the_hub_is_its_own_tokenizer(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tokenizer_of(config(task, "owner/name")) is None  # there is none: its building tells
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", lambda name: BertConfig())
     assert tokenizer_of(config(task, "owner/name")) == "owner/name"
 
 
@@ -84,9 +87,7 @@ def test_a_trained_encoder_learns_glue_with_its_own_tokens(tmp_path: Path) -> No
     model = trained(tmp_path / "bert", tokenizer=tmp_path / "bert")
     settings = {"name": "sst2", "training": {"steps": 1, "batch_size": 4}, "most_rows": 8}
     fields: dict[str, Any] = {"task": "glue", "model": model, "settings": settings}
-    result = run(
-        RunConfig(**fields, share={"method": "veps"}, out=tmp_path / "out"), checkpoints=False
-    )
+    result = run(RunConfig(**fields, share=ShareConfig(), out=tmp_path / "out"), checkpoints=False)
     assert result.config.settings.tokenizer == model  # type: ignore[attr-defined]
     assert TextTokenizer.of(str(tmp_path / "out" / "processor")).fast.get_vocab() == (
         TextTokenizer.of(model).fast.get_vocab()
