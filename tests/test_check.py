@@ -188,11 +188,17 @@ def test_numbers_that_are_not_finite(name: str, value: float) -> None:
     assert only(model, "non-finite") == name
 
 
-def test_rows_that_nothing_reads_may_be_anything() -> None:
+def test_other_numbers_that_are_not_finite() -> None:
     model = shared()
-    rows = torch.cat([model.embed.weight.detach(), torch.full((2, D), float("nan"))])
-    model.embed.weight = nn.Parameter(rows)
-    assert kinds(model) == ()
+    nn.init.constant_(model.head.bias, float("nan"))
+    assert only(model, "non-finite") == "head.bias"
+
+
+def test_rows_that_weights_are_not_derived_from_say_nothing_of_a_table() -> None:
+    model = shared()
+    nn.init.zeros_(model.embed.weight)
+    model.embed.weight = nn.Parameter(torch.cat([model.embed.weight, torch.ones(2, D)]))
+    assert only(model, "constant") == "embed.weight"
 
 
 @pytest.mark.parametrize("name", ["embed.weight", "embshare_bank.sources.0.projection"])
