@@ -61,8 +61,7 @@ def _numbers(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> Iterator[Fi
     }
     shared = {name: state[name][:count] for name, count in rows.items() if name in state}
     shared |= {name: t for name, t in state.items() if _is_projection(name)}
-    others = {name: t for name, t in state.items() if name not in shared}
-    for name, (kind, text) in odd_numbers(shared, others):
+    for kind, name, text in odd_numbers(state, shared):
         yield found(kind, name, text)
 
 

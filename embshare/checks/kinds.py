@@ -96,8 +96,8 @@ _ALL: Final = (
         name="non-finite",
         subject="table",
         symptom="The loss is NaN from one step on, in all layers at once",
-        consequence="One number of a table or projection that is not finite is in all weights that "
-        "read its column.",
+        consequence="A number that is not finite is in all that is computed with it; one of a "
+        "table or a projection is in all weights that read its column.",
         hint="Load an earlier checkpoint; lower the learning rate, clip gradients, and look at the "
         "loss scale of mixed precision.",
         folder=True,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from embshare.bank import Bank
 
-__all__ = ["Rooted", "extremes", "is_distributed", "owner_of"]
+__all__ = ["Rooted", "extremes", "owner_of"]
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,13 @@ def owner_of(root: nn.Module, name: str) -> nn.Module | None:
         return None
 
 
-def is_distributed(tensor: Tensor) -> bool:
-    """Whether only a part of it is here, and looking at all of it would have to be done by all."""
-    return hasattr(tensor, "_local_tensor")
-
-
 def extremes(tensor: Tensor) -> tuple[float, float] | None:
-    """Least and greatest element, NaN where one is; None where it has no values here.
+    """Least and greatest element (of this shard), NaN where one is; None without values here.
 
     One pass, which allocates nothing: tables are large.
     """
     tensor = tensor.detach()
-    if is_distributed(tensor):
-        tensor = tensor._local_tensor
+    tensor = getattr(tensor, "_local_tensor", tensor)  # looking at all shards would need all ranks
     if tensor.device.type == "meta" or not tensor.numel() or not tensor.is_floating_point():
         return None
     low, high = tensor.aminmax()

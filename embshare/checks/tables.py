@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 
@@ -12,7 +12,6 @@ from embshare.checks.looks import Rooted, extremes, owner_of
 from embshare.columns import Columns
 from embshare.computed import made_by
 from embshare.errors import SourceShrunkError, TableReplacedError
-from embshare.factor import FactorMap
 from embshare.layers import DTYPE
 from embshare.living import places
 
@@ -84,41 +83,36 @@ def ties(at: Rooted) -> Iterator[Finding]:
 
 
 def numbers(at: Rooted) -> Iterator[Finding]:
-    """Are the numbers finite, and do they differ?"""
+    """Are the numbers finite, and do those differ that weights are derived from?"""
+    every = dict[str, Tensor](at.root.named_parameters())
+    names = {id(parameter): name for name, parameter in every.items()}
     shared: dict[str, Tensor] = {}
-    others: dict[str, Tensor] = {}
-    names = {id(p): name for name, p in at.root.named_parameters()}
     for columns in at.bank.columns:
-        for tensor in columns.stored():
-            name = names.get(id(tensor), columns.source.name)
-            rows = tensor[: columns.source.rows] if tensor.dim() > 1 else tensor
-            if len(columns.stored()) == 1:
-                shared[name] = rows.detach()
-            else:  # masks and the like may well be constant
-                others[name] = rows.detach()
+        stored = columns.stored()
+        if len(stored) == 1:  # else computed from masks and the like, which may be constant
+            shared[names.get(id(stored[0]), columns.source.name)] = stored[0][: columns.source.rows]
         if columns.projection is not None:
             shared[names.get(id(columns.projection), "projection")] = columns.projection
-        if columns.bias is not None:
-            others[names.get(id(columns.bias), "bias")] = columns.bias
-    maps = [m for m in at.root.modules() if isinstance(m, FactorMap)]
-    for module in (at.bank.relaxations, *maps):
-        others |= {names.get(id(p), type(module).__name__): p for p in module.parameters()}
-    for name, finding in odd_numbers(shared, others):
-        yield found(finding[0], at.name(name), finding[1])
+    for kind, name, text in odd_numbers(every, shared):
+        yield found(kind, at.name(name), text)
 
 
 def odd_numbers(
-    shared: dict[str, Tensor], others: dict[str, Tensor]
-) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Name, kind and text of tensors that are not finite, or constant where they must not be."""
-    for name, tensor in (shared | others).items():
+    every: Mapping[str, Tensor], shared: Mapping[str, Tensor]
+) -> Iterator[tuple[str, str, str]]:
+    """Kind, name and text of tensors that are not finite, or that say nothing.
+
+    Args:
+        every: tensors by their names.
+        shared: what weights are derived from, as far as it is read.
+    """
+    for name, tensor in every.items():
+        if (ends := extremes(tensor)) and not all(map(math.isfinite, ends)):
+            yield "non-finite", name, "has elements that are not finite (NaN or infinite)"
+    for name, tensor in shared.items():
         ends = extremes(tensor)
-        if ends is None:
-            continue
-        if not all(map(math.isfinite, ends)):
-            yield name, ("non-finite", "has elements that are not finite (NaN or infinite)")
-        elif name in shared and ends[0] == ends[1] and tensor.numel() > 1:
-            yield name, ("constant", f"is {ends[0]:g} everywhere")
+        if ends and ends[0] == ends[1] and tensor.numel() > 1:  # NaN is not equal to itself
+            yield "constant", name, f"is {ends[0]:g} everywhere"
 
 
 def partly_meta(at: Rooted) -> Iterator[Finding]:

@@ -16,7 +16,6 @@ from embshare.checks.files import check_folder
 from embshare.cli.application import message
 from embshare.errors import CheckpointError, EmbshareError
 from embshare.state import banks_of
-from embshare.tables import WIDTH
 
 __all__ = ["check_saved"]
 
@@ -39,7 +38,11 @@ def check_saved(
     except EmbshareError as error:
         typer.echo(f"error: {message(error)}", err=True)
         raise typer.Exit(2) from None
-    Console(width=WIDTH if not Console().is_terminal else None, highlight=False).print(findings)
+    console = Console(highlight=False)
+    if console.is_terminal:
+        console.print(findings)
+    else:
+        typer.echo(str(findings))
     raise typer.Exit(1 if findings else 0)
 
 
