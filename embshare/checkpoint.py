@@ -33,6 +33,7 @@ from embshare.errors import CheckpointError, NotSharedError, PlanError
 from embshare.fingerprint import structure_of
 from embshare.layers import DTYPE
 from embshare.living import fit_state, places, plan_now, structure_now
+from embshare.offloading import refuse_offloaded
 from embshare.plan import SharePlan
 from embshare.scales import describe, scales_of
 from embshare.sharing import share_from_embedding
@@ -61,11 +62,13 @@ def save(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
         TableReplacedError: it has another table than the one that its layers are derived from.
         CheckpointError: it cannot be written (a full disk, no permission); what was there stays.
             Or a copied layer shares its gains or residual with another, which no plan can say.
+        OffloadedError: hooks of accelerate have moved values away.
     """
     target = _innermost(unwrapped(model))
     roots = list(roots_of(target))
     if not roots:
         raise NotSharedError(model=type(target).__name__)
+    refuse_offloaded(target, "save")
     plans = {plain_name(path): _written(plan_now(root, bank)) for path, root, bank in roots}
     state = _stored(target, roots, plans)
     for name, tensor in state.items():

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from embshare.errors import SourceShrunkError, TableReplacedError
+from embshare.offloading import device_of, require_values, resident, stamp
 from embshare.plan import Source
 
 __all__ = ["Columns"]
@@ -45,10 +46,20 @@ class Columns(nn.Module):
             nn.init.normal_(self.projection, std=std, generator=generator)
 
     def table(self) -> Tensor:
-        """``[V' >= V, ...]``: the stored table as it is now."""
+        """``[V' >= V, ...]``: the stored table as it is now, without what pruning has masked."""
         owner: nn.Module = self.__dict__["owner"]
         table = owner._parameters.get(self.leaf)
+        if table is None and (pruned := self._pruned()):
+            with torch.enable_grad():
+                return pruned[0] * pruned[1]
         return getattr(owner, self.leaf) if table is None else table
+
+    def _pruned(self) -> tuple[Tensor, Tensor] | None:
+        """What `torch.nn.utils.prune` makes of a parameter; its product is of the last call."""
+        owner: nn.Module = self.__dict__["owner"]
+        original = owner._parameters.get(f"{self.leaf}_orig")
+        mask = owner._buffers.get(f"{self.leaf}_mask")
+        return None if original is None or mask is None else (original, mask)
 
     def trained(self) -> Iterator[Tensor]:
         """Table, projection and bias, as far as there are any."""
@@ -83,13 +94,33 @@ class Columns(nn.Module):
         """The table's."""
         return self.table().dtype
 
+    def device(self) -> torch.device:
+        """Where weights are derived: the table's, or where it comes from being offloaded."""
+        return device_of(self.__dict__["owner"], self.leaf, self.table())
+
     def matrix(self) -> Tensor:
         """``[V' >= V, F]``: a table of more dimensions, a convolution's weight, as two."""
-        table = self.table()
+        table = resident(self.__dict__["owner"], self.leaf, self.table())
         if table.dim() == 2:
             return table
         with torch.enable_grad():  # weights always have a graph, also those derived without one
             return table.flatten(1)
+
+    def place(self) -> None:
+        """For a call, let code that reads an offloaded table past its module's hooks find it.
+
+        ``hidden @ self.embed.weight.t()``: torch would multiply with a tensor on meta, in silence.
+        """
+        owner, table = self.__dict__["owner"], self.table()
+        found = resident(owner, self.leaf, table)
+        if found is not table and not hasattr(type(owner), self.leaf):
+            owner.__dict__[self.leaf] = found
+
+    def evict(self) -> None:
+        """Undo `place`."""
+        owner: nn.Module = self.__dict__["owner"]
+        if self.leaf in owner._parameters:  # else it is what the module itself computed
+            owner.__dict__.pop(self.leaf, None)
 
     def inputs(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Table as a matrix, projection and bias.
@@ -97,9 +128,16 @@ class Columns(nn.Module):
         Raises:
             SourceShrunkError: the table has lost rows that the plan reads.
             TableReplacedError: its parameter is of another width.
+            OffloadedError: only some of them have values.
         """
         self._check_size()
-        return self.matrix(), self.projection, self.bias
+        found = self.matrix(), self._resident("projection"), self._resident("bias")
+        require_values(self.source.name, found, ())
+        return found
+
+    def _resident(self, name: str) -> Tensor | None:
+        tensor: Tensor | None = getattr(self, name)
+        return None if tensor is None else resident(self, name, tensor)
 
     def _check_size(self) -> None:
         table = self.table()
@@ -114,14 +152,15 @@ class Columns(nn.Module):
     def fingerprint(self) -> tuple[object, ...]:
         """Changes with every change of a source that torch lets one see."""
         self._check_size()
+        owner, pruned = self.__dict__["owner"], self._pruned()
+        tables = (self.table(),) if pruned is None else pruned
         return tuple(
             part
-            for tensor in (self.table(), self.projection, self.bias)
-            if tensor is not None
-            for part in (
-                id(tensor),
-                None if tensor.is_inference() else tensor._version,
-                tensor.data_ptr() if tensor.device.type != "meta" else 0,
-                tensor.dtype,
+            for module, name, tensor in (
+                *((owner, self.leaf, table) for table in tables),
+                (self, "projection", self.projection),
+                (self, "bias", self.bias),
             )
+            if tensor is not None
+            for part in stamp(module, name, tensor)
         )

@@ -54,6 +54,7 @@ COMPANIONS: Final[Mapping[str, str]] = MappingProxyType(
         "transformers.quantizers.auto": "embshare.adapters.huggingface.companion",
         "transformers.modeling_utils": "embshare.adapters.huggingface.loading",
         "sentence_transformers": "embshare.adapters.sentence",
+        "accelerate.big_modeling": "embshare.adapters.huggingface.offloading",
         "peft.tuners.tuners_utils": "embshare.adapters.huggingface.merging",
     }
 )

@@ -16,9 +16,10 @@ a weight that is read then is derived on the spot (`embshare.layers.Derived`).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from threading import get_ident
+from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any
 from weakref import ReferenceType, ref
 
@@ -30,6 +31,7 @@ from embshare.derive import Layout, Scaled, derive, layout_of, must_be_plain
 from embshare.layers import DTYPE, PACKED
 from embshare.living import frozen_layers
 from embshare.notices import Repeats, tell_changed, tell_frozen
+from embshare.offloading import require_values, stamp
 from embshare.read_only import ReadOnly
 from embshare.state import HELD, ROOT
 
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DerivationCache"]
 
+KEEPING = Lock()
+"""Threads that begin and end to keep weights are counted one by one; nothing waits inside."""
 LAYOUTS = 64
 """Groups of slots whose layouts are kept; each combination of modules that are called has one."""
 Dtype = torch.dtype | None
@@ -96,7 +100,7 @@ class DerivationCache:
             self._open(module)
             return True
         dtype = autocast_on(scope.kind)
-        if dtype is not scope.dtype and self._casts():
+        if dtype is not scope.dtype and self.bank._columns[0].dtype() is torch.float32:
             scope.dtype = dtype
             self._weights(scope, self._held_by(module))
             self._place(scope)
@@ -109,6 +113,8 @@ class DerivationCache:
             return
         del self._scopes[get_ident()]
         self._evict()
+        for source in self.bank._columns:
+            source.evict()
 
     def _open(self, module: nn.Module) -> None:
         self._traced = None  # left by a trace that failed
@@ -116,17 +122,25 @@ class DerivationCache:
             self.bank.check_tables(module)
         wanted: Iterable[int] = self._held_by(module)
         scope = self._scope()
-        if self._kept is not None:
-            wanted = range(
-                len(self.bank.readers)
-            )  # encoder first, decoder next: still one projection
+        if self._kept is not None:  # encoder first, decoder next: still one projection
+            wanted = [i for i in range(len(self.bank.readers)) if i not in self.bank.unread]
         elif torch.is_grad_enabled():
             self._tell_frozen(module)
         elif not must_be_plain():
             self._repeats.note([source.fingerprint() for source in self.bank._columns])
+        self._require_values(module)
         self._weights(scope, wanted)  # all that can fail
+        for source in self.bank._columns:
+            source.place()
         self._scopes[get_ident()] = scope
         self._place(scope)
+
+    def _require_values(self, module: nn.Module) -> None:
+        """A table on meta is for modules on meta."""
+        for source in self.bank._columns:
+            if source.device().type == "meta":
+                around = itertools.chain(self.bank.parameters(), module.parameters())
+                require_values(source.source.name, [source.table()], around)
 
     def _tell_frozen(self, module: nn.Module) -> None:
         """Look at calls 1, 2, 4, 8, … of the model whether layers were frozen that still move."""
@@ -150,10 +164,9 @@ class DerivationCache:
         for (index, dtype), weight in scope.weights.items():
             if dtype is self._dtype(scope, index):
                 for layer, name in self.bank.readers[index].places:
+                    layer.__dict__.pop(name, None)
                     if scope.dtype is None or HELD in layer.__dict__:
-                        layer.__dict__[name] = weight
-                    else:  # no call of its own would notice that autocast is switched off for it
-                        layer.__dict__.pop(name, None)
+                        layer.__dict__[name] = weight  # the others may switch autocast off
 
     def _evict(self) -> None:
         for reader in self.bank.readers:
@@ -171,12 +184,10 @@ class DerivationCache:
         scope = self._scopes.get(get_ident())
         if scope is None:
             scope = self._scope()
-        if autocast_on(scope.kind) is scope.dtype:
-            pair = index, self._dtype(scope, index)
-        else:  # switched off inside of a call that is cast
-            pair = index, self._own_dtype(index) if self.bank.mixed else None
-        self._fill(scope, [pair])
-        return scope.weights[pair]
+            for layer, _ in self.bank.readers[index].places[:1]:
+                self._require_values(layer)
+        self._weights(scope, [index])
+        return scope.weights[index, self._dtype(scope, index)]
 
     def look(self, index: int) -> Tensor:
         """The weight for whoever reads a layer's attribute; outside of calls for reading alone."""
@@ -184,11 +195,11 @@ class DerivationCache:
         inside = must_be_plain() or self.bank.filling or get_ident() in self._scopes
         if inside or type(weight) is not Tensor or weight.device.type == "meta":
             return weight
-        # As a dense layer's weight lies, so that `view`, and writing into one, is what it is there.
-        return weight.contiguous().as_subclass(ReadOnly)
+        return weight.contiguous().as_subclass(ReadOnly)  # as a dense layer's lies, for `view`
 
     def _dtype(self, scope: Scope, index: int) -> Dtype:
-        if scope.dtype is not None and self.bank.readers[index].cast:
+        cast = scope.dtype is not None and self.bank.readers[index].cast
+        if cast and autocast_on(scope.kind) is scope.dtype:
             return scope.dtype
         return self._own_dtype(index) if self.bank.mixed else None
 
@@ -201,9 +212,7 @@ class DerivationCache:
 
     def _weights(self, scope: Scope, wanted: Iterable[int]) -> None:
         """Fill a scope with these readers' weights."""
-        self._fill(scope, [(index, self._dtype(scope, index)) for index in wanted])
-
-    def _fill(self, scope: Scope, pairs: Iterable[tuple[int, Dtype]]) -> None:
+        pairs = [(index, self._dtype(scope, index)) for index in wanted]
         missing = [pair for pair in pairs if pair not in scope.weights]
         if not missing:
             return
@@ -316,26 +325,23 @@ class DerivationCache:
 
     def _scope(self) -> Scope:
         """A new scope; what is kept, if anything is, is in it already."""
-        table = self.bank._columns[0].table()
-        kind = table.device.type
-        scope = Scope(kind, autocast_on(kind) if table.dtype is torch.float32 else None)
-        if self._kept is not None:
-            self._refresh_kept(self._kept)
-            scope.slots, scope.weights = self._kept.slots, self._kept.weights
+        first = self.bank._columns[0]
+        kind = first.device().type
+        scope = Scope(kind, autocast_on(kind) if first.dtype() is torch.float32 else None)
+        kept = self._kept  # which another thread may end meanwhile
+        if kept is not None:
+            self._refresh_kept(kept)
+            scope.slots, scope.weights = kept.slots, kept.weights
         return scope
-
-    def _casts(self) -> bool:
-        """Autocast casts float32 alone."""
-        return bool(self.bank._columns[0].dtype() is torch.float32)
 
     # ------------------------------------------------------------------ tracing
 
     def _enter_traced(self, module: nn.Module) -> bool:
         """Under a tracer nothing is placed: the outermost module derives, in plain operations."""
-        if self._scopes:  # a compiled part of an eager call reads what the call has placed
+        if self._scopes or self._traced is not None:  # a part of an eager call, or of this one
             return False
-        if self._traced is not None:
-            return False
+        if ROOT in module.__dict__:
+            self.bank.check_tables(module)
         self._traced = self._plain(self._held_by(module))
         return True
 
@@ -361,16 +367,18 @@ class DerivationCache:
 
     def keep(self) -> None:
         """Begin to keep derived weights across calls; calls nest."""
-        if self._kept is None:
-            self._kept = self._scope()
-            self._kept_versions = self._fingerprint()
-        self._kept_count += 1
+        with KEEPING:
+            if self._kept is None:
+                self._kept_versions = self._fingerprint()  # first: other threads see `_kept`
+                self._kept = self._scope()
+            self._kept_count += 1
 
     def release(self) -> None:
         """End what `keep` began."""
-        self._kept_count -= 1
-        if not self._kept_count:
-            self._kept = None
+        with KEEPING:
+            self._kept_count -= 1
+            if not self._kept_count:
+                self._kept = None
 
     def _refresh_kept(self, kept: Scope) -> None:
         versions = self._fingerprint()
@@ -381,10 +389,10 @@ class DerivationCache:
             self._kept_versions = versions
 
     def _fingerprint(self) -> list[object]:
-        found: list[object] = []
+        found: list[object] = [self.bank.scales.values()]
         for source in self.bank._columns:
             found += source.fingerprint()
         for relaxation in self.bank._relaxed:
-            for p in relaxation.parameters():
-                found += (id(p), p._version, p.data_ptr())
+            for name, p in relaxation.named_parameters():
+                found += stamp(relaxation, name, p)
         return found

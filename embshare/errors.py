@@ -16,6 +16,7 @@ EmbshareError
  ├─ SourceShrunkError          a table has lost rows, or columns, that derived weights read
  ├─ TableReplacedError         a model's table was replaced by another one
  ├─ StateMismatchError         a state dict was saved under another plan
+ ├─ OffloadedError             values that derived weights are read from are elsewhere
  ├─ MaterializeError           the plain model would not equal the shared one
  ├─ CheckpointError            a folder cannot be read or written
  └─ MissingPackageError        an optional package is needed
@@ -55,6 +56,7 @@ __all__ = [
     "NotSharedError",
     "NothingMatchedError",
     "NothingToShareError",
+    "OffloadedError",
     "PartCopyWarning",
     "PartStateWarning",
     "PlanError",
@@ -244,6 +246,14 @@ class StateMismatchError(EmbshareError):
             f"saved with it: embshare.load(folder, model)."
         )
         self.needs, self.finding = needs, finding
+
+
+class OffloadedError(EmbshareError):
+    """The values that derived weights are read from are, or would be, elsewhere."""
+
+    def __init__(self, *, place: str, needs: str, finding: str, way_out: str) -> None:
+        super().__init__(f"`{place}` must {needs}, but {finding}. {way_out}")
+        self.place, self.needs, self.finding, self.way_out = place, needs, finding, way_out
 
 
 class MaterializeError(EmbshareError):

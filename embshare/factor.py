@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from embshare.config import ShareConfig
 from embshare.errors import DerivedWeightError, UnsupportedSourceError
+from embshare.offloading import resident
 from embshare.plan import Source
 from embshare.product import Product
 
@@ -63,7 +64,7 @@ class FactorMap(nn.Module):
 
         The linear part alone: with norms, a tied head scores against ``E W^T``.
         """
-        return hidden @ self.weight
+        return hidden @ resident(self, "weight", self.weight)  # called past the hooks
 
 
 class FactoredWeight:
@@ -76,7 +77,7 @@ class FactoredWeight:
         assert table is not None
         if STORED in module.__dict__ or hasattr(table, "_local_tensor"):  # FSDP asks for its shard
             return table
-        return Product.of(table, module.__dict__[MAP])
+        return Product.of(resident(module, "weight", table), module.__dict__[MAP])
 
 
 class Factored(nn.Module):

@@ -19,6 +19,7 @@ from embshare.generation import stop_keeping
 from embshare.layers import SharedLayer, derived_names, unshare_layer
 from embshare.living import TRAINED, Place, places
 from embshare.loading import forget_loading
+from embshare.offloading import refuse_offloaded
 from embshare.optimizers import watch_removed
 from embshare.state import KEY, ROOT, BankRef
 from embshare.wrapping import copy_of, unwrapped
@@ -46,10 +47,12 @@ def materialize(model: M, *, inplace: bool = False) -> M:
     Raises:
         NotSharedError: nothing in the model is derived.
         MaterializeError: a weight changed while it was read; the model was left shared.
+        OffloadedError: hooks of accelerate have moved values away.
     """
     inner = cast("M", unwrapped(model))
     if not any(isinstance(module, SharedLayer) for module in inner.modules()):
         raise NotSharedError(model=type(inner).__name__)
+    refuse_offloaded(inner, "materialize")
     target = inner if inplace else copy_of(inner)
     banks = _banks(target)
     found = {bank: list(places(target, bank)) for bank in banks}

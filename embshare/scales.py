@@ -52,13 +52,14 @@ class Scales(nn.Module):
         super().__init__()
         self.plan = plan
         self.planned = self.measured = (_gains(plan), _spreads(plan))
-        kind: dict[str, Any] = {
-            "device": like.device,
-            "dtype": torch.promote_types(like.dtype, torch.float32),
-        }
+        # Known already where the table has no values yet: loaders that fill a model on meta by the
+        # names of a file find nothing there for these in files of earlier versions.
+        device = torch.device("cpu") if like.device.type == "meta" else like.device
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        kind: dict[str, Any] = {"device": device, "dtype": dtype}
         self.register_buffer("gains", torch.tensor(self.measured[0], **kind))
         self.register_buffer("spreads", torch.tensor(self.measured[1], **kind))
-        self.register_buffer("layout", encoded(plan).to(like.device))
+        self.register_buffer("layout", encoded(plan).to(device))
         self._seen: tuple[object, ...] = self._state()
 
     def values(self) -> tuple[tuple[float, ...], tuple[float, ...]]:

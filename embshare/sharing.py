@@ -25,6 +25,7 @@ from embshare.generation import keep_while_generating
 from embshare.layers import share_layer
 from embshare.living import mark_trained
 from embshare.loading import check_loading
+from embshare.offloading import refuse_offloaded
 from embshare.optimizers import watch_removed
 from embshare.plan import SharePlan, Slot, Source
 from embshare.planning import plan_sharing
@@ -70,9 +71,11 @@ def share_from_embedding(
         AlreadySharedError: shared by another plan.
         PlanMismatchError: the plan names weights that the model lacks, or of other shapes.
         PlanError: as `plan_sharing`, where a config is given.
+        OffloadedError: hooks of accelerate have moved values away.
         InvalidValueError: ``calibration`` where the start is random, or ``init="svd"`` on meta.
     """
     config = checked_config(model, config, what="share_from_embedding")
+    refuse_offloaded(model, "share")
     if bank_of(model) is not None:
         _check_shared(model, config, rules)
         return model if inplace else copy_of(model)

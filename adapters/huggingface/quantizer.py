@@ -103,6 +103,7 @@ class SharingQuantizer(HfQuantizer):
         take_names(model)
         bank = require_bank(model)
         bank.adopt(bank.scales.plan)  # whatever transformers cast its numbers to
+        bank.scales.to(bank.columns[0].device())
         tie(model, self.ties)
         dress(model)
         for key in ("hf_quantizer", "is_quantized", "quantization_method"):

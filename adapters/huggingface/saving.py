@@ -24,6 +24,7 @@ from embshare.bank import Bank
 from embshare.errors import CheckpointError
 from embshare.living import fit_state, places, plan_now
 from embshare.loading import bank_name
+from embshare.offloading import refuse_offloaded
 from embshare.plan import SharePlan
 from embshare.state import require_bank
 
@@ -54,6 +55,7 @@ class Saving:
 
         Raises:
             NotSharedError: this is a part of a shared model, whose bank it would leave behind.
+            OffloadedError: hooks of accelerate have moved values away.
             CheckpointError: it is quantized too, or a module stands between it and a shared layer.
         """
         model = self.model
@@ -61,6 +63,7 @@ class Saving:
         plain = getattr(type(model), NAME)
         if getattr(model, "_hf_peft_config_loaded", False):  # writes the adapter alone
             return plain(model, save_directory, is_main_process, state_dict, **options)
+        refuse_offloaded(model, "save")
         if getattr(model, "hf_quantizer", None) is not None:
             raise CheckpointError(
                 path=save_directory,
