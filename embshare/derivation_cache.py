@@ -84,7 +84,7 @@ class DerivationCache:
             self._open(module)
             return True
         dtype = autocast_on(scope.kind)
-        if dtype is not scope.dtype and self._casts():
+        if dtype is not scope.dtype and self.bank._columns[0].dtype() is torch.float32:
             scope.dtype = dtype
             self._weights(scope, {index for index, _ in list(scope.weights)})  # placed ones too
             self._place(scope)
@@ -146,10 +146,9 @@ class DerivationCache:
         for (index, dtype), weight in list(scope.weights.items()):  # other threads add to it
             if dtype is self._dtype(scope, index):
                 for layer, name in self.bank.readers[index].places:
+                    layer.__dict__.pop(name, None)
                     if scope.dtype is None or HELD in layer.__dict__:
-                        layer.__dict__[name] = weight
-                    else:  # no call of its own would notice that autocast is switched off for it
-                        layer.__dict__.pop(name, None)
+                        layer.__dict__[name] = weight  # the others may switch autocast off
 
     def _evict(self) -> None:
         for reader in self.bank.readers:
@@ -181,13 +180,9 @@ class DerivationCache:
             scope = self._scope(self.keeper.for_read(), self._everything())
             self._weights(scope, [index])
             self.keeper.settle(scope)
-            return scope.weights[index, self._dtype(scope, index)]
-        if autocast_on(scope.kind) is scope.dtype:
-            pair = index, self._dtype(scope, index)
-        else:  # switched off inside of a call that is cast
-            pair = index, self._own_dtype(index) if self.bank.mixed else None
-        self._fill(scope, [pair])
-        return scope.weights[pair]
+        else:
+            self._weights(scope, [index])
+        return scope.weights[index, self._dtype(scope, index)]
 
     def look(self, index: int) -> Tensor:
         """The weight for whoever reads a layer's attribute; outside of calls for reading alone."""
@@ -197,11 +192,11 @@ class DerivationCache:
         inside = must_be_plain() or self.bank.filling or get_ident() in self._scopes
         if inside or type(weight) is not Tensor or weight.device.type == "meta":
             return weight
-        # As a dense layer's weight lies, so that `view`, and writing into one, is what it is there.
-        return weight.contiguous().as_subclass(ReadOnly)
+        return weight.contiguous().as_subclass(ReadOnly)  # as a dense layer's lies, for `view`
 
     def _dtype(self, scope: Scope, index: int) -> Dtype:
-        if scope.dtype is not None and self.bank.readers[index].cast:
+        cast = scope.dtype is not None and self.bank.readers[index].cast
+        if cast and autocast_on(scope.kind) is scope.dtype:
             return scope.dtype
         return self._own_dtype(index) if self.bank.mixed else None
 
@@ -214,15 +209,13 @@ class DerivationCache:
 
     def _weights(self, scope: Scope, wanted: Iterable[int]) -> None:
         """Fill a scope with these readers' weights."""
-        self._fill(scope, [(index, self._dtype(scope, index)) for index in wanted])
-
-    def _fill(self, scope: Scope, pairs: Iterable[tuple[int, Dtype]]) -> None:
+        pairs = [(index, self._dtype(scope, index)) for index in wanted]
         missing = [pair for pair in pairs if pair not in scope.weights]
         if not missing:
             return
         if scope.kept is not None and torch.is_inference_mode_enabled():
             with torch.inference_mode(mode=False):  # a later call may want their graph
-                self._fill(scope, missing)
+                self._weights(scope, [index for index, _ in missing])
             return
         scope.grown = True
         slots = dict.fromkeys((self.bank.readers[index].slot, dtype) for index, dtype in missing)
@@ -341,26 +334,23 @@ class DerivationCache:
 
     def _scope(self, kept: Kept | None, wanted: Sequence[int]) -> Scope:
         """A new scope; what is kept of a call for the same readers is in it already."""
-        kind = self.bank._columns[0].device().type
-        dtype = autocast_on(kind) if self._casts() else None
+        first = self.bank._columns[0]
+        kind = first.device().type
+        dtype = autocast_on(kind) if first.dtype() is torch.float32 else None
         if kept is None:
             return Scope(kind, dtype)
         return Scope(kind, dtype, *kept.derived[wanted], kept)
-
-    def _casts(self) -> bool:
-        """Autocast casts float32 alone."""
-        return bool(self.bank._columns[0].dtype() is torch.float32)
 
     # ------------------------------------------------------------------ tracing
 
     def _enter_traced(self, module: nn.Module) -> bool:
         """Under a tracer nothing is placed: the outermost module derives, in plain operations."""
-        if self._scopes:  # a compiled part of an eager call reads what the call has placed
-            return False
-        if self._traced is not None:
+        if self._scopes or self._traced is not None:  # a part of an eager call, or of this one
             return False
         if self.keeper.blocks and torch.compiler.is_dynamo_compiling():
             self.keeper.unused = True  # nothing in a graph could notice that they are stale
+        if ROOT in module.__dict__:
+            self.bank.check_tables(module)
         self._traced = self._plain(self._held_by(module))
         return True
 

@@ -40,7 +40,8 @@ def role_of(model: nn.Module, name: str) -> str:
         if isinstance(module, nn.RNNBase):
             part = _RECURRENT_LAYER.sub("_l*", part)
         parts.append("*" if repeated else part)
-        module = module._modules.get(part) or module
+        child = module._modules.get(part)
+        module = module if child is None else child  # a compiled one has a length that fails
     return ".".join(parts)
 
 

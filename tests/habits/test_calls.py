@@ -1,4 +1,4 @@
-"""Calls of the library and of shared models: what is given wrongly is one clear error."""
+"""Calls: a wrong argument is one clear error, and a model that is used as ever is not noisy."""
 
 from __future__ import annotations
 
@@ -121,9 +121,13 @@ def test_a_table_that_pruning_masks_is_trained_for_several_steps() -> None:
     train(model, 3)
     mask = model.embed.weight_mask
     assert not model.embed.weight[mask == 0].any()
-    with torch.no_grad():
-        fresh = embshare.materialize(model)
-    torch.testing.assert_close(out(fresh), out(model))
+    torch.testing.assert_close(out(embshare.materialize(model)), out(model))
+    with embshare.cached(model):  # and is not taken for another table at each call
+        wanted = out(model)
+        assert torch.equal(out(model), wanted)
+    prune.remove(model.embed, "weight")  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(out(model), wanted)
+    train(model)
 
 
 def test_a_table_pruned_before_sharing() -> None:
@@ -172,6 +176,7 @@ def test_inference_first_and_training_after(config: ShareConfig) -> None:
     assert not torch.equal(out(model), wanted)
 
 
+@pytest.mark.filterwarnings("ignore::embshare.errors.RepeatedDerivationWarning")
 @pytest.mark.parametrize("keep", [False, True], ids=["plain", "cached"])
 def test_sixteen_threads_compute_what_one_does(keep: bool) -> None:
     model = shared().eval()
@@ -193,6 +198,7 @@ def test_sixteen_threads_compute_what_one_does(keep: bool) -> None:
     assert len(found) == 80 and all(torch.equal(f, wanted) for f in found)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # torch.func's own
 def test_forward_mode_and_double_backward() -> None:
     model = shared()
     parameters = {n: p.detach() for n, p in model.named_parameters()}
@@ -234,7 +240,9 @@ def test_gradient_accumulation_equals_one_large_batch() -> None:
     torch.testing.assert_close(one.embed.weight.grad, many.embed.weight.grad)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::torch.jit.TracerWarning"
+)
 def test_a_traced_model_computes_the_same() -> None:
     model = shared().eval()
     traced = torch.jit.trace(model, (IDS,))  # type: ignore[no-untyped-call]

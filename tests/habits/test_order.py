@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 import embshare
 from embshare.errors import StaleOptimizerWarning
-from tests.habits.models import IDS, LM, equal, loss, out, shared, train
+from tests.habits.models import IDS, LM, loss, out, shared, train
 
 share = embshare.share_from_embedding
 STALE = pytest.warns(StaleOptimizerWarning, match=r"steps \d+ weights.*model\.parameters\(\)")
@@ -161,10 +161,8 @@ def test_an_averaged_model_made_before_sharing_is_told_by_its_shapes() -> None:
     model: Any = LM()
     average = AveragedModel(model)
     share(model)
-    average.update_parameters(model)  # the first update copies
-    with pytest.raises((RuntimeError, ValueError)):
+    with pytest.raises(RuntimeError, match="size of tensor"):
         average.update_parameters(model)
-        assert equal(average.module, model)
 
 
 def test_a_copy_kept_before_sharing_is_the_dense_model() -> None:
