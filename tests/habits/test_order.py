@@ -148,7 +148,7 @@ def test_gradients_of_before_are_kept_for_what_is_still_there() -> None:
 def test_a_model_compiled_before_sharing_computes_the_shared_one() -> None:
     torch._dynamo.reset()
     model: Any = LM()
-    compiled = torch.compile(model, backend="eager")
+    compiled: Any = torch.compile(model, backend="eager")
     compiled(IDS)
     share(model)
     torch.testing.assert_close(out(compiled), out(model))
