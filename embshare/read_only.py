@@ -72,7 +72,7 @@ class ReadOnly(Tensor):
                 return found
             return tree_map_only(Tensor, lambda t: _guard_view(t, plain_args), found)
 
-    def set_(self, *_: Any, **__: Any) -> Any:
+    def set_(self, *_: Any) -> Any:
         """Refused here, as torch calls it without asking `__torch_function__`.
 
         Raises:

@@ -69,9 +69,13 @@ def test_an_optimizer_of_other_parameters_is_not_told() -> None:
 
 
 def test_an_optimizer_kept_after_making_the_model_plain_is_told() -> None:
+    other = LM()
+    kept = list(other.parameters())  # removed from another model, so that there is what to look for
+    share(other)
     model = shared()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     train(model, 1, optimizer)
+    assert kept
     embshare.materialize(model, inplace=True)
     with STALE:
         train(model, 1, optimizer)
