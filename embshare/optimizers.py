@@ -7,6 +7,7 @@ that the new weights come from: training seems to run, and half of the model sta
 from __future__ import annotations
 
 import functools
+import sys
 import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -21,12 +22,15 @@ from embshare.notices import notify
 __all__ = ["held_of_removed", "watch_removed"]
 
 _removed: dict[int, weakref.ReferenceType[Tensor]] = {}
-_seen: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+_seen: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
+"""Optimizers that were looked at, and after how many removals."""
+_removals: list[int] = [0]
 _watching: list[object] = []
 
 
 def watch_removed(parameters: Iterable[nn.Parameter]) -> None:
     """Tell of every optimizer that steps one of these parameters, which a model had before."""
+    _removals[0] += 1
     for parameter in parameters:
         key = id(parameter)
         _removed[key] = weakref.ref(parameter, functools.partial(_forget, key))
@@ -49,10 +53,13 @@ def _is_removed(parameter: Tensor) -> bool:
 
 
 def _look(optimizer: Optimizer, _args: tuple[Any, ...], _kwargs: Mapping[str, Any]) -> None:
-    if not _removed or torch.compiler.is_compiling() or optimizer in _seen:
+    if not _removed or torch.compiler.is_compiling():
         return
-    _seen.add(optimizer)
+    if _seen.get(optimizer, 0) >= _removals[0]:
+        return
+    _seen[optimizer] = _removals[0]
     if number := held_of_removed(optimizer):
+        _seen[optimizer] = sys.maxsize  # told once
         notify(
             f"this {type(optimizer).__name__} steps {number} weights that the model no longer has, "
             f"and so not what its layers read: it was made before the model was shared (or made "

@@ -109,7 +109,7 @@ def test_a_dynamic_quantiser_of_torch_finds_plain_layers_of_a_materialized_model
     if "fbgemm" not in torch.backends.quantized.supported_engines:
         pytest.skip("torch has no quantized engine here")
     plain = embshare.materialize(shared()).eval()
-    found = torch.ao.quantization.quantize_dynamic(plain, {nn.Linear})  # type: ignore[no-untyped-call]
+    found = torch.ao.quantization.quantize_dynamic(plain, {nn.Linear})
     assert "DynamicQuantized" in repr(found)
 
 
@@ -117,7 +117,7 @@ def test_a_table_that_pruning_masks_is_trained_for_several_steps() -> None:
     from torch.nn.utils import prune
 
     model = shared()
-    prune.random_unstructured(model.embed, "weight", 0.5)  # type: ignore[no-untyped-call]
+    prune.random_unstructured(model.embed, "weight", 0.5)
     train(model, 3)
     mask = model.embed.weight_mask
     assert not model.embed.weight[mask == 0].any()
@@ -125,7 +125,7 @@ def test_a_table_that_pruning_masks_is_trained_for_several_steps() -> None:
     with embshare.cached(model):  # and is not taken for another table at each call
         wanted = out(model)
         assert torch.equal(out(model), wanted)
-    prune.remove(model.embed, "weight")  # type: ignore[no-untyped-call]
+    prune.remove(model.embed, "weight")
     torch.testing.assert_close(out(model), wanted)
     train(model)
 
@@ -134,7 +134,7 @@ def test_a_table_pruned_before_sharing() -> None:
     from torch.nn.utils import prune
 
     model: Any = LM()
-    prune.random_unstructured(model.embed, "weight", 0.5)  # type: ignore[no-untyped-call]
+    prune.random_unstructured(model.embed, "weight", 0.5)
     try:
         share(model)
     except embshare.EmbshareError as error:
@@ -208,7 +208,8 @@ def test_forward_mode_and_double_backward() -> None:
         found: Tensor = torch.func.functional_call(model, p, (IDS,))
         return found.square().mean()
 
-    value, slope = torch.func.jvp(run, (parameters,), (tangents,))
+    jvp: Any = torch.func.jvp
+    value, slope = jvp(run, (parameters,), (tangents,))
     gradient = torch.func.grad(run)(parameters)
     wanted = sum((gradient[n] * tangents[n]).sum() for n in parameters)
     torch.testing.assert_close(slope, wanted, rtol=1e-3, atol=1e-5)
@@ -245,7 +246,7 @@ def test_gradient_accumulation_equals_one_large_batch() -> None:
 )
 def test_a_traced_model_computes_the_same() -> None:
     model = shared().eval()
-    traced = torch.jit.trace(model, (IDS,))  # type: ignore[no-untyped-call]
+    traced = torch.jit.trace(model, (IDS,))
     torch.testing.assert_close(traced(IDS), out(model))
 
 
@@ -260,7 +261,7 @@ def test_lbfgs_with_a_closure() -> None:
         return found
 
     before = float(loss(model).detach())
-    optimizer.step(closure)  # type: ignore[arg-type]
+    optimizer.step(closure)
     assert float(loss(model).detach()) < before
 
 

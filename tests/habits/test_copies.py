@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import io
-import multiprocessing
 import pickle
 import warnings
 from pathlib import Path
@@ -218,25 +217,6 @@ def test_a_copy_of_a_part_outlives_its_model() -> None:
     del model
     with pytest.warns(PartCopyWarning):
         assert torch.equal(part(HIDDEN), wanted)
-
-
-def _answer(model: Any, results: Any) -> None:
-    torch.set_num_threads(1)
-    results.put(out(model).tolist())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_model_goes_to_another_process(method: str) -> None:
-    context: Any = multiprocessing.get_context(method)
-    model = train(shared())
-    model.share_memory()
-    results = context.SimpleQueue()
-    process = context.Process(target=_answer, args=(model, results))
-    process.start()
-    found = torch.tensor(results.get())
-    process.join()
-    torch.testing.assert_close(found, out(model))
 
 
 def test_a_copy_made_inside_of_cached_keeps_nothing() -> None:

@@ -70,7 +70,8 @@ def test_mixed_models_are_saved_and_loaded_to_the_bit(
     config: ShareConfig, dtype: torch.dtype, tmp_path: Path
 ) -> None:
     model = train(mixed(config, dtype))
-    for build in (lambda: Mixed(dtype), lambda: Mixed(torch.float32).to(torch.float32)):
+    builds: tuple[Any, ...] = (lambda: Mixed(dtype), lambda: Mixed(torch.float32))
+    for build in builds:
         loaded: Any = embshare.load(embshare.save(model, tmp_path), build())
         loaded.dtype = dtype
         assert loaded.enc[0].weight.dtype is dtype

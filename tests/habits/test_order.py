@@ -69,9 +69,13 @@ def test_an_optimizer_of_other_parameters_is_not_told() -> None:
 
 
 def test_an_optimizer_kept_after_making_the_model_plain_is_told() -> None:
+    other = LM()
+    kept = list(other.parameters())  # removed from another model, so that there is what to look for
+    share(other)
     model = shared()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     train(model, 1, optimizer)
+    assert kept
     embshare.materialize(model, inplace=True)
     with STALE:
         train(model, 1, optimizer)
@@ -148,7 +152,7 @@ def test_gradients_of_before_are_kept_for_what_is_still_there() -> None:
 def test_a_model_compiled_before_sharing_computes_the_shared_one() -> None:
     torch._dynamo.reset()
     model: Any = LM()
-    compiled = torch.compile(model, backend="eager")
+    compiled: Any = torch.compile(model, backend="eager")
     compiled(IDS)
     share(model)
     torch.testing.assert_close(out(compiled), out(model))

@@ -84,7 +84,8 @@ def test_a_dense_table_tied_to_a_head_trains_its_padding_row_and_a_shared_one_do
     twin.zero_grad()
     with torch.no_grad():
         hidden = twin.enc(twin.embed(IDS))
-    (hidden @ twin.embed.weight.t()).square().mean().backward()
+    scores: Tensor = (hidden @ twin.embed.weight.t()).square().mean()
+    torch.autograd.backward(scores)
     torch.testing.assert_close(model.embed.weight.grad[0], twin.embed.weight.grad[0])
 
 
@@ -93,7 +94,7 @@ def test_the_padding_row_stays_in_a_compiled_model(backend: str) -> None:
     torch._dynamo.reset()
     model = shared(padding_idx=0)
     before = stored(model)
-    compiled = torch.compile(model, backend=backend)
+    compiled: Any = torch.compile(model, backend=backend)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
     for _ in range(3):
         optimizer.zero_grad()

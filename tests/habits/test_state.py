@@ -176,10 +176,12 @@ def test_a_prefix_of_ddp_is_consumed() -> None:
 
 def test_a_compiled_models_state_loads_into_a_plain_one() -> None:
     first, second = pair()
-    state = torch.compile(first).state_dict()
+    compiled: Any = torch.compile(first)
+    state = compiled.state_dict()
     second.load_state_dict({n.removeprefix("_orig_mod."): t for n, t in state.items()})
     assert equal(first, second)
-    torch.compile(second).load_state_dict(state)
+    again: Any = torch.compile(second)
+    again.load_state_dict(state)
 
 
 @ALL

@@ -23,7 +23,7 @@ TIED = pytest.mark.parametrize("config", [ShareConfig(), ShareConfig(factor=5)],
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A process group of one, over gloo."""
-    store = dist.FileStore(str(tmp_path_factory.mktemp("gloo") / "store"), 1)
+    store = torch._C._distributed_c10d.FileStore(str(tmp_path_factory.mktemp("gloo") / "store"), 1)
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     yield
     dist.destroy_process_group()
@@ -43,17 +43,18 @@ def tied(config: ShareConfig, seed: int = 0) -> Any:
 def test_distributed_checkpoints_with_the_optimizer(
     config: ShareConfig, world: None, tmp_path: Path
 ) -> None:
-    from torch.distributed import checkpoint as dcp
+    import torch.distributed.checkpoint as checkpoint
     from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
     first, second = tied(config), tied(config, seed=1)
     optimizers = [torch.optim.AdamW(m.parameters(), lr=0.01) for m in (first, second)]
     train(first, 3, optimizers[0])
     state, moments = get_state_dict(first, optimizers[0])
+    dcp: Any = checkpoint
     dcp.save({"model": state, "optim": moments}, checkpoint_id=tmp_path / "dcp")
     train(second, 1, optimizers[1])  # another state to be overwritten
     state, moments = get_state_dict(second, optimizers[1])
-    both = {"model": state, "optim": moments}
+    both: dict[str, Any] = {"model": state, "optim": moments}
     dcp.load(both, checkpoint_id=tmp_path / "dcp")
     set_state_dict(
         second, optimizers[1], model_state_dict=both["model"], optim_state_dict=both["optim"]
@@ -71,20 +72,21 @@ def test_sharded_models_give_and_take_full_states(config: ShareConfig, world: No
         get_model_state_dict,
         set_model_state_dict,
     )
+    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     first, second = train(shared(config)), shared(config, seed=1)
     wanted = out(first)
-    mesh = dist.init_device_mesh("cpu", (1,))
+    mesh = init_device_mesh("cpu", (1,))
     for model in (first, second):
         for group in embshare.fsdp_groups(model, min_parameters=0):
             fully_shard(group, mesh=mesh)
     full = get_model_state_dict(first, options=StateDictOptions(full_state_dict=True))
-    set_model_state_dict(second, full, options=StateDictOptions(full_state_dict=True))
-    torch.testing.assert_close(out(second), wanted)
     plain = shared(config, seed=2)
     plain.load_state_dict(full)
     torch.testing.assert_close(out(plain), wanted)
+    set_model_state_dict(second, full, options=StateDictOptions(full_state_dict=True))
+    torch.testing.assert_close(out(second), wanted)
 
 
 @TIED
@@ -168,9 +170,10 @@ def test_the_trainer_loads_the_best_model_at_the_end_and_resumes(
 
 def lit(config: ShareConfig) -> type[Any]:
     """A Lightning module that shares its network in the constructor."""
-    lightning = pytest.importorskip("lightning")
+    lightning: Any = pytest.importorskip("lightning")
+    base: Any = lightning.LightningModule
 
-    class Lit(lightning.LightningModule):  # type: ignore[misc]
+    class Lit(base):  # type: ignore[misc]
         def __init__(self, seed: int = 0) -> None:
             super().__init__()
             self.net = shared(config, seed=seed)
@@ -205,7 +208,7 @@ def test_lightning_loads_from_its_checkpoint_and_resumes(
             enable_checkpointing=False,
         )
 
-    data = torch.utils.data.DataLoader([0] * 4)  # type: ignore[arg-type]
+    data: Any = torch.utils.data.DataLoader([0] * 4)  # type: ignore[arg-type]
     model, first = kind(), trainer(3)
     first.fit(model, data)
     first.save_checkpoint(tmp_path / "a.ckpt")

@@ -49,17 +49,17 @@ class Pair(nn.Module):
 
     def __init__(self, first: nn.Module, second: nn.Module) -> None:
         super().__init__()
-        self.models = nn.ModuleDict({"student": first, "teacher": second})
+        self.student, self.teacher = first, second
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.models["student"](x) + self.models["teacher"](x)
+        found: Tensor = self.student(x) + self.teacher(x)
         return found
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A process group of one, over gloo."""
-    store = dist.FileStore(str(tmp_path_factory.mktemp("gloo") / "store"), 1)
+    store = torch._C._distributed_c10d.FileStore(str(tmp_path_factory.mktemp("gloo") / "store"), 1)
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     yield
     dist.destroy_process_group()
@@ -157,7 +157,7 @@ def test_its_parameters_are_in_one_group_each(name: str) -> None:
 @WRAPPED
 def test_layers_are_frozen_and_unfrozen(name: str) -> None:
     model = AROUND[name](shared())
-    first = next(m for m in model.modules() if isinstance(m, LM))
+    first: Any = next(m for m in model.modules() if isinstance(m, LM))
     assert embshare.freeze(model, "*enc.0.*")
     kept = first.enc[0].weight.clone()
     with torch.no_grad():
@@ -184,7 +184,7 @@ def test_a_dense_model_in_ddp_is_shared_first() -> None:
     model = nn.parallel.DistributedDataParallel(LM())
     for verb in (embshare.plan_sharing, embshare.share_from_embedding):
         with pytest.raises(PlanError, match=r"DistributedDataParallel.*Share the model first"):
-            verb(model)  # type: ignore[operator]
+            verb(model)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # dynamo looks at placed weights
