@@ -16,8 +16,8 @@ from embshare.errors import (
     InvalidValueError,
     NothingMatchedError,
     PlanError,
-    RepeatedDerivationWarning,
 )
+from embshare.state import require_bank
 from tests.habits.models import CONFIGS, IDS, LM, WIDTH, equal, loss, out, shared, train
 
 ALL = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
@@ -156,13 +156,14 @@ def test_a_trained_or_evaluated_model_is_not_noisy() -> None:
             out(model)
 
 
-def test_a_long_loop_without_gradients_is_told_once() -> None:
+def test_a_long_loop_without_gradients_derives_once_and_is_quiet() -> None:
     model = shared()
-    with pytest.warns(RepeatedDerivationWarning, match=r"embshare\.cached"):
-        for _ in range(40):
-            out(model)
-    for _ in range(40):
-        out(model)
+    bank = require_bank(model)
+    bank.evaluations = 0
+    with torch.no_grad():
+        for _ in range(40):  # warnings are errors
+            model(IDS)
+    assert bank.evaluations == 1
 
 
 @ALL
@@ -176,7 +177,6 @@ def test_inference_first_and_training_after(config: ShareConfig) -> None:
     assert not torch.equal(out(model), wanted)
 
 
-@pytest.mark.filterwarnings("ignore::embshare.errors.RepeatedDerivationWarning")
 @pytest.mark.parametrize("keep", [False, True], ids=["plain", "cached"])
 def test_sixteen_threads_compute_what_one_does(keep: bool) -> None:
     model = shared().eval()
