@@ -144,6 +144,13 @@ class Bank(nn.Module):
         """The current weight of a reader, wherever it is asked for."""
         return self.cache.read(index)
 
+    def read_all(self) -> dict[int, Tensor]:
+        """Every reader's weight, derived anew one by one: what reading a layer's attribute gives.
+
+        A product of other columns may round otherwise.
+        """
+        return self.cache.read_all()
+
     @contextmanager
     def keeping(self) -> Iterator[None]:
         """Keep derived weights across calls in this block, without comparing; blocks nest."""

@@ -184,6 +184,13 @@ class DerivationCache:
             self._weights(scope, [index])
         return scope.weights[index, self._dtype(scope, index)]
 
+    def read_all(self) -> dict[int, Tensor]:
+        """The current weights of all readers that a layer holds, whatever was kept."""
+        scope = self._scope(None, ())
+        for index in self._everything():
+            self._weights(scope, [index])
+        return {index: weight for (index, _), weight in scope.weights.items()}
+
     def look(self, index: int) -> Tensor:
         """The weight for whoever reads a layer's attribute; outside of calls for reading alone."""
         weight = self.read(index)

@@ -45,10 +45,15 @@ def freeze(model: nn.Module, *patterns: str) -> tuple[str, ...]:
         raise NotSharedError(model=type(model).__name__)
     chosen = _choose(model, patterns)
     made: dict[tuple[int, int], nn.Parameter] = {}
+    weights = {id(bank): bank.read_all() for bank in {bank for bank, _ in chosen}}
     for bank, place in chosen:
         key = (id(bank), place.reader)
         if key not in made:
-            weight = bank.read(place.reader).detach().clone(memory_format=torch.contiguous_format)
+            weight = (
+                weights[id(bank)][place.reader]
+                .detach()
+                .clone(memory_format=torch.contiguous_format)
+            )
             made[key] = nn.Parameter(weight, requires_grad=False)
         if place.leaf not in place.layer._parameters:  # under another name it is done already
             unshare_layer(place.layer, {place.leaf: made[key]})

@@ -80,19 +80,16 @@ def _banks(model: nn.Module) -> list[Bank]:
 
 
 def _read_all(bank: Bank, readers: Iterable[int]) -> dict[int, Tensor]:
-    with bank.keeping():
-        weights = {
-            index: bank.read(index).clone(memory_format=torch.contiguous_format)
-            for index in sorted(readers)
-        }
-    with bank.keeping():
-        for index, weight in weights.items():
-            again = bank.read(index)
-            same = (weight == again) | (weight.isnan() & again.isnan())
-            if weight.device.type != "meta" and not same.all():
-                layer, name = bank.readers[index].places[0]
-                place = f"{name} of {type(layer).__name__}"
-                raise MaterializeError(weight=place, difference=float((weight - again).abs().max()))
+    found, again = bank.read_all(), bank.read_all()
+    weights: dict[int, Tensor] = {}
+    for index in sorted(readers):
+        weight, other = found[index], again[index]
+        same = (weight == other) | (weight.isnan() & other.isnan())
+        if weight.device.type != "meta" and not same.all():
+            layer, name = bank.readers[index].places[0]
+            place = f"{name} of {type(layer).__name__}"
+            raise MaterializeError(weight=place, difference=float((weight - other).abs().max()))
+        weights[index] = weight.clone(memory_format=torch.contiguous_format)
     return weights
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from embshare.derive import runs_now
+from embshare.derive import must_be_plain, runs_now
 from embshare.errors import StateMismatchError
 from embshare.plan import SharePlan
 
@@ -65,6 +65,8 @@ class Scales(nn.Module):
 
     def values(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Gains and spreads as they are now; read from their tensors only where those changed."""
+        if must_be_plain():  # tracers and transforms multiply with the tensors themselves
+            return self.measured
         state = self._state()
         if state != self._seen:
             if self.gains.device.type != "meta":

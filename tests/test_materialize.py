@@ -38,14 +38,14 @@ def test_a_weight_that_changes_meanwhile_is_refused_and_the_model_left_shared(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = embshare.share_from_embedding(MODELS[-1].build())
-    bank, read = require_bank(model), Bank.read
+    bank, read_all = require_bank(model), Bank.read_all
     calls = []
 
-    def moving(self: Bank, index: int) -> Tensor:
-        calls.append(index)
-        return read(self, index) + (0.5 if len(calls) > len(bank.readers) else 0.0)
+    def moving(self: Bank) -> dict[int, Tensor]:
+        calls.append(self)
+        return {n: w + (0.5 if len(calls) > 1 else 0.0) for n, w in read_all(self).items()}
 
-    monkeypatch.setattr(Bank, "read", moving)
+    monkeypatch.setattr(Bank, "read_all", moving)
     with pytest.raises(MaterializeError, match=r"of \w+` differs by 0\.5 when read again"):
         embshare.materialize(model, inplace=True)
     assert bank_of(model) is bank

@@ -226,7 +226,7 @@ def test_a_copy_made_inside_of_cached_keeps_nothing() -> None:
         twin = copy.deepcopy(model)
     train(twin)
     assert not equal(twin, model)
-    assert twin.embshare_bank.cache._kept is None
+    assert not twin.embshare_bank.cache.keeper.blocks
 
 
 def test_a_copy_made_in_a_forward_hook_reads_its_own_table() -> None:
