@@ -137,7 +137,8 @@ def _told(error: BaseException) -> str:
 
 def _build(subject: Subject, *, seed: int) -> nn.Module:
     torch.manual_seed(seed)
-    return subject.build().eval()
+    model = subject.build().eval()
+    return model.requires_grad_(True)  # Idefics freezes its parts, which then stay dense
 
 
 def _plan(subject: Subject, model: nn.Module, tie: str) -> SharePlan:
