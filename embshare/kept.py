@@ -180,8 +180,9 @@ def _versions(bank: Bank) -> list[object]:
     for source in bank._columns:
         found += source.fingerprint()
     for relaxation in bank._relaxed:
-        for name, parameter in relaxation.named_parameters():
-            found += stamp(relaxation, name, parameter)
+        for name, parameter in relaxation._parameters.items():
+            if parameter is not None:
+                found += stamp(relaxation, name, parameter)
     return found
 
 

@@ -49,7 +49,7 @@ class Model(nn.Module):
     def __init__(self, rows: int = 4100) -> None:
         super().__init__()
         self.embed = nn.Embedding(rows, 16, padding_idx=3)
-        self.pairs = nn.ModuleList([Pair(), Pair()])
+        self.pairs: Any = nn.ModuleList([Pair(), Pair()])
 
     def forward(self, ids: Tensor) -> Tensor:
         x: Tensor = self.embed(ids)
@@ -199,6 +199,11 @@ def _signs(table: Tensor) -> None:
     table.data[[1, 2], 15] *= -1  # sums of the bytes stay as they are
 
 
+@torch.no_grad()
+def _set(table: Any) -> None:
+    table.set_(table.data * 2)
+
+
 def _swapped_storage(table: Tensor) -> None:
     table.data = table.data.flip(0)
 
@@ -239,7 +244,7 @@ WRITES: dict[str, Write] = {
     "data of all": _every_parameter(lambda t: t.data.mul_(2)),
     "numpy": _table(lambda t: t.detach().numpy().__imul__(np.float32(2))),
     "copy": _table(lambda t: t.detach().copy_(t.detach() * 2)),
-    "set": _table(lambda t: torch.no_grad()(t.set_)(t.data * 2)),
+    "set": _table(lambda t: _set(t)),
     "storage": _table(_swapped_storage),
     "rows": _table(_swapped_rows),
     "ulp": _table(_one_ulp),
@@ -430,11 +435,11 @@ def test_keep_and_release_are_a_block_and_free_its_memory() -> None:
     banks = [require_bank(model) for model in (student, teacher)]
     embshare.keep(both)
     embshare.keep(both)
-    for model, bank in zip((student, teacher), banks, strict=True):
-        assert evaluations(bank, lambda model=model: [model(IDS) for _ in range(3)]) == 1
+    ours, theirs = banks
+    assert evaluations(ours, lambda: [student(IDS) for _ in range(3)]) == 1
+    assert evaluations(theirs, lambda: [teacher(IDS) for _ in range(3)]) == 1
     embshare.release(both)
-    for model, bank in zip((student, teacher), banks, strict=True):
-        assert evaluations(bank, lambda model=model: model(IDS)) == 0
+    assert evaluations(ours, lambda: student(IDS)) == evaluations(theirs, lambda: teacher(IDS)) == 0
     embshare.release(both)
     assert [bank.cache.keeper.kept for bank in banks] == [None, None]
     with torch.no_grad():
@@ -582,7 +587,7 @@ def test_a_write_in_the_middle_of_a_call_is_not_taken_for_its_begin() -> None:
         def forward(self, ids: Tensor) -> Tensor:
             if not self.swap:
                 return super().forward(ids)
-            for parameter in self.embshare_bank.relaxations.parameters():
+            for parameter in require_bank(self).relaxations.parameters():
                 parameter.data.mul_(2)
             with torch.autocast("cpu", torch.bfloat16):
                 return super().forward(ids)

@@ -170,6 +170,5 @@ def test_what_is_kept_ends_with_an_error_too() -> None:
     with pytest.raises(ValueError, match="max_new_tokens"):
         model.generate(IDS, max_new_tokens=-1)
     evaluations(model)
-    with torch.no_grad():
-        model(IDS), model(IDS)
+    model(IDS), model(IDS)  # with gradients, which keep nothing by themselves
     assert evaluations(model) == 2
