@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from embshare.derive import must_be_plain, runs_now
-from embshare.errors import StateMismatchError
+from embshare.errors import PartStateWarning, StateMismatchError
+from embshare.notices import notify
 from embshare.plan import SharePlan
 
 __all__ = ["Scales", "check_state", "describe", "encoded", "scales_of"]
@@ -204,7 +205,7 @@ def check_state(state: Mapping[str, Tensor], name: str, plan: SharePlan) -> None
         name: of the bank in it.
         plan: of the model that is loaded into.
     Raises:
-        StateMismatchError: it was saved under another plan, or before gains were part of it.
+        StateMismatchError: it was saved under another plan.
     """
     found, ours = state.get(f"{name}.scales.layout"), describe(plan)
     if found is not None and found.device.type != "meta":
@@ -214,4 +215,9 @@ def check_state(state: Mapping[str, Tensor], name: str, plan: SharePlan) -> None
                 needs=ours[DIGEST:].strip(), finding=f"of {theirs[DIGEST:].strip()}"
             )
     elif found is None and any(key.startswith(f"{name}.") for key in state):
-        raise StateMismatchError(needs=ours[DIGEST:].strip(), finding="without `scales.layout`")
+        notify(
+            "this state dict has parameters of the bank, but no gains: it was made of "
+            "`named_parameters()`, or before gains were part of a state dict. The model keeps its "
+            "own, with which the weights are right only if they are its own too. Use `state_dict()`.",
+            PartStateWarning,
+        )

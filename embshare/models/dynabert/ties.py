@@ -88,6 +88,6 @@ def tied_groups(parts: Sequence[Part]) -> tuple[tuple[int, ...], ...]:
 def _identity(layer: nn.Module) -> tuple[str, int, int]:
     """Equal for layers that read one weight: one slot of one bank, or one parameter."""
     if is_derived(layer):
-        bank = layer.__dict__[KEY]
+        bank = layer.__dict__[KEY].get()
         return "slot", id(bank), bank.readers[layer.__dict__[INDEX]["weight"]].slot
     return "parameter", id(layer._parameters["weight"]), 0
