@@ -154,8 +154,8 @@ def load(folder: str | os.PathLike[str], model: M | Callable[[], M]) -> M:
     Args:
         folder: as `save` wrote it.
         model: a dense model of the same structure (changed in place), one shared by the same plan
-            (of which the same weights may be frozen or replaced), or a function that builds one; a wrapper around such a model will do. On meta it
-            receives the tensors themselves.
+            (where the same weights may be frozen or replaced), or a function that builds one; a
+            wrapper around such a model will do. On meta it receives the tensors themselves.
     Returns:
         The model, with the types of the file. A table may have grown since the plan was made.
     Raises:
