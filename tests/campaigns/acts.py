@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 import embshare
 from embshare.errors import (
-    CheckpointError,
     DerivedWeightError,
     FrozenLayerWarning,
     PartCopyWarning,

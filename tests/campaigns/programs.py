@@ -30,7 +30,6 @@ from hypothesis.stateful import (
 
 import embshare
 from embshare.errors import FrozenLayerWarning
-from embshare.state import require_bank
 from tests.campaigns import acts
 from tests.campaigns.rounds import WRONG, Outcome, campaign_main, dice
 from tests.campaigns.twins import (
