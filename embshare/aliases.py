@@ -22,6 +22,7 @@ def hide_aliases(model: nn.Module) -> None:
     model.__dict__[TIES] = aliases_of(model)
     model.register_state_dict_post_hook(_drop)
     model.register_load_state_dict_pre_hook(_restore)
+    model.register_load_state_dict_post_hook(_tie_again)
 
 
 def aliases_of(model: nn.Module) -> dict[str, str]:
@@ -49,6 +50,17 @@ def _restore(model: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -
             state[prefix + name] = state[prefix + kept]
 
 
+def _tie_again(model: nn.Module, _: Any) -> None:
+    """``assign=True`` makes two parameters of a tensor that both names were given: one again."""
+    found = dict(model.named_parameters(remove_duplicate=False))
+    for name, kept in model.__dict__[TIES].items():
+        one, other = found.get(name), found.get(kept)
+        if one is None or other is None or one is other or one.shape != other.shape:
+            continue
+        if one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr() != 0:
+            _tie(model, name, kept)
+
+
 def _tie(model: nn.Module, name: str, kept: str) -> None:
     owner, _, leaf = name.rpartition(".")
     first, _, stored = kept.rpartition(".")
@@ -60,9 +72,13 @@ def _tie(model: nn.Module, name: str, kept: str) -> None:
 def show_aliases(model: nn.Module) -> None:
     """Undo `hide_aliases`."""
     model.__dict__.pop(TIES, None)
-    for hooks in (model._state_dict_hooks, model._load_state_dict_pre_hooks):
+    for hooks in (
+        model._state_dict_hooks,
+        model._load_state_dict_pre_hooks,
+        model._load_state_dict_post_hooks,
+    ):
         for number, hook in list(hooks.items()):
-            if _plain(hook) in (_drop, _restore):
+            if _plain(hook) in (_drop, _restore, _tie_again):
                 del hooks[number]
 
 

@@ -125,7 +125,8 @@ class Bank(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {name: value for name, value in self.__dict__.items() if name != "cache"}
-        return kept | {"refs": list(self.refs)}
+        # Without those of copies of the whole, which have followed their own bank since.
+        return kept | {"refs": [ref for ref in self.refs if ref.bank is self]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]

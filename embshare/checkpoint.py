@@ -32,7 +32,14 @@ from embshare.checkpoint_files import (
 from embshare.errors import CheckpointError, NotSharedError, PlanError
 from embshare.fingerprint import structure_of
 from embshare.layers import DTYPE
-from embshare.living import fit_state, places, plan_to_save, structure_now
+from embshare.living import (
+    fit_state,
+    places,
+    plan_now,
+    plan_to_save,
+    structure_now,
+    unfit_state,
+)
 from embshare.offloading import refuse_offloaded
 from embshare.plan import SharePlan
 from embshare.scales import describe, scales_of
@@ -146,9 +153,9 @@ def load(folder: str | os.PathLike[str], model: M | Callable[[], M]) -> M:
 
     Args:
         folder: as `save` wrote it.
-        model: a dense model of the same structure (changed in place), one shared by the same plan,
-            or a function that builds one; a wrapper around such a model will do. On meta it
-            receives the tensors themselves.
+        model: a dense model of the same structure (changed in place), one shared by the same plan
+            (where the same weights may be frozen or replaced), or a function that builds one; a
+            wrapper around such a model will do. On meta it receives the tensors themselves.
     Returns:
         The model, with the types of the file. A table may have grown since the plan was made.
     Raises:
@@ -160,6 +167,7 @@ def load(folder: str | os.PathLike[str], model: M | Callable[[], M]) -> M:
     whole = cast("M", model if isinstance(model, nn.Module) else model())
     target = _matching(folder, checkpoint, whole)
     try:
+        state = _unfitted(target, state, checkpoint.plans)
         expected = _expected(target, checkpoint.plans)
         state = _complete(state, expected, checkpoint.plans)
         wanted = {name: tuple(tensor.shape) for name, tensor in expected.items()}
@@ -197,10 +205,30 @@ def _matching(folder: Path, checkpoint: Checkpoint, model: nn.Module) -> nn.Modu
 def _share(model: nn.Module, plan: SharePlan) -> None:
     """Share by a plan, without values; a model that is shared alike goes on with its numbers."""
     bank = model.__dict__[ROOT].bank if ROOT in model.__dict__ else None
+    if bank is not None and _is_left_of(model, bank, plan):
+        return
     if bank is None or describe(bank.scales.plan) != describe(plan):
         share_from_embedding(model, plan, start=False)
     else:
         bank.adopt(plan)
+
+
+def _is_left_of(model: nn.Module, bank: Bank, plan: SharePlan) -> bool:
+    """Whether a plan is of what is left of a model's own, since weights were frozen or replaced."""
+    wanted = describe(plan)
+    return describe(bank.scales.plan) != wanted and describe(plan_now(model, bank)) == wanted
+
+
+def _unfitted(
+    model: nn.Module, state: dict[str, Tensor], plans: Mapping[str, SharePlan]
+) -> dict[str, Tensor]:
+    """A state as shared models have it from which weights are gone."""
+    for path, root, bank in roots_of(model):
+        plan = plans.get(plain_name(path))
+        if plan is not None and _is_left_of(root, bank, plan):
+            prefix = f"{plain_name(path)}." if path else ""
+            state = unfit_state(state, root, bank, plan_now(root, bank), prefix)
+    return state
 
 
 def _expected(model: nn.Module, plans: Mapping[str, SharePlan]) -> dict[str, Tensor]:

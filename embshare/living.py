@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from embshare.errors import CheckpointError, NotSharedError
@@ -37,6 +38,7 @@ __all__ = [
     "plan_now",
     "plan_to_save",
     "structure_now",
+    "unfit_state",
 ]
 
 REPLACED = "replaced or frozen after sharing"
@@ -203,14 +205,12 @@ def fit_state(
     if plan == bank.plan:
         return dict(state)
     name = prefix + bank_name(root)
-    readers = {place.name: place.reader for place in places(root, bank)}
-    kept_readers = dict.fromkeys(readers[weight] for weight in plan.weights())
+    kept_readers, kept_slots = _kept(root, bank, plan)
     numbers = {str(old): str(new) for new, old in enumerate(kept_readers)}
-    kept_slots = dict.fromkeys(bank.readers[reader].slot for reader in kept_readers)
     own, found = f"{name}.relaxations.", dict[str, Tensor]()
     for key, tensor in state.items():
         if key == f"{name}.scales.gains":
-            found[key] = tensor[list(kept_slots)]
+            found[key] = tensor[kept_slots]
         elif key == f"{name}.scales.layout":
             found[key] = encoded(plan).to(tensor.device)
         elif not key.startswith(own):
@@ -219,6 +219,45 @@ def fit_state(
             number, _, leaf = key.removeprefix(own).partition(".")
             if number in numbers:
                 found[f"{own}{numbers[number]}.{leaf}"] = tensor
+    return found
+
+
+def _kept(root: nn.Module, bank: Bank, plan: SharePlan) -> tuple[list[int], list[int]]:
+    """Readers and slots of a bank that a plan of what is left has, in the plan's order."""
+    readers = {place.name: place.reader for place in places(root, bank)}
+    kept = dict.fromkeys(readers[weight] for weight in plan.weights())
+    return list(kept), list(dict.fromkeys(bank.readers[reader].slot for reader in kept))
+
+
+def unfit_state(
+    state: Mapping[str, Tensor], root: nn.Module, bank: Bank, plan: SharePlan, prefix: str = ""
+) -> dict[str, Tensor]:
+    """Undo `fit_state`: what belongs to weights that are gone is as this model has it.
+
+    Args:
+        state: as `fit_state` gave it, of a model from which the same weights are gone.
+        root: the model that was shared.
+        bank: its own.
+        plan: from `plan_now`.
+        prefix: of the shared model's names in the state.
+    """
+    name = prefix + bank_name(root)
+    readers, slots = _kept(root, bank, plan)
+    own, found = f"{name}.relaxations.", dict[str, Tensor]()
+    for key, tensor in bank.state_dict().items():
+        number = key.removeprefix("relaxations.").partition(".")[0]
+        if key.startswith("relaxations.") and int(number) not in readers:
+            found[f"{name}.{key}"] = tensor.detach().clone()
+    for key, tensor in state.items():
+        if key == f"{name}.scales.gains":
+            found[key] = bank.scales.gains.to(tensor).index_copy(0, torch.tensor(slots), tensor)
+        elif key == f"{name}.scales.layout":
+            found[key] = encoded(bank.scales.plan).to(tensor.device)
+        elif not key.startswith(own):
+            found[key] = tensor
+        else:
+            number, _, leaf = key.removeprefix(own).partition(".")
+            found[f"{own}{readers[int(number)]}.{leaf}"] = tensor
     return found
 
 

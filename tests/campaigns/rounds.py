@@ -17,7 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -48,6 +48,8 @@ class Outcome:
     """Processor time that the library took, milliseconds."""
     mib: float | None = None
     """Peak of resident memory above what the process had before."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """What it consisted of, and how often; summed over rounds."""
 
 
 Campaign = Callable[[int, Sequence[int]], Iterable[Outcome]]
@@ -133,6 +135,9 @@ def _begin(
 def _count(found: dict[str, Any], outcome: Outcome) -> None:
     for place in (found["ended"], found["kinds"].setdefault(outcome.kind, {})):
         place[outcome.ended] = place.get(outcome.ended, 0) + 1
+    for name, count in outcome.counts.items():
+        counts = found.setdefault("counts", {})
+        counts[name] = counts.get(name, 0) + count
     if outcome.ended.startswith(WRONG) and len(found["wrong"]) < KEPT:
         entry = {"round": outcome.number, "kind": outcome.kind, "ended": outcome.ended}
         found["wrong"].append(entry | {"detail": outcome.detail[:400]})
@@ -152,6 +157,8 @@ def sort(found: dict[str, Any]) -> dict[str, Any]:
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
     kinds = {kind: falling(counts) for kind, counts in sorted(found["kinds"].items())}
+    if "counts" in found:
+        found = found | {"counts": dict(sorted(found["counts"].items()))}
     return found | {"ended": falling(found["ended"]), "kinds": kinds}
 
 

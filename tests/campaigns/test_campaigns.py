@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ROUNDS = {"mutated_files": (100, 100_000), "kills": (12, 1500), "resumed_training": (1, 120)}
+ROUNDS = {
+    "mutated_files": (100, 100_000),
+    "kills": (12, 1500),
+    "resumed_training": (1, 120),
+    "programs": (1, 500),
+}
 """Campaign -> rounds of the ordinary test and of the whole campaign."""
 
 
@@ -52,6 +57,34 @@ def test_kills(tmp_path: Path) -> None:
 def test_a_killed_training_is_resumed_to_equal_losses(tmp_path: Path) -> None:
     found = play("resumed_training", ROUNDS["resumed_training"][0], tmp_path / "resumed.json")
     assert found["ended"] == {"equal to the uninterrupted run": ROUNDS["resumed_training"][0]}
+
+
+def test_programs(tmp_path: Path) -> None:
+    found = play("programs", ROUNDS["programs"][0], tmp_path / "programs.json")
+    assert found["ended"] == {"as the twin": ROUNDS["programs"][0]}
+    steps = sum(count for name, count in found["counts"].items() if name.startswith("step: "))
+    assert steps > 3 * found["counts"]["programs"] > 0
+    assert found["counts"]["bitwise equal"] > 0
+
+
+STALE = """
+from embshare.derivation_cache import DerivationCache
+from tests.campaigns.programs import play
+
+kept = {}
+
+def stale(self, index, read=DerivationCache.read):
+    return kept.setdefault((id(self.bank), index), read(self, index).detach().clone())
+
+DerivationCache.read = stale
+for outcome in play(0, [0]):
+    print(outcome.ended)
+"""
+
+
+def test_programs_find_a_weight_that_is_not_the_current_one() -> None:
+    done = python("-c", STALE)
+    assert done.stdout.startswith("wrong: "), done.stdout + done.stderr
 
 
 FAKE = """

@@ -184,6 +184,19 @@ def test_student_and_teacher_in_one_dict_are_two_models() -> None:
     assert equal(twin["student"], both["student"])
 
 
+@pytest.mark.parametrize(
+    "way", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)), embshare.materialize]
+)
+def test_a_dict_of_a_model_behind_its_copy_is_copied_as_two_models(way: Any) -> None:
+    student = shared()
+    teacher = copy.deepcopy(student)
+    train(student)
+    both = nn.ModuleDict({"teacher": teacher, "student": student})
+    twin = way(both)
+    assert equal(twin["teacher"], teacher) and equal(twin["student"], student)
+    assert not equal(twin["teacher"], twin["student"])
+
+
 def test_the_copied_table_of_a_sequential_model_is_a_table_alone() -> None:
     model: Any = nn.Sequential(nn.Embedding(VOCABULARY, WIDTH), nn.Linear(WIDTH, 50))
     embshare.share_from_embedding(model)

@@ -315,3 +315,32 @@ def test_gradual_unfreezing_layer_by_layer() -> None:
         train(model)
         assert torch.equal(model.bert.layers[0].weight, kept) == (number == 1)
         assert not torch.equal(model.bert.layers[1].weight, moved)
+
+
+@ALL
+@pytest.mark.parametrize("gone", ["frozen", "replaced"])
+def test_a_checkpoint_of_a_partly_frozen_model_is_loaded_into_that_model(
+    gone: str, config: ShareConfig, tmp_path: Path
+) -> None:
+    model = shared(config)
+    if gone == "frozen":
+        embshare.freeze(model, "enc.0.weight")
+    else:
+        model.enc[0] = nn.Linear(WIDTH, WIDTH)
+    train(model)
+    embshare.save(model, tmp_path)
+    saved = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    other = copy.deepcopy(model)
+    train(model)
+    with torch.no_grad():
+        other.embshare_bank.scales.gains.mul_(2.0)
+    for target in (model, other):
+        embshare.load(tmp_path, target)
+        found = target.state_dict()
+        assert found.keys() == saved.keys()
+        for name, tensor in found.items():
+            own = ".relaxations.0." in name or name.endswith(".gains")  # what is gone stays
+            assert own or torch.equal(tensor, saved[name]), name
+    assert equal(model, other)
+    if gone == "frozen":
+        assert embshare.unfreeze(model, "enc.0.weight") == ("enc.0.weight",)

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 import embshare
 from embshare import ShareConfig
 from embshare.errors import PartStateWarning, StateMismatchError
+from tests.conformance.examples import bert
 from tests.habits.models import CONFIGS, IDS, LM, equal, out, shared, train, weights
 
 ALL = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
@@ -253,3 +254,15 @@ def test_a_model_is_cast_and_comes_back_with_the_same_gains() -> None:
     assert equal(half, second)
     gains = [m.embshare_bank.plan.slots[0].gain for m in (first, second)]
     assert gains[0] == pytest.approx(gains[1], rel=1e-6)  # not rounded to bfloat16
+
+
+def test_ties_outlive_a_state_that_is_assigned(tmp_path: Path) -> None:
+    first, second = (embshare.share_from_embedding(bert()) for _ in range(2))
+    second.load_state_dict(first.state_dict(), assign=True)
+    found: Any = second
+    assert found.get_output_embeddings().weight is found.get_input_embeddings().weight
+    assert found.cls.predictions.decoder.bias is found.cls.predictions.bias
+    assert embshare.check(found).kinds == embshare.check(first).kinds
+    embshare.save(nn.ModuleDict({"model": second}), tmp_path)
+    plain = embshare.materialize(found)
+    assert not plain._load_state_dict_post_hooks
