@@ -15,8 +15,9 @@ writes does not know ``c``. It is drawn anew for each `Checksum`, from a generat
 never shown. What is shorter than a block is compared byte by byte.
 
 The product is one private operation of torch, `torch._int_mm`, which takes about twice as
-long as reading the memory where the processor has instructions for it (AMX or VNNI). Elsewhere a copy of the
-bytes is kept and compared: exact as well, three times as slow, and as large as the tensors.
+long as reading the memory where the processor has instructions for it (AMX or VNNI). Elsewhere a
+copy of the bytes is kept and compared: exact as well, three times as slow, and as large as the
+tensors.
 """
 
 from __future__ import annotations

@@ -218,6 +218,6 @@ def check_state(state: Mapping[str, Tensor], name: str, plan: SharePlan) -> None
         notify(
             "this state dict has parameters of the bank, but no gains: it was made of "
             "`named_parameters()`, or before gains were part of a state dict. The model keeps its "
-            "own, with which the weights are right only if they are its own too. Use `state_dict()`.",
+            "own: its weights are right only if these are of its own start. Use `state_dict()`.",
             PartStateWarning,
         )

@@ -73,8 +73,7 @@ def convert_official_state_dict(
     names = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
     kind = _kind(names)
     converted = {_convert(name, kind): tensor for name, tensor in names.items()}
-    require_fit(converted, kind, config)
-    return converted
+    return require_fit(converted, kind, config)
 
 
 def _kind(names: Mapping[str, Tensor]) -> type[ShareBertPreTrainedModel]:

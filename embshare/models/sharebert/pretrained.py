@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from embshare.columns import Columns
 from embshare.factor import FactorMap
+from embshare.living import TRAINED
 from embshare.models.sharebert.config import ShareBertConfig
 from embshare.models.sharebert.plain import (
     MATRICES,
@@ -50,6 +51,8 @@ class ShareBertPreTrainedModel(PreTrainedModel):
     def _freeze(self) -> None:
         for part in self.unread():
             part.requires_grad_(False)
+            for module in part.modules() if isinstance(part, nn.Module) else ():
+                module.__dict__.pop(TRAINED, None)  # not trained, and meant so: nobody is told
 
     def _init_weights(self, module: nn.Module) -> None:
         if module is self:  # comes last, and after loading too, which makes every tensor anew
