@@ -121,7 +121,7 @@ class FactoredEmbedding(Factored, nn.Embedding):
             input, table, self.padding_idx, None, 2.0, self.scale_grad_by_freq, self.sparse
         )
         wide: Tensor = self.__dict__[MAP](rows)
-        return wide
+        return wide.to(table.dtype)  # autocast casts the projection, and no plain embedding
 
 
 class FactoredHead(Factored, nn.Linear):

@@ -228,3 +228,13 @@ def test_for_a_loader_a_factorised_embedding_is_what_is_stored_of_it() -> None:
     assert embedding.weight.shape == (ROWS, WIDTH)
     stored: Any = embedding._parameters["weight"]
     assert torch.equal(stored, torch.ones(ROWS, FACTOR))
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_under_autocast_a_factorised_embedding_gives_what_a_plain_one_gives(norm: bool) -> None:
+    model: Any = nn.ModuleDict({"embed": nn.Embedding(97, 12), "layer": nn.Bilinear(12, 12, 5)})
+    embshare.share_from_embedding(model, embshare.ShareConfig(factor=5, factor_norm=norm))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model["embed"](torch.arange(4))
+        assert found.dtype is torch.float32
+        model["layer"](found, found)  # torch casts no bilinear layer

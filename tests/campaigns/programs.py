@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 
 import embshare
 from embshare.errors import FrozenLayerWarning
-from tests.campaigns import acts
+from tests.campaigns import acts, edits
 from tests.campaigns.rounds import WRONG, Outcome, campaign_main, dice
 from tests.campaigns.twins import (
     CONFIGS,
@@ -156,19 +156,19 @@ class Programs(RuleBasedStateMachine):
         """A dense layer instead of one that is derived."""
         subject = self.pick(n, "replace a layer")
         if paths := [path for path in subject.layers() if path]:
-            acts.replace_layer(subject, chosen(paths, k))
+            edits.replace_layer(subject, chosen(paths, k))
 
     @rule(n=which, rows=st.sampled_from((0, 0, 1, 5)))
     def grow(self, n: int, rows: int) -> None:
         """Another parameter in the table's module."""
-        acts.grow(self.pick(n, f"a table of {'more' if rows else 'new'} rows"), rows)
+        edits.grow(self.pick(n, f"a table of {'more' if rows else 'new'} rows"), rows)
 
     @rule(n=which)
     def replace_table(self, n: int) -> None:
         """Another module in the table's place, for a moment."""
         subject = self.pick(n, "replace the table's module")
         if subject.derived():
-            acts.replace_table(subject)
+            edits.replace_table(subject)
 
     @rule(n=which, dtype=st.sampled_from(DTYPES))
     def cast(self, n: int, dtype: torch.dtype) -> None:
@@ -183,23 +183,23 @@ class Programs(RuleBasedStateMachine):
         if paths := [path for path in subject.layers() if path]:
             subject.model.get_submodule(chosen(paths, k)).to(dtype)
 
-    @rule(n=which, way=st.sampled_from(sorted(acts.WRITES)), k=some)
+    @rule(n=which, way=st.sampled_from(sorted(edits.WRITES)), k=some)
     def write(self, n: int, way: str, k: int) -> None:
         """Other numbers in what is stored."""
-        acts.write(self.pick(n, f"write by {way}"), way, k)
+        edits.write(self.pick(n, f"write by {way}"), way, k)
 
-    @rule(n=which, way=st.sampled_from(sorted(acts.WRITES_INTO_DERIVED)), k=some)
+    @rule(n=which, way=st.sampled_from(sorted(edits.WRITES_INTO_DERIVED)), k=some)
     def write_into_derived(self, n: int, way: str, k: int) -> None:
         """Refused."""
         subject = self.pick(n, f"write into a derived weight by {way}")
         if subject.derived():
-            acts.write_into_derived(subject, way, k)
+            edits.write_into_derived(subject, way, k)
 
     @rule(n=which, meta=st.booleans())
     def through_empty(self, n: int, meta: bool) -> None:
         """Memory without values, and a state dict for it."""
         subject = self.pick(n, f"to_empty{' from meta' if meta else ''}, load")
-        acts.through_empty(subject, meta=meta)
+        edits.through_empty(subject, meta=meta)
 
     @rule(n=which, training=st.booleans())
     def mode(self, n: int, training: bool) -> None:
@@ -314,7 +314,7 @@ def compare(subject: Subject, mode: str) -> torch.Tensor | None:
 
 def coarsest(subject: Subject) -> torch.dtype:
     """The least exact type in a model."""
-    kinds = {p.dtype for p in subject.plain.parameters()}
+    kinds: set[torch.dtype] = {p.dtype for p in subject.plain.parameters()}
     return max(kinds, key=lambda kind: torch.finfo(kind).eps)
 
 

@@ -127,7 +127,8 @@ def rounded(value: float) -> float:
 def answer(example: Example, model: Callable[..., Any]) -> Tensor:
     """What a model of an example computes for its input."""
     found: Any = model(**example.inputs)
-    return found if isinstance(found, Tensor) else found.logits  # type: ignore[no-any-return]
+    scores: Tensor = found if isinstance(found, Tensor) else found.logits
+    return scores
 
 
 def same_outputs(found: Tensor, wanted: Tensor, dtype: torch.dtype | None = None) -> bool:
