@@ -72,7 +72,7 @@ def convert_names(kind: str, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
     return {
         name: gradients[order[int(mark.flatten()[0])]]
         for name, mark in ours.items()
-        if order[int(mark.flatten()[0])] in gradients
+        if ".scales." not in name and order[int(mark.flatten()[0])] in gradients
     }
 
 
