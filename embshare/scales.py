@@ -71,7 +71,9 @@ class Scales(nn.Module):
         state = self._state()
         if state != self._seen:
             if self.gains.device.type != "meta":
-                self.measured = (tuple(self.gains.tolist()), tuple(self.spreads.tolist()))
+                pairs = zip(self.measured, (self.gains, self.spreads), strict=True)
+                gains, spreads = (_read(known, tensor) for known, tensor in pairs)
+                self.measured = (gains, spreads)
             self._seen = state
         return self.measured
 
@@ -133,6 +135,13 @@ def _numbers(tensor: Tensor) -> list[float] | None:
     """What a tensor holds, where reading it waits for nothing."""
     quick = tensor.device.type == "cpu" and type(tensor) is Tensor and runs_now()
     return tensor.tolist() if quick else None
+
+
+def _read(known: tuple[float, ...], tensor: Tensor) -> tuple[float, ...]:
+    """What a tensor holds; with all digits that are known, where it is a rounding of these."""
+    found = tensor.tolist()
+    same = torch.tensor(known, dtype=tensor.dtype, device="cpu").tolist() == found
+    return known if same else tuple(found)
 
 
 def _filled(made: Tensor, known: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from embshare.bank import Bank, Reader
 from embshare.calls import open_calls
 from embshare.casting import is_cast
 from embshare.columns import Columns
-from embshare.companions import attach
+from embshare.companions import attach, home_of
 from embshare.config import ShareConfig
 from embshare.errors import AlreadySharedError, InvalidValueError, PlanMismatchError
 from embshare.factor import Factorization, factorize
@@ -31,7 +31,7 @@ from embshare.plan import SharePlan, Slot, Source
 from embshare.planning import plan_sharing
 from embshare.rules import RULES, Rules
 from embshare.state import ROOT, bank_of, roots_of
-from embshare.wrapping import copy_of
+from embshare.wrapping import copy_of, unwrapped
 
 __all__ = ["BANK", "share_from_embedding"]
 
@@ -108,6 +108,7 @@ def _check_shared(model: nn.Module, wanted: ShareConfig | SharePlan, rules: Rule
         AlreadySharedError: it is shared otherwise, is a part of a shared model, or has other
             weights that are not.
     """
+    model = home_of(unwrapped(model))  # a wrapper's other parts are not shared with it
     rest = unshared_rest(model, rules)
     for _, root, bank in roots_of(model):
         if not _is_of(bank.plan, wanted) and not _is_of(bank.scales.plan, wanted):

@@ -137,8 +137,7 @@ def _told(error: BaseException) -> str:
 
 def _build(subject: Subject, *, seed: int) -> nn.Module:
     torch.manual_seed(seed)
-    model = subject.build().eval()
-    return model.requires_grad_(True)  # Idefics freezes its parts, which then stay dense
+    return subject.build().eval()
 
 
 def _plan(subject: Subject, model: nn.Module, tie: str) -> SharePlan:

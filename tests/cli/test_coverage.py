@@ -26,6 +26,8 @@ SOME = {
     "timm": ("test_vit", "test_convnext", "test_efficientnet"),
     "fairseq": ("lstm", "fconv", "lightconv", "transformer_iwslt_de_en", "transformer_lm"),
 }
+FROZEN = {"IdeficsModel"}
+"""Which freeze most of their weights themselves: these stay dense."""
 LEAST = {"transformers": 0.98, "torchvision": 1.0, "timm": 1.0, "fairseq": 0.95}
 """Of all that have a table, those that do not run dense included, what passes at least."""
 
@@ -54,7 +56,8 @@ def test_some_of_every_kind_pass_and_none_got_worse(library: str) -> None:
     found = specimens(library)
     rows = [examine(found[name]) for name in SOME[library]]
     assert [(row.name, row.finding) for row in rows if row.outcome != "passes"] == []
-    assert [(row.name, row.share) for row in rows if row.share < 0.95] == []
+    trained = [row for row in rows if row.name not in FROZEN]
+    assert [(row.name, row.share) for row in trained if row.share < 0.95] == []
     assert regressions(report().rows(), rows) == []
 
 

@@ -13,6 +13,8 @@ from embshare import ShareConfig
 from embshare.adapters.vision import add_table, share_vision, table_of, with_tables
 from embshare.errors import InvalidValueError, NoSourceError
 
+pytestmark = pytest.mark.filterwarnings("ignore::embshare.errors.GrowthWarning")  # toys
+
 torchvision = pytest.importorskip("torchvision")
 
 IMAGES = torch.arange(2 * 3 * 64 * 64).float().sin().view(2, 3, 64, 64)

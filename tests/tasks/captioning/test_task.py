@@ -37,6 +37,8 @@ from embshare.tasks.settings import TrainSettings
 from embshare.tasks.training import train
 from tests.tasks.captioning.making import coco, paint, table
 
+pytestmark = pytest.mark.filterwarnings("ignore::embshare.errors.GrowthWarning")  # toys
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
