@@ -1,7 +1,7 @@
 """Rows or columns of a derived weight, picked once for all layers that read it.
 
 Tied layers are given one tensor in a call, and all of them pick the same of it. So what was picked
-stays with that tensor, and goes when it goes: after the call, or with `embshare.cached`.
+stays with that tensor, and goes when it goes: with the call, or with what calls have kept.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def pick(weight: Tensor, dim: int, count: int, order: Tensor, key: int) -> Tenso
         setattr(weight, PICKED, kept)
     found = kept.get((dim, count, key))
     if found is None:
-        with torch.enable_grad():  # as derived weights have a graph always
+        # As derived weights have a graph always; and what stays with a weight that calls keep must
+        # be of use to calls outside of inference mode too.
+        with torch.inference_mode(weight.is_inference()), torch.enable_grad():
             found = _Pick.apply(weight, dim, order[:count])
         kept[dim, count, key] = found
     return found

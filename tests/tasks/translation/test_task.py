@@ -26,7 +26,10 @@ from embshare.tasks.translation.task import PreparedTranslation, Translation
 from tests.tasks.translation.data import PAIRS, write_folder
 
 # What the format of checkpoints makes transformers say; the test is about what is in them.
-pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated and will be removed:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*is deprecated and will be removed:FutureWarning"),
+    pytest.mark.filterwarnings("ignore::embshare.errors.GrowthWarning"),  # toys
+]
 
 
 @pytest.fixture
