@@ -177,7 +177,12 @@ class DerivationCache:
         if scope is None:
             for layer, _ in self.bank.readers[index].places[:1]:
                 self._require_values(layer)
-            scope = self._scope(self.keeper.for_read(), self._everything())
+            kept = self.keeper.for_read()
+            scope = self._scope(kept, self._everything())
+            if (index, self._dtype(scope, index)) not in scope.weights:
+                # Apart from what calls begin with: this product of a few columns may round
+                # otherwise, and what a call computes depends on no read before it.
+                scope = self._scope(kept, (-1 - self.bank.readers[index].slot,))
             self._weights(scope, [index])
             self.keeper.settle(scope)
         else:
