@@ -169,7 +169,7 @@ def load(folder: str | os.PathLike[str], model: M | Callable[[], M]) -> M:
     try:
         state = _unfitted(target, state, checkpoint.plans)
         expected = _expected(target, checkpoint.plans)
-        state = _complete(folder, state, expected, checkpoint.plans)
+        state = _complete(state, expected, checkpoint.plans)
         wanted = {name: tuple(tensor.shape) for name, tensor in expected.items()}
         _check_tensors(folder, checkpoint.tables(), state, wanted)
         _check_types(folder, state, expected)
@@ -246,27 +246,19 @@ def _dropped(model: nn.Module, state: Mapping[str, Tensor]) -> set[str]:
 
 
 def _complete(
-    folder: Path,
     state: dict[str, Tensor],
     expected: Mapping[str, Tensor],
     plans: Mapping[str, SharePlan],
 ) -> dict[str, Tensor]:
-    """A state under the names of this model, with gains, which older files have in the plan.
-
-    Raises:
-        CheckpointError: the file has other gains than its plan.
-    """
+    """A state under the names of this model, with gains, which older files have in the plan."""
     actual = {plain_name(name): name for name in expected}
     found = {actual.get(name, name): tensor for name, tensor in state.items()}
     for path, plan in plans.items():
         for name, tensor in scales_of(plan).items():
             inside = (n for n in expected if not path or n.startswith(f"{path}."))
             place = next((n for n in inside if n.endswith(name)), None)
-            if place is None:
-                continue
-            has = found.setdefault(place, tensor.to(expected[place].dtype))
-            if has.shape == tensor.shape and not torch.equal(has, tensor.to(has.dtype)):
-                raise broken(folder, f"`{place}` and its plan are of two models")
+            if place is not None and place not in found:
+                found[place] = tensor.to(expected[place].dtype)
     return found
 
 

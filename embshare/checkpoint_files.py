@@ -23,6 +23,7 @@ from embshare._value import Value
 from embshare.errors import CheckpointError, EmbshareError
 from embshare.fingerprint import Structure
 from embshare.plan import SharePlan
+from embshare.scales import scales_of
 
 __all__ = [
     "DESCRIPTION",
@@ -105,7 +106,21 @@ def read_checkpoint(folder: Path) -> tuple[Checkpoint, dict[str, Tensor]]:
         raise broken(path, f"is not a sound safetensors file ({error})") from error
     if _digest_of(checkpoint, state) != checkpoint.digest:
         raise broken(path, "has changed since it was saved (its digest differs)")
+    _check_scales(path, checkpoint, state)
     return checkpoint, state
+
+
+def _check_scales(path: Path, checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> None:
+    """Gains stand in the plan and among the tensors: in the same file they are the same."""
+    for part, plan in checkpoint.plans.items():
+        known = scales_of(plan)
+        for name, tensor in state.items():
+            leaf = next((leaf for leaf in known if name.endswith(f".{leaf}")), None)
+            if leaf is None or (part and not name.startswith(f"{part}.")):
+                continue
+            needs = known[leaf].to(tensor.dtype)
+            if needs.shape != tensor.shape or not torch.equal(needs, tensor):
+                raise broken(path, f"has `{name}` of another model than its plan")
 
 
 def _parse(path: Path, text: bytes) -> Checkpoint:
