@@ -70,10 +70,8 @@ class Scales(nn.Module):
             return self.measured
         state = self._state()
         if state != self._seen:
-            if self.gains.device.type != "meta":
-                pairs = zip(self.measured, (self.gains, self.spreads), strict=True)
-                gains, spreads = (_read(known, tensor) for known, tensor in pairs)
-                self.measured = (gains, spreads)
+            gains, spreads = self.measured
+            self.measured = _read(gains, self.gains), _read(spreads, self.spreads)
             self._seen = state
         return self.measured
 
@@ -138,7 +136,12 @@ def _numbers(tensor: Tensor) -> list[float] | None:
 
 
 def _read(known: tuple[float, ...], tensor: Tensor) -> tuple[float, ...]:
-    """What a tensor holds; with all digits that are known, where it is a rounding of these."""
+    """What a tensor holds; with all digits that are known, where it is a rounding of these.
+
+    A loader may have one of the tensors on meta and not the other.
+    """
+    if tensor.device.type == "meta":
+        return known
     found = tensor.tolist()
     same = torch.tensor(known, dtype=tensor.dtype, device="cpu").tolist() == found
     return known if same else tuple(found)
