@@ -11,7 +11,10 @@ from embshare.adapters.fairseq.sharing import share
 from embshare.adapters.specimen import Specimen
 from embshare.state import require_bank
 
-pytestmark = pytest.mark.fairseq
+pytestmark = [
+    pytest.mark.fairseq,
+    pytest.mark.filterwarnings("ignore::embshare.errors.GrowthWarning"),  # toys
+]
 
 LOOKED_UP = "an embedding looks its rows up"
 CANNOT = {
