@@ -41,6 +41,8 @@ _NUMPY: Final[frozenset[Any]] = frozenset((Tensor.numpy, Tensor.__array__))
 class ReadOnly(Tensor):
     """A derived weight, or a view of one, that raises `DerivedWeightError` when it is written."""
 
+    __slots__ = ("_derived",)  # `torch.utils.swap_tensors` asks nothing else before it swaps
+
     @classmethod
     def __torch_function__(
         cls,

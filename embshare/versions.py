@@ -8,8 +8,6 @@ another tensor on the same memory; `embshare.checksum` is for those.
 
 from __future__ import annotations
 
-import functools
-import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,8 +21,9 @@ from torch.optim.optimizer import (
 
 __all__ = ["changes_of", "version_of"]
 
-_steps: dict[int, tuple[weakref.ReferenceType[Tensor], list[int]]] = {}
-"""By the tensor's ``id``: as keys, tensors would be compared element by element."""
+_steps: dict[int, int] = {}
+"""By the tensor's ``id``: as keys, tensors would be compared element by element, and with a weak
+reference `torch.utils.swap_tensors` would refuse them. A number that is used again counts on."""
 _hooks: list[object] = []
 
 
@@ -47,19 +46,10 @@ def version_of(tensor: Tensor) -> tuple[object, ...]:
 
 
 def _steps_of(tensor: Tensor) -> int:
-    key = id(tensor)
-    found = _steps.get(key)
-    if found is None or found[0]() is not tensor:
-        found = _steps[key] = (weakref.ref(tensor, functools.partial(_forget, key)), [0])
-        if not _hooks:  # before a step and after it: its closure may derive in between
-            _hooks.append(register_optimizer_step_pre_hook(_count))
-            _hooks.append(register_optimizer_step_post_hook(_count))
-    return found[1][0]
-
-
-def _forget(key: int, reference: object) -> None:
-    if key in _steps and _steps[key][0] is reference:
-        del _steps[key]
+    if not _hooks:  # before a step and after it: its closure may derive in between
+        _hooks.append(register_optimizer_step_pre_hook(_count))
+        _hooks.append(register_optimizer_step_post_hook(_count))
+    return _steps.setdefault(id(tensor), 0)
 
 
 def _count(optimizer: Optimizer, _args: tuple[Any, ...], _kwargs: Mapping[str, Any]) -> None:
@@ -67,5 +57,5 @@ def _count(optimizer: Optimizer, _args: tuple[Any, ...], _kwargs: Mapping[str, A
         return
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            if (found := _steps.get(id(parameter))) is not None:
-                found[1][0] += 1
+            if id(parameter) in _steps:
+                _steps[id(parameter)] += 1

@@ -181,12 +181,16 @@ def test_a_grad_scaler_and_autocast_train_as_they_do_without_sharing() -> None:
     assert float(loss(model).detach()) < before
 
 
-def test_torchs_switch_to_swap_tensors_on_conversion() -> None:
-    model = shared()
+@pytest.mark.parametrize("called", [False, True])
+def test_torchs_switch_to_swap_tensors_on_conversion(called: bool) -> None:
+    model, other = shared(), shared(seed=1)
+    if called:  # what notes the state of sources must hold on to none of them
+        train_by_adam(model)
+        assert not torch.equal(out(model), out(other))
     torch.__future__.set_swap_module_params_on_conversion(True)
     try:
         model.bfloat16()
-        other = shared(seed=1).bfloat16()
+        other.bfloat16()
         other.load_state_dict(model.state_dict())
     finally:
         torch.__future__.set_swap_module_params_on_conversion(False)

@@ -183,6 +183,16 @@ def test_the_older_norms_find_no_parameter_and_leave_the_model_alone(norm: Any) 
     assert torch.equal(out(model), before)
 
 
+def test_swapping_a_derived_weight_is_refused_by_torch() -> None:
+    model = shared()
+    before, weight = out(model), model.enc[0].weight
+    for other in (torch.zeros_like(weight), nn.Parameter(torch.zeros_like(weight))):
+        for pair in ((weight, other), (other, weight)):
+            with pytest.raises(RuntimeError, match="Cannot swap"):
+                torch.utils.swap_tensors(*pair)
+    assert torch.equal(out(model), before)
+
+
 def test_a_parametrization_before_sharing_goes_on() -> None:
     from tests.habits.models import LM
 
