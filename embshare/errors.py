@@ -197,11 +197,15 @@ class PlanMismatchError(PlanError):
 
 
 class NotSharedError(EmbshareError):
-    """The model has no bank."""
+    """The model has no bank, or a bank that no layer reads any more."""
 
-    def __init__(self, *, model: str) -> None:
+    def __init__(self, *, model: str, emptied: bool = False) -> None:
         super().__init__(
-            f"{model} is not shared, or is a part of a shared model. "
+            f"{model} was shared, but each derived weight was replaced or frozen since. Make it "
+            f"plain and save it as what it is: embshare.materialize(model); or let what was "
+            f"frozen follow the table again: embshare.unfreeze(model)."
+            if emptied
+            else f"{model} is not shared, or is a part of a shared model. "
             f"Call this on the model that embshare.share_from_embedding returned."
         )
 

@@ -33,7 +33,8 @@ def freeze(model: nn.Module, *patterns: str) -> tuple[str, ...]:
 
     Args:
         model: shared, or the parent or wrapper of shared models.
-        patterns: globs over parameter names of ``model``, or of a shared model in it.
+        patterns: globs over parameter names of ``model``, or of a shared model in it; without
+            any, all of them.
     Returns:
         The names of the derived weights that were frozen.
     Raises:
@@ -43,6 +44,7 @@ def freeze(model: nn.Module, *patterns: str) -> tuple[str, ...]:
     model = unwrapped(model)
     if not banks_of(model):
         raise NotSharedError(model=type(model).__name__)
+    patterns = patterns or ("*",)
     chosen = _choose(model, patterns)
     made: dict[tuple[int, int], nn.Parameter] = {}
     weights = {id(bank): bank.read_all() for bank in {bank for bank, _ in chosen}}
@@ -92,13 +94,14 @@ def unfreeze(model: nn.Module, *patterns: str) -> tuple[str, ...]:
 
     Args:
         model: as of `freeze`.
-        patterns: globs over parameter names of ``model``; stored parameters are trained again too.
+        patterns: globs over parameter names of ``model``; without any, all of them. Stored
+            parameters are trained again too.
     Returns:
         The names of the weights that are derived again; their frozen values are gone.
     Raises:
         NothingMatchedError: a pattern names no frozen weight; nothing was changed.
     """
-    model = unwrapped(model)
+    model, patterns = unwrapped(model), patterns or ("*",)
     found = list(_frozen(model))
     for glob in patterns:
         if not any(fnmatch.fnmatchcase(name, glob) for name, _, _, _ in found):

@@ -88,7 +88,7 @@ def plan_now(root: nn.Module, bank: Bank) -> SharePlan:
     planned = {name: number for number, name in enumerate(plan.weights())}
     if {p.name for group in found.values() for p in group} != planned.keys():
         if not found:
-            raise NotSharedError(model=type(root).__name__)
+            raise NotSharedError(model=type(root).__name__, emptied=True)
         if bank.relaxations:
             _refuse_copies(found, bank)
     slots = tuple(

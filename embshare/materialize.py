@@ -16,7 +16,7 @@ from embshare.errors import MaterializeError, NotSharedError
 from embshare.factor import is_factored, unfactorize
 from embshare.freezing import FROZEN
 from embshare.generation import stop_keeping
-from embshare.layers import SharedLayer, derived_names, unshare_layer
+from embshare.layers import derived_names, unshare_layer
 from embshare.living import TRAINED, Place, places
 from embshare.loading import forget_loading
 from embshare.offloading import refuse_offloaded
@@ -50,7 +50,7 @@ def materialize(model: M, *, inplace: bool = False) -> M:
         OffloadedError: hooks of accelerate have moved values away.
     """
     inner = cast("M", unwrapped(model))
-    if not any(isinstance(module, SharedLayer) for module in inner.modules()):
+    if not any(KEY in module.__dict__ for module in inner.modules()):
         raise NotSharedError(model=type(inner).__name__)
     refuse_offloaded(inner, "materialize")
     target = inner if inplace else copy_of(inner)

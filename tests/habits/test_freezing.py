@@ -13,7 +13,12 @@ from torch import Tensor, nn
 
 import embshare
 from embshare import ShareConfig
-from embshare.errors import FrozenLayerWarning, NothingMatchedError, PlanMismatchError
+from embshare.errors import (
+    FrozenLayerWarning,
+    NothingMatchedError,
+    NotSharedError,
+    PlanMismatchError,
+)
 from embshare.fitness import FROZEN
 from tests.habits.models import (
     CONFIGS,
@@ -291,6 +296,26 @@ def test_patterns_that_name_nothing_are_refused() -> None:
         embshare.freeze(model, "encoder.*")
     with pytest.raises(NothingMatchedError, match=r"`unfreeze` pattern 'enc\.\*'"):
         embshare.unfreeze(model, "enc.*")
+
+
+@ALL
+def test_freezing_everything_and_back(config: ShareConfig, tmp_path: Path) -> None:
+    model = shared(config)
+    before, names = out(model), {name for name, _ in model.named_parameters()}
+    frozen = embshare.freeze(model)
+    assert len(frozen) == len(set(frozen)) > 1
+    assert equal(embshare.materialize(model), model)
+    assert not any(name.startswith("embed") for name in frozen)
+    for verb in (embshare.summarize, lambda model: embshare.save(model, tmp_path / "gone")):
+        with pytest.raises(
+            NotSharedError, match=r"LM was shared, but .* since\. .*unfreeze"
+        ):
+            verb(model)
+    assert not (tmp_path / "gone").exists()
+    assert embshare.unfreeze(model) == frozen
+    assert torch.equal(out(model), before)
+    assert {name for name, _ in model.named_parameters()} == names
+    embshare.save(model, tmp_path / "back")
 
 
 def test_freezing_twice_and_copies_of_frozen_models() -> None:
