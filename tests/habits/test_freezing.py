@@ -307,9 +307,7 @@ def test_freezing_everything_and_back(config: ShareConfig, tmp_path: Path) -> No
     assert equal(embshare.materialize(model), model)
     assert not any(name.startswith("embed") for name in frozen)
     for verb in (embshare.summarize, lambda model: embshare.save(model, tmp_path / "gone")):
-        with pytest.raises(
-            NotSharedError, match=r"LM was shared, but .* since\. .*unfreeze"
-        ):
+        with pytest.raises(NotSharedError, match=r"LM was shared, but .* since\. .*unfreeze"):
             verb(model)
     assert not (tmp_path / "gone").exists()
     assert embshare.unfreeze(model) == frozen
