@@ -64,8 +64,21 @@ def _run(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
         return _call(module, cache, _forward, args, kwargs)
     if ROOT in module.__dict__:
         cache.bank.check_tables(module)
-    if not may_wait():
-        return _call(module, cache, _forward, args, kwargs)
+    if may_wait():
+        return _watched(module, cache, args, kwargs)
+    outermost = cache.enter(module)
+    try:
+        return covered(module)(*args, **kwargs)
+    finally:
+        if outermost:
+            cache.leave()
+
+
+@passed_over
+def _watched(
+    module: nn.Module, cache: DerivationCache, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """A call that a compiler may want to begin with, or with a frame below."""
     name = type(module).__qualname__
     call = _call if cache.gives_weights(module) else compiled_apart(_call, name)
     torchs = type(module).forward.__module__.startswith("torch.nn.")  # where no compiler begins
@@ -83,11 +96,10 @@ def _call(
 ) -> Any:
     outermost, tracing = False, torch.compiler.is_compiling()
     try:  # all of it, or a compiler that has to stop inside would stop in front, with half a call
-        seen = tracing or not may_wait()
-        outermost = cache.enter(module) if seen else unseen(cache.enter, module)
+        outermost = cache.enter(module) if tracing else unseen(cache.enter, module)
         return forward(module, args, kwargs)
     finally:
-        if outermost and (tracing or not may_wait()):
+        if outermost and tracing:
             cache.leave()
         elif outermost:
             unseen(cache.leave)
