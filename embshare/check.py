@@ -12,8 +12,8 @@ from embshare.checks import storing, tables, training, wiring
 from embshare.checks.findings import Finding, Findings, found, seen
 from embshare.checks.looks import Rooted
 from embshare.errors import InvalidValueError
-from embshare.layers import SharedLayer
-from embshare.state import ROOT, BankRef, roots_of
+from embshare.runtime.keys import ROOT, BankRef, roots_of
+from embshare.runtime.shared_layers import SharedLayer
 
 __all__ = ["Finding", "Findings", "check"]
 

@@ -17,8 +17,6 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from embshare.aliases import aliases_of
-from embshare.bank import Bank
 from embshare.checkpoint_files import (
     DESCRIPTION,
     WEIGHTS,
@@ -30,9 +28,9 @@ from embshare.checkpoint_files import (
     write_file,
 )
 from embshare.errors import CheckpointError, NotSharedError, PlanError
-from embshare.fingerprint import structure_of
-from embshare.layers import DTYPE
-from embshare.living import (
+from embshare.plan.values import SharePlan
+from embshare.runtime.bank import Bank
+from embshare.runtime.current_plan import (
     fit_state,
     places,
     plan_now,
@@ -40,11 +38,13 @@ from embshare.living import (
     structure_now,
     unfit_state,
 )
-from embshare.offloading import refuse_offloaded
-from embshare.plan import SharePlan
-from embshare.scales import describe, scales_of
+from embshare.runtime.keys import ROOT, bank_of, roots_of
+from embshare.runtime.offloading import refuse_offloaded
+from embshare.runtime.scales import describe, scales_of
+from embshare.runtime.shared_layers import DTYPE
+from embshare.runtime.tied_state_dict import aliases_of
 from embshare.sharing import share_from_embedding
-from embshare.state import ROOT, bank_of, roots_of
+from embshare.structure import structure_of
 from embshare.wrapping import layers_of_wrapping, meta_copy, plain_name, unwrapped
 
 __all__ = ["load", "save"]

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from embshare._value import Value
 from embshare.errors import CheckpointError, EmbshareError
-from embshare.fingerprint import Structure
-from embshare.plan import SharePlan
-from embshare.scales import scales_of
+from embshare.plan.values import SharePlan
+from embshare.runtime.scales import scales_of
+from embshare.structure import Structure
 
 __all__ = [
     "DESCRIPTION",

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from embshare.bank import Bank
 from embshare.errors import NotSharedError
-from embshare.factor import FactorMap, is_factored
-from embshare.living import Place, places, plan_now
-from embshare.plan import LeftDense, SharePlan
-from embshare.state import roots_of
+from embshare.plan.values import LeftDense, SharePlan
+from embshare.runtime.bank import Bank
+from embshare.runtime.current_plan import Place, places, plan_now
+from embshare.runtime.factorized import FactorMap, is_factored
+from embshare.runtime.keys import roots_of
 from embshare.wrapping import unwrapped
 
 __all__ = ["LayerRow", "Summary", "summarize"]
@@ -65,7 +65,7 @@ class Summary:
     """As of `embshare.SharePlan`."""
 
     def __str__(self) -> str:
-        from embshare.tables import render, summary_table
+        from embshare.report.tables import render, summary_table
 
         return render(summary_table(self))
 

@@ -9,9 +9,9 @@ from torch import nn
 
 import embshare
 from embshare import ShareConfig
-from embshare.coverage import uneven_roles
 from embshare.errors import UnevenCoverageWarning
-from embshare.state import require_bank
+from embshare.plan.uneven import uneven_roles
+from embshare.runtime.keys import require_bank
 
 
 class Model(nn.Module):

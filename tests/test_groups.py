@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import embshare
-from embshare.state import require_bank
+from embshare.runtime.keys import require_bank
 from tests.conformance.examples import MODELS, Example
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embshare.layout import columns_needed, read_block, rows_needed, write_block
+from embshare.ops.flatten import columns_needed, read_block, rows_needed, write_block
 
 shapes = st.lists(st.integers(1, 6), min_size=1, max_size=4).map(tuple)
 orders = st.sampled_from(["row", "column"])

@@ -8,8 +8,8 @@ from torch import nn
 
 import embshare
 from embshare import ShareConfig, plan_sharing, tables
-from embshare.roles import pattern_of
-from embshare.tables import WIDTH, abbreviate, plan_table, render, summary_table
+from embshare.plan.tying import pattern_of
+from embshare.report.tables import WIDTH, abbreviate, plan_table, render, summary_table
 
 
 class Tagger(nn.Module):

@@ -7,11 +7,11 @@ from typing import Final
 
 from embshare.checks.findings import Finding, found
 from embshare.checks.looks import Rooted
-from embshare.coverage import uneven_roles
 from embshare.errors import EmbshareError, NotSharedError, TableReplacedError
 from embshare.freezing import FROZEN
-from embshare.living import places, plan_now
-from embshare.plan import SharePlan
+from embshare.plan.uneven import uneven_roles
+from embshare.plan.values import SharePlan
+from embshare.runtime.current_plan import places, plan_now
 from embshare.summary import summarize
 
 __all__ = ["grown", "planned", "sizes", "stored"]

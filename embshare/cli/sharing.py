@@ -16,8 +16,8 @@ from embshare.cli.options import with_config
 from embshare.cli.output import check_not_source, check_target, show
 from embshare.config import ShareConfig
 from embshare.errors import CheckpointError
-from embshare.state import require_bank
-from embshare.tables import poor_sources
+from embshare.report.tables import poor_sources
+from embshare.runtime.keys import require_bank
 
 __all__ = ["share_model"]
 

@@ -15,8 +15,8 @@ from torch import nn
 import embshare
 from embshare import check
 from embshare.checks.files import check_folder
-from embshare.coverage import uneven_roles
-from embshare.state import require_bank
+from embshare.plan.uneven import uneven_roles
+from embshare.runtime.keys import require_bank
 from tests.conformance.examples import CONFIGS, EXAMPLES, MODELS
 from tests.conformance.test_questions import Both, output, shared
 
