@@ -7,7 +7,7 @@ from torch import nn
 from embshare.config import ShareConfig
 from embshare.errors import PlanMismatchError
 from embshare.plan.values import SharePlan
-from embshare.runtime.keys import require_bank
+from embshare.runtime.bank import require_bank
 
 __all__ = ["adopt_plan"]
 

@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from embshare.errors import NothingMatchedError, NotSharedError
-from embshare.runtime.bank import Bank
+from embshare.runtime.bank import Bank, BankRef, banks_of, roots_of
 from embshare.runtime.current_plan import Place, places
-from embshare.runtime.keys import BankRef, banks_of, roots_of
 from embshare.runtime.shared_layers import share_layer, unshare_layer
 from embshare.wrapping import unwrapped
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from embshare.plan.inventory import LOOKUPS
-from embshare.runtime.keys import banks_of
+from embshare.runtime.bank import banks_of
 
 __all__ = ["parameter_groups", "tables_of"]
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from embshare._keys import ROOT
 from embshare.blocks.columns import Columns
 from embshare.config import ShareConfig
 from embshare.errors import AlreadySharedError, InvalidValueError, PlanMismatchError
@@ -17,15 +18,16 @@ from embshare.ops.autocast import is_cast
 from embshare.plan.layer_rules import RULES, Rules
 from embshare.plan.planner import plan_sharing
 from embshare.plan.requirements import checked_config, dense_home, unshared_rest
-from embshare.plan.values import SharePlan, Slot, Source
-from embshare.runtime.bank import Bank, Reader
+from embshare.plan.slots import Slot, Source
+from embshare.plan.values import SharePlan
+from embshare.runtime.bank import Bank, bank_of, roots_of
 from embshare.runtime.current_plan import mark_trained
 from embshare.runtime.factorized import Factorization, factorize
 from embshare.runtime.forward_scope import open_calls
 from embshare.runtime.generation import keep_while_generating
-from embshare.runtime.keys import ROOT, bank_of, roots_of
 from embshare.runtime.loading import check_loading
 from embshare.runtime.offloading import refuse_offloaded
+from embshare.runtime.owner import Reader
 from embshare.runtime.shared_layers import share_layer
 from embshare.runtime.stale_optimizers import watch_removed
 from embshare.runtime.tied_state_dict import hide_aliases

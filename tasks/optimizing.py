@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from embshare.errors import InvalidValueError, MissingPackageError
 from embshare.optim import parameter_groups, tables_of
-from embshare.runtime.keys import bank_of
+from embshare.runtime.bank import bank_of
 from embshare.tasks.settings import TrainSettings
 
 __all__ = ["factor_of_step", "fall_by_layer", "make_lamb", "rated_groups", "schedule_with_floor"]

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 import embshare
 from embshare.ops import checksum
 from embshare.runtime import kept
-from embshare.runtime.bank import Bank
-from embshare.runtime.keys import require_bank
+from embshare.runtime.bank import Bank, require_bank
 
 IDS = torch.arange(12)
 CONFIGS = {

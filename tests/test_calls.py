@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import embshare
+from embshare.runtime.bank import require_bank
 from embshare.runtime.forward_scope import Call
-from embshare.runtime.keys import require_bank
 
 IDS = torch.arange(6)
 

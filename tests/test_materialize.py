@@ -11,8 +11,7 @@ from torch import Tensor, nn
 import embshare
 from embshare import ShareConfig
 from embshare.errors import MaterializeError, NotSharedError
-from embshare.runtime.bank import Bank
-from embshare.runtime.keys import bank_of, require_bank
+from embshare.runtime.bank import Bank, bank_of, require_bank
 from tests.conformance.examples import MODELS, Example
 
 

@@ -27,7 +27,7 @@ from embshare.adapters.fairseq.sharing import share
 from embshare.adapters.packages import need
 from embshare.errors import EmbshareError
 from embshare.plan.values import SharePlan
-from embshare.runtime.keys import require_bank
+from embshare.runtime.bank import require_bank
 from embshare.summary import summarize
 
 __all__ = ["install"]

@@ -23,4 +23,4 @@ FAIRSEQ_RULES: Final[Rules] = MappingProxyType(
         "fairseq.models.roberta.model.RobertaLMHead": LayerRule(("weight",), transposed=True),
     }
 )
-"""`embshare.plan.layer_rules.RULES` and what fairseq adds. Dynamic convolutions hold ordinary Linears."""
+"""`RULES` of the core and what fairseq adds. Dynamic convolutions hold ordinary Linears."""

@@ -19,7 +19,7 @@ from embshare.adapters.packages import need
 from embshare.adopting import adopt_plan
 from embshare.errors import PlanMismatchError
 from embshare.plan.values import SharePlan
-from embshare.runtime.keys import bank_of
+from embshare.runtime.bank import bank_of
 from embshare.runtime.loading import bank_name
 from embshare.runtime.scales import scales_of
 

@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from embshare.errors import CheckpointError
+from embshare.runtime.bank import require_bank
 from embshare.runtime.factorized import as_factored, as_stored, is_factored
-from embshare.runtime.keys import require_bank
 from embshare.runtime.shared_layers import SharedLayer
 from embshare.runtime.tied_state_dict import hide_aliases, show_aliases
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from embshare.errors import CheckpointError
 from embshare.plan.values import SharePlan
-from embshare.runtime.keys import require_bank
+from embshare.runtime.bank import require_bank
 from embshare.runtime.loading import bank_name
 from embshare.runtime.scales import DIGEST, scales_of
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from torch import nn
 
 from embshare.errors import DerivedWeightError
-from embshare.runtime.keys import bank_of
+from embshare.runtime.bank import bank_of
 from embshare.runtime.shared_layers import SharedLayer
 
 __all__ = ["attach", "detach", "introduce"]

@@ -21,9 +21,8 @@ from embshare.adapters.huggingface.gains import as_tensors
 from embshare.adapters.huggingface.moving import staged
 from embshare.errors import CheckpointError
 from embshare.plan.values import SharePlan
-from embshare.runtime.bank import Bank
+from embshare.runtime.bank import Bank, require_bank
 from embshare.runtime.current_plan import fit_state, places, plan_to_save
-from embshare.runtime.keys import require_bank
 from embshare.runtime.loading import bank_name
 from embshare.runtime.offloading import refuse_offloaded
 from embshare.runtime.scales import scales_of

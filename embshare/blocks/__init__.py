@@ -1,1 +1,1 @@
-"""TODO blocks."""
+"""What derived weights are cut from: a table's columns, and where its values are."""

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from embshare.blocks.computed import computed, made_by, makers
+from embshare.blocks.resident import device_of, require_values, resident, stamp
 from embshare.errors import CheckpointError, SourceShrunkError, TableReplacedError
 from embshare.ops.tracing import passed_over
-from embshare.plan.values import Source
-from embshare.runtime.offloading import device_of, require_values, resident, stamp
+from embshare.plan.slots import Source
 
 __all__ = ["Columns"]
 

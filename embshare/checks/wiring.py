@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from torch import nn
 
+from embshare._keys import HELD, KEY
 from embshare.checks.findings import Finding, found
 from embshare.checks.looks import Rooted
-from embshare.runtime.bank import Bank
+from embshare.runtime.bank import Bank, BankRef
 from embshare.runtime.forward_scope import Call
-from embshare.runtime.keys import HELD, KEY, BankRef
 from embshare.runtime.loading import checks_loading
 from embshare.runtime.shared_layers import SharedLayer, derived_names
 from embshare.runtime.tied_state_dict import hides_aliases

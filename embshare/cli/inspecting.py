@@ -8,6 +8,7 @@ from typing import Annotated
 import torch
 import typer
 
+from embshare._tables import render
 from embshare.adapters.vision import with_tables
 from embshare.cli.models import FORMS, build_model
 from embshare.cli.options import with_config
@@ -15,9 +16,8 @@ from embshare.cli.output import check_target, show, write
 from embshare.config import ShareConfig
 from embshare.plan.values import SharePlan
 from embshare.report.drawing import check_format, draw_plan
-from embshare.report.tables import render, totals_table
 from embshare.sharing import share_from_embedding
-from embshare.summary import Summary, summarize
+from embshare.summary import Summary, summarize, totals_table
 
 __all__ = ["inspect_model"]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from embshare.errors import CheckpointError
-from embshare.runtime.keys import roots_of
+from embshare.runtime.bank import roots_of
 from embshare.runtime.loading import bank_name
 from embshare.runtime.scales import scales_of
 

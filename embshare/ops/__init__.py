@@ -1,1 +1,1 @@
-"""TODO ops."""
+"""Pure functions of tensors: they know no layer, plan or bank."""

@@ -16,15 +16,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from embshare.ops.anchor import anchored
 from embshare.ops.autocast import without_autocast
-from embshare.ops.flatten import read_block, rows_needed, write_block
+from embshare.ops.flatten import read_block, write_block
+from embshare.ops.tracing import must_be_plain
 from embshare.ops.versions import changes_of
-from embshare.plan.values import Slot
 
-__all__ = ["Cut", "Layout", "Scaled", "derive", "layout_of", "must_be_plain", "runs_now"]
+__all__ = ["Cut", "Layout", "Scaled", "derive"]
 
 
 Scaled = tuple[Sequence[Tensor], Tensor]
@@ -59,56 +58,6 @@ class Layout:
     """A row of the table that gets no gradient."""
 
 
-def layout_of(
-    slots: Sequence[Slot],
-    rows: int,
-    order: str,
-    *,
-    gains: Sequence[float] | None = None,
-    anchor: float = 0.0,
-    fixed: int | None = None,
-) -> Layout:
-    """The layout that reads ``slots`` of one source of ``rows`` rows, in the order given.
-
-    Args:
-        slots: of one source.
-        rows: ``V``.
-        order: ``row`` or ``column``.
-        gains: one for each slot, in the place of its own.
-        anchor: in the table's own unit.
-        fixed: the padding row.
-    """
-    gains = [slot.gain for slot in slots] if gains is None else gains
-    wanted = sorted(slots, key=lambda slot: slot.start)
-    first: dict[int, int] = {}
-    index: list[int] = []
-    for slot in wanted:
-        first[slot.start] = len(index)
-        index.extend(range(slot.start, slot.stop))
-    adjacent = index[-1] - index[0] + 1 == len(index)
-    cuts = tuple(
-        Cut(
-            first=first[slot.start],
-            columns=slot.columns,
-            rows=rows_needed(slot.numel, slot.columns, rows, order),
-            numel=slot.numel,
-            block_shape=slot.block_shape,
-            transposed=slot.transposed,
-            gain=gain,
-        )
-        for slot, gain in zip(slots, gains, strict=True)
-    )
-    return Layout(
-        order=order,
-        rows=max(cut.rows for cut in cuts),
-        columns=slice(index[0], index[-1] + 1) if adjacent else tuple(index),
-        width=len(index),
-        cuts=cuts,
-        anchor=anchor,
-        fixed=fixed,
-    )
-
-
 def derive(
     layout: Layout,
     table: Tensor,
@@ -123,7 +72,7 @@ def derive(
     """The weights of a layout's slots, each of its slot's shape.
 
     Args:
-        layout: from `layout_of`.
+        layout: as of `embshare.blocks.layout.layout_of`.
         table: ``[V' >= V, F]``; rows beyond those needed are not touched.
         projection: ``[W, F]`` of ``S = E P^T + b``, or None for EPS.
         bias: ``[W]`` or None.
@@ -140,24 +89,6 @@ def derive(
         if must_be_plain():
             return _plain(layout, table, projection, bias, dtype, scales)
         return _Derive.apply(layout, dtype, ready, keep, table, projection, bias)  # type: ignore[no-any-return]
-
-
-def must_be_plain() -> bool:
-    """Whether a tracer or a functional transform has to see plain operations."""
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._get_tracing_state() is not None
-        or forward_ad._current_level >= 0
-    )
-
-
-def runs_now() -> bool:
-    """Whether operations give ordinary tensors at once, and nobody watches them.
-
-    Fake tensors and counters of operations are dispatch modes, which have to see a derivation.
-    """
-    return not must_be_plain() and torch._C._len_torch_dispatch_stack() == 0
 
 
 def _project(

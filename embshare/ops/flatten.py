@@ -9,12 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-__all__ = ["columns_needed", "read_block", "rows_needed", "write_block"]
-
-
-def columns_needed(numel: int, rows: int) -> int:
-    """``G = ceil(n / V)``: columns that a block of ``numel`` elements takes of ``rows`` rows."""
-    return -(-numel // rows)
+__all__ = ["read_block", "rows_needed", "write_block"]
 
 
 def rows_needed(numel: int, columns: int, rows: int, order: str) -> int:

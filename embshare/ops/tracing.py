@@ -14,8 +14,18 @@ from types import CodeType, FunctionType
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 import torch
+from torch.autograd import forward_ad
 
-__all__ = ["compiled_apart", "computed_once", "introduce", "may_wait", "passed_over", "unseen"]
+__all__ = [
+    "compiled_apart",
+    "computed_once",
+    "introduce",
+    "may_wait",
+    "must_be_plain",
+    "passed_over",
+    "runs_now",
+    "unseen",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -91,3 +101,21 @@ def compiled_apart(function: Callable[P, R], _: str) -> Callable[P, R]:
     made = cast("FunctionType", function)
     code = made.__code__.replace()
     return cast("Callable[P, R]", FunctionType(code, made.__globals__, made.__name__))
+
+
+def must_be_plain() -> bool:
+    """Whether a tracer or a functional transform has to see plain operations."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._get_tracing_state() is not None
+        or forward_ad._current_level >= 0
+    )
+
+
+def runs_now() -> bool:
+    """Whether operations give ordinary tensors at once, and nobody watches them.
+
+    Fake tensors and counters of operations are dispatch modes, which have to see a derivation.
+    """
+    return not must_be_plain() and torch._C._len_torch_dispatch_stack() == 0

@@ -1,1 +1,1 @@
-"""TODO plan."""
+"""Decides which weight is read from which columns of which table, and touches nothing."""

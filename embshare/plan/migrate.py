@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from embshare.errors import PlanMismatchError
-from embshare.plan.values import SharePlan, Slot, Source
+from embshare.plan.slots import Slot, Source
+from embshare.plan.values import SharePlan
 
 __all__ = ["Naming", "naming", "only", "readers_kept", "refit"]
 

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from embshare._keys import KEY
 from embshare.config import ShareConfig
 from embshare.errors import (
     AlreadySharedError,
@@ -21,7 +22,6 @@ from embshare.errors import (
     SourceTooSmallError,
     UnsupportedSourceError,
 )
-from embshare.ops.flatten import columns_needed
 from embshare.plan.inventory import (
     LOOKUPS,
     UNKNOWN,
@@ -40,11 +40,11 @@ from embshare.plan.requirements import (
     residual_reason,
     tell_growth,
 )
+from embshare.plan.slots import LeftDense, RuleMatch, Slot, Source, columns_needed
 from embshare.plan.start_choice import choose_init
 from embshare.plan.tying import role_of, slot_numbers
 from embshare.plan.uneven import tell_uneven
-from embshare.plan.values import LeftDense, RuleMatch, SharePlan, Slot, Source
-from embshare.runtime.keys import bank_of
+from embshare.plan.values import SharePlan
 
 __all__ = ["plan_sharing"]
 
@@ -85,7 +85,7 @@ def plan_sharing(
     if isinstance(settings, SharePlan):
         raise InvalidValueError(what="plan_sharing", faults=["`config` is a plan already"])
     config = settings
-    if bank_of(model) is not None:
+    if any(KEY in module.__dict__ for module in model.modules()):
         raise AlreadySharedError(model=type(model).__name__)
     model = dense_home(model)
     inventory = take_inventory(model, rules)
@@ -118,7 +118,7 @@ def plan_sharing(
         init_reason=reason,
         notes=tuple(_notes(inventory, by_table)) or None,
     )
-    tell_uneven(plan)
+    tell_uneven(plan.uneven())
     tell_growth(plan, inventory)
     return plan
 

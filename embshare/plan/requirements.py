@@ -8,14 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
+from embshare._keys import ROOT
 from embshare._warnings import notify
 from embshare.config import ShareConfig
 from embshare.errors import AlreadySharedError, GrowthWarning, InvalidValueError, PlanError
 from embshare.integrations import home_of
 from embshare.plan.inventory import Candidate, Inventory
 from embshare.plan.layer_rules import Rules, rule_for
-from embshare.plan.values import LeftDense, SharePlan
-from embshare.runtime.keys import ROOT, roots_of
+from embshare.plan.slots import LeftDense
+from embshare.plan.values import SharePlan
 from embshare.wrapping import unwrapped
 
 __all__ = [
@@ -89,10 +90,10 @@ def unshared_rest(model: nn.Module, rules: Rules) -> list[str]:
     Raises:
         AlreadySharedError: this is a part of a shared model.
     """
-    roots = list(roots_of(model))
+    roots = [module for module in model.modules() if ROOT in module.__dict__]
     if not roots:
         raise AlreadySharedError(model=type(model).__name__, finding="a part of a shared model")
-    inside = {module for _, root, _ in roots for module in root.modules()}
+    inside = {module for root in roots for module in root.modules()}
     return [
         f"{path}.{leaf}" if path else leaf
         for path, module in model.named_modules()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from embshare._warnings import notify
 from embshare.errors import UnevenCoverageWarning
+from embshare.plan.slots import LeftDense, Slot
 from embshare.plan.tying import pattern_of
-from embshare.plan.values import LeftDense, SharePlan
 
 __all__ = ["Uneven", "tell_uneven", "uneven_roles"]
 
@@ -32,20 +33,19 @@ class Uneven(NamedTuple):
         )
 
 
-def uneven_roles(plan: SharePlan) -> tuple[Uneven, ...]:
-    """What a plan shares in some repeated blocks only, in the order of what it leaves dense."""
-    shared = Counter((pattern_of(name), slot.numel) for slot in plan.slots for name in slot.weights)
+def uneven_roles(slots: Iterable[Slot], left_dense: Iterable[LeftDense]) -> tuple[Uneven, ...]:
+    """What is shared in some repeated blocks only, in the order of what stays dense."""
+    shared = Counter((pattern_of(name), slot.numel) for slot in slots for name in slot.weights)
     dense: dict[tuple[str, int], list[LeftDense]] = defaultdict(list)
-    for entry in plan.left_dense:
+    for entry in left_dense:
         dense[pattern_of(entry.weight), entry.numel].append(entry)
     return tuple(
         Uneven(key[0], shared[key], tuple(entries)) for key, entries in dense.items() if shared[key]
     )
 
 
-def tell_uneven(plan: SharePlan) -> None:
+def tell_uneven(found: Sequence[Uneven]) -> None:
     """One warning for all of a plan's uneven roles."""
-    found = uneven_roles(plan)
     if found:
         more = f"; {len(found) - 1} more likewise, see the plan" if len(found) > 1 else ""
         notify(

@@ -2,114 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from rich.console import Group, RenderableType
+from rich.text import Text
 
+from embshare._tables import plural, render
 from embshare._value import Value
 from embshare.config import ShareConfig
-from embshare.ops.flatten import columns_needed
+from embshare.plan.printing import left_dense_table, matches_table, slots_table, sources_table
+from embshare.plan.slots import (
+    Error,
+    LeftDense,
+    RuleMatch,
+    Slot,
+    Source,
+    columns_needed,
+    without_unset,
+)
+from embshare.plan.uneven import Uneven, uneven_roles
 
-__all__ = ["LeftDense", "RuleMatch", "SharePlan", "Slot", "Source"]
-
-Count = Annotated[int, Field(ge=0, lt=2**48)]
-Positive = Annotated[int, Field(ge=1, lt=2**48)]
-Error = Annotated[float, Field(ge=0)]
-
-
-class Source(Value):
-    """A table that weights are read from."""
-
-    name: str
-    """Full name of the parameter, ``encoder.embed.weight``."""
-    rows: Positive
-    """``V`` at planning time; rows beyond it are never read."""
-    dim: Positive
-    """``D``: the width that the model sees."""
-    stored_dim: Positive
-    """``F``: the columns that are stored; ``D`` without a factor."""
-    width: Annotated[int, Field(ge=1, lt=2**31)]
-    """Columns of the weight material: of ``S`` for VEPS, of the stored table for EPS."""
-    tied: tuple[str, ...] = ()
-    """Other names of the same parameter: tied heads."""
-    spread: Annotated[float, Field(gt=0)] = 1.0
-    """Standard deviation of the table's elements when the plan was made."""
-
-
-class Slot(Value):
-    """One weight tensor's place in the columns of a source."""
-
-    weights: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Full names of the parameters that read it."""
-    source: Count = 0
-    """Index in the plan's `sources`."""
-    start: Count
-    """First column."""
-    columns: Positive
-    """``G = ceil(numel / V)``."""
-    numel: Positive
-    shape: Annotated[tuple[Positive, ...], Field(min_length=2)]
-    """Shape of the weight as the layer sees it."""
-    transposed: bool = False
-    """The block is laid out ``[in, out]`` and the weight is its transpose (Linear)."""
-    channel: Annotated[int, Field(ge=0)] = 0
-    """The dimension of `shape` that counts output channels."""
-    gain: Annotated[float, Field(gt=0, le=1e30)] = 1.0
-    delta: Count = 0
-    """Trailing elements ``G V - numel`` that nothing reads."""
-    fit_error: Error | None = None
-    """After a start by svd: Frobenius norm of what its weights differ by from the trained ones,
-    over the norm of these; 0 is exact, and 1 no better than zeros."""
-
-    @property
-    def stop(self) -> int:
-        """One past the last column."""
-        return self.start + self.columns
-
-    @property
-    def block_shape(self) -> tuple[int, ...]:
-        """Shape in which the flattened columns are laid out."""
-        return self.shape[::-1] if self.transposed else self.shape
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Slot:
-        if math.prod(self.shape) != self.numel:
-            raise ValueError(f"`numel` must be the product of `shape` {self.shape}")
-        if self.channel >= len(self.shape):
-            raise ValueError(f"`channel` must be a dimension of {self.shape}")
-        if self.transposed and len(self.shape) != 2:
-            raise ValueError("only a two-dimensional weight can be `transposed`")
-        return self
-
-    @model_serializer(mode="wrap")
-    def _known(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(handler(self), "fit_error")
-
-
-def _without(fields: dict[str, Any], *optional: str) -> dict[str, Any]:
-    """Fields without these where they are ``None``: earlier versions wrote, and read, no others."""
-    return {
-        name: value for name, value in fields.items() if not (value is None and name in optional)
-    }
-
-
-class LeftDense(Value):
-    """A weight that stays stored, and why."""
-
-    weight: str
-    numel: Count
-    reason: str
-
-
-class RuleMatch(Value):
-    """A pattern of the config and how many weights it decided."""
-
-    field: str
-    pattern: str
-    count: Count
+__all__ = ["SharePlan"]
 
 
 class SharePlan(Value):
@@ -131,7 +47,7 @@ class SharePlan(Value):
 
     @model_serializer(mode="wrap")
     def _known(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(handler(self), "notes", "init", "init_reason", "fit_error")
+        return without_unset(handler(self), "notes", "init", "init_reason", "fit_error")
 
     @model_validator(mode="after")
     def _decided(self) -> SharePlan:
@@ -222,7 +138,66 @@ class SharePlan(Value):
         """Columns of a source that no slot reads."""
         return self.sources[index].width - sum(slot.columns for slot in self.of_source(index))
 
-    def __str__(self) -> str:
-        from embshare.report.tables import plan_table, render
+    def stored_for(self, index: int) -> int:
+        """Elements of a source's projection and column bias; none for EPS."""
+        if self.config.method == "eps":
+            return 0
+        source = self.sources[index]
+        return source.width * (source.stored_dim + self.config.column_bias)
 
-        return render(plan_table(self))
+    def uneven(self) -> tuple[Uneven, ...]:
+        """What is shared in some repeated blocks only."""
+        return uneven_roles(self.slots, self.left_dense)
+
+    def poor_sources(self) -> list[str]:
+        """A sentence for each table whose projection is no smaller than the weights it gives.
+
+        A slot of ``n`` elements costs ``n F / V``: a table with fewer rows than columns pays only
+        where several layers read one slot.
+        """
+        notes = []
+        for index, source in enumerate(self.sources):
+            cost = self.stored_for(index)
+            gain = sum(slot.numel * len(slot.weights) for slot in self.of_source(index))
+            if cost >= gain:
+                notes.append(
+                    f"`{source.name}` is a poor source: {cost:,} elements are stored in the place "
+                    f"of {gain:,}, because it has {source.rows:,} rows for {source.stored_dim:,} "
+                    f"columns. Name a table of more rows, tie more layers, or set a `factor`."
+                )
+        return notes
+
+    def __str__(self) -> str:
+        return render(self)
+
+    def __rich__(self) -> RenderableType:
+        """Sources, slots, what stayed dense and why, and what each pattern decided."""
+        numbers = range(len(self.sources))
+        unused, stored = map(self.unused_columns, numbers), map(self.stored_for, numbers)
+        parts: list[RenderableType] = [
+            Text(self._headline()),
+            sources_table(self.sources, [*unused], [*stored]),
+        ]
+        parts += [Text(f"{note}\n") for note in (*self.poor_sources(), *(self.notes or ()))]
+        parts.append(slots_table(self.slots, self.config.order, several=len(self.sources) > 1))
+        if self.left_dense:
+            parts.append(left_dense_table(self.left_dense))
+        parts += (Text(f"uneven: {uneven}\n") for uneven in self.uneven())
+        if self.matches:
+            parts.append(matches_table(self.matches))
+        return Group(*parts)
+
+    def _headline(self) -> str:
+        readers = sum(len(slot.weights) for slot in self.slots)
+        derived = sum(slot.numel * len(slot.weights) for slot in self.slots)
+        settings = ", ".join(
+            f"{name}={getattr(self.config, name)!r}"
+            for name, field in ShareConfig.model_fields.items()
+            if getattr(self.config, name) != field.default
+        )
+        return (
+            f"{self.config.method.upper()}, tie={self.config.tie}: {plural(readers, 'weight')} "
+            f"({derived:,} elements) from {plural(len(self.slots), 'slot')}\n"
+            f"ShareConfig({settings})\n"
+            f"start: {self.start_line}"
+        )

@@ -1,1 +1,1 @@
-"""TODO report."""
+"""A plan as a picture."""

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from embshare.config import ShareConfig
 from embshare.errors import CheckpointError, InvalidValueError, MissingPackageError
-from embshare.plan.values import SharePlan, Slot, Source
+from embshare.plan.slots import Slot, Source
+from embshare.plan.values import SharePlan
 from embshare.report.legend import (
     DROPPED,
     GREY,

@@ -1,1 +1,1 @@
-"""TODO runtime."""
+"""The living model: the bank, what it has derived, and the layers that read it."""

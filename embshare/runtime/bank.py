@@ -3,51 +3,84 @@
 It belongs to the model that was shared, under the name ``embshare_bank``, and knows which layers
 read which of its slots. What has been derived, and how long it may be used, is in its
 `DerivationCache`.
+
+Modules reach their bank through a `BankRef`, which decides what a copy reads. A copy of the whole
+model holds a copy of the bank too, and follows its own table. A copy of a part does not: it reads
+the original's bank, so that no bank exists that no model registers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
+from embshare._keys import KEY, ROOT
+from embshare._warnings import notify
 from embshare.blocks.columns import Columns
 from embshare.config import ShareConfig
+from embshare.errors import DerivedWeightError, NotSharedError, PartCopyWarning
 from embshare.ops.tracing import passed_over
 from embshare.plan.values import SharePlan
 from embshare.runtime.derivation_cache import DerivationCache
-from embshare.runtime.keys import BankRef
+from embshare.runtime.owner import Reader
 from embshare.runtime.relaxation import Relaxation, needs_relaxation
 from embshare.runtime.scales import Scales
-from embshare.runtime.shared_layers import derived_names
 
-__all__ = ["Bank", "Reader"]
+__all__ = ["Bank", "BankRef", "bank_of", "banks_of", "require_bank", "roots_of"]
 
 
-@dataclass(eq=False)
-class Reader:
-    """One derived weight and the layers that hold it (several where the model ties it)."""
+class BankRef:
+    """How modules reach their bank: one object for all modules of a model.
 
-    slot: int
-    places: list[tuple[nn.Module, str]]
-    names: int
-    """Under which the dense model has it: more than one where it ties the weight."""
-    requires_grad: bool
-    cast: bool
-    """Once per call under autocast; else autocast casts where it is used."""
+    Attributes:
+        bank: None in a part that was unpickled without the model that it belongs to.
+        borrowed: this belongs to a copy of a part, which has not been called yet.
+    """
 
-    @property
-    def like(self) -> Tensor:
-        """The stored weight, while there is one."""
-        layer, name = self.places[0]
-        weight = layer._parameters[name]
-        assert weight is not None
-        return weight.detach()
+    __slots__ = ("__weakref__", "bank", "borrowed")
+
+    def __init__(self) -> None:
+        self.bank: Bank | None = None
+        self.borrowed = False
+
+    def get(self) -> Bank:
+        """The bank.
+
+        Raises:
+            DerivedWeightError: this part was pickled without its model.
+        """
+        bank = self.bank
+        if bank is None:
+            raise DerivedWeightError(
+                "this is a part of a shared model that was pickled (or sent to a process) without "
+                "the table that its weights are derived from. Pickle the whole model, or make the "
+                "part plain first: embshare.materialize(part)."
+            )
+        if self.borrowed:
+            self.borrowed = False
+            notify(
+                "a copy of a part of a shared model reads the original's table: its derived "
+                "weights follow the original and are not trained or averaged on their own. Copy "
+                "the whole model, or make the copy plain: embshare.materialize(part).",
+                PartCopyWarning,
+            )
+        return bank
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> BankRef:
+        # Where the bank is copied too, now or later, `Bank.__setstate__` has the copy take over.
+        made = BankRef()
+        made.bank, made.borrowed = self.bank, self.bank is not None
+        if self.bank is not None:
+            self.bank.refs.add(made)
+        return made
+
+    def __reduce__(self) -> tuple[type[BankRef], tuple[()]]:
+        return BankRef, ()  # the bank, where it is pickled too, finds this by identity
 
 
 class Bank(nn.Module):
@@ -57,6 +90,7 @@ class Bank(nn.Module):
         scales: the plan, and its gains as buffers.
         sources: one `Columns` for each source of the plan.
         relaxations: one for each reader where the config asks for learned gains or residuals.
+        columns, relaxed: the same two past nn.Module's slow look-up.
     """
 
     def __init__(
@@ -76,8 +110,8 @@ class Bank(nn.Module):
         self.mixed = any(r.like.dtype is not sources[0].dtype() for r in readers)
         """Whether a layer may have another dtype than its table."""
         self.scales: Scales
-        self._columns: tuple[Columns, ...]
-        self._relaxed: tuple[nn.Module, ...]
+        self.columns: tuple[Columns, ...]
+        self.relaxed: tuple[nn.Module, ...]
         self.sources = nn.ModuleList(sources)
         config: ShareConfig = plan.config
         self.relaxations = nn.ModuleList(
@@ -86,8 +120,8 @@ class Bank(nn.Module):
             if needs_relaxation(config)
         )
         self.readers = list(readers)
-        self.__dict__["_columns"] = tuple(sources)
-        self.__dict__["_relaxed"] = tuple(self.relaxations)
+        self.__dict__["columns"] = tuple(sources)
+        self.__dict__["relaxed"] = tuple(self.relaxations)
         self.cache: DerivationCache
         self.unread: set[int] = set()
         """Readers that no layer holds any more: frozen, or made plain."""
@@ -107,14 +141,9 @@ class Bank(nn.Module):
         self.scales.take(plan)
         self._fresh()
 
-    @property
-    def columns(self) -> tuple[Columns, ...]:
-        """The sources, typed."""
-        return self._columns
-
     def reset(self, generator: torch.Generator | None) -> None:
         """The random start: columns as spread as the table, relaxations that change nothing."""
-        for columns in self._columns:
+        for columns in self.columns:
             columns.reset(generator)
         for relaxation in self.relaxations:
             assert isinstance(relaxation, Relaxation)
@@ -163,7 +192,7 @@ class Bank(nn.Module):
 
     def trains(self) -> bool:
         """Whether derived weights move: what any of them is read from asks for a gradient."""
-        return any(t.requires_grad for columns in self._columns for t in columns.trained())
+        return any(t.requires_grad for columns in self.columns for t in columns.trained())
 
     def forget(self, index: int, layer: nn.Module, name: str) -> None:
         """A layer has a weight of its own from now on."""
@@ -184,10 +213,40 @@ class Bank(nn.Module):
         Raises:
             TableReplacedError: one is gone, or another module stands in its place.
         """
-        for source in self._columns:
+        for source in self.columns:
             source.check_place(root)
 
-    def dtype_of(self, layer: nn.Module) -> torch.dtype:
-        """Of a layer's derived weights, if nothing but the table decides it."""
-        first = next(iter(derived_names(layer).values()))
-        return self._columns[self.scales.plan.slots[self.readers[first].slot].source].dtype()
+
+def roots_of(model: nn.Module) -> Iterator[tuple[str, nn.Module, Bank]]:
+    """Every shared model in this one, itself included: its name here, itself, and its bank."""
+    for name, module in model.named_modules():
+        ref: BankRef | None = module.__dict__.get(ROOT)
+        if ref is not None and ref.bank is not None:
+            yield name, module, ref.bank
+
+
+def banks_of(model: nn.Module) -> list[Bank]:
+    """The banks of all shared models in this one; of a part of one, the bank that it reads."""
+    found = list(dict.fromkeys(bank for _, _, bank in roots_of(model)))
+    return found or [bank for bank in [bank_of(model)] if bank is not None]
+
+
+def bank_of(model: nn.Module) -> Bank | None:
+    """The first bank that any module of this model reads from, also when it is wrapped."""
+    for module in model.modules():
+        ref: BankRef | None = module.__dict__.get(KEY)
+        if ref is not None and ref.bank is not None:
+            return ref.bank
+    return None
+
+
+def require_bank(model: nn.Module) -> Bank:
+    """The bank of a shared model, the first one where there are several.
+
+    Raises:
+        NotSharedError: the model is dense, or a part of a shared model without its bank.
+    """
+    bank = bank_of(model)
+    if bank is None or all(module is not bank for module in model.modules()):
+        raise NotSharedError(model=type(model).__name__)
+    return bank

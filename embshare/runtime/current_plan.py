@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from embshare._keys import KEY
 from embshare.errors import CheckpointError, NotSharedError
-from embshare.plan.values import LeftDense, SharePlan, Source
+from embshare.plan.slots import LeftDense, Source
+from embshare.plan.values import SharePlan
+from embshare.runtime.bank import roots_of
 from embshare.runtime.factorized import FactorMap, is_factored
-from embshare.runtime.keys import KEY, roots_of
 from embshare.runtime.loading import bank_name
 from embshare.runtime.scales import encoded
 from embshare.runtime.shared_layers import SharedLayer, derived_names, parameter_order

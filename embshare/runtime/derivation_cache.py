@@ -1,12 +1,12 @@
 """Derived weights while they live: in a call, in a `cached` block, in a backward, in a trace.
 
 In plain words. Every module that holds shared layers calls `enter` before its forward
-(`embshare.runtime.forward_scope`). The outermost `enter` of a thread derives the weights that the module holds, in
-one projection per source, and puts them into the layers' own ``__dict__``, where Python finds them
-without asking anyone; its `leave` takes them out again. Between calls there is nothing to be stale:
-a weight that is read then is derived on the spot (`embshare.runtime.shared_layers.Derived`). What is kept from one
-call for the next is looked at before it is used (`embshare.runtime.kept`): as a whole where no gradients
-are asked for, by version counters inside of `embshare.cached`.
+(`embshare.runtime.forward_scope`). The outermost `enter` of a thread derives the weights that the
+module holds, in one projection per source, and puts them into the layers' own ``__dict__``, where
+Python finds them without asking anyone; its `leave` takes them out again. Between calls there is nothing to be stale:
+a weight that is read then is derived on the spot (`embshare.runtime.shared_layers.Derived`). What
+is kept from one call for the next is looked at before it is used (`embshare.runtime.kept`): as a
+whole where no gradients are asked for, by version counters inside of `embshare.cached`.
 
     what        where       lives                                      is dropped by
     ----------  ----------  -----------------------------------------  ---------------------------
@@ -24,25 +24,21 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor, nn
 
-from embshare._warnings import tell_frozen
+from embshare._keys import DTYPE, HELD, PACKED, ROOT
+from embshare.blocks.layout import layout_of
+from embshare.blocks.resident import require_values
 from embshare.ops.autocast import autocast_on
-from embshare.ops.derive import Layout, Scaled, derive, layout_of, must_be_plain
-from embshare.ops.tracing import passed_over
-from embshare.runtime.current_plan import frozen_layers
+from embshare.ops.derive import Layout, Scaled, derive
+from embshare.ops.tracing import must_be_plain, passed_over
 from embshare.runtime.kept import Dtype, Keeper, Kept, Scope, in_backward
-from embshare.runtime.keys import HELD, ROOT
-from embshare.runtime.offloading import require_values
+from embshare.runtime.owner import Owner
 from embshare.runtime.read_only import ReadOnly
-from embshare.runtime.shared_layers import DTYPE, PACKED
-
-if TYPE_CHECKING:
-    from embshare.runtime.bank import Bank
 
 __all__ = ["DerivationCache"]
 
@@ -62,7 +58,7 @@ class Blocks:
 class DerivationCache:
     """What has been derived from a bank, and for how long it may be used."""
 
-    def __init__(self, bank: Bank) -> None:
+    def __init__(self, bank: Owner) -> None:
         self.bank = bank
         self._scopes: dict[int, Scope] = {}
         self.keeper = Keeper(bank)
@@ -70,8 +66,8 @@ class DerivationCache:
         self._during: dict[int, Blocks] = {}
         self._layouts: dict[object, Layout] = {}
         self._traced: dict[int, Tensor] | None = None
-        self._calls = 0
-        self._frozen_told = False
+        self.calls = 0
+        """Of the whole model with gradients, as `embshare.runtime.forward_scope` counts them."""
 
     # ------------------------------------------------------------------ calls
 
@@ -84,7 +80,7 @@ class DerivationCache:
             self._open(module)
             return True
         dtype = autocast_on(scope.kind)
-        if dtype is not scope.dtype and self.bank._columns[0].dtype() is torch.float32:
+        if dtype is not scope.dtype and self.bank.columns[0].dtype() is torch.float32:
             scope.dtype = dtype
             self._weights(scope, {index for index, _ in list(scope.weights)})  # placed ones too
             self._place(scope)
@@ -97,7 +93,7 @@ class DerivationCache:
             return
         self.keeper.settle(self._scopes.pop(get_ident()))
         self._evict()
-        for source in self.bank._columns:
+        for source in self.bank.columns:
             source.evict()
 
     def _open(self, module: nn.Module) -> None:
@@ -105,32 +101,21 @@ class DerivationCache:
         wanted: Sequence[int] = self._held_by(module)
         if self.keeper.blocks:  # encoder first, decoder next: still one projection
             wanted = self._everything()
-        elif torch.is_grad_enabled():
-            self._tell_frozen(module)
         self._require_values(module)
         scope = self._scope(self.keeper.for_call(), wanted)
         self._weights(scope, wanted)  # all that can fail
         scope.grown = False
-        for source in self.bank._columns:
+        for source in self.bank.columns:
             source.place()
         self._scopes[get_ident()] = scope
         self._place(scope)
 
     def _require_values(self, module: nn.Module) -> None:
         """A table on meta is for modules on meta."""
-        for source in self.bank._columns:
+        for source in self.bank.columns:
             if source.device().type == "meta":
                 around = itertools.chain(self.bank.parameters(), module.parameters())
                 require_values(source.source.name, [source.table()], around)
-
-    def _tell_frozen(self, module: nn.Module) -> None:
-        """Look at calls 1, 2, 4, 8, … of the model whether layers were frozen that still move."""
-        if ROOT not in module.__dict__ or self._frozen_told:
-            return
-        self._calls += 1
-        if self._calls & (self._calls - 1) == 0 and (names := frozen_layers(module, self.bank)):
-            self._frozen_told = True
-            tell_frozen(names)
 
     @passed_over
     def _held_by(self, module: nn.Module) -> tuple[int, ...]:
@@ -216,7 +201,7 @@ class DerivationCache:
         """A layer's, where it is another than its table's."""
         reader = self.bank.readers[index]
         own: Dtype = next((layer.__dict__.get(DTYPE) for layer, _ in reader.places), None)
-        table = self.bank._columns[self.bank.scales.plan.slots[reader.slot].source].dtype()
+        table = self.bank.columns[self.bank.scales.plan.slots[reader.slot].source].dtype()
         return None if own is table else own
 
     def _weights(self, scope: Scope, wanted: Iterable[int]) -> None:
@@ -234,7 +219,7 @@ class DerivationCache:
         self._slots(scope, [pair for pair in slots if pair not in scope.slots])
         for index, dtype in missing:
             block = scope.slots[self.bank.readers[index].slot, dtype]
-            relaxed = self.bank._relaxed[index](block) if self.bank._relaxed else block
+            relaxed = self.bank.relaxed[index](block) if self.bank.relaxed else block
             scope.weights[index, dtype] = relaxed
             if scope.kept is not None:
                 scope.kept.note(relaxed)
@@ -260,7 +245,7 @@ class DerivationCache:
 
     def _layout(self, group: tuple[int, ...]) -> Layout:
         number = self.bank.scales.plan.slots[group[0]].source
-        key = (group, *self.bank.scales.values(), self.bank._columns[number].padding_row())
+        key = (group, *self.bank.scales.values(), self.bank.columns[number].padding_row())
         layout = self._layouts.get(key)
         if layout is None:
             if len(self._layouts) > LAYOUTS:
@@ -279,7 +264,7 @@ class DerivationCache:
             scales.plan.config.order,
             gains=[gains[slot] for slot in group],
             anchor=scales.plan.config.anchor * spreads[number],
-            fixed=self.bank._columns[number].padding_row(),
+            fixed=self.bank.columns[number].padding_row(),
         )
 
     def _traced_scales(self, group: tuple[int, ...]) -> Scaled | None:
@@ -293,7 +278,7 @@ class DerivationCache:
     def _derive(self, group: tuple[int, ...], dtype: Dtype) -> tuple[Tensor, ...]:
         """The weights of some slots of one source: one projection, or none inside a backward."""
         number = self.bank.scales.plan.slots[group[0]].source
-        source = self.bank._columns[number]
+        source = self.bank.columns[number]
         ready = self._ready(number, group, dtype) if in_backward() else None
         if ready is None:
             self.bank.evaluations += 1
@@ -315,7 +300,7 @@ class DerivationCache:
 
     def _ready(self, number: int, group: tuple[int, ...], dtype: Dtype) -> list[Tensor]:
         """Inside a backward, activation checkpointing asks again for what its forward had."""
-        source = self.bank._columns[number]
+        source = self.bank.columns[number]
         blocks = self._live[number]() if number in self._live else None
         if (
             blocks is None
@@ -329,7 +314,7 @@ class DerivationCache:
     def _again(self, number: int, dtype: Dtype) -> Blocks:
         """Reentrant checkpointing kept no graph: derive all, hold them until this backward ends."""
         self.bank.evaluations += 1
-        source = self.bank._columns[number]
+        source = self.bank.columns[number]
         group = tuple(
             i for i, slot in enumerate(self.bank.scales.plan.slots) if slot.source == number
         )
@@ -346,7 +331,7 @@ class DerivationCache:
 
     def _scope(self, kept: Kept | None, wanted: Sequence[int]) -> Scope:
         """A new scope; what is kept of a call for the same readers is in it already."""
-        first = self.bank._columns[0]
+        first = self.bank.columns[0]
         kind = first.device().type
         dtype = autocast_on(kind) if first.dtype() is torch.float32 else None
         if kept is None:
@@ -372,7 +357,7 @@ class DerivationCache:
         for group in self._by_source(
             dict.fromkeys(self.bank.readers[index].slot for index in wanted)
         ):
-            source = self.bank._columns[self.bank.scales.plan.slots[group[0]].source]
+            source = self.bank.columns[self.bank.scales.plan.slots[group[0]].source]
             scales = self._traced_scales(group)
             layout = self._new_layout(group)  # a compiler would watch what is remembered
             found = derive(layout, *source.inputs(), scales=scales)
@@ -383,4 +368,4 @@ class DerivationCache:
         """A reader's weight from the block of its slot."""
         own = self._own_dtype(index) if self.bank.mixed else None
         block = block if own is None else block.to(own)
-        return self.bank._relaxed[index](block) if self.bank._relaxed else block
+        return self.bank.relaxed[index](block) if self.bank.relaxed else block

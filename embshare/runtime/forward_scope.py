@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from embshare._keys import HELD, KEY, ROOT
+from embshare._warnings import tell_frozen
 from embshare.ops.tracing import compiled_apart, may_wait, passed_over, unseen
-from embshare.runtime.keys import HELD, KEY, ROOT
+from embshare.runtime.current_plan import frozen_layers
 
 if TYPE_CHECKING:
+    from embshare.runtime.bank import Bank, BankRef
     from embshare.runtime.derivation_cache import DerivationCache
-    from embshare.runtime.keys import BankRef
 
 __all__ = ["close_calls", "open_calls"]
 
@@ -59,11 +61,14 @@ def _run(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
     ref: BankRef | None = module.__dict__.get(KEY)
     if ref is None:
         return covered(module)(*args, **kwargs)
-    cache = ref.get().cache
+    bank = ref.get()
+    cache = bank.cache
     if torch.compiler.is_compiling():
         return _call(module, cache, _forward, args, kwargs)
     if ROOT in module.__dict__:
-        cache.bank.check_tables(module)
+        bank.check_tables(module)
+        if torch.is_grad_enabled() and not cache.keeper.blocks:
+            _tell_frozen(module, bank)
     if may_wait():
         return _watched(module, cache, args, kwargs)
     outermost = cache.enter(module)
@@ -72,6 +77,18 @@ def _run(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
     finally:
         if outermost:
             cache.leave()
+
+
+@passed_over
+def _tell_frozen(model: nn.Module, bank: Bank) -> None:
+    """Look at calls 1, 2, 4, 8, … of the model whether layers were frozen that still move."""
+    cache = bank.cache
+    if cache.calls < 0:
+        return
+    cache.calls += 1
+    if cache.calls & (cache.calls - 1) == 0 and (names := frozen_layers(model, bank)):
+        cache.calls = -1  # once is enough
+        tell_frozen(names)
 
 
 @passed_over

@@ -2,8 +2,8 @@
 
 Three questions, the quick ones first. *Did somebody write into a weight?* Versions of the weights
 themselves. *Did a source change as torch sees it?* Versions, memory and optimizer steps
-(`embshare.ops.versions`). *Did it change at all?* A checksum of every byte that weights were computed
-from (`embshare.ops.checksum`). Inside of `embshare.cached` the last is not asked.
+(`embshare.ops.versions`). *Did it change at all?* A checksum of every byte that weights were
+computed from (`embshare.ops.checksum`). Inside of `embshare.cached` the last is not asked.
 """
 
 from __future__ import annotations
@@ -12,18 +12,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from embshare._warnings import tell_changed, tell_unused
+from embshare.blocks.resident import stamp
 from embshare.ops.checksum import Checksum, bytes_of, has_fast_sums
-from embshare.ops.derive import runs_now
-from embshare.runtime.offloading import stamp
-
-if TYPE_CHECKING:
-    from embshare.runtime.bank import Bank
+from embshare.ops.tracing import runs_now
+from embshare.runtime.owner import Owner
 
 __all__ = ["Dtype", "Keeper", "Kept", "Scope", "in_backward"]
 
@@ -43,7 +40,7 @@ class Kept:
             columns may round otherwise, so what a call computes depends on no call before it.
     """
 
-    def __init__(self, bank: Bank) -> None:
+    def __init__(self, bank: Owner) -> None:
         """Note the state that `bank`'s sources are in, before anything is derived from it."""
         self.derived: dict[Sequence[int], tuple[Tensors, Tensors]] = defaultdict(lambda: ({}, {}))
         self._bank = bank
@@ -109,7 +106,7 @@ class Keeper:
         unused: a graph that was compiled around the model derived what such a block has kept.
     """
 
-    def __init__(self, bank: Bank) -> None:
+    def __init__(self, bank: Owner) -> None:
         self.bank = bank
         self.kept: Kept | None = None
         self.blocks = 0
@@ -175,33 +172,33 @@ class Keeper:
             self.kept = None
 
 
-def _versions(bank: Bank) -> list[object]:
+def _versions(bank: Owner) -> list[object]:
     found: list[object] = [bank.scales.values()]
-    for source in bank._columns:
+    for source in bank.columns:
         found += source.fingerprint()
-    for relaxation in bank._relaxed:
+    for relaxation in bank.relaxed:
         for name, parameter in relaxation._parameters.items():
             if parameter is not None:
                 found += stamp(relaxation, name, parameter)
     return found
 
 
-def _memory(bank: Bank) -> list[Tensor] | None:
+def _memory(bank: Owner) -> list[Tensor] | None:
     """The bytes that weights are computed from; None where it is quicker to derive anew.
 
     So it is on other devices, where a call is launched about as fast as it could be checked; of
     tables that are computed themselves; and of columns that are only copied (EPS), unless the
     checksum is as quick as reading.
     """
-    if not has_fast_sums() and any(source.projection is None for source in bank._columns):
+    if not has_fast_sums() and any(source.projection is None for source in bank.columns):
         return None
     found: list[Tensor | None] = []
-    for source in bank._columns:
+    for source in bank.columns:
         table = _bytes(source.table())
         rows = source.table().shape[0]
         found.append(None if table is None else table[: table.numel() // rows * source.source.rows])
         found += [_bytes(p) for p in (source.projection, source.bias) if p is not None]
-    found += [_bytes(p) for relaxation in bank._relaxed for p in relaxation.parameters()]
+    found += [_bytes(p) for relaxation in bank.relaxed for p in relaxation.parameters()]
     whole = [memory for memory in found if memory is not None]
     return whole if len(whole) == len(found) else None
 

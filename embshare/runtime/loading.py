@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from embshare._keys import ROOT
 from embshare._warnings import notify
 from embshare.errors import PartStateWarning
-from embshare.runtime.keys import ROOT, BankRef, bank_of
+from embshare.runtime.bank import BankRef, bank_of
 from embshare.runtime.scales import check_state
 from embshare.runtime.shared_layers import SharedLayer, derived_names
 

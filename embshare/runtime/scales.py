@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from embshare._warnings import notify
 from embshare.errors import PartStateWarning, StateMismatchError
-from embshare.ops.derive import must_be_plain, runs_now
+from embshare.ops.tracing import must_be_plain, runs_now
 from embshare.plan.values import SharePlan
 
 __all__ = ["Scales", "check_state", "describe", "encoded", "scales_of"]

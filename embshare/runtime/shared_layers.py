@@ -9,19 +9,19 @@ from typing import Any, ClassVar, Self, cast
 import torch
 from torch import Tensor, nn
 
+from embshare._keys import DTYPE, KEY, PACKED
 from embshare._warnings import tell_unfrozen
 from embshare.errors import DerivedWeightError
 from embshare.ops.cudnn import packed
 from embshare.ops.tracing import passed_over, unseen
-from embshare.runtime.keys import KEY, BankRef
+from embshare.runtime.bank import Bank, BankRef
 from embshare.runtime.read_only import ReadOnly
 
 __all__ = [
-    "DTYPE",
-    "PACKED",
     "Derived",
     "SharedLayer",
     "derived_names",
+    "dtype_of",
     "parameter_order",
     "plain_class",
     "share_layer",
@@ -30,9 +30,6 @@ __all__ = [
 
 INDEX = "_embshare_readers"
 ORDER = "_embshare_order"
-PACKED = "_embshare_packed"
-DTYPE = "_embshare_dtype"
-"""Of a layer's derived weights, where it may be another than the table's."""
 
 
 class Derived:
@@ -111,7 +108,7 @@ class SharedLayer(nn.Module):
         bank = self.__dict__[KEY].bank
         if bank is None:  # an unpickled part, whose weights cannot be read either
             return cast("Self", super()._apply(fn, recurse))  # type: ignore[no-untyped-call]
-        before: torch.dtype = self.__dict__.get(DTYPE) or bank.dtype_of(self)
+        before: torch.dtype = self.__dict__.get(DTYPE) or dtype_of(bank, self)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         after = fn(torch.empty(1, dtype=before)).dtype
         if after is not before:  # a cast of this layer, and perhaps not of the table
@@ -264,3 +261,10 @@ def parameter_order(layer: nn.Module) -> tuple[str, ...]:
     own = tuple(layer._parameters)
     order: tuple[str, ...] = layer.__dict__.get(ORDER, own)
     return (*order, *(name for name in own if name not in order))
+
+
+def dtype_of(bank: Bank, layer: nn.Module) -> torch.dtype:
+    """Of a layer's derived weights, if nothing but the table decides it."""
+    first = next(iter(derived_names(layer).values()))
+    plan = bank.scales.plan
+    return bank.columns[plan.slots[bank.readers[first].slot].source].dtype()

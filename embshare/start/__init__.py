@@ -1,1 +1,1 @@
-"""TODO start."""
+"""Starting values that are fitted to the weights a model has (``init="svd"``)."""

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from embshare.runtime.bank import Bank
-from embshare.runtime.keys import require_bank
+from embshare.runtime.bank import Bank, require_bank
 
 __all__ = ["record_errors"]
 

@@ -9,7 +9,7 @@ from torch import nn
 
 import embshare
 from embshare.optim import tables_of
-from embshare.runtime.keys import bank_of
+from embshare.runtime.bank import bank_of
 
 __all__ = ["Sizes", "sizes_of"]
 

@@ -18,7 +18,7 @@ from embshare.errors import (
     PartCopyWarning,
     StaleCacheWarning,
 )
-from embshare.runtime.keys import require_bank
+from embshare.runtime.bank import require_bank
 from tests.campaigns.twins import (
     FAILS,
     Subject,

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 import embshare
 from embshare import ShareConfig, SharePlan
 from embshare.errors import EmbshareWarning
+from embshare.runtime.bank import require_bank
 from embshare.runtime.factorized import is_factored
-from embshare.runtime.keys import require_bank
 from embshare.runtime.shared_layers import derived_names
 from tests.conformance.examples import EXAMPLES, Example
 from tests.conformance.reference import reference_columns, reference_weight

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import embshare
 from embshare.errors import SourceTooSmallError, StaleCacheWarning
 from embshare.plan.layer_rules import RULES
-from embshare.runtime.keys import require_bank
+from embshare.runtime.bank import require_bank
 from tests.conformance.examples import CONFIGS, EXAMPLES, LAYERS, MODELS, Example
 from tests.conformance.reference import reference_columns, reference_weight
 

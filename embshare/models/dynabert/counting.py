@@ -12,8 +12,8 @@ from torch import nn
 from embshare.errors import InvalidValueError
 from embshare.models.dynabert.blocks import Block, blocks, layer_list, require_fit
 from embshare.models.dynabert.sizes import Rounding, Size, kept_heads, kept_layers, kept_neurons
+from embshare.runtime.bank import bank_of
 from embshare.runtime.current_plan import structure_now
-from embshare.runtime.keys import bank_of
 from embshare.structure import Structure, structure_of
 
 __all__ = ["count_operations", "count_parameters"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from embshare._keys import KEY
 from embshare.models.dynabert.blocks import Block
-from embshare.runtime.keys import KEY
 from embshare.runtime.shared_layers import INDEX, SharedLayer
 
 __all__ = ["Part", "attention_of", "feed_forward_of", "is_derived", "stored_in", "tied_groups"]

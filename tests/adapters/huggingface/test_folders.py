@@ -18,7 +18,7 @@ from embshare.errors import (
     NotSharedError,
     StateMismatchError,
 )
-from embshare.runtime.keys import bank_of
+from embshare.runtime.bank import bank_of
 from embshare.sharing import BANK
 from tests.adapters.huggingface.families import FAMILIES, IDS, bert, gpt2, llama, logits, t5
 
