@@ -68,7 +68,7 @@ def _run(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
     if ROOT in module.__dict__:
         bank.check_tables(module)
         if torch.is_grad_enabled() and not cache.keeper.blocks:
-            _tell_frozen(module, bank)
+            unseen(_tell_frozen, module, bank)
     if may_wait():
         return _watched(module, cache, args, kwargs)
     outermost = cache.enter(module)
