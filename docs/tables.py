@@ -23,14 +23,14 @@ RESULTS: Final = ROOT / "benchmarks" / "results"
 MARKED: Final = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 NAMES: Final = (
     "README.md",
-    "docs/ablation.md",
-    "docs/coverage.md",
-    "docs/fairseq.md",
-    "docs/results.md",
-    "docs/speed.md",
-    "docs/sharebert.md",
-    "docs/systems.md",
-    "docs/training.md",
+    "docs/results/ablation.md",
+    "docs/results/coverage.md",
+    "docs/how-to/fairseq.md",
+    "docs/results/tasks.md",
+    "docs/results/speed.md",
+    "docs/reference/sharebert.md",
+    "docs/results/systems.md",
+    "docs/how-to/training.md",
 )
 PAGES: Final = tuple(ROOT / name for name in NAMES)
 

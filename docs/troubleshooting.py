@@ -10,12 +10,12 @@ from typing import Final
 
 from embshare.checks.kinds import KINDS, SUBJECTS, Kind
 
-PAGE: Final = Path(__file__).resolve().parent / "troubleshooting.md"
+PAGE: Final = Path(__file__).resolve().parent / "how-to" / "troubleshooting.md"
 
 HEAD: Final = """# Troubleshooting
 
 What can be wrong with a shared model, or surprising about it, by what you see. A living model is
-looked at by [`embshare.check`](reference/look.md#embshare.check), which runs and changes nothing:
+looked at by [`embshare.check`](../reference/look.md#embshare.check), which runs and changes nothing:
 
 ```python
 print(embshare.check(model, optimizer))
@@ -37,7 +37,7 @@ TAIL: Final = """
 * A hook that was registered on a derived weight, or its `.grad`: the weight is another tensor at
   each call. You are warned when it is done (`UnusedHookWarning`). Look at gradients of the table
   and of the bank.
-* A write through `.data` inside of [`embshare.cached`](reference/look.md#embshare.cached): weights
+* A write through `.data` inside of [`embshare.cached`](../reference/look.md#embshare.cached): weights
   from before it are used until the block ends.
 * Whether an optimizer that nobody names holds the right parameters: hand it over, as above.
 """
