@@ -167,7 +167,7 @@ def _kept(row: Any, dense: Any, better: str) -> str:
         return ""
     if better == "lower":
         return f" ({100 * (row.metric.mean / dense.metric.mean - 1):+.1f} %)"
-    return f" (keeps {100 * row.metric.mean / dense.metric.mean:.1f} %)"
+    return f" (retains {100 * row.metric.mean / dense.metric.mean:.1f} %)"
 
 
 def rates(*names: str) -> Callable[[], str]:
@@ -227,7 +227,7 @@ def kept() -> str:
     seeds are compared, and the deviation is that of what single seeds keep.
     """
     lines = [
-        "| | architecture | EPS keeps | VEPS keeps | hidden parameters, dense / EPS / VEPS |",
+        "| | architecture | EPS retains | VEPS retains | hidden parameters, dense / EPS / VEPS |",
         "| --- | --- | ---: | ---: | ---: |",
     ]
     for data, names, metric in KEPT:
