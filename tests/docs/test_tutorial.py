@@ -50,17 +50,27 @@ def test_models_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert (tmp_path / "small-resnet" / "model.safetensors").is_file()
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
-def test_the_first_three_lines(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_three_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     model = nn.Sequential(nn.Embedding(1000, 32), nn.Linear(32, 256), nn.Linear(256, 32))
     names: dict[str, object] = {"model": model}
     before = sum(parameter.numel() for parameter in model.parameters())
 
-    run(page, names)
+    run("docs/index.md", names)
 
     assert names["model"] is model
     assert embshare.summarize(model).stored < before
+    assert (tmp_path / "small" / "model.safetensors").is_file()
+
+
+def test_the_readme_prints_what_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("README.md", {})
+    shown = re.search(r"^```text\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+    assert shown is not None
+    assert capsys.readouterr().out == shown[1]
     assert (tmp_path / "small" / "model.safetensors").is_file()
 
 
