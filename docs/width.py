@@ -79,7 +79,8 @@ def _fill(paragraph: list[str]) -> Iterator[str]:
 def pages() -> Iterator[Path]:
     """The pages whose prose is held to the width."""
     yield ROOT / "README.md"
-    yield from sorted((ROOT / "docs").rglob("*.md"))
+    for folder in ("docs", "benchmarks/notes"):
+        yield from sorted((ROOT / folder).rglob("*.md"))
 
 
 def main(arguments: list[str]) -> int:
