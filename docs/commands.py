@@ -12,7 +12,7 @@ from typing import Any, Final
 MARK: Final = "<!-- commands -->"
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Called by mkdocs for each page."""
     return markdown.replace(MARK, "\n".join(sections())) if MARK in markdown else markdown
 

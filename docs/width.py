@@ -17,7 +17,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 FENCE: Final = re.compile(r"\s*(```|~~~|<!-- table: |<!-- end -->)")
 ENDS: Final = {"<!-- table: ": "<!-- end -->"}  # what docs/tables.py writes stays
 MARK: Final = re.compile(r"(\s*)(?:[*+-]|\d+\.)\s+")
-APART: Final = re.compile(r"\s*(#|\||<|:::|!!!|\[[^\]]+\]: |---)")
+APART: Final = re.compile(r"\s*(#|\||<|>|:::|!!!|\[[^\]]+\]: |---)")
 """Lines that are no prose: headings, tables, HTML, directives, link definitions."""
 UNSAFE: Final = re.compile(r"([*+-]|\d+[.)]|#+|>|\||:::)(\s|$)|```|<")
 """What a line of prose must not begin with, since it would mean something else."""
