@@ -51,7 +51,7 @@ QUICK: Final = ("bleu", "rouge_l", "cider")  # without Java, where captions are 
 PARSER: Final = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
 JAVA_OPTIONS: Final = ("-Dfile.encoding=UTF-8", "-Duser.language=en", "-Djava.awt.headless=true")
 NO_CAPTION: Final = "emptycaption"
-"""In place of a caption without words, for which METEOR takes the last reference instead."""
+"""In place of a caption without words, which so scores 0 and keeps its line."""
 
 Captions = Sequence[str]
 References = Sequence[Sequence[str]]
@@ -282,26 +282,26 @@ def _cider(captions: Captions, references: References) -> list[float]:
 
 
 def _meteor(captions: Captions, references: References, plan: ScorePlan) -> float:
-    """The program counts matches of each caption, and then weighs the counts of all of them."""
-
     def clean(line: str) -> str:
-        return " ".join(line.replace("|||", " ").split())
+        return " ".join(line.replace("|||", " ").split())  # pycocoevalcap's separator is no word
 
-    jar = _jar(plan, "meteor", "meteor-1.5.jar")
-    command = ["-jar", jar, "-", "-", "-stdio", "-l", "en", "-norm"]
-    rows = [
-        " ||| ".join(("SCORE", *map(clean, lines), clean(caption) or NO_CAPTION))
-        for caption, lines in zip(captions, references, strict=True)
-    ]
-    counts = _run(plan, "meteor", command, rows)
-    answers = _run(plan, "meteor", command, [" ||| ".join(("EVAL", *counts))])
+    # The program takes a fixed number of references; one that is there twice changes no score.
+    most = max(map(len, references))
+    known = [clean(line) for lines in references for line in ([*lines] * most)[:most]]
+    with tempfile.TemporaryDirectory() as scratch:
+        files = Path(scratch, "captions"), Path(scratch, "references")
+        for file, lines in zip(
+            files, ([clean(c) or NO_CAPTION for c in captions], known), strict=True
+        ):
+            file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        options = ["-l", "en", "-norm", "-r", str(most), "-q"]
+        jar = _jar(plan, "meteor", "meteor-1.5.jar")
+        answers = _run(plan, "meteor", ["-jar", jar, *map(str, files), *options], [])
     try:
-        if len(counts) == len(rows) and len(answers) == len(rows) + 1:
-            return float(answers[-1])  # after that of each
-    except ValueError:
-        pass
-    has = f"its program answered {answers[-1] if answers else ''!r:.60}"
-    raise ScoreError("meteor", has=has, hint="Leave it out of `metrics`.")
+        return float(answers[-1])
+    except (ValueError, IndexError) as error:
+        has = f"its program answered {answers!r:.60}"
+        raise ScoreError("meteor", has=has, hint="Leave it out of `metrics`.") from error
 
 
 def _spice(captions: Captions, references: References, plan: ScorePlan) -> float:
