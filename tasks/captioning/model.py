@@ -1,4 +1,4 @@
-"""A model that sees and writes: an image encoder, then a matched encoder-decoder."""
+"""A captioner: an image encoder, then a matched encoder-decoder."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from torch import Tensor, nn
 
 from embshare.models.matched import MatchedConfig, MatchedSeq2Seq, Memory
 from embshare.models.matched.seq2seq import Seq2SeqOutput
-from embshare.tasks.captioning.pictures.encoders import ImageEncoder
+from embshare.tasks.captioning.image_encoder import ImageEncoder
 
 __all__ = ["Captioner", "move_at_random"]
 
 
 @final
 class Captioner(nn.Module):
-    """Describes pictures.
+    """Describes images.
 
-    There is one table, that of the words. So ``embshare.share_from_embedding`` derives the image
+    There is one table, that of the tokens. So ``embshare.share_from_embedding`` derives the image
     encoder's convolutions from it as well.
 
     Args:
-        config: of the encoder over the grid, and of the decoder.
-        eye: gives the grid, and is trained with the rest; ``None`` where a frozen one's features
-            are given instead.
+        config: of the encoder over the grid of image features, and of the decoder.
+        image_encoder: gives the grid, and is trained with the rest; ``None`` where features of a
+            frozen one are given instead.
         features: of each place of the grid.
-        shift: pixels by which pictures are moved at random in training, at most.
+        shift: largest number of pixels by which images are moved at random in training.
     """
 
     def __init__(
         self,
         config: MatchedConfig,
-        eye: ImageEncoder | None,
+        image_encoder: ImageEncoder | None,
         *,
         features: int,
         shift: int = 0,
     ) -> None:
         super().__init__()
-        self.eye = eye
-        # What all places of all pictures have in common tells nothing of any one of them. Left in,
-        # it is most of what the decoder attends to, and pictures are found out about much later.
+        self.eye = image_encoder  # saved models have their weights under these two names
+        # What all places of all images have in common tells nothing of any one of them. Left in,
+        # it is most of what the decoder attends to, and images are told apart much later.
         self.centre = nn.BatchNorm1d(features, affine=False)
         self.text = MatchedSeq2Seq(config, feature_width=features)
         self.shift = shift
@@ -51,42 +51,44 @@ class Captioner(nn.Module):
         features: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> Seq2SeqOutput:
-        """Score captions of pictures.
+        """Score captions of images.
 
         Args:
             pixels: ``[B, 3, S, S]`` of 0 to 255, where the encoder is a part of the model.
             features: ``[B, G, C]``, where it is not.
-            labels: ``[B, T]``, words and the end symbol, -100 behind.
+            labels: ``[B, T]``, tokens of words and of the end, -100 behind.
         Raises:
             ValueError: the source is missing or of the other kind.
         """
-        output: Seq2SeqOutput = self.text(features=self.see(pixels, features), labels=labels)
+        output: Seq2SeqOutput = self.text(
+            features=self.image_features(pixels, features), labels=labels
+        )
         return output
 
-    def see(self, pixels: Tensor | None, features: Tensor | None) -> Tensor:
+    def image_features(self, pixels: Tensor | None, features: Tensor | None) -> Tensor:
         """The grid ``[B, G, C]``; arguments and errors as in `forward`."""
         if self.eye is None:
             if features is None or pixels is not None:
                 raise ValueError("this model reads features: give `features`, and no `pixels`.")
             return self._centred(features.to(self.text.embedding.weight.dtype))
         if pixels is None or features is not None:
-            raise ValueError("this model reads pictures: give `pixels`, and no `features`.")
+            raise ValueError("this model reads images: give `pixels`, and no `features`.")
         if self.training and self.shift:
             pixels = move_at_random(pixels, self.shift)
         return self._centred(self.eye(pixels))
 
     def _centred(self, grid: Tensor) -> Tensor:
-        """Each feature with mean 0 and spread 1 over places and pictures."""
+        """Each feature with mean 0 and standard deviation 1 over places and images."""
         centred: Tensor = self.centre(grid.transpose(1, 2))
         return centred.transpose(1, 2)
 
     def encode(self, pixels: Tensor | None = None, features: Tensor | None = None) -> Memory:
         """What the decoder attends to; arguments and errors as in `forward`."""
-        return self.text.encode(features=self.see(pixels, features))
+        return self.text.encode(features=self.image_features(pixels, features))
 
 
 def move_at_random(pixels: Tensor, most: int) -> Tensor:
-    """Move each picture ``[B, C, S, S]`` by up to so many pixels; its edge fills what is left."""
+    """Move each image ``[B, C, S, S]`` by up to ``most`` pixels; its edge fills what is left."""
     size = pixels.shape[-1]
     moves = torch.randint(-most, most + 1, (2, len(pixels), 1), device=pixels.device)
     place = torch.arange(size, device=pixels.device)

@@ -1,28 +1,40 @@
-"""Image encoders: from pixels to a grid of features."""
+"""Image encoders: from pixels to a grid of features.
 
-# Axis letters: B pictures, S pixels of a side, G places of the grid, C features of a place.
+Networks and their names are torchvision's, as saved runs and files of weights have them. timm's
+``features_only`` would read vision transformers too, but it names networks otherwise, and takes
+weights of another network without an error.
+"""
+
+# Axis letters: B images, S pixels of a side, G places of the grid, C features of a place.
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, final
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from embshare.errors import MissingPackageError
-from embshare.tasks.captioning.errors import EncoderError
+from embshare.errors import EmbshareError, MissingPackageError
 
-__all__ = ["SMALL", "ImageEncoder", "make_encoder", "read_weights", "weights_digest"]
+__all__ = ["SMALL", "EncoderError", "ImageEncoder", "make_encoder", "read_weights"]
 
 SMALL: Final = "small"
 NARROWEST: Final = 32
 LARGEST_GRID: Final = 7
-# Of the pictures that torchvision's networks were trained on.
+# Of the images that torchvision's networks were trained on.
 MEAN: Final = (0.485, 0.456, 0.406)
-SPREAD: Final = (0.229, 0.224, 0.225)
+STD: Final = (0.229, 0.224, 0.225)
+
+
+class EncoderError(EmbshareError, ValueError):
+    """There is no such image encoder, or its weights are not those of it."""
+
+    def __init__(self, encoder: str, *, needs: str, has: str, hint: str) -> None:
+        super().__init__(f"the encoder `{encoder}` must {needs}, but {has}. {hint}")
+        self.encoder, self.needs, self.has, self.hint = encoder, needs, has, hint
 
 
 @final
@@ -33,22 +45,22 @@ class ImageEncoder(nn.Module):
         body: ``[B, 3, S, S]``, standardised, to ``[B, C, H, W]``.
         size: the ``S`` that it is used with, to find ``C`` and ``G = H W``.
     Raises:
-        EncoderError: it gives no grid for such pictures.
+        EncoderError: it gives no grid for such images.
     """
 
     mean: Tensor
-    spread: Tensor
+    std: Tensor
 
     def __init__(self, body: nn.Module, *, name: str, size: int) -> None:
         super().__init__()
         self.body = body
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("spread", torch.tensor(SPREAD).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
         self.places, self.features = _measure(self, name, size)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """``[B, 3, S, S]`` of 0 to 255 to ``[B, G, C]``, row by row."""
-        standardised = (pixels.float() / 255 - self.mean) / self.spread
+        standardised = (pixels.float() / 255 - self.mean) / self.std
         grid: Tensor = self.body(standardised)
         return grid.flatten(2).transpose(1, 2)
 
@@ -61,10 +73,10 @@ def _measure(encoder: ImageEncoder, name: str, size: int) -> tuple[int, int]:
             found = encoder(torch.zeros(1, 3, size, size))
     except RuntimeError as error:
         raise EncoderError(
-            encoder=name,
-            needs=f"give a grid of features for pictures of {size} pixels",
-            finding=f"does not ({str(error).splitlines()[0]})",
-            way_out="Raise `image_size`, or name another encoder.",
+            name,
+            needs=f"give a grid of features for images of {size} pixels",
+            has=f"does not ({str(error).splitlines()[0]})",
+            hint="Raise `image_size`, or name another encoder.",
         ) from error
     encoder.train(trained)
     return int(found.shape[1]), int(found.shape[2])
@@ -75,7 +87,7 @@ def make_encoder(name: str, size: int, width: int = 64) -> ImageEncoder:
 
     Args:
         name: ``small``, or a classifier of torchvision.
-        size: pixels of a picture's side.
+        size: pixels of a image's side.
         width: channels of the last convolutions of ``small``.
     Raises:
         EncoderError: there is none of this name, or none with a grid.
@@ -104,10 +116,10 @@ def _torchvision(name: str) -> nn.Module:
         raise MissingPackageError(package="torchvision", extra="captioning") from error
     if name not in models.list_models(module=models):
         raise EncoderError(
-            encoder=name,
+            name,
             needs=f"be `{SMALL}` or a classifier of torchvision",
-            finding="there is none of this name",
-            way_out="Name one as `resnet18`; torchvision.models.list_models() lists them.",
+            has="there is none of this name",
+            hint="Name one as `resnet18`; torchvision.models.list_models() lists them.",
         )
     return _without_head(models.get_model(name, weights=None), name)
 
@@ -121,10 +133,10 @@ def _without_head(model: nn.Module, name: str) -> nn.Module:
         kept = [(key, child) for key, child in children.items() if key not in ("avgpool", "fc")]
         return nn.Sequential(OrderedDict(kept))
     raise EncoderError(
-        encoder=name,
+        name,
         needs="be a convolutional network whose layers stand in a row",
-        finding="is of another kind",
-        way_out="Name a ResNet, RegNet, ConvNeXt, EfficientNet, MobileNet, DenseNet or VGG.",
+        has="is of another kind",
+        hint="Name a ResNet, RegNet, ConvNeXt, EfficientNet, MobileNet, DenseNet or VGG.",
     )
 
 
@@ -146,36 +158,31 @@ def read_weights(encoder: ImageEncoder, name: str, source: str) -> None:
     if missing or shapes:
         lacks = f"lack `{missing[0]}`" if missing else f"have another shape for `{shapes[0]}`"
         raise EncoderError(
-            encoder=name,
+            name,
             needs="have weights for each of its layers",
-            finding=f"those of `{source}` {lacks} ({len(missing) + len(shapes):,} in all)",
-            way_out="Name the file of this network, or name the network of this file.",
+            has=f"those of `{source}` {lacks} ({len(missing) + len(shapes):,} in all)",
+            hint="Name the file of this network, or name the network of this file.",
         )
     encoder.body.load_state_dict({key: state[key] for key in own if key in state}, strict=False)
 
 
 def _from_file(name: str, path: Path) -> dict[str, Tensor]:
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+        found: Any = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+        found = found.get("state_dict", found)
+        if not all(isinstance(tensor, Tensor) for tensor in found.values()):
+            raise ValueError("it holds no state dict")
     except Exception as error:  # torch and safetensors raise many kinds
         raise EncoderError(
-            encoder=name,
+            name,
             needs="have a file of weights",
-            finding=f"`{path}` cannot be read ({str(error).splitlines()[0]})",
-            way_out="Name a state dict saved by torch or safetensors.",
+            has=f"`{path}` cannot be read ({str(error).splitlines()[0]})",
+            hint="Name a state dict saved by torch or safetensors.",
         ) from error
-    found = found.get("state_dict", found) if isinstance(found, dict) else found
-    if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
-        raise EncoderError(
-            encoder=name,
-            needs="have a file of weights",
-            finding=f"`{path}` holds no state dict",
-            way_out="Name a state dict saved by torch or safetensors.",
-        )
     return dict(found)
 
 
@@ -186,17 +193,8 @@ def _fetched(name: str) -> dict[str, Tensor]:
         return dict(models.get_model(name, weights="DEFAULT").state_dict())
     except (OSError, ValueError, KeyError) as error:
         raise EncoderError(
-            encoder=name,
+            name,
             needs="have weights that torchvision can fetch",
-            finding=f"they could not be had ({error})",
-            way_out="Fetch them on another machine, and name the file as `encoder_weights`.",
+            has=f"they could not be had ({error})",
+            hint="Fetch them on another machine, and name the file as `encoder_weights`.",
         ) from error
-
-
-def weights_digest(encoder: ImageEncoder) -> bytes:
-    """Of all weights and buffers, by which features are known again."""
-    whole = blake2b(digest_size=16)
-    for name, tensor in sorted(encoder.body.state_dict().items()):
-        whole.update(name.encode() + str(tensor.dtype).encode() + str(tuple(tensor.shape)).encode())
-        whole.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
-    return whole.digest()
