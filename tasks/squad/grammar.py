@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from embshare.tasks.glue.dice import Dice
 from embshare.tasks.squad.reading import Question, SquadData
 from embshare.tasks.text.names import NAMES
+from embshare.tasks.text.portable_random import PortableRandom
 
 __all__ = ["built_in"]
 
@@ -53,10 +53,10 @@ SEED: Final = 2016
 
 def built_in(version: str) -> SquadData:
     """3,000 questions to learn from and 600 to be scored on, the same always."""
-    dice, seen = Dice(SEED), set[tuple[str, str]]()
+    rng, seen = PortableRandom(SEED), set[tuple[str, str]]()
     found: list[Question] = []
     while len(found) < TRAIN + DEV:
-        question = _question(dice, str(len(found)), unanswerable=version == "2.0")
+        question = _question(rng, str(len(found)), unanswerable=version == "2.0")
         if (key := (question.passage, question.question)) not in seen:
             seen.add(key)
             found.append(question)
@@ -67,27 +67,27 @@ def built_in(version: str) -> SquadData:
     )
 
 
-def _question(dice: Dice, number: str, *, unanswerable: bool) -> Question:
-    people = dice.some(NAMES, 3)
-    facts = [(name, fact, dice.pick(fact.values)) for fact in FACTS for name in people]
-    told = dice.shuffled(facts)[:6]
-    sentences = [dice.pick(fact.told).format(name=name, value=value) for name, fact, value in told]
+def _question(rng: PortableRandom, number: str, *, unanswerable: bool) -> Question:
+    people = rng.some(NAMES, 3)
+    facts = [(name, fact, rng.pick(fact.values)) for fact in FACTS for name in people]
+    told = rng.shuffled(facts)[:6]
+    sentences = [rng.pick(fact.told).format(name=name, value=value) for name, fact, value in told]
     passage = " ".join(sentences)
-    if unanswerable and dice.chance(UNANSWERABLE):
-        fact = dice.pick(FACTS)
+    if unanswerable and rng.chance(UNANSWERABLE):
+        fact = rng.pick(FACTS)
         known = [name for name, other, _ in told if other == fact]
-        missing = dice.pick([name for name in people if name not in known] or NAMES)
+        missing = rng.pick([name for name in people if name not in known] or NAMES)
         while missing in known:
-            missing = dice.pick(NAMES)
-        asked = dice.pick(fact.asked).format(name=missing)
+            missing = rng.pick(NAMES)
+        asked = rng.pick(fact.asked).format(name=missing)
         return Question(id=number, question=asked, passage=passage, answers=())
-    chosen = dice.below(len(told))
+    chosen = rng.below(len(told))
     name, fact, value = told[chosen]
     alone = sum((other, said) == (fact, value) for _, other, said in told) == 1
-    if alone and dice.chance(0.3):
+    if alone and rng.chance(0.3):
         asked, answer = fact.who.format(value=value), name
     else:
-        asked, answer = dice.pick(fact.asked).format(name=name), value
+        asked, answer = rng.pick(fact.asked).format(name=name), value
     before = sum(len(sentence) + 1 for sentence in sentences[:chosen])
     start = before + sentences[chosen].index(answer)
     return Question(id=number, question=asked, passage=passage, answers=(answer,), start=start)
