@@ -37,6 +37,8 @@ def check(architecture: Architecture) -> Row:
         verified = _verify(architecture, tie)
         if (failed := verified.failed) is not None:
             break
+    if failed is not None and failed.name == "plan" and _outcome(failed) == "fails":
+        failed = _own_fault(architecture) or failed
     found = {} if verified.plan is None or failed else _counted(verified.plan)
     return Row(
         library=architecture.library,
@@ -63,6 +65,16 @@ def _verify(architecture: Architecture, tie: str) -> Verification:
     config = embshare.ShareConfig(source=source, tie=tie)
     until = "train" if tie == "none" else "materialize"
     return verify(architecture.build, config, loss=architecture.loss, planner=planner, until=until)
+
+
+def _own_fault(architecture: Architecture) -> Step | None:
+    """Why the dense model does not run: its own faults come before those of planning."""
+    try:
+        architecture.loss(architecture.build().eval()).backward()
+    except Exception as error:  # whatever the library's code does
+        finding = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+        return Step(name="run dense", outcome="failed", finding=finding)
+    return None
 
 
 def _outcome(failed: Step | None) -> Outcome:
