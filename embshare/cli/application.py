@@ -27,7 +27,6 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "bench": "embshare.cli.bench:bench",
         "report": "embshare.cli.bench:report",
         "fairseq-plugin": "embshare.cli.fairseq_plugin:fairseq_plugin",
-        "coverage": "embshare.cli.coverage:coverage",
     }
 )
 """Command -> ``module:function``. A module that is not there is a command that is not there."""

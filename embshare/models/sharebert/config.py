@@ -9,7 +9,7 @@ from transformers import PretrainedConfig
 
 from embshare.errors import InvalidValueError
 from embshare.models.sizes import size_faults
-from embshare.plan.slots import columns_needed
+from embshare.plan.values.slots import columns_needed
 
 __all__ = ["ShareBertConfig", "check"]
 

@@ -10,19 +10,19 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from embshare.adapters.inputs import score, waves
 from embshare.adapters.packages import need
-from embshare.adapters.scoring import score, waves
-from embshare.adapters.specimen import Specimen
 from embshare.adapters.vision.building import build_torchvision
 from embshare.adapters.vision.tables import TABLE, add_table
+from tests.architectures.architecture import Architecture
 
-__all__ = ["specimens", "timm_specimens", "torchvision_specimens"]
+__all__ = ["architectures", "timm_architectures", "torchvision_architectures"]
 
 LARGE: Final = 60_000_000
 """From so many parameters on, a walk has no room for a model as it is, nor for columns as long as
 its classifier's."""
-PICTURE: Final = 64
-"""Height and width of most pictures."""
+IMAGE: Final = 64
+"""Height and width of most images."""
 ROWS: Final = 2
 CLASSES: Final = 1000
 SMALLEST: Final = (
@@ -32,17 +32,17 @@ SMALLEST: Final = (
 """Parts of the names of small variants, the smallest first."""
 
 
-def specimens() -> Iterator[Specimen]:
+def architectures() -> Iterator[Architecture]:
     """Of both libraries.
 
     Raises:
         MissingPackageError: one of them is not installed.
     """
-    yield from torchvision_specimens()
-    yield from timm_specimens()
+    yield from torchvision_architectures()
+    yield from timm_architectures()
 
 
-def torchvision_specimens() -> Iterator[Specimen]:
+def torchvision_architectures() -> Iterator[Architecture]:
     """Every classifier, at its own width: their builders make no smaller ones.
 
     They are shared from their classes' embeddings. The largest lose all but two of each row of
@@ -53,7 +53,7 @@ def torchvision_specimens() -> Iterator[Specimen]:
         weights = next(iter(models.get_model_weights(name)))
         large = weights.meta["num_params"] >= LARGE
         head = next(layer for start, layer in HEADS.items() if name.startswith(start))
-        yield Specimen(
+        yield Architecture(
             library="torchvision",
             name=name,
             build=partial(_with_table, name) if large else partial(_torchvision, name),
@@ -62,7 +62,7 @@ def torchvision_specimens() -> Iterator[Specimen]:
         )
 
 
-def timm_specimens() -> Iterator[Specimen]:
+def timm_architectures() -> Iterator[Architecture]:
     """One for each module of timm: the variant whose name says that it is the smallest.
 
     What is large all the same loses all but two of each row of equal blocks.
@@ -77,7 +77,7 @@ def timm_specimens() -> Iterator[Specimen]:
         heads = getattr(settings, "classifier", None) or "head"
         head = heads if isinstance(heads, str) else heads[0]
         fresh = name in OWN_TABLE
-        yield Specimen(
+        yield Architecture(
             library="timm",
             name=name,
             build=partial(_timm_with_table if fresh else _timm_with_head, name),
@@ -95,7 +95,7 @@ OWN_TABLE: Final = frozenset(
 """Of timm, those that are shared from a new table."""
 
 SIDES: Final[Mapping[str, int]] = MappingProxyType({"samvit_base_patch16": 256})
-"""Of timm, pictures' sizes where the model has to be built for smaller ones: 1024 of its own."""
+"""Of timm, image sizes where the model has to be built for smaller ones: 1024 of its own."""
 
 HEADS: Final = {
     "convnext": "classifier.2",
@@ -113,10 +113,10 @@ looking; named here so that a model need not be built before it is its turn."""
 
 
 def _side(name: str) -> int:
-    """Pictures as small as a model of torchvision takes them."""
+    """Images as small as a model of torchvision takes them."""
     if name.startswith(("vit", "maxvit")):
         return 224
-    return 128 if name.startswith("inception") else PICTURE
+    return 128 if name.startswith("inception") else IMAGE
 
 
 def _timm_side(settings: Any) -> int:

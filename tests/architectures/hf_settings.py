@@ -72,7 +72,7 @@ SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             }
             for name in ("PI0ForConditionalGeneration", "PI0Model")
         },
-        "Sam3TrackerModel": {  # of pictures of 1008
+        "Sam3TrackerModel": {  # of images of 1008
             "vision_config.backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]]
         },
         "TvpConfig": {"num_frames": 2, "max_img_size": 64},  # else a film of 48
@@ -110,7 +110,7 @@ SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         },
         "Granite4VisionModel": {"qformer_config.num_attention_heads": 2},  # a 64th of its width
         "Granite4VisionForConditionalGeneration": {"qformer_config.num_attention_heads": 2},
-        "GroundingDinoConfig": {"num_queries": 4},  # of as many places in a small picture
+        "GroundingDinoConfig": {"num_queries": 4},  # of as many places in a small image
         "MMGroundingDinoConfig": {"num_queries": 4},
         "PerceptionLMConfig": {  # its encoder's width is among arguments of timm
             "vision_config": {

@@ -9,14 +9,14 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from embshare.adapters.huggingface.exceptions import CANNOT, SOURCES
-from embshare.adapters.huggingface.feeding import feeds
-from embshare.adapters.huggingface.shrinking import Scale, make_config, reads_symbols
+from embshare.adapters.inputs import score
 from embshare.adapters.packages import need
-from embshare.adapters.scoring import score
-from embshare.adapters.specimen import Specimen
+from tests.architectures.architecture import Architecture
+from tests.architectures.hf_batches import feeds
+from tests.architectures.hf_configs import Scale, make_config, reads_tokens
+from tests.architectures.hf_settings import CANNOT, SOURCES
 
-__all__ = ["specimens"]
+__all__ = ["architectures"]
 
 SCALES: Final = (
     Scale(head=8, heads=4, layers=2),
@@ -34,7 +34,7 @@ LIMIT: Final = 100_000_000
 TABLES: Final = (nn.Embedding, nn.EmbeddingBag)
 
 
-def specimens() -> Iterator[Specimen]:
+def architectures() -> Iterator[Architecture]:
     """One for each model class that an Auto class knows and whose configuration has a vocabulary.
 
     Some of them have no input embedding all the same: that shows when they are built.
@@ -45,9 +45,9 @@ def specimens() -> Iterator[Specimen]:
     transformers = need("transformers", extra="hf")
     transformers.logging.set_verbosity_error()
     for name, settings in sorted(_classes().items()):
-        if any(map(reads_symbols, settings)):
+        if any(map(reads_tokens, settings)):
             made = _Tiny(name)
-            yield Specimen(
+            yield Architecture(
                 library="transformers",
                 name=name,
                 build=made.build,

@@ -1,4 +1,4 @@
-"""Every text architecture that fairseq registers: shared, trained for a step, made plain again."""
+"""Every text architecture that fairseq registers: shared, trained for a step, materialized."""
 
 import copy
 
@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import embshare
-from embshare.adapters.fairseq import walk
 from embshare.adapters.fairseq.sharing import share
-from embshare.adapters.specimen import Specimen
 from embshare.runtime.bank import require_bank
+from tests.architectures.architecture import Architecture
+from tests.architectures.fairseq_models import architectures
 
 pytestmark = [
     pytest.mark.fairseq,
@@ -27,8 +27,8 @@ CANNOT = {
 
 
 def test_all_architectures_that_run_share_at_least_95_percent() -> None:
-    found = list(walk.specimens())
-    skipped = {specimen.name: specimen.skip for specimen in found if specimen.skip}
+    found = list(architectures())
+    skipped = {architecture.name: architecture.skip for architecture in found if architecture.skip}
     assert skipped.keys() <= CANNOT.keys()
     for name, reason in skipped.items():
         assert CANNOT[name] in str(reason)
@@ -36,20 +36,20 @@ def test_all_architectures_that_run_share_at_least_95_percent() -> None:
     assert faults == {}
     assert len(found) - len(skipped) >= 75
     assert {"lstm", "fconv", "transformer_iwslt_de_en", "lightconv", "fconv_lm"} <= {
-        specimen.name for specimen in found
+        architecture.name for architecture in found
     }
 
 
-def check(specimen: Specimen) -> str:
+def check(architecture: Architecture) -> str:
     """What is wrong with one architecture, or an empty string."""
     torch.manual_seed(0)
-    model = specimen.build().eval()
+    model = architecture.build().eval()
     share(
         model,
         embshare.ShareConfig(
-            source=dict(specimen.source)
-            if not isinstance(specimen.source, str)
-            else specimen.source
+            source=dict(architecture.source)
+            if not isinstance(architecture.source, str)
+            else architecture.source
         ),
     )
     plan = require_bank(model).plan
@@ -57,10 +57,10 @@ def check(specimen: Specimen) -> str:
     dense = sum(left.numel for left in plan.left_dense if left.reason != LOOKED_UP)
     if derived < 0.95 * (derived + dense):
         return f"{derived} of {derived + dense} derived"
-    before = specimen.loss(model)
+    before = architecture.loss(model)
     if not before.isfinite():
         return f"a loss of {before.item()}"
-    plain = specimen.loss(embshare.materialize(model))
+    plain = architecture.loss(embshare.materialize(model))
     if not torch.allclose(plain, before, rtol=1e-5, atol=0):  # weights lie in memory otherwise
         return "the plain model computes something else"
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
@@ -68,9 +68,9 @@ def check(specimen: Specimen) -> str:
     if any(p.grad is None for p in require_bank(model).parameters()):
         return "a projection without gradient"
     optimizer.step()
-    after = specimen.loss(model)
+    after = architecture.loss(model)
     if torch.equal(after, before):
         return "a step changed nothing"
-    if not torch.equal(after, specimen.loss(copy.deepcopy(model))):
+    if not torch.equal(after, architecture.loss(copy.deepcopy(model))):
         return "the copy computes something else"
     return ""

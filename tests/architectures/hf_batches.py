@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from embshare.adapters.scoring import waves
+from embshare.adapters.huggingface.inputs import batches
+from embshare.adapters.inputs import LENGTH, ROWS, waves
 
-__all__ = ["BATCHES", "LENGTH", "ROWS"]
+__all__ = ["feeds"]
 
-ROWS: Final = 2
-LENGTH: Final = 8
-"""Symbols of a row."""
+
+def feeds(model: nn.Module) -> Iterator[Mapping[str, Any]]:
+    """Batches to try on a model: its own, or those that the adapter makes for any."""
+    name = type(model).__name__
+    if (own := BATCHES.get(name)) is not None:
+        yield own(model)
+        return
+    change = next((made for start, made in CHANGES.items() if name.startswith(start)), None)
+    for batch in batches(model):
+        yield batch if change is None else change(model, batch)
 
 
 def _config(model: nn.Module) -> Any:
@@ -23,7 +31,7 @@ def _config(model: nn.Module) -> Any:
 
 
 def _ids(*shape: int) -> Tensor:
-    """Symbols above the special ones and below the end of any vocabulary that is kept."""
+    """Token ids above the special ones and below the end of any vocabulary that is kept."""
     return 30 + torch.arange(torch.Size(shape).numel()).view(shape) * 5 % 97
 
 
@@ -56,7 +64,7 @@ def _decision(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _tiles(model: nn.Module) -> dict[str, Tensor]:
-    """One picture of one tile in each row."""
+    """One image of one tile in each row."""
     config = _config(model)
     side, tiles = config.image_size, config.max_num_tiles
     return {
@@ -72,7 +80,7 @@ def _codebooks(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _film(model: nn.Module) -> dict[str, Tensor]:
-    """One row: positions of pictures cannot be added to more."""
+    """One row: positions of images cannot be added to more."""
     config = _config(model)
     side = config.max_img_size
     return {
@@ -83,13 +91,13 @@ def _film(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _robot(model: nn.Module) -> dict[str, Tensor]:
-    """A picture, an order, and what the arm is at."""
+    """A image, an order, and what the arm is at."""
     config = _config(model)
     vision, tokens = config.vlm_config.vision_config, config.vlm_config.image_token_id
     patches = (vision.image_size // vision.patch_size) ** 2
-    pictures = torch.full((ROWS, patches), tokens)
+    images = torch.full((ROWS, patches), tokens)
     given = {
-        "input_ids": torch.cat([pictures, _ids(ROWS, LENGTH)], dim=1),
+        "input_ids": torch.cat([images, _ids(ROWS, LENGTH)], dim=1),
         "attention_mask": torch.ones(ROWS, patches + LENGTH, dtype=torch.long),
         "pixel_values": waves(ROWS, 1, 3, vision.image_size, vision.image_size),
         "pixel_attention_mask": torch.ones(ROWS, 1, dtype=torch.bool),
@@ -131,11 +139,11 @@ def _vectors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _frames(model: nn.Module) -> dict[str, Tensor]:
-    """As many pictures as a film has."""
+    """As many images as a film has."""
     config = _config(model).vision_config
     side = config.image_size
-    pictures = waves(ROWS, config.num_frames, 3, side, side)
-    return {"input_ids": _ids(ROWS, LENGTH), "pixel_values": pictures}
+    images = waves(ROWS, config.num_frames, 3, side, side)
+    return {"input_ids": _ids(ROWS, LENGTH), "pixel_values": images}
 
 
 def _sound(model: nn.Module) -> dict[str, Tensor]:
@@ -150,7 +158,7 @@ def _both_sounds(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _classes(model: nn.Module) -> dict[str, Tensor]:
-    """A picture in each row, and two classes to look for.
+    """A image in each row, and two classes to look for.
 
     What texts became is kept by the model itself, also across a step, and is dropped here.
     """
@@ -198,3 +206,35 @@ BATCHES: Final[Mapping[str, Callable[[nn.Module], Mapping[str, Any]]]] = Mapping
     }
 )
 """Class of a model -> what its ``forward`` is given."""
+
+
+def _questions(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """The question ends at the first of three separators."""
+    ids = batch["input_ids"].clone()
+    ids[..., (2, 4, -1)] = _config(model).sep_token_id
+    return {**batch, "input_ids": ids}
+
+
+def _marked(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """A token stands for the question."""
+    ids = batch["input_ids"].clone()
+    ids[:, 2] = _config(model).question_token_id
+    return {**batch, "input_ids": ids}
+
+
+def _books(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """One column for each codebook besides the text."""
+    ids = torch.ones(ROWS, LENGTH, _config(model).num_codebooks + 1, dtype=torch.long)
+    return {**batch, "input_ids": ids}
+
+
+CHANGES: Final[Mapping[str, Callable[[nn.Module, Mapping[str, Any]], Mapping[str, Any]]]] = (
+    MappingProxyType(
+        {
+            "Longformer": _questions,
+            "SplinterForPreTraining": _marked,
+            "KyutaiSpeechToText": _books,
+        }
+    )
+)
+"""Start of a class's name -> what it wants changed in the batch that suits any."""

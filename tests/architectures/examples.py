@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from embshare.plan.layer_rules import RULES, Rules
+from tests.architectures.architecture import Architecture
 
+Example = partial(Architecture, library="made here")
 IDS = torch.arange(12).view(2, 6)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """What `examine` asks for."""
-
-    name: str
-    build: Callable[[], nn.Module]
-    loss: Callable[[nn.Module], Tensor]
-    library: str = "made here"
-    source: str | Mapping[str, str] = "auto"
-    rules: Rules = field(default_factory=lambda: RULES)
-    skip: str | None = None
 
 
 class Sound(nn.Module):
@@ -143,24 +131,24 @@ def noisy(model: nn.Module) -> Tensor:
 
 
 ALL = (
-    Subject(name="sound", build=Sound, loss=noisy),
-    Subject(name="forgetful", build=Forgetful, loss=loss),
-    Subject(name="gated", build=Gated, loss=loss),
-    Subject(name="shut", build=Shut, loss=loss),
-    Subject(name="constant", build=Constant, loss=loss),
-    Subject(name="two-ways", build=TwoWays, loss=loss),
-    Subject(name="tableless", build=lambda: nn.Linear(6, 6), loss=loss),
-    Subject(name="broken", build=broken, loss=loss),
-    Subject(name="infinite", build=Sound, loss=infinite),
-    Subject(name="touchy", build=Sound, loss=touchy),
-    Subject(name="other", build=Sound, loss=other),
-    Subject(name="absent", build=Sound, loss=loss, skip="needs a package"),
-    Subject(name="dying", build=Sound, loss=dying),
-    Subject(name="hanging", build=Sound, loss=hanging),
+    Example(name="sound", build=Sound, loss=noisy),
+    Example(name="forgetful", build=Forgetful, loss=loss),
+    Example(name="gated", build=Gated, loss=loss),
+    Example(name="shut", build=Shut, loss=loss),
+    Example(name="constant", build=Constant, loss=loss),
+    Example(name="two-ways", build=TwoWays, loss=loss),
+    Example(name="tableless", build=lambda: nn.Linear(6, 6), loss=loss),
+    Example(name="broken", build=broken, loss=loss),
+    Example(name="infinite", build=Sound, loss=infinite),
+    Example(name="touchy", build=Sound, loss=touchy),
+    Example(name="other", build=Sound, loss=other),
+    Example(name="absent", build=Sound, loss=loss, skip="needs a package"),
+    Example(name="dying", build=Sound, loss=dying),
+    Example(name="hanging", build=Sound, loss=hanging),
 )
-BY_NAME = {subject.name: subject for subject in ALL}
+BY_NAME = {example.name: example for example in ALL}
 
 
-def specimens() -> Iterator[Subject]:
-    """As an adapter's walk gives them."""
+def architectures() -> Iterator[Architecture]:
+    """As the module of a library gives them."""
     yield from ALL

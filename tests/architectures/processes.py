@@ -1,4 +1,4 @@
-"""Many architectures examined in processes of their own, which may hang or crash."""
+"""Many architectures checked in processes of their own, which may hang or crash."""
 
 from __future__ import annotations
 
@@ -6,25 +6,27 @@ import contextlib
 import importlib
 import multiprocessing
 import os
-import queue
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, Final
+from queue import SimpleQueue
+from typing import Final
 
-from embshare.tasks.coverage.examination import Subject, examine
-from embshare.tasks.coverage.row import Row
 from embshare.tasks.worker import begin_worker
+from tests.architectures.architecture import Architecture
+from tests.architectures.check import check
+from tests.architectures.results import Row
 
-__all__ = ["Job", "examine_all"]
+__all__ = ["Job", "check_all"]
 
 START: Final = 120.0
-"""Seconds that a process has for its imports, before those for what it examines."""
+"""Seconds that a process has for its imports, before those for what it checks."""
 BEGUN: Final = "begun"
 """What a process says when it has found the architecture that it is asked for."""
 
@@ -34,72 +36,51 @@ class Job:
     """One architecture, by names: a process finds it again by itself."""
 
     place: str
-    """Module with a function ``specimens``."""
+    """Module with a function ``architectures``."""
     library: str
     name: str
 
 
-def examine_all(
+def check_all(
     jobs: Sequence[Job], *, workers: int = 1, limit: float = 60.0, memory: int = 12 * 2**30
 ) -> Iterator[Row]:
-    """Examine each in turn.
+    """Check each in turn.
 
     A process that hangs or dies costs the one row that it was at, and another takes its place.
 
     Args:
-        jobs: what to examine.
+        jobs: what to check.
         workers: processes at a time, of one thread each.
         limit: seconds for one.
         memory: bytes that a process may use, where the system can hold it to that.
     Yields:
         One row for each job, as they are done.
     """
-    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
-    for job in jobs:
-        waiting.put(job)
-    done: queue.SimpleQueue[Row | BaseException] = queue.SimpleQueue()
     stop = threading.Event()
-    threads = [
-        threading.Thread(target=_attend, args=(waiting, done, stop, limit, memory), daemon=True)
-        for _ in range(min(workers, len(jobs)))
-    ]
-    for thread in threads:
-        thread.start()
+    idle: SimpleQueue[_Worker] = SimpleQueue()
+    everyone = [_Worker(memory, stop) for _ in range(workers)]
+    for worker in everyone:
+        idle.put(worker)
+
+    def run(job: Job) -> Row:
+        worker = idle.get()
+        try:
+            return worker.ask(job, limit)
+        finally:
+            idle.put(worker)
+
+    pool = ThreadPoolExecutor(workers)
     try:
-        for _ in jobs:
-            row = done.get()
-            if isinstance(row, BaseException):
-                raise row
-            yield row
+        for done in as_completed([pool.submit(run, job) for job in jobs]):
+            yield done.result()
     finally:
         stop.set()
-        for thread in threads:
-            thread.join()
+        pool.shutdown(cancel_futures=True)
+        for worker in everyone:
+            worker.end()
 
 
-def _attend(
-    waiting: queue.SimpleQueue[Job],
-    done: queue.SimpleQueue[Row | BaseException],
-    stop: threading.Event,
-    limit: float,
-    memory: int,
-) -> None:
-    """Keep one process busy until nothing waits."""
-    with contextlib.ExitStack() as stack:
-        helper = _Helper(memory, stop)
-        stack.callback(lambda: helper.end())
-        try:
-            while not stop.is_set():
-                job = waiting.get_nowait()
-                row = helper.ask(job, limit)
-                done.put(row)
-        except queue.Empty:
-            pass
-        except BaseException as error:  # told to whoever waits for rows
-            done.put(error)
-
-
-class _Helper:
+class _Worker:
     """A process, started when it is asked for the first time and again after it died."""
 
     def __init__(self, memory: int, stop: threading.Event) -> None:
@@ -156,19 +137,18 @@ def _serve(connection: Connection, memory: int) -> None:
     _be_quiet()
     _hold(memory)
     begin_worker()
-    found: dict[str, dict[tuple[str, str], Subject]] = {}
+    found: dict[str, dict[tuple[str, str], Architecture]] = {}
     while True:
         try:
             job: Job = connection.recv()
         except EOFError:
             return
         if job.place not in found:
-            specimens: Callable[[], Iterable[Any]] = importlib.import_module(job.place).specimens
-            found[job.place] = {(s.library, s.name): s for s in specimens()}
-        subject = found[job.place][job.library, job.name]
+            every = importlib.import_module(job.place).architectures()
+            found[job.place] = {(a.library, a.name): a for a in every}
+        architecture = found[job.place][job.library, job.name]
         connection.send(BEGUN)
-        row = examine(subject)
-        connection.send(row.to_json())
+        connection.send(check(architecture).to_json())
 
 
 def _be_quiet() -> None:

@@ -19,14 +19,14 @@ from itertools import count
 from operator import attrgetter
 from typing import Any, Final
 
-from embshare.adapters.huggingface.exceptions import SETTINGS
+from tests.architectures.hf_settings import SETTINGS
 
-__all__ = ["Scale", "make_config", "reads_symbols", "shrink"]
+__all__ = ["Scale", "make_config", "reads_tokens", "shrink"]
 
 VOCABULARY: Final = 256
-"""Symbols that are kept."""
-SYMBOLS: Final = 20
-"""The first of the numbers that special symbols beyond the vocabulary get."""
+"""Tokens that are kept."""
+SPECIAL: Final = 20
+"""The first of the ids that special tokens beyond the vocabulary get."""
 SMALL: Final = 16
 """An unknown setting below it is no width."""
 
@@ -129,13 +129,13 @@ def make_config(kind: Any, scale: Scale) -> Any:
     return config
 
 
-def reads_symbols(kind: type) -> bool:
+def reads_tokens(kind: type) -> bool:
     """Whether a configuration or a part of it has a vocabulary; what may be any model may have."""
     if "vocab_size" in dict(_written(kind)):
         return True
     parts: Mapping[str, type] = getattr(kind, "sub_configs", None) or {}
     return any(
-        "Auto" in part.__name__ or reads_symbols(part)
+        "Auto" in part.__name__ or reads_tokens(part)
         for name, part in parts.items()
         if not re.search(r"backbone|image|vision|patch|fov", name)
     )
@@ -182,10 +182,10 @@ def shrink(kind: type, scale: Scale, *, default: object = None) -> dict[str, Any
     Returns:
         Only what differs from the default; what is worked out from other settings is left out.
     """
-    return _shrink(kind, kind() if default is None else default, scale, count(SYMBOLS))
+    return _shrink(kind, kind() if default is None else default, scale, count(SPECIAL))
 
 
-def _shrink(kind: type, default: object, scale: Scale, symbols: Iterator[int]) -> dict[str, Any]:
+def _shrink(kind: type, default: object, scale: Scale, special: Iterator[int]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     parts = getattr(kind, "sub_configs", None) or {}
     layers = _value(default, "num_hidden_layers")
@@ -197,15 +197,15 @@ def _shrink(kind: type, default: object, scale: Scale, symbols: Iterator[int]) -
             continue
         if isinstance(value, (list, tuple)) and len(value) == layers:
             value = type(value)(value[: scale.layers])
-        changed = _setting(name, value, scale, symbols)
+        changed = _setting(name, value, scale, special)
         if changed != _value(default, name):
             found[name] = changed
     for name in parts:
         part = _value(default, name)
         if hasattr(part, "model_type"):
-            found[name] = type(part)(**_shrink(type(part), part, scale, symbols))
+            found[name] = type(part)(**_shrink(type(part), part, scale, special))
     if "image_size" not in found:
-        found |= _pictures(default, {name for name, _ in _written(kind)})
+        found |= _images(default, {name for name, _ in _written(kind)})
     return {**found, **SETTINGS.get(kind.__name__, {})}
 
 
@@ -229,31 +229,31 @@ def _value(config: object, name: str) -> Any:
         return None
 
 
-def _setting(name: str, value: Any, scale: Scale, symbols: Iterator[int]) -> Any:
+def _setting(name: str, value: Any, scale: Scale, special: Iterator[int]) -> Any:
     """One setting, smaller."""
     match value:
         case bool() | float() | str():
             return value
         case int():
-            return _integer(name, value, scale, symbols)
+            return _integer(name, value, scale, special)
         case list() | tuple():
-            return type(value)(_setting(name, part, scale, symbols) for part in value)
+            return type(value)(_setting(name, part, scale, special) for part in value)
         case Mapping() if all(isinstance(key, str) for key in value) and "label" not in name:
-            return {key: _setting(key, part, scale, symbols) for key, part in value.items()}
+            return {key: _setting(key, part, scale, special) for key, part in value.items()}
     return value
 
 
-def _integer(name: str, value: int, scale: Scale, symbols: Iterator[int]) -> int:
+def _integer(name: str, value: int, scale: Scale, special: Iterator[int]) -> int:
     if re.search(r"_ids?$|token_index$|_tokens$|_codes$", name) and "num" not in name:
-        return value if value < VOCABULARY // 4 else next(symbols)
+        return value if value < VOCABULARY // 4 else next(special)
     for pattern, rule in RULES:
         if pattern.search(name):
             return rule(scale, value)
     return value if value < SMALL else scale.width(value)
 
 
-def _pictures(default: object, names: set[str]) -> dict[str, Any]:
-    """Pictures of four by four patches."""
+def _images(default: object, names: set[str]) -> dict[str, Any]:
+    """Images of four by four patches."""
     size, patch = _value(default, "image_size"), _value(default, "patch_size")
     if "image_size" not in names or not isinstance(size, int):
         return {}

@@ -1,4 +1,4 @@
-"""One architecture made tiny: what a coverage walk takes from every library."""
+"""A test model: one architecture of a library, made tiny."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch import Tensor, nn
 
 from embshare.plan.layer_rules import RULES, Rules
 
-__all__ = ["Specimen"]
+__all__ = ["Architecture"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Specimen:
-    """One architecture made tiny: what a coverage walk shares, runs and trains."""
+class Architecture:
+    """One architecture made tiny, which is shared, run and trained."""
 
     library: str
     """``transformers``."""
     name: str
-    """``BertForMaskedLM``; no two of a library have the same."""
+    """``BertForMaskedLM``; unique within its library."""
     build: Callable[[], nn.Module]
-    """Makes it, tiny and with a random start that is the same for the same torch seed."""
+    """Makes it, with a random start that is the same for the same torch seed."""
     loss: Callable[[nn.Module], Tensor]
     """Runs a model that `build` made on a fixed small batch and returns a scalar to go down."""
     source: str | Mapping[str, str] = "auto"

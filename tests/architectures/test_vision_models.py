@@ -1,11 +1,11 @@
-"""How large classifiers are made shorter for a walk."""
+"""How large classifiers are made shorter."""
 
 import pytest
 from torch import nn
 
 pytest.importorskip("torchvision")
 
-from embshare.adapters.vision.walk import LARGE, _shortened, torchvision_specimens
+from tests.architectures.vision_models import LARGE, _shortened, torchvision_architectures
 
 
 def test_equal_blocks_in_a_row_are_cut_to_two() -> None:
@@ -21,8 +21,8 @@ def test_equal_blocks_in_a_row_are_cut_to_two() -> None:
 
 
 def test_a_large_classifier_is_shared_from_a_table_of_its_own() -> None:
-    specimens = {specimen.name: specimen for specimen in torchvision_specimens()}
-    large, small = specimens["vit_b_32"], specimens["resnet18"]
+    found = {made.name: made for made in torchvision_architectures()}
+    large, small = found["vit_b_32"], found["resnet18"]
     assert large.source != small.source == "fc.weight"
     model = large.build()
     assert sum(parameter.numel() for parameter in model.parameters()) < LARGE

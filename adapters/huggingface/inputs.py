@@ -10,25 +10,19 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from embshare.adapters.huggingface.batches import BATCHES, LENGTH, ROWS
-from embshare.adapters.scoring import waves
+from embshare.adapters.inputs import LENGTH, ROWS, waves
 
-__all__ = ["feeds"]
-
-Feed = Mapping[str, Any]
+__all__ = ["batches"]
 
 
-def feeds(model: nn.Module) -> Iterator[Feed]:
-    """Batches to try on a model, the simplest first: text, then pictures, then sound.
+def batches(model: nn.Module) -> Iterator[Mapping[str, Any]]:
+    """Batches to try on a model, the simplest first: text, then images, then sound.
 
     A model says with an error what it cannot do without, so what it takes is found by trying.
     """
-    if (own := BATCHES.get(type(model).__name__)) is not None:
-        yield own(model)
-        return
     asked = inspect.signature(model.forward).parameters
     text: dict[str, Any] = {name: make(model) for name, make in TEXT.items() if name in asked}
-    if not {"input_ids", "decoder_input_ids"} & text.keys():  # a mask of symbols masks no sound
+    if not {"input_ids", "decoder_input_ids"} & text.keys():  # a mask of tokens masks no sound
         text.pop("attention_mask", None)
     if "use_cache" in asked:  # not every cache can be as short as these models are
         text["use_cache"] = False
@@ -83,8 +77,8 @@ def _setting(config: Any, *names: str, default: Any) -> Any:
     return default
 
 
-def _symbols(model: nn.Module) -> Tensor:
-    """Symbols of the upper half of the vocabulary: the special ones are in the lower."""
+def _tokens(model: nn.Module) -> Tensor:
+    """Token ids of the upper half of the vocabulary: the special ones are in the lower."""
     getter = getattr(model, "get_input_embeddings", None)
     table = None
     with contextlib.suppress(NotImplementedError, AttributeError):
@@ -103,10 +97,10 @@ def _symbols(model: nn.Module) -> Tensor:
 
 
 def _boxes(model: nn.Module) -> Tensor:
-    return torch.ones(*_symbols(model).shape, 4, dtype=torch.long)
+    return torch.ones(*_tokens(model).shape, 4, dtype=torch.long)
 
 
-def _picture(model: nn.Module) -> Tensor:
+def _image(model: nn.Module) -> Tensor:
     if "spatial_shapes" in inspect.signature(model.forward).parameters:  # patches in a row
         return waves(ROWS, 4, 16 * 16 * 3)
     config = _part(model, "vision_config", "encoder", "backbone_config")
@@ -131,27 +125,13 @@ def _spectrum(model: nn.Module) -> Tensor:
 
 
 def _mask(model: nn.Module) -> Tensor:
-    return torch.ones_like(_symbols(model))
+    return torch.ones_like(_tokens(model))
 
 
 def _placeholders(model: nn.Module) -> Tensor | None:
-    """Symbols that stand for the parts of a picture, and nothing else."""
-    symbol = _setting(model.config, "image_token_id", "video_token_id", default=None)
-    return None if symbol is None else torch.full((ROWS, LENGTH), int(symbol))
-
-
-def _text(model: nn.Module) -> Tensor:
-    """Symbols, as some families want them."""
-    ids, config = _symbols(model), _part(model)
-    name = type(model).__name__
-    if name.startswith("Longformer"):  # the question ends at the first of three
-        for place in (2, 4, -1):
-            ids[..., place] = config.sep_token_id
-    if name.startswith("SplinterForPreTraining"):
-        ids[:, 2] = config.question_token_id
-    if name.startswith("KyutaiSpeechToText"):  # one column for each codebook besides the text
-        return torch.ones(ROWS, LENGTH, config.num_codebooks + 1, dtype=torch.long)
-    return ids
+    """Tokens that stand for the parts of an image, and nothing else."""
+    token = _setting(model.config, "image_token_id", "video_token_id", default=None)
+    return None if token is None else torch.full((ROWS, LENGTH), int(token))
 
 
 def _targets(model: nn.Module) -> Tensor:
@@ -160,7 +140,7 @@ def _targets(model: nn.Module) -> Tensor:
     if part is model.config or isinstance(part, nn.Module):
         books = None
     if books is None:
-        return _symbols(model)
+        return _tokens(model)
     return torch.ones(ROWS * int(books), LENGTH, dtype=torch.long)  # a row for each codebook
 
 
@@ -176,7 +156,7 @@ def _flat_patches(model: nn.Module) -> Tensor:
 
 
 TEXT: Final[Mapping[str, Callable[[nn.Module], Tensor]]] = {
-    "input_ids": _text,
+    "input_ids": _tokens,
     "attention_mask": _mask,
     "decoder_input_ids": _targets,
     "bbox": _boxes,
@@ -184,16 +164,16 @@ TEXT: Final[Mapping[str, Callable[[nn.Module], Tensor]]] = {
 """Always given."""
 
 OTHERS: Final[Mapping[str, Callable[[nn.Module], Tensor]]] = {
-    "pixel_values": _picture,
+    "pixel_values": _image,
     "input_features": _spectrum,
     "input_values": lambda model: waves(ROWS, 4000),
-    "qformer_input_ids": _symbols,
+    "qformer_input_ids": _tokens,
     "visual_feats": _visual,
     "visual_pos": lambda model: waves(ROWS, 4, 4),
     "flattened_patches": _flat_patches,
     "pixel_attention_mask": lambda model: torch.ones(ROWS, 4, dtype=torch.long),
     "spatial_shapes": lambda model: torch.full((ROWS, 2), 2),
-    "pixel_values_videos": lambda model: _picture(model).unsqueeze(1),
+    "pixel_values_videos": lambda model: _image(model).unsqueeze(1),
     "image_embeds_position_mask": lambda model: torch.ones(ROWS, LENGTH, dtype=torch.bool),
     "decoder_input_values": lambda model: waves(ROWS, LENGTH, int(_part(model).num_mel_bins)),
 }

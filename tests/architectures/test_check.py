@@ -8,16 +8,18 @@ import torch
 from torch import nn
 
 import embshare
-from embshare.tasks.coverage import Job, Report, Row, Walk, examine, examine_all, regressions
-from embshare.tasks.coverage.markdown import exceptions_table, full_lists, totals_table
 from embshare.tasks.measurement.provenance import read_provenance
-from tests.tasks.coverage.subjects import BY_NAME
+from tests.architectures.check import check
+from tests.architectures.examples import BY_NAME
+from tests.architectures.processes import Job, check_all
+from tests.architectures.results import Kept, Report, Row, Run, regressions
+from tests.architectures.tables import KINDS, exceptions_table, kind_of, summary_table
 
-PLACE = "tests.tasks.coverage.subjects"
+PLACE = "tests.architectures.examples"
 
 
 def test_a_sound_one_passes_and_is_counted() -> None:
-    row = examine(BY_NAME["sound"])
+    row = check(BY_NAME["sound"])
     assert (row.outcome, row.finding, row.source) == ("passes", "", ("embed.weight",))
     assert row.hidden == row.derived == 2 * 64 + 64 + 24
     assert row.share == 1.0
@@ -27,39 +29,33 @@ def test_a_sound_one_passes_and_is_counted() -> None:
 @pytest.mark.parametrize(
     ("name", "outcome", "stage", "finding"),
     [
-        ("constant", "fails", "training shared", "ValueError: a step did not change what it"),
-        ("tableless", "no table", "planning", "NoSourceError: Linear has no table `auto`"),
-        ("broken", "not run", "building", "OSError: there is no such file"),
-        ("infinite", "not run", "running", "ValueError: its loss is inf"),
-        ("absent", "not run", "building", "needs a package"),
+        ("constant", "fails", "train", "ValueError: a step did not change what it"),
+        ("tableless", "no table", "plan", "NoSourceError: Linear has no table `auto`"),
+        ("broken", "not run", "build", "OSError: there is no such file"),
+        ("infinite", "not run", "run dense", "ValueError: its loss is inf"),
+        ("absent", "not run", "build", "needs a package"),
     ],
 )
 def test_where_it_ends_and_why(name: str, outcome: str, stage: str, finding: str) -> None:
-    row = examine(BY_NAME[name])
+    row = check(BY_NAME[name])
     assert (row.outcome, row.stage) == (outcome, stage)
     assert row.finding.startswith(finding)
 
 
-def test_random_numbers_outside_of_a_state_dict_are_noted() -> None:
-    row = examine(BY_NAME["forgetful"])
-    assert row.outcome == "passes"
-    assert row.notes == ("holds random numbers that its own state dict lacks",)
-
-
 def test_what_stays_dense_is_told_with_its_reason() -> None:
-    row = examine(BY_NAME["two-ways"])
+    row = check(BY_NAME["two-ways"])
     assert row.outcome == "passes" and row.hidden - row.derived == 64
     (kept,) = row.dense
     assert kept.elements == 64 and "lay it out differently" in kept.reason
 
 
 def test_a_gate_that_is_closed_at_the_start_is_no_fault() -> None:
-    row = examine(BY_NAME["gated"])
+    row = check(BY_NAME["gated"])
     assert (row.outcome, row.finding, row.notes) == ("passes", "", ())
 
 
 def test_what_no_step_changes_in_the_dense_model_is_noted() -> None:
-    row = examine(BY_NAME["shut"])
+    row = check(BY_NAME["shut"])
     (note,) = row.notes
     assert (row.outcome, row.finding) == ("passes", "")
     assert note == "3 steps change these in the dense model no more than here: " + ", ".join(
@@ -68,13 +64,13 @@ def test_what_no_step_changes_in_the_dense_model_is_noted() -> None:
 
 
 def test_what_rounding_explains_is_noted_and_what_it_does_not_is_a_failure() -> None:
-    row = examine(BY_NAME["touchy"])
+    row = check(BY_NAME["touchy"])
     assert (row.outcome, row.finding) == ("passes", "")
     assert row.notes == (
-        "amplifies rounding: plain and shared differ by as much as its weights' last bits",
+        "amplifies rounding: dense and shared differ by as much as its weights' last bits",
     )
-    row = examine(BY_NAME["other"])
-    assert (row.outcome, row.stage) == ("fails", "making plain")
+    row = check(BY_NAME["other"])
+    assert (row.outcome, row.stage) == ("fails", "materialize")
     assert row.finding.startswith("ValueError: its loss is ")
 
 
@@ -88,8 +84,8 @@ def test_what_changes_in_the_dense_model_alone_is_a_failure(
 
     sharing = embshare.share_from_embedding
     monkeypatch.setattr(embshare, "share_from_embedding", shutting)
-    row = examine(BY_NAME["gated"])
-    assert (row.outcome, row.stage) == ("fails", "training shared")
+    row = check(BY_NAME["gated"])
+    assert (row.outcome, row.stage) == ("fails", "train")
     assert row.finding == "ValueError: a step did not change `mix`"
 
 
@@ -101,9 +97,9 @@ def test_a_fault_of_sharing_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> Non
 
     plainly = embshare.materialize
     monkeypatch.setattr(embshare, "materialize", stale)
-    row = examine(BY_NAME["sound"])
+    row = check(BY_NAME["sound"])
     assert (row.outcome, row.stage, row.finding) == (
-        *("fails", "making plain"),
+        *("fails", "materialize"),
         "ValueError: `mix` differs",
     )
 
@@ -118,15 +114,15 @@ def test_loading_something_else_is_a_failure(monkeypatch: pytest.MonkeyPatch) ->
         return loaded
 
     monkeypatch.setattr(embshare, "load", partial)
-    row = examine(BY_NAME["sound"])
-    assert (row.outcome, row.stage) == ("fails", "saving and loading")
-    assert "what it returns depends on the model" in row.finding or "not" in row.finding
+    row = check(BY_NAME["sound"])
+    assert (row.outcome, row.stage) == ("fails", "load")
+    assert row.finding == "ValueError: `norm.weight` differs from what was saved"
 
 
 def test_processes_that_die_or_hang_cost_one_row_each() -> None:
     names = ("sound", "dying", "hanging", "absent")
     jobs = [Job(place=PLACE, library="made here", name=name) for name in names]
-    rows = {row.name: row for row in examine_all(jobs, limit=8.0)}
+    rows = {row.name: row for row in check_all(jobs, limit=8.0)}
     assert rows["sound"].outcome == "passes"
     assert rows["dying"].finding == "its process died (exit code 3)"
     assert rows["hanging"].finding == "nothing came of it within 8 seconds"
@@ -156,9 +152,9 @@ def test_only_what_got_worse_is_a_regression() -> None:
 def test_a_row_stays_with_the_versions_that_it_came_from() -> None:
     first = read_provenance()
     second = first.model_copy(update={"commit": "another"})
-    report = Report().joined(Walk(provenance=first, rows=(row("B"), row("A"))))
-    report = report.joined(Walk(provenance=second, rows=(row("B", derived=50),)))
-    assert [(w.provenance.commit, [r.name for r in w.rows]) for w in report.walks] == [
+    report = Report().joined(Run(provenance=first, rows=(row("B"), row("A"))))
+    report = report.joined(Run(provenance=second, rows=(row("B", derived=50),)))
+    assert [(w.provenance.commit, [r.name for r in w.rows]) for w in report.runs] == [
         (first.commit, ["A"]),
         ("another", ["B"]),
     ]
@@ -168,14 +164,35 @@ def test_a_row_stays_with_the_versions_that_it_came_from() -> None:
 
 def test_the_tables_of_the_documentation() -> None:
     rows = (
-        row("A"),
-        row("B", derived=50),
-        row("C", outcome="not run", stage="building", finding="ImportError: a|b"),
-        row("D", outcome="no table"),
+        row("AForCausalLM"),
+        row(
+            "BForCausalLM", derived=50, dense=(Kept(reason="frozen", weights=("w",), elements=50),)
+        ),
+        row("CModel", outcome="not run", stage="build", finding="ImportError: a|b"),
+        row("DModel", outcome="no table"),
     )
-    report = Report().joined(Walk(provenance=read_provenance(), rows=rows))
-    assert "| 4 | 1 | 1 | 0 | 2 | 66.7% of 3 | 100.0% of 2 | 1 |" in totals_table(report)
+    report = Report().joined(Run(provenance=read_provenance(), rows=rows))
+    told = summary_table(report)
+    assert "| causal language models | 2 | 0 | 0 | 0 | 2 | 100.0% of 2 | 1 |" in told
+    assert "| bare models | 2 | 1 | 1 | 0 | 0 | 0.0% of 1 | 0 |" in told
+    assert "| all |  | 4 | 1 | 1 | 0 | 2 | 66.7% of 3 | 1 |" in told
     told = exceptions_table(report)
-    assert "| transformers | B | 50% derived |" in told
-    assert "| transformers | C | not run, building | `ImportError: a/b` |" in told
-    assert full_lists(report).count("<tr><td>") == 2
+    assert "| transformers | BForCausalLM | 50% derived | `1 kinds of weights: frozen` |" in told
+    assert "| transformers | CModel | not run | `ImportError: a/b` |" in told
+
+
+@pytest.mark.parametrize(
+    ("library", "name", "kind"),
+    [
+        ("transformers", "GPT2LMHeadModel", "causal language models"),
+        ("transformers", "BertModel", "bare models"),
+        ("transformers", "VitsForTextToSpeech", "speech"),
+        ("transformers", "PI0ForConditionalGeneration", KINDS[6][0]),
+        ("transformers", "JevForDecision", "others"),
+        ("fairseq", "transformer_lm", "language models"),
+        ("fairseq", "lstm", "translation"),
+        ("timm", "test_vit", "one of each module"),
+    ],
+)
+def test_a_kind_is_read_from_the_name(library: str, name: str, kind: str) -> None:
+    assert kind_of(Row(library=library, name=name, outcome="passes")) == kind
