@@ -10,9 +10,7 @@ from torch import Tensor
 
 from embshare.drawing import write_figure
 from embshare.errors import InvalidValueError
-from embshare.models.elc_bert.layers import Mixture
-from embshare.models.elc_bert.model import ElcBertEncoder
-from embshare.models.elc_bert.pretrained import ElcBertPreTrainedModel
+from embshare.models.elc_bert.model import ElcBertEncoder, ElcBertPreTrainedModel, Mixture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
