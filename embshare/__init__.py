@@ -1,18 +1,20 @@
 """Compute a model's hidden weights from its own embedding table, and store the table alone."""
 
-from embshare.bare import bare_weights
+from embshare._version import __version__
 from embshare.caching import cached, keep, release
 from embshare.check import Finding, Findings, check
 from embshare.checkpoint import load, save
-from embshare.companions import watch
 from embshare.config import ShareConfig
 from embshare.errors import EmbshareError
 from embshare.freezing import freeze, unfreeze
 from embshare.fsdp import fsdp_groups
-from embshare.groups import parameter_groups
+from embshare.integrations import watch
 from embshare.materialize import materialize
-from embshare.plan import SharePlan, Slot, Source
-from embshare.planning import plan_sharing
+from embshare.optim import parameter_groups
+from embshare.plan.planner import plan_sharing
+from embshare.plan.slots import Slot, Source
+from embshare.plan.unmatched import bare_weights
+from embshare.plan.values import SharePlan
 from embshare.sharing import share_from_embedding
 from embshare.summary import Summary, summarize
 
@@ -25,6 +27,7 @@ __all__ = [
     "Slot",
     "Source",
     "Summary",
+    "__version__",
     "bare_weights",
     "cached",
     "check",
@@ -41,8 +44,6 @@ __all__ = [
     "summarize",
     "unfreeze",
 ]
-
-__version__ = "0.1.0"
 
 watch()  # the one thing that importing embshare does besides defining names
 del watch

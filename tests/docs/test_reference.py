@@ -36,5 +36,5 @@ def test_the_reference_lists_what_is_public() -> None:
         if name != "PRESETS"
     }
     assert public | models | errors - {"embshare.errors.EmbshareError"} == {
-        name for name in listed if not name.startswith("embshare.rules.")
+        name for name in listed if not name.startswith("embshare.plan.layer_rules.")
     }

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from embshare.drawing import write_figure
 from embshare.errors import InvalidValueError
 from embshare.models.elc_bert.model import ElcBertEncoder, ElcBertPreTrainedModel, Mixture
+from embshare.report.drawing import write_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

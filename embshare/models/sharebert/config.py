@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from embshare.layout import columns_needed
 from embshare.models._bert_config import BertConfig
+from embshare.plan.slots import columns_needed
 
 __all__ = ["ShareBertConfig"]
 

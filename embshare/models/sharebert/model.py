@@ -12,11 +12,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from embshare.columns import Columns
-from embshare.companions import detach
+from embshare.blocks.columns import Columns
 from embshare.config import ShareConfig
-from embshare.factor import FactorMap, as_stored
-from embshare.living import TRAINED
+from embshare.integrations import detach
 from embshare.models._bert import (
     BertEmbeddings,
     BertModel,
@@ -25,8 +23,10 @@ from embshare.models._bert import (
     attend_heads,
 )
 from embshare.models.sharebert.config import ShareBertConfig
-from embshare.plan import SharePlan
-from embshare.planning import plan_sharing
+from embshare.plan.planner import plan_sharing
+from embshare.plan.values import SharePlan
+from embshare.runtime.current_plan import TRAINED
+from embshare.runtime.factorized import FactorMap, as_stored
 from embshare.sharing import share_from_embedding
 
 __all__ = [

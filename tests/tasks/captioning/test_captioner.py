@@ -12,13 +12,12 @@ from torch import nn
 import embshare
 from embshare.errors import SourceTooSmallError
 from embshare.models.matched import ARCHITECTURES, Architecture
-from embshare.tasks.captioning.captioner import Captioner, move_at_random
+from embshare.tasks.captioning.model import Captioner, move_at_random
 from embshare.tasks.captioning.config import CaptioningConfig
-from embshare.tasks.captioning.pictures.encoders import make_encoder
-from embshare.tasks.captioning.processor import CaptioningProcessor
-from embshare.tasks.captioning.rows import Sight
-from embshare.tasks.captioning.vocabulary import SPECIALS, Vocabulary
-from embshare.tasks.captioning.writing import write_captions
+from embshare.tasks.captioning.image_encoder import make_encoder
+from embshare.tasks.captioning.processor import CaptioningProcessor, write_captions
+from embshare.tasks.captioning.images import ModelInputs
+from embshare.tasks.captioning.words import SPECIALS, Vocabulary
 from embshare.tasks.decoding import Beam
 
 WORDS = Vocabulary((*SPECIALS, *(f"word{index}" for index in range(60))))
@@ -82,11 +81,11 @@ def test_captions_are_words_and_the_same_twice(architecture: Architecture, share
     model = build(architecture)
     if share:
         embshare.share_from_embedding(model, embshare.ShareConfig(method="veps"))
-    sight = Sight(pixels(5).permute(0, 2, 3, 1).numpy())
+    inputs = ModelInputs.of(pixels(5).permute(0, 2, 3, 1).numpy())
 
     def write(width: int, size: int) -> list[str]:
         beam = Beam(width=width, length_penalty=0.6)
-        return list(write_captions(model, sight.batches(size), WORDS, beam=beam, most_words=6))
+        return list(write_captions(model, inputs.batches(size), WORDS, beam=beam, most_words=6))
 
     found = write(3, 2)
     assert found == write(3, 5)
@@ -98,8 +97,8 @@ def test_captions_are_words_and_the_same_twice(architecture: Architecture, share
 def test_it_writes_on_another_device(device: str) -> None:
     model = build("attention").to(device)
     beam = Beam(width=2, length_penalty=0.6)
-    sight = Sight(pixels(2).permute(0, 2, 3, 1).numpy())
-    assert len(list(write_captions(model, sight.batches(2), WORDS, beam=beam, most_words=4))) == 2
+    inputs = ModelInputs.of(pixels(2).permute(0, 2, 3, 1).numpy())
+    assert len(list(write_captions(model, inputs.batches(2), WORDS, beam=beam, most_words=4))) == 2
 
 
 def test_a_source_of_the_other_kind_is_refused() -> None:
@@ -108,13 +107,13 @@ def test_a_source_of_the_other_kind_is_refused() -> None:
     assert frozen(features=features.half(), labels=labels)["loss"].isfinite()
     with pytest.raises(ValueError, match="this model reads features"):
         frozen(pixels=pixels(), labels=labels)
-    with pytest.raises(ValueError, match="this model reads pictures"):
+    with pytest.raises(ValueError, match="this model reads images"):
         build("conv")(features=features, labels=labels)
 
 
 def test_features_are_centred_over_pictures() -> None:
     frozen = Captioner(processor().model_config("conv"), None, features=8)
-    seen = frozen.see(None, torch.randn(16, 5, 8) * 3 + 7)
+    seen = frozen.image_features(None, torch.randn(16, 5, 8) * 3 + 7)
     torch.testing.assert_close(seen.mean(dim=(0, 1)), torch.zeros(8), atol=1e-5, rtol=0)
     torch.testing.assert_close(seen.std(dim=(0, 1)), torch.ones(8), atol=2e-2, rtol=0)
 
@@ -130,7 +129,7 @@ def test_pictures_move_in_training_and_not_in_use() -> None:
     assert any(torch.equal(found[i], down[i]) for i in range(64))
     assert any(torch.equal(found[i], right[i]) for i in range(64))
     model = build("conv", shift=4).eval()
-    assert torch.equal(model.see(some, None), model.see(some, None))
+    assert torch.equal(model.image_features(some, None), model.image_features(some, None))
 
 
 def test_a_seed_gives_one_start_whatever_happened_before() -> None:

@@ -19,14 +19,14 @@ from embshare.tasks.captioning.dataset import Picture
 from embshare.tasks.captioning.errors import EncoderError, PictureError
 from embshare.tasks.captioning.pictures import seen
 from embshare.tasks.captioning.pictures.decoding import decode
-from embshare.tasks.captioning.pictures.encoders import (
+from embshare.tasks.captioning.image_encoder import (
     make_encoder,
     read_weights,
     weights_digest,
 )
 from embshare.tasks.captioning.pictures.seen import features_of, pixels_of, to_tensor
 from embshare.tasks.captioning.pictures.store import CacheFolderError, key_of, stored
-from embshare.tasks.captioning.rows import Sight
+from embshare.tasks.captioning.images import ModelInputs
 from tests.tasks.captioning.making import COLOURS, paint
 
 
@@ -146,11 +146,11 @@ def test_pictures_are_decoded_once(
 
 
 def test_a_worker_process_maps_the_file_for_itself(pictures: list[Picture], tmp_path: Path) -> None:
-    sight = Sight(pixels_of(pictures, 64, tmp_path))
-    sent = pickle.dumps(sight)
+    inputs = ModelInputs.of(pixels_of(pictures, 64, tmp_path))
+    sent = pickle.dumps(inputs)
     assert len(sent) < 1000
-    np.testing.assert_array_equal(pickle.loads(sent).array, sight.array)
-    drawn = Sight(np.ones((1, 2, 2, 3), dtype=np.uint8))
+    np.testing.assert_array_equal(pickle.loads(sent).array, inputs.array)
+    drawn = ModelInputs.of(np.ones((1, 2, 2, 3), dtype=np.uint8))
     assert pickle.loads(pickle.dumps(drawn)).array.shape == (1, 2, 2, 3)
 
 

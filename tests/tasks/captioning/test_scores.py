@@ -11,20 +11,26 @@ from pathlib import Path
 
 import pytest
 
-from embshare.tasks.captioning.errors import ScoreError, ScoresLeftOutWarning
-from embshare.tasks.captioning.java import Java, find_java
-from embshare.tasks.captioning.scores import plan as planning
-from embshare.tasks.captioning.scores.compute import score_captions, score_words, split_words
-from embshare.tasks.captioning.scores.plan import FAMILIES, ScorePlan, make_plan
-from embshare.tasks.captioning.scores.spice import read_spice
+from embshare.tasks.captioning import metrics
+from embshare.tasks.captioning.config import SCORES
+from embshare.tasks.captioning.metrics import (
+    ScoreError,
+    ScorePlan,
+    ScoresLeftOutWarning,
+    find_java,
+    make_plan,
+    read_spice,
+    score_captions,
+    score_words,
+    split_words,
+)
 
-PACKAGE = planning._package()
+PACKAGE = metrics._package()
 JAVA = find_java()
 needs_package = pytest.mark.skipif(PACKAGE is None, reason="needs pycocoevalcap")
 needs_java = pytest.mark.skipif(
     PACKAGE is None or JAVA is None, reason="needs pycocoevalcap and Java"
 )
-PLAIN = ScorePlan(("cider",), "plain", None, None)
 WRITTEN = ["A man's dog.", "two dogs"]
 
 
@@ -67,7 +73,7 @@ def test_the_published_meteor_is_matched_to_six_digits(
 ) -> None:
     references, captions = case["gts_tokenized"], case["res_tokenized"]
     assert JAVA is not None
-    plan = ScorePlan(("meteor",), "ptb", Java(JAVA), PACKAGE)
+    plan = ScorePlan(("meteor",), "ptb", JAVA, PACKAGE)
     found = score_words([captions[name][0] for name in references], list(references.values()), plan)
     expected: dict[str, float] = case["expected"]["corpus"]  # type: ignore[assignment]
     assert found.corpus == {"meteor": pytest.approx(expected["METEOR"], abs=5e-7)}
@@ -117,9 +123,9 @@ def gone(pid: int) -> bool:
 
 @pytest.mark.parametrize("score", ["meteor", "words"])
 def test_a_program_that_hangs_is_ended(program: Path, tmp_path: Path, score: str) -> None:
-    java, begun = Java(program, seconds=0.5), time.perf_counter()
+    begun = time.perf_counter()
     words = "ptb" if score == "words" else "plain"
-    plan = ScorePlan(("cider", "meteor"), words, java, tmp_path)  # type: ignore[arg-type]
+    plan = ScorePlan(("cider", "meteor"), words, program, tmp_path, seconds=0.5)  # type: ignore[arg-type]
     with pytest.raises(ScoreError) as caught:
         score_captions(["a"], [["a"]], plan)
     assert str(caught.value) == (
@@ -134,19 +140,11 @@ def test_a_program_that_hangs_is_ended(program: Path, tmp_path: Path, score: str
 def test_a_program_that_fails_is_quoted(program: Path, tmp_path: Path, score: str) -> None:
     program.write_text("#!/bin/sh\necho 'java.lang.OutOfMemoryError: heap' >&2\nexit 3\n")
     words = "ptb" if score == "words" else "plain"
-    plan = ScorePlan(("meteor",), words, Java(program), tmp_path)  # type: ignore[arg-type]
+    plan = ScorePlan(("meteor",), words, program, tmp_path)  # type: ignore[arg-type]
     with pytest.raises(
         ScoreError, match=r"failed \(java.lang.OutOfMemoryError: heap\)\. Give it m"
     ):
         score_captions(["a"], [["a"]], plan)
-
-
-def test_a_program_is_ended_when_the_block_is_left(program: Path, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), Java(program).talk([], score="meteor"):
-        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
-            time.sleep(0.01)
-        raise KeyboardInterrupt
-    assert gone(int((tmp_path / "pid").read_text()))
 
 
 def test_java_is_found_by_its_home_first(
@@ -164,8 +162,8 @@ def test_java_is_found_by_its_home_first(
 
 
 def without(monkeypatch: pytest.MonkeyPatch, *, package: bool, java: bool, tmp: Path) -> None:
-    monkeypatch.setattr(planning, "_package", lambda: tmp if package else None)
-    monkeypatch.setattr(planning, "find_java", lambda: Path("/bin/true") if java else None)
+    monkeypatch.setattr(metrics, "_package", lambda: tmp if package else None)
+    monkeypatch.setattr(metrics, "find_java", lambda: Path("/bin/true") if java else None)
 
 
 def test_without_java_the_other_scores_have_other_names(
@@ -184,9 +182,7 @@ def test_without_java_the_other_scores_have_other_names(
     assert (plan.words, plan.families) == ("words", ("bleu", "rouge_l", "cider"))
     assert set(plan.left_out) == {"meteor", "spice"}
     monkeypatch.undo()
-    found = score_captions(
-        WRITTEN, [["A man's dog"], ["dogs"]], ScorePlan(("cider",), "words", None, None)
-    )
+    found = score_captions(WRITTEN, [["A man's dog"], ["dogs"]], ScorePlan(("cider",), "words"))
     assert set(found.corpus) == {"cider_words"}
 
 
@@ -206,11 +202,11 @@ def test_the_parser_of_spice_is_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_
     with pytest.warns(ScoresLeftOutWarning, match=r"Spice is left out: its parser \(stanford-core"):
         assert "spice" not in make().families
     (tmp_path / "spice" / "lib").mkdir(parents=True)
-    for jar in planning.PARSER:
+    for jar in metrics.PARSER:
         (tmp_path / "spice" / "lib" / jar).touch()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert make().families == FAMILIES
+        assert make().families == SCORES
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from embshare.tasks.captioning.tokens import is_plain, tokenize
+from embshare.tasks.captioning.words import is_plain, tokenize
 
 
 @pytest.mark.parametrize(
