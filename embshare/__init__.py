@@ -12,9 +12,9 @@ from embshare.integrations import watch
 from embshare.materialize import materialize
 from embshare.optim import parameter_groups
 from embshare.plan.planner import plan_sharing
+from embshare.plan.slots import Slot, Source
 from embshare.plan.unmatched import bare_weights
 from embshare.plan.values import SharePlan
-from embshare.plan.values.slots import Slot, Source
 from embshare.sharing import share_from_embedding
 from embshare.summary import Summary, summarize
 

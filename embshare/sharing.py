@@ -18,8 +18,8 @@ from embshare.ops.autocast import is_cast
 from embshare.plan.layer_rules import RULES, Rules
 from embshare.plan.planner import plan_sharing
 from embshare.plan.requirements import checked_config, dense_home, unshared_rest
+from embshare.plan.slots import Slot, Source
 from embshare.plan.values import SharePlan
-from embshare.plan.values.slots import Slot, Source
 from embshare.runtime.bank import Bank, bank_of, roots_of
 from embshare.runtime.current_plan import mark_trained
 from embshare.runtime.factorized import Factorization, factorize

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from embshare._tables import new_table, render, shape_text
 from embshare.errors import NotSharedError
+from embshare.plan.printing import abbreviate, count_patterns, error_text, left_dense_table
+from embshare.plan.slots import LeftDense
 from embshare.plan.values import SharePlan
-from embshare.plan.values.printing import abbreviate, count_patterns, error_text, left_dense_table
-from embshare.plan.values.slots import LeftDense
 from embshare.runtime.bank import Bank, roots_of
 from embshare.runtime.current_plan import Place, places, plan_now
 from embshare.runtime.factorized import FactorMap, is_factored

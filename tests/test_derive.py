@@ -14,7 +14,7 @@ from torch import Tensor
 from embshare import Slot
 from embshare.blocks.layout import layout_of
 from embshare.ops.derive import derive
-from embshare.plan.values.slots import columns_needed
+from embshare.plan.slots import columns_needed
 from tests.conformance.reference import reference_signs, reference_weight
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embshare.ops.flatten import read_block, rows_needed, write_block
-from embshare.plan.values.slots import columns_needed
+from embshare.plan.slots import columns_needed
 
 shapes = st.lists(st.integers(1, 6), min_size=1, max_size=4).map(tuple)
 orders = st.sampled_from(["row", "column"])

@@ -12,7 +12,7 @@ from embshare.blocks.computed import computed, made_by, makers
 from embshare.blocks.resident import device_of, require_values, resident, stamp
 from embshare.errors import CheckpointError, SourceShrunkError, TableReplacedError
 from embshare.ops.tracing import passed_over
-from embshare.plan.values.slots import Source
+from embshare.plan.slots import Source
 
 __all__ = ["Columns"]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from embshare.ops.derive import Cut, Layout
 from embshare.ops.flatten import rows_needed
-from embshare.plan.values.slots import Slot
+from embshare.plan.slots import Slot
 
 __all__ = ["layout_of"]
 

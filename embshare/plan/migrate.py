@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from embshare.errors import PlanMismatchError
+from embshare.plan.slots import Slot, Source
 from embshare.plan.values import SharePlan
-from embshare.plan.values.slots import Slot, Source
 
 __all__ = ["Naming", "naming", "only", "readers_kept", "refit"]
 

@@ -40,11 +40,11 @@ from embshare.plan.requirements import (
     residual_reason,
     tell_growth,
 )
+from embshare.plan.slots import LeftDense, RuleMatch, Slot, Source, columns_needed
 from embshare.plan.start_choice import choose_init
 from embshare.plan.tying import role_of, slot_numbers
 from embshare.plan.uneven import tell_uneven
 from embshare.plan.values import SharePlan
-from embshare.plan.values.slots import LeftDense, RuleMatch, Slot, Source, columns_needed
 
 __all__ = ["plan_sharing"]
 

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from embshare._tables import new_table, shape_text
+from embshare.plan.slots import LeftDense, RuleMatch, Slot, Source
 from embshare.plan.tying import INDEX, pattern_of
-from embshare.plan.values.slots import LeftDense, RuleMatch, Slot, Source
 
 __all__ = [
     "abbreviate",

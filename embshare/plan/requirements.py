@@ -15,8 +15,8 @@ from embshare.errors import AlreadySharedError, GrowthWarning, InvalidValueError
 from embshare.integrations import home_of
 from embshare.plan.inventory import Candidate, Inventory
 from embshare.plan.layer_rules import Rules, rule_for
+from embshare.plan.slots import LeftDense
 from embshare.plan.values import SharePlan
-from embshare.plan.values.slots import LeftDense
 from embshare.wrapping import unwrapped
 
 __all__ = [

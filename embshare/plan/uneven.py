@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from embshare._warnings import notify
 from embshare.errors import UnevenCoverageWarning
+from embshare.plan.slots import LeftDense, Slot
 from embshare.plan.tying import pattern_of
-from embshare.plan.values.slots import LeftDense, Slot
 
 __all__ = ["Uneven", "tell_uneven", "uneven_roles"]
 

@@ -13,14 +13,13 @@ from rich.text import Text
 from embshare._tables import plural, render
 from embshare._value import Value
 from embshare.config import ShareConfig
-from embshare.plan.uneven import Uneven, uneven_roles
-from embshare.plan.values.printing import (
+from embshare.plan.printing import (
     left_dense_table,
     matches_table,
     slots_table,
     sources_table,
 )
-from embshare.plan.values.slots import (
+from embshare.plan.slots import (
     Error,
     LeftDense,
     RuleMatch,
@@ -29,6 +28,7 @@ from embshare.plan.values.slots import (
     columns_needed,
     without_unset,
 )
+from embshare.plan.uneven import Uneven, uneven_roles
 
 __all__ = ["SharePlan"]
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from embshare.config import ShareConfig
 from embshare.errors import CheckpointError, InvalidValueError, MissingPackageError
+from embshare.plan.slots import Slot, Source
 from embshare.plan.values import SharePlan
-from embshare.plan.values.slots import Slot, Source
 from embshare.report.legend import (
     DROPPED,
     GREY,

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from embshare.plan.printing import abbreviate
+from embshare.plan.slots import Slot
 from embshare.plan.tying import pattern_of
 from embshare.plan.values import SharePlan
-from embshare.plan.values.printing import abbreviate
-from embshare.plan.values.slots import Slot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

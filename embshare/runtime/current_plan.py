@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from embshare._keys import KEY
 from embshare.errors import CheckpointError, NotSharedError
+from embshare.plan.slots import LeftDense, Source
 from embshare.plan.values import SharePlan
-from embshare.plan.values.slots import LeftDense, Source
 from embshare.runtime.bank import roots_of
 from embshare.runtime.factorized import FactorMap, is_factored
 from embshare.runtime.loading import bank_name

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map
 from embshare.blocks.resident import resident
 from embshare.config import ShareConfig
 from embshare.errors import DerivedWeightError, UnsupportedSourceError
-from embshare.plan.values.slots import Source
+from embshare.plan.slots import Source
 
 __all__ = [
     "FactorMap",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from embshare.config import ShareConfig
 from embshare.ops.relax import relax
-from embshare.plan.values.slots import Slot
+from embshare.plan.slots import Slot
 
 __all__ = ["Relaxation", "needs_relaxation"]
 

@@ -19,8 +19,8 @@ from embshare.blocks.layout import layout_of
 from embshare.errors import InvalidValueError
 from embshare.ops.derive import derive
 from embshare.ops.flatten import rows_needed, write_block
+from embshare.plan.slots import Slot, Source
 from embshare.plan.values import SharePlan
-from embshare.plan.values.slots import Slot, Source
 from embshare.runtime.bank import Bank
 from embshare.runtime.factorized import Factorization
 from embshare.runtime.relaxation import Relaxation

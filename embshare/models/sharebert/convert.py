@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Final
 
 from torch import Tensor
 
 from embshare.errors import CheckpointError
-from embshare.models.official import PLACE, require_fit
+from embshare.models._convert import OFFICIAL, rename, require_fit
 from embshare.models.sharebert.config import ShareBertConfig
 from embshare.models.sharebert.heads import ShareBertForMaskedLM, ShareBertForSequenceClassification
-from embshare.models.sharebert.model import ShareBertModel
-from embshare.models.sharebert.pretrained import ShareBertPreTrainedModel
+from embshare.models.sharebert.model import ShareBertModel, ShareBertPreTrainedModel
 
 __all__ = ["convert_official_state_dict"]
 
@@ -86,15 +84,12 @@ def _kind(names: Mapping[str, Tensor]) -> type[ShareBertPreTrainedModel]:
 
 def _convert(name: str, kind: type[ShareBertPreTrainedModel]) -> str:
     prefix = "" if kind is ShareBertModel else "bert."
-    rules = BODY if name.startswith(prefix) else ()
-    for pattern, ours in rules:
-        if re.fullmatch(pattern, name.removeprefix(prefix)):
-            return prefix + re.sub(pattern, ours, name.removeprefix(prefix))
-    for pattern, ours in HEADS:
-        if prefix and re.fullmatch(pattern, name):
-            return re.sub(pattern, ours, name)
+    if name.startswith(prefix) and (ours := rename(name.removeprefix(prefix), BODY)):
+        return prefix + ours
+    if prefix and (ours := rename(name, HEADS)):
+        return ours
     raise CheckpointError(
-        path=PLACE,
+        path=OFFICIAL,
         finding=f"`{name}` belongs to no {kind.__name__}",
         way_out="Convert a pre-LN encoder, masked language model or classifier.",
     )

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from embshare.errors import CheckpointError
+from embshare.models._convert import OFFICIAL, rename, require_fit
 from embshare.models.elc_bert.config import ElcBertConfig
 from embshare.models.elc_bert.heads import ElcBertForMaskedLM
 from embshare.models.elc_bert.positions import bucket_indices
-from embshare.models.official import PLACE, require_fit
 
 __all__ = ["convert_official_state_dict"]
 
@@ -64,7 +64,7 @@ def convert_official_state_dict(
     decoder, table = (converted[name] for name in TABLES)
     if not torch.equal(decoder, table):
         raise CheckpointError(
-            path=PLACE,
+            path=OFFICIAL,
             finding="`classifier.nonlinearity.5.weight` is not the embedding table",
             way_out="Convert a model whose prediction head is tied to its table.",
         )
@@ -74,11 +74,10 @@ def convert_official_state_dict(
 def _convert(name: str, config: ElcBertConfig) -> str:
     if name == "transformer.prev_layer_weights":
         return f"bert.encoder.mixtures.{config.num_hidden_layers}.logits"
-    for pattern, ours in NAMES:
-        if re.fullmatch(pattern, name):
-            return re.sub(pattern, ours, name)
+    if ours := rename(name, NAMES):
+        return ours
     raise CheckpointError(
-        path=PLACE,
+        path=OFFICIAL,
         finding=f"`{name}` belongs to no ElcBertForMaskedLM",
         way_out="Convert an ELC-BERT or LTG-BERT without a head for next sentences.",
     )
@@ -93,7 +92,7 @@ def _check_buckets(tables: Mapping[str, Tensor], config: ElcBertConfig) -> None:
     for name, table in tables.items():
         if not torch.equal(table.cpu(), ours):
             raise CheckpointError(
-                path=PLACE,
+                path=OFFICIAL,
                 finding=f"`{name}` must be the table of {length} positions, but is another "
                 f"{list(table.shape)}",
                 way_out="Pass the checkpoint's `max_position_embeddings` to ElcBertConfig.",

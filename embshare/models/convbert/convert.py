@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from embshare.errors import CheckpointError
+from embshare.models._convert import require_shapes
 from embshare.models.convbert.config import ConvBertConfig
 from embshare.models.convbert.model import ConvBertModel
 
@@ -58,15 +59,13 @@ def from_transformers_state_dict(
             if name.startswith(PREFIX)
         }
     wanted = {_theirs(name): _to_theirs(name, tensor, config) for name, tensor in ours.items()}
-    for name in sorted((wanted.keys() | state_dict.keys()) - set(BUFFERS)):
-        has = tuple(state_dict[name].shape) if name in state_dict else "absent"
-        needs = tuple(wanted[name].shape) if name in wanted else "absent"
-        if has != needs:
-            raise CheckpointError(
-                path=PLACE,
-                finding=f"`{name}` must be {needs} for these settings, but is {has}",
-                way_out="Pass the settings that the checkpoint was trained with.",
-            )
+    require_shapes(
+        {name: tensor for name, tensor in state_dict.items() if name not in BUFFERS},
+        wanted,
+        path=PLACE,
+        where="for these settings",
+        way_out="Pass the settings that the checkpoint was trained with.",
+    )
     return {
         name: _to_ours(name, state_dict[_theirs(name)], config).reshape(tensor.shape)
         for name, tensor in ours.items()
