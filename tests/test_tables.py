@@ -11,7 +11,7 @@ from embshare import ShareConfig, plan_sharing
 from embshare._tables import WIDTH, render
 from embshare.plan.printing import abbreviate
 from embshare.plan.tying import pattern_of
-from embshare.plan.values import printing
+from embshare.plan import printing
 
 
 class Tagger(nn.Module):
