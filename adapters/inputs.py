@@ -13,14 +13,12 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from embshare.adapters.errors import InputsError, suggestion
+from embshare.adapters.small import LENGTH, ROWS, waves
 
-__all__ = ["call", "candidates", "find_inputs", "inputs_from", "score", "waves"]
+__all__ = ["call", "candidates", "find_inputs", "inputs_from", "score"]
 
 LIMIT: Final = 1e4
 """Outputs beyond it are those of masks."""
-ROWS: Final = 2
-LENGTH: Final = 8
-"""Tokens of a row."""
 SIDE: Final = 224
 """Height and width of an image, where a model does not say its own."""
 HOW: Final = (
@@ -184,9 +182,3 @@ def _floats(outputs: object) -> Iterator[Tensor]:
                 yield from _floats(part)
         case _ if dataclasses.is_dataclass(outputs):
             yield from _floats(vars(outputs))
-
-
-def waves(*shape: int) -> Tensor:
-    """Numbers between -1 and 1 that are the same everywhere: an image, a spectrum, a sound."""
-    numbers = torch.arange(torch.Size(shape).numel(), dtype=torch.float32)
-    return numbers.mul(0.37).sin().view(shape)

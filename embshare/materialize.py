@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from embshare._keys import KEY, ROOT
 from embshare.errors import MaterializeError, NotSharedError
 from embshare.freezing import FROZEN
+from embshare.generation import stop_keeping
 from embshare.integrations import detach
 from embshare.runtime.bank import Bank, BankRef
 from embshare.runtime.current_plan import TRAINED, Place, places
 from embshare.runtime.factorized import is_factored, unfactorize
 from embshare.runtime.forward_scope import close_calls
-from embshare.runtime.generation import stop_keeping
 from embshare.runtime.loading import forget_loading
 from embshare.runtime.offloading import refuse_offloaded
 from embshare.runtime.shared_layers import derived_names, unshare_layer

@@ -13,6 +13,7 @@ from embshare._keys import ROOT
 from embshare.blocks.columns import Columns
 from embshare.config import ShareConfig
 from embshare.errors import AlreadySharedError, InvalidValueError, PlanMismatchError
+from embshare.generation import keep_while_generating
 from embshare.integrations import attach, home_of
 from embshare.ops.autocast import is_cast
 from embshare.plan.layer_rules import RULES, Rules
@@ -24,7 +25,6 @@ from embshare.runtime.bank import Bank, bank_of, roots_of
 from embshare.runtime.current_plan import mark_trained
 from embshare.runtime.factorized import Factorization, factorize
 from embshare.runtime.forward_scope import open_calls
-from embshare.runtime.generation import keep_while_generating
 from embshare.runtime.loading import check_loading
 from embshare.runtime.offloading import refuse_offloaded
 from embshare.runtime.owner import Reader

@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from embshare.adapters.inputs import LENGTH, ROWS, waves
+from embshare.adapters.small import LENGTH, ROWS, waves
 
 __all__ = ["batches"]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from embshare.adapters.huggingface.inputs import batches
-from embshare.adapters.inputs import LENGTH, ROWS, waves
+from embshare.adapters.small import LENGTH, ROWS, waves
 
 __all__ = ["feeds"]
 

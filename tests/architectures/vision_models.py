@@ -10,8 +10,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from embshare.adapters.inputs import score, waves
+from embshare.adapters.inputs import score
 from embshare.adapters.packages import need
+from embshare.adapters.small import waves
 from embshare.adapters.vision.building import build_torchvision
 from embshare.adapters.vision.tables import TABLE, add_table
 from tests.architectures.architecture import Architecture
