@@ -51,6 +51,7 @@ class ShareConfig(Value):
     """VEPS: columns of ``S``; None is as many as are used."""
     column_bias: bool = False
     """VEPS: the ``b`` of ``S = E P + b``."""
+    # Why: docs/explanation/decisions/anchor-is-off.md
     anchor: Annotated[float, Field(ge=0, le=1e3)] = 0.0
     """Read from ``E + anchor * R``, with fixed signs ``R`` of the table's spread that are computed
     and never stored: the weights then move more slowly than the table that they come from."""

@@ -121,6 +121,7 @@ def _companion(place: str) -> Companion:
     return cast("Companion", importlib.import_module(place))
 
 
+# Why: docs/explanation/decisions/import-hook.md
 class _Watch(MetaPathFinder):
     """Finds nothing itself: lets the others find a module, and introduces it when it has run."""
 

@@ -227,6 +227,7 @@ def _apply(model: nn.Module, plan: SharePlan, begin: Begin) -> None:
             factorize(made)
     for layer, names in by_layer.items():
         share_layer(layer, names, bank.ref)
+    # Why: docs/explanation/decisions/bank-at-the-root.md
     _host(model, plan, modules).add_module(BANK, bank)
     model.__dict__[ROOT] = bank.ref
     _open_calls(model, by_layer, bank)

@@ -46,6 +46,7 @@ class SharingConfig(QuantizationConfigMixin):
         return self.entry.model_dump(mode="json")
 
 
+# Why: docs/explanation/decisions/quantizer-of-transformers.md
 class SharingQuantizer(HfQuantizer):
     """Shares a model on meta by the plan of its folder, before its weights are loaded."""
 

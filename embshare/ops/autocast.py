@@ -15,6 +15,7 @@ from torch import nn
 
 __all__ = ["autocast_on", "is_cast", "without_autocast"]
 
+# Why: docs/explanation/decisions/autocast-casts-once.md
 _LAYERS: Final = (
     nn.Linear,
     *(nn.Conv1d, nn.Conv2d, nn.Conv3d),

@@ -91,6 +91,7 @@ def derive(
         return _Derive.apply(layout, dtype, ready, keep, table, projection, bias)  # type: ignore[no-any-return]
 
 
+# Why: docs/explanation/decisions/columns-in-one-piece.md
 def _project(
     layout: Layout,
     table: Tensor,
@@ -165,6 +166,7 @@ def _filled(columns: Tensor, cut: Cut, order: str, dtype: torch.dtype) -> Tensor
     return block.t() if cut.transposed else block
 
 
+# Why: docs/explanation/decisions/derive-by-reference.md
 class _Derive(torch.autograd.Function):
     @staticmethod
     def forward(

@@ -107,6 +107,7 @@ def _weights(module: nn.Module, rules: Rules) -> Sequence[str]:
     return () if rule is None else rule.weights(module)
 
 
+# Why: docs/explanation/decisions/frozen-weights.md
 def frozen_reason(candidate: Candidate, group: Iterable[Candidate], table: nn.Parameter) -> str:
     """Why a frozen weight stays dense, or nothing.
 

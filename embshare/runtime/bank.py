@@ -34,6 +34,7 @@ from embshare.runtime.scales import Scales
 __all__ = ["Bank", "BankRef", "bank_of", "banks_of", "require_bank", "roots_of"]
 
 
+# Why: docs/explanation/decisions/copies-of-parts.md
 class BankRef:
     """How modules reach their bank: one object for all modules of a model.
 

@@ -124,6 +124,7 @@ class DerivationCache:
         held: tuple[int, ...] = module.__dict__[HELD]
         return tuple(i for i in held if i not in self.bank.unread) if self.bank.unread else held
 
+    # Why: docs/explanation/decisions/placed-for-a-call.md
     def _place(self, scope: Scope) -> None:
         """Put weights where attribute look-up finds them first. With a second thread, nowhere."""
         if len(self._scopes) > 1:
@@ -312,6 +313,7 @@ class DerivationCache:
             blocks = self._again(number, dtype)
         return [blocks.weights[slot] for slot in group]
 
+    # Why: docs/explanation/decisions/reentrant-checkpointing.md
     def _again(self, number: int, dtype: Dtype) -> Blocks:
         """Reentrant checkpointing kept no graph: derive all, hold them until this backward ends."""
         self.bank.evaluations += 1

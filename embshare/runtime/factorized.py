@@ -248,6 +248,7 @@ _TRANSPOSES = {Tensor.t, torch.t} | {getattr(Tensor, name).__get__ for name in (
 _MATMULS = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm}
 
 
+# Why: docs/explanation/decisions/factor-product.md
 class Product(Tensor):
     """``weight`` of a factorised embedding: ``map(table)``, multiplied out only if need be.
 

@@ -31,6 +31,7 @@ OWN = "_embshare_forward"
 """The ``forward`` that an instance had of its own, where it had one."""
 
 
+# Why: docs/explanation/decisions/calls-without-hooks.md
 def open_calls(module: nn.Module, ref: BankRef, held: tuple[int, ...]) -> None:
     """Let the bank know of each call into a module whose layers hold the readers ``held``."""
     state = module.__dict__

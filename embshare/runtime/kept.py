@@ -32,6 +32,7 @@ KEEPING = Lock()
 Tensors = dict[tuple[int, Dtype], Tensor]
 
 
+# Why: docs/explanation/decisions/kept-between-calls.md
 class Kept:
     """Slots and weights that were derived from one state of their sources.
 

@@ -38,6 +38,7 @@ _GRAD: Final[Any] = getattr(Tensor, "grad").__get__  # noqa: B009 (mypy knows no
 _NUMPY: Final[frozenset[Any]] = frozenset((Tensor.numpy, Tensor.__array__))
 
 
+# Why: docs/explanation/decisions/read-only-weights.md
 class ReadOnly(Tensor):
     """A derived weight, or a view of one, that raises `DerivedWeightError` when it is written."""
 

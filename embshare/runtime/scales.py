@@ -33,6 +33,7 @@ _SLOT: Final = {"weights", "source", "start", "numel", "shape", "transposed", "c
 _WRAPPERS: Final = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 
 
+# Why: docs/explanation/decisions/gains-are-buffers.md
 class Scales(nn.Module):
     """Gains of slots and spreads of sources, as buffers of a bank.
 

@@ -17,6 +17,7 @@ __all__ = ["aliases_of", "hide_aliases", "hides_aliases", "show_aliases"]
 TIES: Final = "_embshare_ties"
 
 
+# Why: docs/explanation/decisions/state-dict-lists-once.md
 def hide_aliases(model: nn.Module) -> None:
     """Free ``model.state_dict()`` of aliases; ``load_state_dict`` takes it back strictly."""
     model.__dict__[TIES] = aliases_of(model)
