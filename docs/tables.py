@@ -379,6 +379,7 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "loading": loading,
     "heap": measured("heap"),
     "speed": measured("speed"),
+    "versions": measured("versions"),
     "large": measured("large"),
     "sharebert_speed": measured("sharebert_speed"),
     "systems_settings": systems("settings"),
