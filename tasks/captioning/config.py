@@ -16,7 +16,7 @@ SCENE_ROWS: Final = 4_096  # EPS reads all weights of the default sizes from a t
 
 
 class CaptioningConfig(TaskConfig):
-    """Pictures, captions, the image encoder, the size of the matched models, and scoring.
+    """Images, captions, the image encoder, the size of the matched models, and scoring.
 
     Raises:
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
@@ -32,63 +32,66 @@ class CaptioningConfig(TaskConfig):
     )
 
     data: Path | None = None
-    """A folder in a layout of Flickr8k, Flickr30k or COCO, or its file of captions; ``None`` draws
+    """Folder in a layout of Flickr8k, Flickr30k or COCO, or its file of captions; ``None`` draws
     scenes."""
     images: Path | None = None
-    """The folder of the pictures, where it is not in or beside `data`."""
+    """Folder of the images, where it is not in or beside `data`."""
     cache: Path | None = None
-    """Folder for decoded pictures and features; ``None`` is embshare in the user's cache folder."""
+    """Folder for decoded images and image features; ``None`` is embshare in the user's cache
+    folder."""
     image_size: Annotated[int, Field(ge=8, le=1024)] | None = None
-    """Pixels of a picture's side, as the encoder sees it; ``None``: 32 for scenes, else 112."""
+    """Image size that the encoder sees, in pixels per side; ``None``: 32 for scenes, else 112."""
     encoder: str = "small"
-    """``small``, a few convolutions, or a network of torchvision (``resnet18``)."""
+    """Image encoder: ``small``, a few convolutions, or a network of torchvision (``resnet18``)."""
     encoder_width: Annotated[int, Field(ge=8, multiple_of=8)] = 64
     """Channels of the last convolutions of ``small``."""
     encoder_weights: str | None = None
-    """A file of the encoder's weights, or ``default`` for those that torchvision downloads;
-    ``None`` trains it from scratch."""
+    """File of the encoder's weights, or ``default`` for those that torchvision downloads; ``None``
+    trains it from scratch."""
     frozen: bool = False
-    """Leave the encoder as it is: its features are computed once and kept on disk, those of drawn
+    """Freeze the encoder: image features are computed once and cached on disk, those of drawn
     scenes at each start."""
     shift: Annotated[int, Field(ge=0)] = 0
-    """Pixels by which a picture is moved at random in training, at most."""
+    """Maximum random shift of training images, in pixels."""
     least: Annotated[int, Field(ge=1)] = 1
-    """Times that a word must stand in the training captions to be learned."""
+    """Minimum count of a word in the training captions to enter the vocabulary."""
     rows: Annotated[int, Field(ge=1)] | None = None
-    """Rows of the table at least; those beyond the words stand for none, as where a general
-    vocabulary is used. ``None``: 4,096 for scenes, which have 56 words, else as many as words."""
+    """Minimum number of rows of the embedding table; rows beyond the vocabulary are unused, as
+    where a general vocabulary is taken. ``None``: 4,096 for scenes, which have 56 words, else the
+    size of the vocabulary."""
     width: Annotated[int, Field(ge=1)] = 96
-    """Columns of the table, and width of all layers."""
+    """Width of the embedding table and of all layers."""
     layers: Annotated[int, Field(ge=1)] = 2
-    """Layers over the picture's grid, and as many that write."""
+    """Number of layers over the image grid, and of decoder layers."""
     heads: Annotated[int, Field(ge=1)] = 4
-    """Heads of every attention."""
+    """Number of heads of every attention."""
     kernel_size: Annotated[int, Field(ge=1)] = 3
-    """Positions that one convolution sees."""
+    """Kernel size of the convolutions, in positions."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Part of embeddings and of layers' outputs that is zeroed in training."""
+    """Dropout of embeddings and of layers' outputs."""
     most_words: Annotated[int, Field(ge=1)] = 20
-    """Words of a caption at most; longer ones are cut in training."""
+    """Maximum caption length in words; longer captions are truncated in training."""
     beam: Annotated[int, Field(ge=1)] = 3
-    """Captions that are followed at once in writing; 1 is greedy."""
+    """Beam size; 1 is greedy decoding."""
     length_penalty: Annotated[float, Field(ge=0)] = 0.6
-    """Exponent of the length by which a caption's log-probability is divided in the beam."""
+    """Length penalty: exponent of the length by which a caption's log-probability is divided in
+    beam search."""
     scst_steps: Annotated[int, Field(ge=0)] = 0
-    """The last so many steps of training maximise CIDEr-D of drawn captions (SCST)."""
+    """Number of steps at the end of training that maximise CIDEr-D of sampled captions (SCST)."""
     scst_rate: Annotated[float, Field(gt=0)] = 0.1
-    """Learning rate of those steps as a multiple of the schedule's; what a single drawn caption
-    tells is noisy."""
+    """Learning rate of SCST, as a multiple of the schedule's; the reward of a single sampled
+    caption is noisy."""
     split: Literal["test", "valid"] = "test"
-    """Which split is scored."""
+    """Split that is evaluated."""
     metrics: tuple[str, ...] | None = None
-    """Scores: bleu, rouge_l, cider, meteor, spice; ``None`` is all that this machine can compute,
+    """Metrics: bleu, rouge_l, cider, meteor, spice; ``None`` is all that this machine can compute,
     for scenes without those that need Java."""
     java_memory: Annotated[str, Field(pattern=r"^[1-9][0-9]*[kKmMgG]$")] = "1G"
-    """Largest heap of the Java programs that tokenise, and compute METEOR and SPICE."""
+    """Maximum heap of the Java programs that tokenize, and compute METEOR and SPICE."""
     java_seconds: Annotated[float, Field(gt=0)] = 600.0
-    """After which such a program is ended."""
+    """Timeout of each Java program, in seconds."""
     training: TrainSettings = TrainSettings(steps=300, batch_size=16, learning_rate=1e-2)
-    """How long and how fast one model is trained."""
+    """Training settings of one model."""
 
     @field_validator("metrics")
     @classmethod
