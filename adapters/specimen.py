@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from embshare.rules import RULES, Rules
+from embshare.plan.layer_rules import RULES, Rules
 
 __all__ = ["Specimen"]
 

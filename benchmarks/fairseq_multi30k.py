@@ -36,7 +36,7 @@ from embshare._value import Value
 from embshare.adapters.fairseq import PLUGIN
 from embshare.adapters.fairseq.averaging import average
 from embshare.adapters.fairseq.pinning import plan_of
-from embshare.plan import SharePlan
+from embshare.plan.values import SharePlan
 from embshare.tasks.measurement.provenance import read_provenance
 
 ROOT: Final = Path(__file__).resolve().parent.parent

@@ -43,7 +43,7 @@ def decomposition(rows: int, columns: int, rank: int, *, noise: float) -> Case:
     """The truncated SVD behind ``init="svd"``, of a matrix whose spectrum falls slowly."""
 
     def build() -> Callable[[], object]:
-        from embshare.low_rank import joint_low_rank
+        from embshare.start.low_rank import joint_low_rank
 
         torch.manual_seed(0)
         falling = torch.linspace(1, 0.1, 2 * rank)

@@ -33,7 +33,7 @@ from torch.nn.utils.parametrize import register_parametrization
 import embshare
 from embshare._value import Value
 from embshare.models.matched import Architecture, MatchedConfig, MatchedLanguageModel
-from embshare.state import bank_of
+from embshare.runtime.bank import bank_of
 from embshare.tasks.language_modelling.corpus import folder_corpus
 from embshare.tasks.language_modelling.vocabulary import SubwordVocabulary
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 import embshare
 from embshare.models.sharebert import ShareBertConfig, ShareBertModel
-from embshare.state import require_bank
+from embshare.runtime.bank import require_bank
 
 WIDTHS = (512, 2048)
 WARM_UP = 2

@@ -23,14 +23,14 @@ RESULTS: Final = ROOT / "benchmarks" / "results"
 MARKED: Final = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 NAMES: Final = (
     "README.md",
-    "docs/ablation.md",
-    "docs/coverage.md",
-    "docs/fairseq.md",
-    "docs/results.md",
-    "docs/speed.md",
-    "docs/sharebert.md",
-    "docs/systems.md",
-    "docs/training.md",
+    "docs/results/ablation.md",
+    "docs/results/coverage.md",
+    "docs/how-to/fairseq.md",
+    "docs/results/tasks.md",
+    "docs/results/speed.md",
+    "docs/reference/sharebert.md",
+    "docs/results/systems.md",
+    "docs/how-to/training.md",
 )
 PAGES: Final = tuple(ROOT / name for name in NAMES)
 
@@ -167,7 +167,7 @@ def _kept(row: Any, dense: Any, better: str) -> str:
         return ""
     if better == "lower":
         return f" ({100 * (row.metric.mean / dense.metric.mean - 1):+.1f} %)"
-    return f" (keeps {100 * row.metric.mean / dense.metric.mean:.1f} %)"
+    return f" (retains {100 * row.metric.mean / dense.metric.mean:.1f} %)"
 
 
 def rates(*names: str) -> Callable[[], str]:
@@ -227,7 +227,7 @@ def kept() -> str:
     seeds are compared, and the deviation is that of what single seeds keep.
     """
     lines = [
-        "| | architecture | EPS keeps | VEPS keeps | hidden parameters, dense / EPS / VEPS |",
+        "| | architecture | EPS retains | VEPS retains | hidden parameters, dense / EPS / VEPS |",
         "| --- | --- | ---: | ---: | ---: |",
     ]
     for data, names, metric in KEPT:

@@ -5,17 +5,20 @@ python docs/troubleshooting.py
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from embshare.checks.kinds import KINDS, SUBJECTS, Kind
 
-PAGE: Final = Path(__file__).resolve().parent / "troubleshooting.md"
+PAGE: Final = Path(__file__).resolve().parent / "how-to" / "troubleshooting.md"
 
 HEAD: Final = """# Troubleshooting
 
 What can be wrong with a shared model, or surprising about it, by what you see. A living model is
-looked at by [`embshare.check`](reference/look.md#embshare.check), which runs and changes nothing:
+looked at by [`embshare.check`](../reference/look.md#embshare.check), which runs and changes
+nothing:
 
 ```python
 print(embshare.check(model, optimizer))
@@ -37,11 +40,20 @@ TAIL: Final = """
 * A hook that was registered on a derived weight, or its `.grad`: the weight is another tensor at
   each call. You are warned when it is done (`UnusedHookWarning`). Look at gradients of the table
   and of the bank.
-* A write through `.data` inside of [`embshare.cached`](reference/look.md#embshare.cached): weights
-  from before it are used until the block ends.
+* A write through `.data` inside of [`embshare.cached`](../reference/look.md#embshare.cached):
+  weights from before it are used until the block ends.
 * Whether an optimizer that nobody names holds the right parameters: hand it over, as above.
 """
 """What there is no finding of."""
+
+
+def wrapped(text: str) -> str:
+    """The page at the width of all others."""
+    spec = importlib.util.spec_from_file_location("width", PAGE.parents[1] / "width.py")
+    assert spec and spec.loader
+    width = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(width)
+    return cast("Callable[[str], str]", width.wrapped)(text)
 
 
 def page() -> str:
@@ -50,7 +62,7 @@ def page() -> str:
     for subject, heading in SUBJECTS.items():
         parts.append(f"\n## {heading}\n")
         parts += (entry(kind) for kind in KINDS.values() if kind.subject == subject)
-    return "".join([*parts, TAIL])
+    return wrapped("".join([*parts, TAIL]))
 
 
 def entry(kind: Kind) -> str:

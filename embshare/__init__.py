@@ -7,10 +7,10 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from embshare.companions import watch
+from embshare._version import __version__
+from embshare.integrations import watch
 
 if TYPE_CHECKING:
-    from embshare.bare import bare_weights
     from embshare.caching import cached, keep, release
     from embshare.check import Finding, Findings, check
     from embshare.checkpoint import load, save
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from embshare.errors import EmbshareError
     from embshare.freezing import freeze, unfreeze
     from embshare.fsdp import fsdp_groups
-    from embshare.groups import parameter_groups
     from embshare.materialize import materialize
-    from embshare.plan import SharePlan, Slot, Source
-    from embshare.planning import plan_sharing
+    from embshare.optim import parameter_groups
+    from embshare.plan.planner import plan_sharing
+    from embshare.plan.slots import Slot, Source
+    from embshare.plan.unmatched import bare_weights
+    from embshare.plan.values import SharePlan
     from embshare.sharing import share_from_embedding
     from embshare.summary import Summary, summarize
 
@@ -34,6 +36,7 @@ __all__ = [
     "Slot",
     "Source",
     "Summary",
+    "__version__",
     "bare_weights",
     "cached",
     "check",
@@ -51,18 +54,16 @@ __all__ = [
     "unfreeze",
 ]
 
-__version__ = "0.1.0"
-
 _PLACES = {
     "EmbshareError": "embshare.errors",
     "Finding": "embshare.check",
     "Findings": "embshare.check",
     "ShareConfig": "embshare.config",
-    "SharePlan": "embshare.plan",
-    "Slot": "embshare.plan",
-    "Source": "embshare.plan",
+    "SharePlan": "embshare.plan.values",
+    "Slot": "embshare.plan.slots",
+    "Source": "embshare.plan.slots",
     "Summary": "embshare.summary",
-    "bare_weights": "embshare.bare",
+    "bare_weights": "embshare.plan.unmatched",
     "cached": "embshare.caching",
     "check": "embshare.check",
     "freeze": "embshare.freezing",
@@ -70,8 +71,8 @@ _PLACES = {
     "keep": "embshare.caching",
     "load": "embshare.checkpoint",
     "materialize": "embshare.materialize",
-    "parameter_groups": "embshare.groups",
-    "plan_sharing": "embshare.planning",
+    "parameter_groups": "embshare.optim",
+    "plan_sharing": "embshare.plan.planner",
     "release": "embshare.caching",
     "save": "embshare.checkpoint",
     "share_from_embedding": "embshare.sharing",

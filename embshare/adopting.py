@@ -6,8 +6,8 @@ from torch import nn
 
 from embshare.config import ShareConfig
 from embshare.errors import PlanMismatchError
-from embshare.plan import SharePlan
-from embshare.state import require_bank
+from embshare.plan.values import SharePlan
+from embshare.runtime.bank import require_bank
 
 __all__ = ["adopt_plan"]
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from embshare.state import banks_of
+from embshare.runtime.bank import banks_of
 
 __all__ = ["cached", "keep", "release"]
 

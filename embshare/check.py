@@ -8,12 +8,13 @@ from functools import partial
 from torch import nn
 from torch.optim import Optimizer
 
+from embshare._keys import ROOT
 from embshare.checks import storing, tables, training, wiring
 from embshare.checks.findings import Finding, Findings, found, seen
 from embshare.checks.looks import Rooted
 from embshare.errors import InvalidValueError
-from embshare.layers import SharedLayer
-from embshare.state import ROOT, BankRef, roots_of
+from embshare.runtime.bank import BankRef, roots_of
+from embshare.runtime.shared_layers import SharedLayer
 
 __all__ = ["Finding", "Findings", "check"]
 

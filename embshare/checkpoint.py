@@ -17,8 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from embshare.aliases import aliases_of
-from embshare.bank import Bank
+from embshare._keys import DTYPE, ROOT
 from embshare.checkpoint_files import (
     DESCRIPTION,
     WEIGHTS,
@@ -30,9 +29,9 @@ from embshare.checkpoint_files import (
     write_file,
 )
 from embshare.errors import CheckpointError, NotSharedError, PlanError
-from embshare.fingerprint import structure_of
-from embshare.layers import DTYPE
-from embshare.living import (
+from embshare.plan.values import SharePlan
+from embshare.runtime.bank import Bank, bank_of, roots_of
+from embshare.runtime.current_plan import (
     fit_state,
     places,
     plan_now,
@@ -40,11 +39,12 @@ from embshare.living import (
     structure_now,
     unfit_state,
 )
-from embshare.offloading import refuse_offloaded
-from embshare.plan import SharePlan
-from embshare.scales import describe, scales_of
+from embshare.runtime.offloading import refuse_offloaded
+from embshare.runtime.scales import describe, scales_of
+from embshare.runtime.shared_layers import dtype_of
+from embshare.runtime.tied_state_dict import aliases_of
 from embshare.sharing import share_from_embedding
-from embshare.state import ROOT, bank_of, roots_of
+from embshare.structure import structure_of
 from embshare.wrapping import layers_of_wrapping, meta_copy, plain_name, unwrapped
 
 __all__ = ["load", "save"]
@@ -139,7 +139,7 @@ def _dtypes(roots: Sequence[Rooted]) -> dict[str, Any]:
     for path, root, bank in roots:
         for place in places(root, bank) if bank.mixed else ():
             own = place.layer.__dict__.get(DTYPE)
-            if own is not None and own is not bank.dtype_of(place.layer):
+            if own is not None and own is not dtype_of(bank, place.layer):
                 name = f"{path}.{place.name}" if path else place.name
                 found[plain_name(name)] = str(own).removeprefix("torch.")
     return found

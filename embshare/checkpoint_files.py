@@ -20,10 +20,11 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from embshare._value import Value
+from embshare._version import __version__
 from embshare.errors import CheckpointError, EmbshareError
-from embshare.fingerprint import Structure
-from embshare.plan import SharePlan
-from embshare.scales import scales_of
+from embshare.plan.values import SharePlan
+from embshare.runtime.scales import scales_of
+from embshare.structure import Structure
 
 __all__ = [
     "DESCRIPTION",
@@ -190,8 +191,6 @@ def digest_of(
 
 def versions() -> dict[str, str]:
     """What a checkpoint was written by."""
-    from embshare import __version__
-
     return {
         "embshare": __version__,
         "torch": torch.__version__,

@@ -9,11 +9,10 @@ from typing import Final
 import torch
 from torch import nn
 
-from embshare.bank import Bank
 from embshare.errors import NothingMatchedError, NotSharedError
-from embshare.layers import share_layer, unshare_layer
-from embshare.living import Place, places
-from embshare.state import BankRef, banks_of, roots_of
+from embshare.runtime.bank import Bank, BankRef, banks_of, roots_of
+from embshare.runtime.current_plan import Place, places
+from embshare.runtime.shared_layers import share_layer, unshare_layer
 from embshare.wrapping import unwrapped
 
 __all__ = ["freeze", "unfreeze"]

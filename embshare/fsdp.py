@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from embshare.bank import Bank
-from embshare.state import require_bank
+from embshare.runtime.bank import Bank, require_bank
 
 __all__ = ["fsdp_groups"]
 

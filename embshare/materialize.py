@@ -8,20 +8,20 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from embshare.aliases import show_aliases
-from embshare.bank import Bank
-from embshare.calls import close_calls
-from embshare.companions import detach
+from embshare._keys import KEY, ROOT
 from embshare.errors import MaterializeError, NotSharedError
-from embshare.factor import is_factored, unfactorize
 from embshare.freezing import FROZEN
-from embshare.generation import stop_keeping
-from embshare.layers import derived_names, unshare_layer
-from embshare.living import TRAINED, Place, places
-from embshare.loading import forget_loading
-from embshare.offloading import refuse_offloaded
-from embshare.optimizers import watch_removed
-from embshare.state import KEY, ROOT, BankRef
+from embshare.integrations import detach
+from embshare.runtime.bank import Bank, BankRef
+from embshare.runtime.current_plan import TRAINED, Place, places
+from embshare.runtime.factorized import is_factored, unfactorize
+from embshare.runtime.forward_scope import close_calls
+from embshare.runtime.generation import stop_keeping
+from embshare.runtime.loading import forget_loading
+from embshare.runtime.offloading import refuse_offloaded
+from embshare.runtime.shared_layers import derived_names, unshare_layer
+from embshare.runtime.stale_optimizers import watch_removed
+from embshare.runtime.tied_state_dict import show_aliases
 from embshare.wrapping import copy_of, unwrapped
 
 __all__ = ["materialize"]

@@ -9,28 +9,30 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from embshare.aliases import hide_aliases
-from embshare.bank import Bank, Reader
-from embshare.calls import open_calls
-from embshare.casting import is_cast
-from embshare.columns import Columns
-from embshare.companions import attach, home_of
+from embshare._keys import ROOT
+from embshare.blocks.columns import Columns
 from embshare.config import ShareConfig
 from embshare.errors import AlreadySharedError, InvalidValueError, PlanMismatchError
-from embshare.factor import Factorization, factorize
-from embshare.fitness import checked_config, dense_home, unshared_rest
-from embshare.fitting import Start, fit
-from embshare.fitting_errors import record_errors
-from embshare.generation import keep_while_generating
-from embshare.layers import share_layer
-from embshare.living import mark_trained
-from embshare.loading import check_loading
-from embshare.offloading import refuse_offloaded
-from embshare.optimizers import watch_removed
-from embshare.plan import SharePlan, Slot, Source
-from embshare.planning import plan_sharing
-from embshare.rules import RULES, Rules
-from embshare.state import ROOT, bank_of, roots_of
+from embshare.integrations import attach, home_of
+from embshare.ops.autocast import is_cast
+from embshare.plan.layer_rules import RULES, Rules
+from embshare.plan.planner import plan_sharing
+from embshare.plan.requirements import checked_config, dense_home, unshared_rest
+from embshare.plan.slots import Slot, Source
+from embshare.plan.values import SharePlan
+from embshare.runtime.bank import Bank, bank_of, roots_of
+from embshare.runtime.current_plan import mark_trained
+from embshare.runtime.factorized import Factorization, factorize
+from embshare.runtime.forward_scope import open_calls
+from embshare.runtime.generation import keep_while_generating
+from embshare.runtime.loading import check_loading
+from embshare.runtime.offloading import refuse_offloaded
+from embshare.runtime.owner import Reader
+from embshare.runtime.shared_layers import share_layer
+from embshare.runtime.stale_optimizers import watch_removed
+from embshare.runtime.tied_state_dict import hide_aliases
+from embshare.start.fit_errors import record_errors
+from embshare.start.fitting import Start, fit
 from embshare.wrapping import copy_of, unwrapped
 
 __all__ = ["BANK", "share_from_embedding"]

@@ -6,17 +6,22 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 from torch import Tensor, nn
 
-from embshare.bank import Bank
+from embshare._tables import new_table, render, shape_text
 from embshare.errors import NotSharedError
-from embshare.factor import FactorMap, is_factored
-from embshare.living import Place, places, plan_now
-from embshare.plan import LeftDense, SharePlan
-from embshare.state import roots_of
+from embshare.plan.printing import abbreviate, count_patterns, error_text, left_dense_table
+from embshare.plan.slots import LeftDense
+from embshare.plan.values import SharePlan
+from embshare.runtime.bank import Bank, roots_of
+from embshare.runtime.current_plan import Place, places, plan_now
+from embshare.runtime.factorized import FactorMap, is_factored
 from embshare.wrapping import unwrapped
 
-__all__ = ["LayerRow", "Summary", "summarize"]
+__all__ = ["LayerRow", "Summary", "summarize", "totals_table"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +70,33 @@ class Summary:
     """As of `embshare.SharePlan`."""
 
     def __str__(self) -> str:
-        from embshare.tables import render, summary_table
+        return render(self)
 
-        return render(summary_table(self))
+    def __rich__(self) -> RenderableType:
+        """What is stored, read and computed, and what each slot gives."""
+        fitted = any(row.fit_error is not None for row in self.layers)
+        headings = ["columns", "G", "shape", "readers", "reuse", *["fit error"] * fitted]
+        slots = new_table(*headings, title="slots", right=(0, 1, 2, 4, 5))
+        counts = count_patterns(name for row in self.layers for name in row.weights)
+        for row in self.layers:
+            slots.add_row(
+                f"[{row.start:,}, {row.start + row.columns:,})",
+                f"{row.columns:,}",
+                shape_text(row.shape),
+                Text("\n".join(abbreviate(row.weights, counts))),
+                f"×{row.reuse}",
+                *[error_text(row.fit_error)] * fitted,
+            )
+        unused = ", ".join(f"{columns:,}" for columns in self.unused_columns)
+        parts: list[RenderableType] = [
+            totals_table(self),
+            slots,
+            Text(f"start: {self.start}"),
+            Text(f"unused columns: {unused}\n"),
+        ]
+        if self.left_dense:
+            parts.append(left_dense_table(self.left_dense))
+        return Group(*parts)
 
 
 def summarize(model: nn.Module) -> Summary:
@@ -203,3 +232,20 @@ def _rows(path: str, bank: Bank, found: Sequence[Place]) -> Iterator[LayerRow]:
                 reuse=len(set(here.values())),
                 fit_error=slot.fit_error,
             )
+
+
+def totals_table(summary: Summary) -> RenderableType:
+    """What is stored, read and computed: dense and shared beside each other."""
+    totals = new_table("", "dense", "shared", "ratio", right=(1, 2, 3))
+    _compare(totals, "stored parameters", summary.stored_before, summary.stored)
+    _compare(totals, "of them for hidden weights", summary.hidden_before, summary.hidden_stored)
+    _compare(totals, "bytes", summary.bytes_before, summary.bytes)
+    totals.add_row("parameters read", "", f"{summary.read:,}", "")
+    totals.add_row("multiply-adds per position", *[f"{summary.macs_per_position:,}"] * 2, "1.00")
+    totals.add_row("multiply-adds to derive once", "", f"{summary.derive_macs:,}", "")
+    return totals
+
+
+def _compare(table: Table, name: str, before: int, after: int) -> None:
+    ratio = f"{before / after:.2f}" if after else "-"
+    table.add_row(name, f"{before:,}", f"{after:,}", ratio)

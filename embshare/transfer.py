@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from embshare.checkpoint_files import read_checkpoint
 from embshare.errors import CheckpointError, PlanError
-from embshare.refit import readers_kept, refit
+from embshare.plan.migrate import readers_kept, refit
 from embshare.sharing import BANK, share_from_embedding
 from embshare.wrapping import meta_copy
 

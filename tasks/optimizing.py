@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from embshare.errors import InvalidValueError, MissingPackageError
-from embshare.groups import parameter_groups, tables_of
-from embshare.state import bank_of
+from embshare.optim import parameter_groups, tables_of
+from embshare.runtime.bank import bank_of
 from embshare.tasks.settings import TrainSettings
 
 __all__ = ["factor_of_step", "fall_by_layer", "make_lamb", "rated_groups", "schedule_with_floor"]

@@ -11,7 +11,7 @@ from torch import nn
 
 import embshare
 from embshare.errors import EmbshareError
-from embshare.state import bank_of
+from embshare.runtime.bank import bank_of
 from embshare.tasks.building import has_weights
 from embshare.tasks.task import Processor
 

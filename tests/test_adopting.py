@@ -9,7 +9,7 @@ from torch import nn
 import embshare
 from embshare.adopting import adopt_plan
 from embshare.errors import NotSharedError, PlanMismatchError
-from embshare.state import require_bank
+from embshare.runtime.bank import require_bank
 
 
 def model() -> nn.Sequential:

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import embshare
-from embshare import checksum, kept
-from embshare.bank import Bank
-from embshare.state import require_bank
+from embshare.ops import checksum
+from embshare.runtime import kept
+from embshare.runtime.bank import Bank, require_bank
 
 IDS = torch.arange(12)
 CONFIGS = {

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embshare.anchor import _KNOWN, anchored, signs
+from embshare.ops.anchor import _KNOWN, anchored, signs
 from tests.conformance.reference import reference_signs
 
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ from torch import nn
 
 import embshare
 from embshare.errors import StaleCacheWarning
-from embshare.state import require_bank
+from embshare.runtime.bank import require_bank
 
 
 def model() -> nn.Sequential:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import embshare
-from embshare.calls import Call
-from embshare.state import require_bank
+from embshare.runtime.bank import require_bank
+from embshare.runtime.forward_scope import Call
 
 IDS = torch.arange(6)
 

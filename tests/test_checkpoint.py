@@ -23,7 +23,7 @@ import embshare
 from embshare import SharePlan
 from embshare.checkpoint_files import digest_of
 from embshare.errors import CheckpointError, NotSharedError
-from embshare.fingerprint import Structure
+from embshare.structure import Structure
 from tests.conformance.examples import MODELS, VOCABULARY
 
 IDS = torch.arange(12).view(2, 6)

@@ -10,7 +10,7 @@ from torch import nn
 import embshare
 from embshare import ShareConfig, SharePlan, plan_sharing, share_from_embedding
 from embshare.errors import InvalidValueError
-from embshare.state import require_bank
+from embshare.runtime.bank import require_bank
 
 pytestmark = pytest.mark.filterwarnings("ignore::embshare.errors.GrowthWarning")  # toys
 

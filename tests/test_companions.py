@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 import embshare
-from embshare.companions import COMPANIONS, watch
+from embshare.integrations import COMPANIONS, watch
 
 COMPANION = """
 import sys
@@ -83,7 +83,7 @@ def test_a_package_that_fails_may_be_imported_again(place: str, tmp_path: Path) 
 def test_models_are_shown_to_a_companion_whose_package_is_there(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embshare.companions.COMPANIONS", {place: f"{place}_companion"})
+    monkeypatch.setattr("embshare.integrations.COMPANIONS", {place: f"{place}_companion"})
     model = nn.Sequential(nn.Embedding(20, 4), nn.Linear(4, 4))
     embshare.share_from_embedding(model, inplace=False)
     assert f"{place}_companion" not in sys.modules

@@ -15,7 +15,7 @@ from torch._dynamo.utils import counters
 
 import embshare
 from embshare.errors import StaleCacheWarning, UnusedCacheWarning
-from embshare.state import require_bank
+from embshare.runtime.bank import require_bank
 from tests.conformance.examples import (
     CONFIGS,
     EXAMPLES,

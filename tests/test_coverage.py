@@ -9,9 +9,8 @@ from torch import nn
 
 import embshare
 from embshare import ShareConfig
-from embshare.coverage import uneven_roles
 from embshare.errors import UnevenCoverageWarning
-from embshare.state import require_bank
+from embshare.runtime.bank import require_bank
 
 
 class Model(nn.Module):
@@ -40,7 +39,7 @@ def test_even_plans_say_nothing(config: ShareConfig) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         plan = embshare.plan_sharing(Model(), config)
-    assert not uneven_roles(plan) and "uneven" not in str(plan)
+    assert not plan.uneven() and "uneven" not in str(plan)
 
 
 def test_an_uneven_role_is_told_and_stands_in_the_plan() -> None:
@@ -65,7 +64,7 @@ def test_several_roles_make_one_warning() -> None:
     with pytest.warns(UnevenCoverageWarning, match="1 of 3 blocks .*; 1 more likewise") as told:
         plan = require_bank(embshare.share_from_embedding(Model(), config)).plan
     assert len(told) == 1 and told[0].filename == __file__
-    assert [(u.pattern, u.shared, len(u.dense)) for u in uneven_roles(plan)] == [
+    assert [(u.pattern, u.shared, len(u.dense)) for u in plan.uneven()] == [
         ("blocks.*.up.weight", 1, 2),
         ("blocks.*.down.weight", 1, 2),
     ]

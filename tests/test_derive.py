@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from embshare import Slot
-from embshare.derive import derive, layout_of
-from embshare.layout import columns_needed
+from embshare.blocks.layout import layout_of
+from embshare.ops.derive import derive
+from embshare.plan.slots import columns_needed
 from tests.conformance.reference import reference_signs, reference_weight
 
 

@@ -13,9 +13,9 @@ from matplotlib.patches import Polygon, Rectangle
 from torch import nn
 
 from embshare import ShareConfig, SharePlan, plan_sharing
-from embshare.drawing import FORMATS, draw_plan, make_figure
 from embshare.errors import CheckpointError, InvalidValueError, MissingPackageError
-from embshare.legend import roles_of
+from embshare.report.drawing import FORMATS, draw_plan, make_figure
+from embshare.report.legend import roles_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::embshare.errors.GrowthWarning")  # toys
 

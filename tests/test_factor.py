@@ -13,8 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import embshare
 from embshare import ShareConfig
 from embshare.errors import DerivedWeightError, UnsupportedSourceError
-from embshare.factor import FactorMap, as_factored, as_stored
-from embshare.product import Product
+from embshare.runtime.factorized import FactorMap, Product, as_factored, as_stored
 from tests.conformance.examples import MODELS, VOCABULARY, Example
 
 ROWS, WIDTH, FACTOR = 61, 12, 5

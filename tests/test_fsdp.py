@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import embshare
-from embshare.state import require_bank
+from embshare.runtime.bank import require_bank
 
 
 class Block(nn.Module):

@@ -105,10 +105,10 @@ def test_arrows_go_one_way() -> None:
 @pytest.mark.parametrize(
     ("module", "source", "wrong"),
     [
-        ("embshare.plan", "from embshare.models import matched", 1),
-        ("embshare.plan", "from embshare import models", 1),
-        ("embshare.plan", "def f():\n    import embshare.cli.main", 1),
-        ("embshare.plan", "import importlib\nimportlib.import_module('embshare.tasks')", 1),
+        ("embshare.plan.values", "from embshare.models import matched", 1),
+        ("embshare.plan.values", "from embshare import models", 1),
+        ("embshare.plan.values", "def f():\n    import embshare.cli.main", 1),
+        ("embshare.plan.values", "import importlib\nimportlib.import_module('embshare.tasks')", 1),
         ("embshare.models.matched", "from embshare.tasks.benchmark import run", 1),
         ("embshare.adapters.huggingface", "from embshare.tasks import glue", 1),
         ("embshare.tasks.glue", "import embshare.adapters", 1),

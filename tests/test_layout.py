@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embshare.layout import columns_needed, read_block, rows_needed, write_block
+from embshare.ops.flatten import read_block, rows_needed, write_block
+from embshare.plan.slots import columns_needed
 
 shapes = st.lists(st.integers(1, 6), min_size=1, max_size=4).map(tuple)
 orders = st.sampled_from(["row", "column"])

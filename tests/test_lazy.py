@@ -17,7 +17,7 @@ def run(code: str) -> str:
 
 
 def test_every_public_name_has_a_place_and_is_what_is_there() -> None:
-    assert sorted(embshare._PLACES) == sorted(embshare.__all__)
+    assert sorted([*embshare._PLACES, "__version__"]) == sorted(embshare.__all__)
     for name, place in embshare._PLACES.items():
         assert getattr(embshare, name) is getattr(importlib.import_module(place), name)
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from embshare import truncated_svd, weighted_low_rank
-from embshare.low_rank import fit_projection, joint_low_rank
+from embshare.start import truncated_svd, weighted_low_rank
+from embshare.start.low_rank import fit_projection, joint_low_rank
 
 SIZES = st.integers(1, 12)
 SEEDS = st.integers(0, 2**31)

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 import embshare
 from embshare import ShareConfig
-from embshare.bank import Bank
 from embshare.errors import MaterializeError, NotSharedError
-from embshare.state import bank_of, require_bank
+from embshare.runtime.bank import Bank, bank_of, require_bank
 from tests.conformance.examples import MODELS, Example
 
 

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 import embshare
 from embshare import ShareConfig
 from embshare.errors import DerivedWeightError, OffloadedError
-from embshare.state import require_bank
+from embshare.runtime.bank import require_bank
 from tests.conformance.examples import CONFIGS, EXAMPLES, IDS, VOCABULARY, WIDTH, Example
 from tests.conformance.test_questions import output, shared
 from tests.moving import LM, Scores, answer, answer_next, change

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from embshare.roles import role_of, slot_numbers
+from embshare.plan.tying import role_of, slot_numbers
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from embshare.errors import (
     PlanMismatchError,
     SourceShrunkError,
 )
-from embshare.state import bank_of, require_bank
+from embshare.runtime.bank import bank_of, require_bank
 from tests.conformance.examples import IDS, MODELS, Example
 from tests.conformance.test_questions import derived
 

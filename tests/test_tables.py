@@ -7,9 +7,11 @@ from rich.text import Text
 from torch import nn
 
 import embshare
-from embshare import ShareConfig, plan_sharing, tables
-from embshare.roles import pattern_of
-from embshare.tables import WIDTH, abbreviate, plan_table, render, summary_table
+from embshare import ShareConfig, plan_sharing
+from embshare._tables import WIDTH, render
+from embshare.plan import printing
+from embshare.plan.printing import abbreviate
+from embshare.plan.tying import pattern_of
 
 
 class Tagger(nn.Module):
@@ -159,15 +161,15 @@ def test_no_line_is_wider_than_the_width_and_names_are_folded_not_lost() -> None
 @pytest.mark.parametrize("variable", ["COLUMNS", "FORCE_COLOR", "TERM"])
 def test_the_terminal_changes_nothing(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_sharing(Tagger(), ShareConfig(gain="none"))
-    before = render(plan_table(plan))
+    before = render(plan)
     monkeypatch.setenv(variable, "40")
-    assert render(plan_table(plan)) == before
+    assert render(plan) == before
     assert "\x1b" not in before
 
 
 def test_a_summary_is_a_renderable_too() -> None:
     summary = embshare.summarize(embshare.share_from_embedding(Tagger()))
-    assert render(summary_table(summary)) == str(summary)
+    assert render(summary) == str(summary)
 
 
 @pytest.mark.parametrize(
@@ -209,4 +211,4 @@ def test_text_comes_out_as_it_is() -> None:
 
 
 def test_the_examples_in_the_docstrings() -> None:
-    assert doctest.testmod(tables).failed == 0
+    assert doctest.testmod(printing).failed == 0

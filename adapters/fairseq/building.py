@@ -12,7 +12,7 @@ from embshare.adapters.fairseq.sources import plan_fairseq
 from embshare.adapters.fairseq.tiny import build_arch, dictionary
 from embshare.adapters.fairseq.walk import architectures
 from embshare.config import ShareConfig
-from embshare.plan import SharePlan
+from embshare.plan.values import SharePlan
 
 __all__ = ["VOCABULARY", "build_fairseq", "plan_named"]
 

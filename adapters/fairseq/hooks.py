@@ -26,8 +26,8 @@ from embshare.adapters.fairseq.pinning import attach_plan, keep_plan
 from embshare.adapters.fairseq.sharing import share
 from embshare.adapters.packages import need
 from embshare.errors import EmbshareError
-from embshare.plan import SharePlan
-from embshare.state import require_bank
+from embshare.plan.values import SharePlan
+from embshare.runtime.bank import require_bank
 from embshare.summary import summarize
 
 __all__ = ["install"]

@@ -11,7 +11,7 @@ from torch import nn
 
 from embshare.caching import cached
 from embshare.materialize import materialize
-from embshare.state import bank_of
+from embshare.runtime.bank import bank_of
 
 __all__ = ["GenerationMaker", "keeping", "make_generation_plain"]
 

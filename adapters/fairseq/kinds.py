@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Final
 
-from embshare.rules import RULES, LayerRule, Rules
+from embshare.plan.layer_rules import RULES, LayerRule, Rules
 
 __all__ = ["FAIRSEQ_RULES"]
 
@@ -23,4 +23,4 @@ FAIRSEQ_RULES: Final[Rules] = MappingProxyType(
         "fairseq.models.roberta.model.RobertaLMHead": LayerRule(("weight",), transposed=True),
     }
 )
-"""`embshare.rules.RULES` and what fairseq adds. Dynamic convolutions hold ordinary Linears."""
+"""`RULES` of the core and what fairseq adds. Dynamic convolutions hold ordinary Linears."""

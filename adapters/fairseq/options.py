@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, Optional, get_args, get_origin
 from embshare.adapters.packages import need
 from embshare.config import ShareConfig
 from embshare.errors import InvalidValueError
-from embshare.plan import SharePlan
+from embshare.plan.values import SharePlan
 
 __all__ = ["METHOD", "PLAN", "Wanted", "names", "options_class", "read_options"]
 

@@ -18,10 +18,10 @@ from embshare.adapters.fairseq.options import PLAN
 from embshare.adapters.packages import need
 from embshare.adopting import adopt_plan
 from embshare.errors import PlanMismatchError
-from embshare.loading import bank_name
-from embshare.plan import SharePlan
-from embshare.scales import scales_of
-from embshare.state import bank_of
+from embshare.plan.values import SharePlan
+from embshare.runtime.bank import bank_of
+from embshare.runtime.loading import bank_name
+from embshare.runtime.scales import scales_of
 
 __all__ = ["PlanKeeper", "attach_plan", "keep_plan"]
 

@@ -10,8 +10,8 @@ from embshare.adapters.fairseq.inference import make_generation_plain
 from embshare.adapters.fairseq.kinds import FAIRSEQ_RULES
 from embshare.adapters.fairseq.sources import plan_fairseq
 from embshare.config import ShareConfig
-from embshare.plan import SharePlan
-from embshare.rules import Rules
+from embshare.plan.layer_rules import Rules
+from embshare.plan.values import SharePlan
 from embshare.sharing import share_from_embedding
 
 __all__ = ["share"]

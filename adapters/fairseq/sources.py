@@ -9,9 +9,9 @@ from typing import cast
 from torch import nn
 
 from embshare.config import ShareConfig
-from embshare.plan import SharePlan
-from embshare.planning import plan_sharing
-from embshare.rules import Rules
+from embshare.plan.layer_rules import Rules
+from embshare.plan.planner import plan_sharing
+from embshare.plan.values import SharePlan
 
 __all__ = ["plan_fairseq"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from embshare.config import ShareConfig
-from embshare.state import require_bank
+from embshare.runtime.bank import require_bank
 from embshare.summary import summarize
 
 __all__ = ["card"]

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from embshare.aliases import hide_aliases, show_aliases
 from embshare.errors import CheckpointError
-from embshare.factor import as_factored, as_stored, is_factored
-from embshare.layers import SharedLayer
-from embshare.state import require_bank
+from embshare.runtime.bank import require_bank
+from embshare.runtime.factorized import as_factored, as_stored, is_factored
+from embshare.runtime.shared_layers import SharedLayer
+from embshare.runtime.tied_state_dict import hide_aliases, show_aliases
 
 __all__ = ["dress", "names_of", "tie", "undress"]
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from embshare._value import Value
 from embshare.errors import CheckpointError, EmbshareError
-from embshare.plan import SharePlan
+from embshare.plan.values import SharePlan
 
 __all__ = ["METHOD", "Entry", "parse"]
 

@@ -10,12 +10,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from embshare.adapters.huggingface.gains import as_tensors, check_gain, check_scales
-from embshare.bank import Bank
 from embshare.errors import CheckpointError
-from embshare.factor import FactorMap
-from embshare.layers import SharedLayer
-from embshare.plan import SharePlan
-from embshare.scales import scales_of
+from embshare.plan.values import SharePlan
+from embshare.runtime.bank import Bank
+from embshare.runtime.factorized import FactorMap
+from embshare.runtime.scales import scales_of
+from embshare.runtime.shared_layers import SharedLayer
 from embshare.sharing import BANK
 
 if TYPE_CHECKING:

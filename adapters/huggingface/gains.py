@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from embshare.errors import CheckpointError
-from embshare.loading import bank_name
-from embshare.plan import SharePlan
-from embshare.scales import DIGEST, scales_of
-from embshare.state import require_bank
+from embshare.plan.values import SharePlan
+from embshare.runtime.bank import require_bank
+from embshare.runtime.loading import bank_name
+from embshare.runtime.scales import DIGEST, scales_of
 
 __all__ = ["accept_gains", "as_tensors", "check_gain", "check_scales", "refuse_gains"]
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 from torch import nn
 
 from embshare.errors import DerivedWeightError
-from embshare.layers import SharedLayer
-from embshare.state import bank_of
+from embshare.runtime.bank import bank_of
+from embshare.runtime.shared_layers import SharedLayer
 
 __all__ = ["attach", "detach", "introduce"]
 

@@ -1,8 +1,8 @@
 """The companion of accelerate: shared models are offloaded and dispatched like any other.
 
 Accelerate moves parameters away by the names of a state dict, and brings those of one module back
-while that module runs. The bank asks hooks for values by itself (`embshare.offloading`); what else
-sharing needs is here. A state dict of a shared model names a tied parameter once, so its other
+while that module runs. The bank asks hooks for values by itself (`embshare.blocks.resident`); what
+else sharing needs is here. A state dict of a shared model names a tied parameter once, so its other
 names are looked up under the first. A factorised table is moved as it is stored. And all that is
 derived from one table must run on one device, which is checked before anything is moved.
 """
@@ -22,10 +22,11 @@ from torch import nn
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from embshare.bank import Bank
+from embshare.blocks.resident import COVERED
 from embshare.errors import OffloadedError
-from embshare.factor import STORED, as_factored, as_stored, is_factored
-from embshare.offloading import COVERED, Tied
+from embshare.runtime.bank import Bank
+from embshare.runtime.factorized import STORED, as_factored, as_stored, is_factored
+from embshare.runtime.offloading import Tied
 
 __all__ = ["attach", "detach", "introduce"]
 

@@ -19,9 +19,9 @@ from embshare.adapters.huggingface.entry import METHOD, parse
 from embshare.adapters.huggingface.files import check_files, check_missing
 from embshare.adapters.huggingface.versions import files_of, is_of_bank, keep_names, take_names
 from embshare.errors import CheckpointError, EmbshareError
-from embshare.refit import naming, readers_kept, refit
+from embshare.plan.migrate import naming, readers_kept, refit
+from embshare.runtime.bank import require_bank
 from embshare.sharing import BANK, share_from_embedding
-from embshare.state import require_bank
 
 if TYPE_CHECKING:  # this module is imported while transformers still is
     from transformers import PreTrainedModel

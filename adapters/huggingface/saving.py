@@ -19,15 +19,14 @@ from torch import Tensor, nn
 from embshare.adapters.huggingface.entry import Entry
 from embshare.adapters.huggingface.gains import as_tensors
 from embshare.adapters.huggingface.moving import staged
-from embshare.aliases import aliases_of
-from embshare.bank import Bank
 from embshare.errors import CheckpointError
-from embshare.living import fit_state, places, plan_to_save
-from embshare.loading import bank_name
-from embshare.offloading import refuse_offloaded
-from embshare.plan import SharePlan
-from embshare.scales import scales_of
-from embshare.state import require_bank
+from embshare.plan.values import SharePlan
+from embshare.runtime.bank import Bank, require_bank
+from embshare.runtime.current_plan import fit_state, places, plan_to_save
+from embshare.runtime.loading import bank_name
+from embshare.runtime.offloading import refuse_offloaded
+from embshare.runtime.scales import scales_of
+from embshare.runtime.tied_state_dict import aliases_of
 
 __all__ = ["keep_saving", "stop_saving"]
 

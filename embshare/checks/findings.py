@@ -53,7 +53,7 @@ class Findings(tuple[Finding, ...]):
         return Group(Text(f"{number}\n"), *map(_shown, self))
 
     def __str__(self) -> str:
-        from embshare.tables import render
+        from embshare._tables import render
 
         return render(self.table())
 

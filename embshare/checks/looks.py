@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from embshare.bank import Bank
+from embshare.runtime.bank import Bank
 
 __all__ = ["Rooted", "extremes", "owner_of"]
 

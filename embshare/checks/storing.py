@@ -7,11 +7,10 @@ from typing import Final
 
 from embshare.checks.findings import Finding, found
 from embshare.checks.looks import Rooted
-from embshare.coverage import uneven_roles
 from embshare.errors import EmbshareError, NotSharedError, TableReplacedError
 from embshare.freezing import FROZEN
-from embshare.living import places, plan_now
-from embshare.plan import SharePlan
+from embshare.plan.values import SharePlan
+from embshare.runtime.current_plan import places, plan_now
 from embshare.summary import summarize
 
 __all__ = ["grown", "planned", "sizes", "stored"]
@@ -43,7 +42,7 @@ def planned(plan: SharePlan, place: str) -> Iterator[Finding]:
         if plan.config.method == "veps" and unused:
             text = f"has {unused:,} columns of {source.width:,} that nothing reads"
             yield found("unused-columns", place, text)
-    for uneven in uneven_roles(plan):
+    for uneven in plan.uneven():
         yield found("uneven", place, f"is shared unevenly: {uneven}")
     if plan.fit_error is not None and plan.fit_error > POOR:
         worst = max(plan.slots, key=lambda slot: slot.fit_error or 0.0)

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 
+from embshare._keys import DTYPE
+from embshare.blocks.columns import Columns
+from embshare.blocks.computed import made_by
 from embshare.checks.findings import Finding, found
 from embshare.checks.looks import Rooted, extremes, owner_of
-from embshare.columns import Columns
-from embshare.computed import made_by
 from embshare.errors import SourceShrunkError, TableReplacedError
-from embshare.layers import DTYPE
-from embshare.living import places
+from embshare.runtime.current_plan import places
 
 __all__ = ["dtypes", "numbers", "odd_numbers", "partly_meta", "tables", "ties"]
 

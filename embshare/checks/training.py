@@ -11,9 +11,9 @@ from torch.optim import Optimizer
 
 from embshare.checks.findings import Finding, found
 from embshare.checks.looks import Rooted
-from embshare.factor import FactorMap
-from embshare.living import frozen_layers
-from embshare.optimizers import held_of_removed
+from embshare.runtime.current_plan import frozen_layers
+from embshare.runtime.factorized import FactorMap
+from embshare.runtime.stale_optimizers import held_of_removed
 
 __all__ = ["frozen", "optimized", "sharded", "surroundings"]
 

@@ -9,14 +9,14 @@ from typing import Any, Final
 
 from torch import nn
 
-from embshare.aliases import hides_aliases
-from embshare.bank import Bank
-from embshare.calls import Call
+from embshare._keys import HELD, KEY
 from embshare.checks.findings import Finding, found
 from embshare.checks.looks import Rooted
-from embshare.layers import SharedLayer, derived_names
-from embshare.loading import checks_loading
-from embshare.state import HELD, KEY, BankRef
+from embshare.runtime.bank import Bank, BankRef
+from embshare.runtime.forward_scope import Call
+from embshare.runtime.loading import checks_loading
+from embshare.runtime.shared_layers import SharedLayer, derived_names
+from embshare.runtime.tied_state_dict import hides_aliases
 
 __all__ = ["calls", "hooks", "references"]
 

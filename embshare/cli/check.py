@@ -15,7 +15,7 @@ from embshare.checkpoint_files import DESCRIPTION
 from embshare.checks.files import check_folder
 from embshare.cli.application import message
 from embshare.errors import CheckpointError, EmbshareError
-from embshare.state import banks_of
+from embshare.runtime.bank import banks_of
 
 __all__ = ["check_saved"]
 

@@ -170,7 +170,7 @@ def _read(path: Path) -> Report:
 def _table(rows: Iterable[Row]) -> str:
     from rich.table import Table
 
-    from embshare.tables import render
+    from embshare._tables import render
     from embshare.tasks.coverage.summing import totals
 
     table = Table("library", *COLUMNS, box=None)

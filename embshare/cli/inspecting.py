@@ -8,16 +8,16 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from embshare._tables import render
 from embshare.adapters.vision import with_tables
 from embshare.cli.models import FORMS, build_model
 from embshare.cli.options import SHARING, with_options
 from embshare.cli.output import check_target, show, write
 from embshare.config import ShareConfig
-from embshare.drawing import check_format, draw_plan
-from embshare.plan import SharePlan
+from embshare.plan.values import SharePlan
+from embshare.report.drawing import check_format, draw_plan
 from embshare.sharing import share_from_embedding
-from embshare.summary import Summary, summarize
-from embshare.tables import render, totals_table
+from embshare.summary import Summary, summarize, totals_table
 
 __all__ = ["inspect_model"]
 

@@ -16,8 +16,8 @@ from torch import nn
 
 from embshare.adapters.errors import ModelNotBuiltError, suggestion
 from embshare.config import ShareConfig
-from embshare.plan import SharePlan
-from embshare.planning import plan_sharing
+from embshare.plan.planner import plan_sharing
+from embshare.plan.values import SharePlan
 
 __all__ = ["FORMS", "Built", "build_model", "stored_elsewhere"]
 

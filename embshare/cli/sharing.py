@@ -16,8 +16,7 @@ from embshare.cli.options import SHARING, with_options
 from embshare.cli.output import check_not_source, check_target, show
 from embshare.config import ShareConfig
 from embshare.errors import CheckpointError
-from embshare.state import require_bank
-from embshare.tables import poor_sources
+from embshare.runtime.bank import require_bank
 
 __all__ = ["share_model"]
 
@@ -54,7 +53,7 @@ def share_model(
     shared = embshare.share_from_embedding(built.model, plan)
     show(built.origin)
     show(embshare.summarize(shared))
-    for note in poor_sources(require_bank(shared).plan):
+    for note in require_bank(shared).plan.poor_sources():
         show(note)
     if huggingface.is_pretrained(shared):
         huggingface.export(shared, out, made_from=model)

@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from embshare.errors import CheckpointError
-from embshare.loading import bank_name
-from embshare.scales import scales_of
-from embshare.state import roots_of
+from embshare.runtime.bank import roots_of
+from embshare.runtime.loading import bank_name
+from embshare.runtime.scales import scales_of
 
 __all__ = ["PLACE", "require_fit"]
 

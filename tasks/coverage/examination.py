@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 import embshare
-from embshare.candidates import LOOKED_UP, UNKNOWN
 from embshare.errors import NoSourceError
-from embshare.plan import LeftDense, SharePlan, Slot
-from embshare.roles import pattern_of
-from embshare.rules import Rules
+from embshare.plan.inventory import LOOKED_UP, UNKNOWN
+from embshare.plan.layer_rules import Rules
+from embshare.plan.slots import LeftDense, Slot
+from embshare.plan.tying import pattern_of
+from embshare.plan.values import SharePlan
 from embshare.tasks.coverage.row import Kept, Outcome, Row
 
 __all__ = ["Subject", "examine"]

@@ -23,7 +23,7 @@ from embshare.models.dynabert import (
     sized,
     sub_networks,
 )
-from embshare.state import bank_of
+from embshare.runtime.bank import bank_of
 from embshare.tasks.elastic.training import Evaluate, evaluate_sizes
 from embshare.tasks.measurement.memory import PeakMemory
 from embshare.tasks.measurement.provenance import Provenance, read_provenance

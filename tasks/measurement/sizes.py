@@ -8,8 +8,8 @@ from pathlib import Path
 from torch import nn
 
 import embshare
-from embshare.groups import tables_of
-from embshare.state import bank_of
+from embshare.optim import tables_of
+from embshare.runtime.bank import bank_of
 
 __all__ = ["Sizes", "sizes_of"]
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 import embshare
 from embshare import ShareConfig
 from embshare.errors import CheckpointError, EmbshareError
-from embshare.state import require_bank
+from embshare.runtime.bank import require_bank
 from embshare.tasks.checkpoints import read_checkpoints
 from embshare.tasks.running.folder import RunFolder
 from tests.campaigns.material import seeded

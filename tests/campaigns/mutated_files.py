@@ -30,7 +30,7 @@ import embshare
 from embshare import ShareConfig, SharePlan
 from embshare.checkpoint_files import Checkpoint, digest_of
 from embshare.errors import EmbshareError
-from embshare.state import require_bank
+from embshare.runtime.bank import require_bank
 from tests.campaigns.material import CONFIGS, IDS, Saved, folders, pretrained
 from tests.campaigns.mutations import (
     BYTES,

@@ -69,7 +69,7 @@ def test_programs(tmp_path: Path) -> None:
 
 STALE = """
 from hypothesis import Phase, settings
-from embshare.derivation_cache import DerivationCache
+from embshare.runtime.derivation_cache import DerivationCache
 from tests.campaigns import programs
 
 kept = {}

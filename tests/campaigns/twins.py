@@ -20,9 +20,9 @@ from torch import Tensor, nn
 import embshare
 from embshare import ShareConfig, SharePlan
 from embshare.errors import EmbshareWarning
-from embshare.factor import is_factored
-from embshare.layers import derived_names
-from embshare.state import require_bank
+from embshare.runtime.bank import require_bank
+from embshare.runtime.factorized import is_factored
+from embshare.runtime.shared_layers import derived_names
 from tests.conformance.examples import EXAMPLES, Example
 from tests.conformance.reference import reference_columns, reference_weight
 

@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from embshare import ShareConfig
-from embshare.rules import RULES, LayerRule, Rules
+from embshare.plan.layer_rules import RULES, LayerRule, Rules
 
 VOCABULARY, WIDTH = 97, 12
 IDS = torch.arange(12).view(2, 6) * 7 % VOCABULARY

@@ -15,8 +15,7 @@ from torch import nn
 import embshare
 from embshare import check
 from embshare.checks.files import check_folder
-from embshare.coverage import uneven_roles
-from embshare.state import require_bank
+from embshare.runtime.bank import require_bank
 from tests.conformance.examples import CONFIGS, EXAMPLES, MODELS
 from tests.conformance.test_questions import Both, output, shared
 
@@ -38,7 +37,7 @@ def true_of(model: nn.Module) -> set[str]:
     summary = embshare.summarize(model)
     plan = require_bank(model).plan
     found = {"growth"} if summary.stored > summary.stored_before else set()
-    found |= {"uneven"} if uneven_roles(plan) else set()
+    found |= {"uneven"} if plan.uneven() else set()
     return found
 
 

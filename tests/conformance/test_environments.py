@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import embshare
-from embshare.state import require_bank
+from embshare.runtime.bank import require_bank
 from tests.conformance.examples import EXAMPLES, IDS, LAYERS, MODELS, VOCABULARY, WIDTH, Example
 from tests.conformance.test_questions import Both, derived, gradients, output, shared
 

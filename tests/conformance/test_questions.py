@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 import embshare
 from embshare.errors import SourceTooSmallError, StaleCacheWarning
-from embshare.rules import RULES
-from embshare.state import require_bank
+from embshare.plan.layer_rules import RULES
+from embshare.runtime.bank import require_bank
 from tests.conformance.examples import CONFIGS, EXAMPLES, LAYERS, MODELS, Example
 from tests.conformance.reference import reference_columns, reference_weight
 

@@ -13,7 +13,7 @@ import torch
 from embshare.config import ShareConfig
 from embshare.errors import InvalidValueError
 from embshare.models.matched import ARCHITECTURES, Architecture
-from embshare.state import bank_of
+from embshare.runtime.bank import bank_of
 from embshare.tasks.catalogue import TASKS
 from embshare.tasks.changing import FixedSettingError, scored_with
 from embshare.tasks.running.config import RunConfig

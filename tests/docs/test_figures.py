@@ -34,3 +34,10 @@ def test_the_flatten_rule_shows_the_published_numbers() -> None:
     first = {(8, 6), (8, 7), (9, 6), (9, 7)}
     second = {(8, 4), (8, 5), (9, 3), (9, 4), (9, 5)}
     assert {(int(row), int(column)) for row, column in dropped} == first | second
+
+
+def test_what_sharing_buys_is_drawn_from_the_study() -> None:
+    buys = script("buys")
+    assert buys.draw() == buys.SVG.read_text(encoding="utf-8"), "run docs/figures/buys.py again"
+    kinds = {(kind, name) for kind, name, _, _ in buys.points()}
+    assert kinds == {(kind, name) for kind in buys.COLOURS for name in buys.SHAPES}

@@ -18,12 +18,12 @@ def script() -> ModuleType:
 
 
 def test_the_page_is_what_the_table_says() -> None:
-    found = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    found = (ROOT / "docs" / "how-to" / "troubleshooting.md").read_text(encoding="utf-8")
     assert found == script().page(), "run docs/troubleshooting.py again"
 
 
 def test_every_kind_is_on_the_page_and_can_be_found() -> None:
-    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "troubleshooting.md").read_text(encoding="utf-8")
     code = "".join(path.read_text() for path in (ROOT / "embshare").glob("check*/*.py"))
     code += (ROOT / "embshare" / "check.py").read_text()
     for name, kind in KINDS.items():

@@ -28,7 +28,7 @@ def run(page: str, names: dict[str, object]) -> None:
 
 def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    run("docs/tutorial.md", {"__name__": "tutorial"})
+    run("docs/tutorial/index.md", {"__name__": "tutorial"})
     assert {path.name for path in (tmp_path / "tagger").iterdir()} == {
         "model.safetensors",
         "embshare.json",
@@ -38,7 +38,7 @@ def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.filterwarnings("ignore")  # of whatever transformers has to say
 def test_folders_of_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    run("docs/huggingface.md", {"__name__": "huggingface"})
+    run("docs/how-to/huggingface.md", {"__name__": "huggingface"})
     assert {path.name for path in tmp_path.iterdir()} == {"small-bert", "large-bert", "run"}
 
 
@@ -46,25 +46,35 @@ def test_folders_of_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_models_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torchvision")
     monkeypatch.chdir(tmp_path)
-    run("docs/vision.md", {"__name__": "pictures"})
+    run("docs/how-to/vision.md", {"__name__": "pictures"})
     assert (tmp_path / "small-resnet" / "model.safetensors").is_file()
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
-def test_the_first_three_lines(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_three_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     model = nn.Sequential(nn.Embedding(1000, 32), nn.Linear(32, 256), nn.Linear(256, 32))
     names: dict[str, object] = {"model": model}
     before = sum(parameter.numel() for parameter in model.parameters())
 
-    run(page, names)
+    run("docs/index.md", names)
 
     assert names["model"] is model
     assert embshare.summarize(model).stored < before
     assert (tmp_path / "small" / "model.safetensors").is_file()
 
 
+def test_the_readme_prints_what_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("README.md", {})
+    shown = re.search(r"^```text\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+    assert shown is not None
+    assert capsys.readouterr().out == shown[1]
+    assert (tmp_path / "small" / "model.safetensors").is_file()
+
+
 def test_a_loop_inside_cached(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Embedding(100, 8), nn.Linear(8, 8))
     shared = embshare.share_from_embedding(model)
-    run("docs/limits.md", {"model": shared, "embshare": embshare})
+    run("docs/explanation/limits.md", {"model": shared, "embshare": embshare})

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import embshare
 from embshare import ShareConfig
-from embshare.living import places
-from embshare.state import banks_of
+from embshare.runtime.bank import banks_of
+from embshare.runtime.current_plan import places
 
 VOCABULARY, WIDTH = 97, 12
 IDS = torch.arange(12).view(2, 6)

@@ -17,7 +17,7 @@ from embshare.errors import (
     NothingMatchedError,
     PlanError,
 )
-from embshare.state import require_bank
+from embshare.runtime.bank import require_bank
 from tests.habits.models import CONFIGS, IDS, LM, WIDTH, equal, loss, out, shared, train
 
 ALL = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

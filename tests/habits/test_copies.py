@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import embshare
 from embshare import ShareConfig
 from embshare.errors import CheckpointError, DerivedWeightError, PartCopyWarning
-from embshare.state import bank_of
+from embshare.runtime.bank import bank_of
 from tests.habits.models import (
     CONFIGS,
     IDS,

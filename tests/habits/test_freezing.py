@@ -19,7 +19,7 @@ from embshare.errors import (
     NotSharedError,
     PlanMismatchError,
 )
-from embshare.fitness import FROZEN
+from embshare.plan.requirements import FROZEN
 from tests.habits.models import (
     CONFIGS,
     LM,

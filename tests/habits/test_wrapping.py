@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 import embshare
 from embshare import ShareConfig
 from embshare.errors import AlreadySharedError, PlanError, TableReplacedError
-from embshare.state import banks_of
+from embshare.runtime.bank import banks_of
 from tests.habits.models import LM, equal, out, shared, train
 
 

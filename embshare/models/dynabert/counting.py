@@ -10,11 +10,11 @@ import math
 from torch import nn
 
 from embshare.errors import InvalidValueError
-from embshare.fingerprint import Structure, structure_of
-from embshare.living import structure_now
 from embshare.models.dynabert.blocks import Block, blocks, layer_list, require_fit
 from embshare.models.dynabert.sizes import Rounding, Size, kept_heads, kept_layers, kept_neurons
-from embshare.state import bank_of
+from embshare.runtime.bank import bank_of
+from embshare.runtime.current_plan import structure_now
+from embshare.structure import Structure, structure_of
 
 __all__ = ["count_operations", "count_parameters"]
 

@@ -14,9 +14,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from embshare.errors import InvalidValueError
-from embshare.layers import SharedLayer, plain_class, shared_class
 from embshare.models.dynabert.picking import pick
 from embshare.models.dynabert.sizes import FULL, Size
+from embshare.runtime.shared_layers import SharedLayer, plain_class, shared_class
 
 __all__ = [
     "COLUMN_ORDER",

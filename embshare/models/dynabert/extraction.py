@@ -15,7 +15,7 @@ from embshare.models.dynabert.narrow import CONFIGS, MODELS, count_heads, narrow
 from embshare.models.dynabert.rewiring import ORDER_KEY
 from embshare.models.dynabert.sizes import FULL, Rounding, Size, kept_heads
 from embshare.models.dynabert.sizing import SIZE_KEY, apply_size, configs
-from embshare.state import bank_of
+from embshare.runtime.bank import bank_of
 
 __all__ = ["extract"]
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from embshare.derive import must_be_plain
+from embshare.ops.tracing import must_be_plain
 
 __all__ = ["pick"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from embshare.layers import INDEX, SharedLayer
+from embshare._keys import KEY
 from embshare.models.dynabert.blocks import Block
-from embshare.state import KEY
+from embshare.runtime.shared_layers import INDEX, SharedLayer
 
 __all__ = ["Part", "attention_of", "feed_forward_of", "is_derived", "stored_in", "tied_groups"]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from embshare.drawing import write_figure
 from embshare.errors import InvalidValueError
 from embshare.models.elc_bert.layers import Mixture
 from embshare.models.elc_bert.model import ElcBertEncoder
 from embshare.models.elc_bert.pretrained import ElcBertPreTrainedModel
+from embshare.report.drawing import write_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

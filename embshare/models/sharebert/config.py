@@ -8,8 +8,8 @@ from typing import Any, Final
 from transformers import PretrainedConfig
 
 from embshare.errors import InvalidValueError
-from embshare.layout import columns_needed
 from embshare.models.sizes import size_faults
+from embshare.plan.slots import columns_needed
 
 __all__ = ["ShareBertConfig", "check"]
 

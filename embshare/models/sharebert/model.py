@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from embshare.companions import detach
-from embshare.factor import as_stored
+from embshare.integrations import detach
 from embshare.models.hub import tuple_on_request
 from embshare.models.sharebert.config import ShareBertConfig, check
 from embshare.models.sharebert.plain import (
@@ -17,6 +16,7 @@ from embshare.models.sharebert.plain import (
 )
 from embshare.models.sharebert.pretrained import ShareBertPreTrainedModel
 from embshare.models.sharebert.sharing import sharebert_plan
+from embshare.runtime.factorized import as_stored
 from embshare.sharing import share_from_embedding
 
 __all__ = ["ShareBertModel"]

@@ -6,9 +6,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from embshare.columns import Columns
-from embshare.factor import FactorMap
-from embshare.living import TRAINED
+from embshare.blocks.columns import Columns
 from embshare.models.sharebert.config import ShareBertConfig
 from embshare.models.sharebert.plain import (
     MATRICES,
@@ -16,6 +14,8 @@ from embshare.models.sharebert.plain import (
     ShareBertEncoder,
     ShareBertPooler,
 )
+from embshare.runtime.current_plan import TRAINED
+from embshare.runtime.factorized import FactorMap
 
 __all__ = ["ShareBertPreTrainedModel"]
 

@@ -12,8 +12,8 @@ from embshare.models.sharebert.plain import (
     ShareBertEncoder,
     ShareBertPooler,
 )
-from embshare.plan import SharePlan
-from embshare.planning import plan_sharing
+from embshare.plan.planner import plan_sharing
+from embshare.plan.values import SharePlan
 
 __all__ = ["share_config", "sharebert_plan"]
 

@@ -16,7 +16,7 @@ import pytest
 from embshare.adapters.fairseq import PLUGIN
 
 ROOT = Path(__file__).resolve().parents[3]
-FAIRSEQ = "needs the extra `fairseq`, which compiles: see docs/fairseq.md"
+FAIRSEQ = "needs the extra `fairseq`, which compiles: see docs/how-to/fairseq.md"
 
 # What fairseq and the packages that it needs say about themselves; nothing of ours is let through.
 WARNINGS = (

@@ -15,7 +15,7 @@ from embshare.adapters.fairseq.sharing import share
 from embshare.adapters.fairseq.sources import plan_fairseq
 from embshare.adapters.fairseq.tiny import build_arch, dictionary, settings
 from embshare.adapters.fairseq.walk import batch, loss_of
-from embshare.state import bank_of, require_bank
+from embshare.runtime.bank import bank_of, require_bank
 
 pytestmark = pytest.mark.fairseq
 

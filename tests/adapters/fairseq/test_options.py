@@ -13,7 +13,7 @@ import embshare
 from embshare.adapters.fairseq.options import names, read_options
 from embshare.adapters.fairseq.pinning import attach_plan, keep_plan
 from embshare.errors import InvalidValueError, PlanMismatchError
-from embshare.plan import SharePlan
+from embshare.plan.values import SharePlan
 
 
 class Tagger(nn.Module):

@@ -9,7 +9,7 @@ import embshare
 from embshare.adapters.fairseq import walk
 from embshare.adapters.fairseq.sharing import share
 from embshare.adapters.specimen import Specimen
-from embshare.state import require_bank
+from embshare.runtime.bank import require_bank
 
 pytestmark = [
     pytest.mark.fairseq,

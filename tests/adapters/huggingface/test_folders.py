@@ -18,8 +18,8 @@ from embshare.errors import (
     NotSharedError,
     StateMismatchError,
 )
+from embshare.runtime.bank import bank_of
 from embshare.sharing import BANK
-from embshare.state import bank_of
 from tests.adapters.huggingface.families import FAMILIES, IDS, bert, gpt2, llama, logits, t5
 
 CONFIGS = {

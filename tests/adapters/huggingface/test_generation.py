@@ -17,7 +17,7 @@ from transformers import (
 )
 
 import embshare
-from embshare.state import bank_of
+from embshare.runtime.bank import bank_of
 from tests.adapters.huggingface import families
 from tests.adapters.huggingface.families import FAMILIES, IDS, SIZES
 

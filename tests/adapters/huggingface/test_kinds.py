@@ -11,7 +11,7 @@ import torch
 import embshare
 from embshare import ShareConfig
 from embshare.errors import EmbshareWarning
-from embshare.state import bank_of
+from embshare.runtime.bank import bank_of
 from tests.adapters.huggingface.families import IDS, KINDS, logits, rwkv
 
 # What EncoderDecoderModel has to say of its own history, and how 4.57 copies its mask.

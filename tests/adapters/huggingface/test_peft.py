@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 import embshare
 from embshare import ShareConfig
 from embshare.errors import DerivedWeightError
-from embshare.state import bank_of
+from embshare.runtime.bank import bank_of
 from tests.adapters.huggingface.families import FAMILIES, IDS, logits
 
 peft = pytest.importorskip("peft")

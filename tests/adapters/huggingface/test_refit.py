@@ -18,7 +18,7 @@ from transformers import (
 import embshare
 from embshare import ShareConfig
 from embshare.errors import CheckpointError
-from embshare.state import bank_of
+from embshare.runtime.bank import bank_of
 from tests.adapters.huggingface.families import FAMILIES, IDS, bert, gpt2, logits, t5
 
 CONFIGS = [ShareConfig(), ShareConfig(factor=4, tie="none")]

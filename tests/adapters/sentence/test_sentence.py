@@ -10,8 +10,8 @@ from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertMode
 
 import embshare
 from embshare import ShareConfig
-from embshare.companions import home_of
-from embshare.state import bank_of
+from embshare.integrations import home_of
+from embshare.runtime.bank import bank_of
 from embshare.tasks.text.tokenizer import TextTokenizer
 
 pytest.importorskip("sentence_transformers", exc_type=ImportError)  # of transformers 5

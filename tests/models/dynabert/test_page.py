@@ -19,7 +19,7 @@ from tests.models.dynabert.examples import batch, model
 from tests.models.dynabert.make_official import SPECIAL, WORDS
 from tests.models.dynabert.official import arrays, masked_lm
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "dynabert.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "dynabert.md"
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

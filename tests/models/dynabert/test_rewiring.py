@@ -14,7 +14,7 @@ from embshare.errors import InvalidValueError
 from embshare.models import dynabert
 from embshare.models.dynabert.blocks import blocks
 from embshare.models.dynabert.ties import attention_of, feed_forward_of, tied_groups
-from embshare.state import require_bank
+from embshare.runtime.bank import require_bank
 from tests.models.dynabert.examples import SHARING, batch, model
 
 every_sharing = pytest.mark.parametrize("sharing", SHARING)

@@ -32,7 +32,7 @@ from embshare.models.sharebert import (
     sharebert_plan,
 )
 from embshare.models.sharebert.pretrained import ShareBertPreTrainedModel
-from embshare.state import require_bank
+from embshare.runtime.bank import require_bank
 from tests.models.sharebert.official import config
 
 AUTO: dict[type[ShareBertPreTrainedModel], Any] = {

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from embshare import SharePlan
-from embshare.columns import Columns
+from embshare.blocks.columns import Columns
 from embshare.errors import CheckpointError
 from embshare.models.sharebert import (
     ShareBertModel,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from embshare.rules import RULES, Rules
+from embshare.plan.layer_rules import RULES, Rules
 
 IDS = torch.arange(12).view(2, 6)
 

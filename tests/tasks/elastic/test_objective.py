@@ -111,7 +111,7 @@ def test_a_shared_model_learns_the_same_both_ways(name: str, sharing: str) -> No
 
 
 def test_a_step_derives_a_shared_models_weights_once() -> None:
-    from embshare.state import require_bank
+    from embshare.runtime.bank import require_bank
 
     made = model(sharing="tied").train()
     objective = ElasticObjective(made, TUNING_STAGE)

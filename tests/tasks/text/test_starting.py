@@ -19,7 +19,7 @@ from embshare.models.matched import (
     MatchedConfig,
 )
 from embshare.models.matched.embedding import embed, initialise_, tie_head_
-from embshare.state import bank_of
+from embshare.runtime.bank import bank_of
 from embshare.tasks.building import ModelNotForTaskError
 from embshare.tasks.glue.config import GlueConfig
 from embshare.tasks.glue.task import Glue

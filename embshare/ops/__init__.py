@@ -1,0 +1,1 @@
+"""Pure functions of tensors: they know no layer, plan or bank."""

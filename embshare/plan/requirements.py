@@ -1,0 +1,159 @@
+"""Whether a model can be planned at all, and what is told of a plan before it is carried out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from torch import nn
+from torch.nn.parameter import UninitializedParameter
+
+from embshare._keys import ROOT
+from embshare._warnings import notify
+from embshare.config import ShareConfig
+from embshare.errors import AlreadySharedError, GrowthWarning, InvalidValueError, PlanError
+from embshare.integrations import home_of
+from embshare.plan.inventory import Candidate, Inventory
+from embshare.plan.layer_rules import Rules, rule_for
+from embshare.plan.slots import LeftDense
+from embshare.plan.values import SharePlan
+from embshare.wrapping import unwrapped
+
+__all__ = [
+    "checked_config",
+    "dense_home",
+    "frozen_reason",
+    "left_dense",
+    "residual_reason",
+    "tell_growth",
+    "unshared_rest",
+]
+
+FROZEN = "frozen, while what it would be derived from is trained"
+
+
+def checked_config(model: object, config: object, *, what: str) -> ShareConfig | SharePlan:
+    """The settings, or the defaults.
+
+    Raises:
+        InvalidValueError: not a module, or not settings.
+    """
+    faults = []
+    if not isinstance(model, nn.Module):
+        made = "an instance of it: its class was given" if isinstance(model, type) else "a module"
+        faults.append(f"`model` must be {made} (it is {model!r:.80})")
+    if isinstance(config, Mapping):
+        faults.append("`config` must be a ShareConfig, but is a mapping: ShareConfig(**config)")
+    elif not isinstance(config, (ShareConfig, SharePlan, type(None))):
+        faults.append(
+            f"`config` must be a ShareConfig or a SharePlan, but is {config!r:.80}: "
+            f"for example ShareConfig(method='eps')"
+        )
+    if faults:
+        raise InvalidValueError(what=what, faults=faults)
+    assert isinstance(config, (ShareConfig, SharePlan, type(None)))
+    return config or ShareConfig()
+
+
+def dense_home(model: nn.Module) -> nn.Module:
+    """What of a dense model is planned: the model itself, or what is inside of a wrapper.
+
+    Raises:
+        PlanError: something holds on to its parameters already: DDP, FSDP, adapters, a lazy layer.
+    """
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        raise _too_late(type(model).__name__, "wrap the shared model")
+    home = home_of(unwrapped(model))
+    for name, parameter in home.named_parameters():
+        if isinstance(parameter, UninitializedParameter):
+            raise PlanError(
+                f"`{name}` of a lazy module has no shape yet. Call the model on one batch first."
+            )
+        if hasattr(parameter, "_local_tensor"):
+            raise _too_late(f"a sharded model (`{name}` is a DTensor)", "shard the shared model")
+    for name, module in home.named_modules():
+        if type(module).__module__.startswith("peft."):
+            raise _too_late(f"adapters of PEFT (`{name}`)", "add adapters to the shared model")
+    return home
+
+
+def _too_late(finding: str, way_out: str) -> PlanError:
+    return PlanError(
+        f"a model must be shared before others hold on to its parameters, but this is "
+        f"{finding}. Share the model first, then {way_out}."
+    )
+
+
+def unshared_rest(model: nn.Module, rules: Rules) -> list[str]:
+    """Weights of known kinds that no shared model in this one has looked at.
+
+    Raises:
+        AlreadySharedError: this is a part of a shared model.
+    """
+    roots = [module for module in model.modules() if ROOT in module.__dict__]
+    if not roots:
+        raise AlreadySharedError(model=type(model).__name__, finding="a part of a shared model")
+    inside = {module for root in roots for module in root.modules()}
+    return [
+        f"{path}.{leaf}" if path else leaf
+        for path, module in model.named_modules()
+        if module not in inside and ROOT not in module.__dict__
+        for leaf in _weights(module, rules)
+    ]
+
+
+def _weights(module: nn.Module, rules: Rules) -> Sequence[str]:
+    rule = rule_for(module, rules)
+    return () if rule is None else rule.weights(module)
+
+
+def frozen_reason(candidate: Candidate, group: Iterable[Candidate], table: nn.Parameter) -> str:
+    """Why a frozen weight stays dense, or nothing.
+
+    It can be derived only where nothing moves that it would be derived from: where the table and
+    all weights that share its projection are frozen too.
+    """
+    if candidate.parameter.requires_grad:
+        return ""
+    moves = table.requires_grad or any(other.parameter.requires_grad for other in group)
+    return FROZEN if moves else ""
+
+
+def residual_reason(candidate: Candidate, config: ShareConfig) -> str | None:
+    """Why a weight stays dense for the sake of its residual, or None."""
+    shape, rank = candidate.parameter.shape, config.residual_rank
+    side = min(shape[0], candidate.parameter.numel() // shape[0])
+    if rank <= side:
+        return None
+    return f"a residual of rank {rank} is above its smaller side ({side})"
+
+
+def tell_growth(plan: SharePlan, inventory: Inventory) -> None:
+    """Warn of a plan that stores more than the model does, with both numbers."""
+    before = sum(parameter.numel() for parameter in inventory.names)
+    parameters = {name: p for p, names in inventory.names.items() for name in names}
+    after = before
+    for slot in plan.slots:
+        readers = dict.fromkeys(parameters[name] for name in slot.weights)
+        own = 1 if plan.config.gain == "learned" else 0
+        own = slot.shape[slot.channel] if plan.config.gain == "channel" else own
+        own += plan.config.residual_rank * (slot.shape[0] + slot.numel // slot.shape[0])
+        after += len(readers) * (own - slot.numel)
+    for source in plan.sources:
+        if plan.config.method == "veps":
+            after += source.width * (source.stored_dim + plan.config.column_bias)
+        if plan.config.factor is not None:
+            rows = math.prod(parameters[source.name].shape) // source.dim
+            after += source.stored_dim * (rows + source.dim) - rows * source.dim
+    if after > before:
+        notify(
+            f"this plan stores {after:,} parameters, where the model has {before:,}: it grows. "
+            f"Name a table of more rows (source=), tie more layers, lower the rank of the "
+            f"residual, or set a `factor`.",
+            GrowthWarning,
+        )
+
+
+def left_dense(candidate: Candidate, reason: str) -> LeftDense:
+    """A weight that stays as it is."""
+    return LeftDense(weight=candidate.names[0], numel=candidate.parameter.numel(), reason=reason)

@@ -1,0 +1,1 @@
+"""Starting values that are fitted to the weights a model has (``init="svd"``)."""
