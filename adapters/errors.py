@@ -1,4 +1,4 @@
-"""What can go wrong when a model is asked for by name."""
+"""What can go wrong when a model, or inputs for it, are asked for by name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from embshare.errors import EmbshareError
 
-__all__ = ["ModelNotBuiltError", "suggestion"]
+__all__ = ["InputsError", "ModelNotBuiltError", "suggestion"]
 
 
 class ModelNotBuiltError(EmbshareError):
@@ -16,6 +16,14 @@ class ModelNotBuiltError(EmbshareError):
     def __init__(self, *, model: str, finding: str, way_out: str) -> None:
         super().__init__(f"`{model}`: {finding}. {way_out}")
         self.model, self.finding, self.way_out = model, finding, way_out
+
+
+class InputsError(EmbshareError):
+    """There are no inputs that a model could be run on."""
+
+    def __init__(self, *, place: str, finding: str, hint: str) -> None:
+        super().__init__(f"`{place}`: {finding}. {hint}")
+        self.place, self.finding, self.hint = place, finding, hint
 
 
 def suggestion(name: str, known: Iterable[str], *, shown: int = 3) -> str:

@@ -63,7 +63,7 @@ TASKS: Final[Mapping[str, TaskEntry]] = MappingProxyType(
         "captioning": TaskEntry(
             "captioning",
             "Captioning",
-            "Describe pictures; scored by CIDEr, BLEU, METEOR and ROUGE-L.",
+            "Describe images; scored by CIDEr, BLEU, METEOR and ROUGE-L.",
         ),
         "glue": TaskEntry(
             "glue",

@@ -9,9 +9,9 @@ from torch import nn
 import embshare
 from embshare import ShareConfig, plan_sharing
 from embshare._tables import WIDTH, render
-from embshare.plan import printing
 from embshare.plan.printing import abbreviate
 from embshare.plan.tying import pattern_of
+from embshare.plan import printing
 
 
 class Tagger(nn.Module):

@@ -67,11 +67,6 @@ COMMANDS: Final[Mapping[str, Entry]] = MappingProxyType(
             "embshare.cli.fairseq_plugin:fairseq_plugin",
             "Print the folder for fairseq's --user-dir, which adds --embshare to its commands.",
         ),
-        "coverage": Entry(
-            "embshare.cli.coverage:coverage",
-            "Share, run, train, save, load and make plain every architecture, and say what came "
-            "out.",
-        ),
     }
 )
 """Command -> where it is."""

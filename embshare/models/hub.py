@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 from embshare.errors import MissingPackageError
 
 try:
+    import transformers
     from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
     from transformers.utils.generic import can_return_tuple
 except ModuleNotFoundError as error:
@@ -25,13 +26,13 @@ def tuple_on_request(forward: Forward) -> Forward:
     return cast("Forward", can_return_tuple(forward))
 
 
-def register(config: type[PretrainedConfig], classes: Mapping[Any, type[PreTrainedModel]]) -> None:
+def register(config: type[PretrainedConfig], classes: Mapping[str, type[PreTrainedModel]]) -> None:
     """Make a ``config.json`` of this model type known; again changes nothing.
 
     Args:
         config: the configuration, whose ``model_type`` stands in the file.
-        classes: which class each Auto class of transformers builds from it.
+        classes: what the Auto classes of transformers build from it, by their names.
     """
     AutoConfig.register(config.model_type, config, exist_ok=True)
     for auto, model in classes.items():
-        auto.register(config, model, exist_ok=True)
+        getattr(transformers, auto).register(config, model, exist_ok=True)

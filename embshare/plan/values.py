@@ -13,7 +13,12 @@ from rich.text import Text
 from embshare._tables import plural, render
 from embshare._value import Value
 from embshare.config import ShareConfig
-from embshare.plan.printing import left_dense_table, matches_table, slots_table, sources_table
+from embshare.plan.printing import (
+    left_dense_table,
+    matches_table,
+    slots_table,
+    sources_table,
+)
 from embshare.plan.slots import (
     Error,
     LeftDense,

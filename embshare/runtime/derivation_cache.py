@@ -3,7 +3,8 @@
 In plain words. Every module that holds shared layers calls `enter` before its forward
 (`embshare.runtime.forward_scope`). The outermost `enter` of a thread derives the weights that the
 module holds, in one projection per source, and puts them into the layers' own ``__dict__``, where
-Python finds them without asking anyone; its `leave` takes them out again. Between calls there is nothing to be stale:
+Python finds them without asking anyone; its `leave` takes them out again. Between calls there is
+nothing to be stale:
 a weight that is read then is derived on the spot (`embshare.runtime.shared_layers.Derived`). What
 is kept from one call for the next is looked at before it is used (`embshare.runtime.kept`): as a
 whole where no gradients are asked for, by version counters inside of `embshare.cached`.

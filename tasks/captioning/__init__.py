@@ -1,4 +1,4 @@
-"""Captioning: pictures, words, models that see, scores and self-critical training.
+"""Captioning: images, captions, models, scores and self-critical training.
 
 Modules are imported by name, since most need packages of the extra ``captioning``.
 """

@@ -19,10 +19,11 @@ from typing import Final
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from embshare.errors import InvalidValueError
 
-__all__ = ["ORDERS", "Frequencies", "cider_d", "ngram_keys", "pad_rows"]
+__all__ = ["ORDERS", "Frequencies", "cider_d", "ngram_keys", "pad_references", "pad_rows"]
 
 ORDERS: Final = (1, 2, 3, 4)
 SIGMA: Final = 6.0
@@ -33,10 +34,18 @@ MOST_WORDS: Final = math.floor(2 ** (63 / len(ORDERS))) - 1  # so that four of t
 def pad_rows(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Rows of different lengths as ``[N, T]`` of int64 with zeros behind, and their lengths."""
     lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
-    padded = torch.zeros(len(rows), max(1, *lengths.tolist(), 1), dtype=torch.int64)
-    for index, row in enumerate(rows):
-        padded[index, : len(row)] = torch.tensor(row, dtype=torch.int64)
-    return padded, lengths
+    width = max(1, *map(len, rows), 1)
+    padded = [torch.tensor([*row, 0], dtype=torch.int64) for row in rows]
+    return pad_sequence(padded, batch_first=True)[:, :width], lengths
+
+
+def pad_references(rows: Sequence[Sequence[Sequence[int]]]) -> tuple[Tensor, Tensor]:
+    """References as ``[N, K, S]`` with zeros behind, and lengths ``[N, K]``, -1 where is none."""
+    most = max(len(lines) for lines in rows)
+    words, lengths = pad_rows([line for lines in rows for line in (*lines, *[()] * most)[:most]])
+    counts = torch.tensor([len(lines) for lines in rows])
+    missing = torch.arange(most) >= counts[:, None]
+    return words.unflatten(0, (-1, most)), lengths.unflatten(0, (-1, most)).masked_fill(missing, -1)
 
 
 def ngram_keys(words: Tensor, lengths: Tensor, order: int, base: int) -> Tensor:
@@ -61,19 +70,19 @@ def ngram_keys(words: Tensor, lengths: Tensor, order: int, base: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Frequencies:
-    """In how many pictures' references each n-gram stands."""
+    """In how many images' references each n-gram stands."""
 
     keys: tuple[Tensor, ...]
     """For each order the n-grams ``[U]``, ascending."""
     weights: tuple[Tensor, ...]
-    """Their inverse document frequency ``log(pictures / count)``, ``[U]`` of float64."""
-    pictures: int
+    """Their inverse document frequency ``log(images / count)``, ``[U]`` of float64."""
+    images: int
     base: int
     """Words that there are."""
 
     @classmethod
     def count(cls, references: Sequence[Sequence[Sequence[int]]], base: int) -> Frequencies:
-        """From the references of each picture, each a list of word numbers below ``base``.
+        """From the references of each image, each a list of word numbers below ``base``.
 
         Raises:
             InvalidValueError: there are no references, or too many words for a key.
@@ -84,27 +93,21 @@ class Frequencies:
         if not references:
             raise InvalidValueError(what="CIDEr-D", faults=["there are no references"])
         words, lengths = pad_rows([row for rows in references for row in rows])
-        picture = torch.repeat_interleave(torch.tensor([len(rows) for rows in references]))
+        image = torch.repeat_interleave(torch.tensor([len(rows) for rows in references]))
         keys, weights = [], []
         for order in ORDERS:
             found = ngram_keys(words, lengths, order, base)
-            pairs = torch.stack((picture[:, None].expand_as(found), found), dim=-1).view(-1, 2)
+            pairs = torch.stack((image[:, None].expand_as(found), found), dim=-1).view(-1, 2)
             once = torch.unique(pairs[pairs[:, 1] != NONE], dim=0)[:, 1]
             distinct, counts = torch.unique(once, return_counts=True)
             keys.append(distinct)
             weights.append(math.log(len(references)) - counts.double().log())
         return cls(tuple(keys), tuple(weights), len(references), base)
 
-    def to(self, device: torch.device) -> Frequencies:
-        """The same on another device."""
-        keys = tuple(key.to(device) for key in self.keys)
-        weights = tuple(weight.to(device) for weight in self.weights)
-        return Frequencies(keys, weights, self.pictures, self.base)
-
     def weigh(self, keys: Tensor, order: int) -> Tensor:
         """The inverse document frequency of n-grams, of the shape of ``keys``; 0 for -1."""
         known, weights = self.keys[order - 1], self.weights[order - 1]
-        unknown = torch.full_like(keys, 0, dtype=torch.float64).fill_(math.log(self.pictures))
+        unknown = torch.full_like(keys, 0, dtype=torch.float64).fill_(math.log(self.images))
         if len(known):
             place = torch.searchsorted(known, keys).clamp(max=len(known) - 1)
             unknown = torch.where(known[place] == keys, weights[place], unknown)
@@ -125,7 +128,7 @@ def cider_d(
         lengths: ``[N]``.
         references: ``[N, K, S]``.
         reference_lengths: ``[N, K]``; -1 where a caption has fewer references than ``K``.
-        frequencies: of the references that it is computed against, or of the training side's.
+        frequencies: of the references that it is computed against, or of the training set's.
     Returns:
         ``[N]`` of float64.
     """

@@ -16,7 +16,7 @@ SCENE_ROWS: Final = 4_096  # EPS reads all weights of the default sizes from a t
 
 
 class CaptioningConfig(TaskConfig):
-    """Images, captions, the image encoder, the size of the matched models, and scoring.
+    """Settings of images, captions, the image encoder, the matched models and scoring.
 
     Raises:
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
@@ -32,66 +32,63 @@ class CaptioningConfig(TaskConfig):
     )
 
     data: Path | None = None
-    """Folder in a layout of Flickr8k, Flickr30k or COCO, or its file of captions; ``None`` draws
+    """A folder in a layout of Flickr8k, Flickr30k or COCO, or its file of captions; ``None`` draws
     scenes."""
     images: Path | None = None
     """Folder of the images, where it is not in or beside `data`."""
     cache: Path | None = None
-    """Folder for decoded images and image features; ``None`` is embshare in the user's cache
-    folder."""
+    """Folder for decoded images and features; ``None`` is embshare in the user's cache folder."""
     image_size: Annotated[int, Field(ge=8, le=1024)] | None = None
-    """Image size that the encoder sees, in pixels per side; ``None``: 32 for scenes, else 112."""
+    """Side of an image in pixels, as the encoder reads it; ``None``: 32 for scenes, else 112."""
     encoder: str = "small"
     """Image encoder: ``small``, a few convolutions, or a network of torchvision (``resnet18``)."""
     encoder_width: Annotated[int, Field(ge=8, multiple_of=8)] = 64
     """Channels of the last convolutions of ``small``."""
     encoder_weights: str | None = None
-    """File of the encoder's weights, or ``default`` for those that torchvision downloads; ``None``
-    trains it from scratch."""
+    """File of the encoder's weights, or ``default`` for those that torchvision downloads;
+    ``None`` trains it from scratch."""
     frozen: bool = False
-    """Freeze the encoder: image features are computed once and cached on disk, those of drawn
-    scenes at each start."""
+    """Freeze the encoder: its features are computed once and kept on disk, those of drawn scenes at
+    each start."""
     shift: Annotated[int, Field(ge=0)] = 0
-    """Maximum random shift of training images, in pixels."""
+    """Largest number of pixels by which an image is moved at random in training."""
     least: Annotated[int, Field(ge=1)] = 1
-    """Minimum count of a word in the training captions to enter the vocabulary."""
+    """Minimum count of a word in the training captions."""
     rows: Annotated[int, Field(ge=1)] | None = None
-    """Minimum number of rows of the embedding table; rows beyond the vocabulary are unused, as
-    where a general vocabulary is taken. ``None``: 4,096 for scenes, which have 56 words, else the
-    size of the vocabulary."""
+    """Minimum number of rows of the table; those beyond the words stand for none, as in a general
+    vocabulary. ``None``: 4,096 for scenes, which have 56 words, else as many as words."""
     width: Annotated[int, Field(ge=1)] = 96
     """Width of the embedding table and of all layers."""
     layers: Annotated[int, Field(ge=1)] = 2
-    """Number of layers over the image grid, and of decoder layers."""
+    """Layers of the encoder over the grid of image features, and of the decoder."""
     heads: Annotated[int, Field(ge=1)] = 4
-    """Number of heads of every attention."""
+    """Number of attention heads."""
     kernel_size: Annotated[int, Field(ge=1)] = 3
-    """Kernel size of the convolutions, in positions."""
+    """Kernel size of the convolutions of ``conv``, in positions."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Dropout of embeddings and of layers' outputs."""
+    """Dropout rate of embeddings and of layers' outputs."""
     most_words: Annotated[int, Field(ge=1)] = 20
-    """Maximum caption length in words; longer captions are truncated in training."""
+    """Maximum number of words in a caption; longer ones are cut in training."""
     beam: Annotated[int, Field(ge=1)] = 3
-    """Beam size; 1 is greedy decoding."""
+    """Beam width; 1 is greedy decoding."""
     length_penalty: Annotated[float, Field(ge=0)] = 0.6
-    """Length penalty: exponent of the length by which a caption's log-probability is divided in
-    beam search."""
+    """Exponent of the length by which a caption's log-probability is divided in the beam."""
     scst_steps: Annotated[int, Field(ge=0)] = 0
     """Number of steps at the end of training that maximise CIDEr-D of sampled captions (SCST)."""
     scst_rate: Annotated[float, Field(gt=0)] = 0.1
-    """Learning rate of SCST, as a multiple of the schedule's; the reward of a single sampled
-    caption is noisy."""
+    """Learning rate of those steps as a multiple of the schedule's; the gradient of a single
+    sampled caption is noisy."""
     split: Literal["test", "valid"] = "test"
-    """Split that is evaluated."""
+    """Split that is scored."""
     metrics: tuple[str, ...] | None = None
-    """Metrics: bleu, rouge_l, cider, meteor, spice; ``None`` is all that this machine can compute,
+    """Scores: bleu, rouge_l, cider, meteor, spice; ``None`` is all that this machine can compute,
     for scenes without those that need Java."""
     java_memory: Annotated[str, Field(pattern=r"^[1-9][0-9]*[kKmMgG]$")] = "1G"
-    """Maximum heap of the Java programs that tokenize, and compute METEOR and SPICE."""
+    """Largest heap of the Java programs that tokenise, and compute METEOR and SPICE."""
     java_seconds: Annotated[float, Field(gt=0)] = 600.0
-    """Timeout of each Java program, in seconds."""
+    """Time in seconds after which such a program is ended."""
     training: TrainSettings = TrainSettings(steps=300, batch_size=16, learning_rate=1e-2)
-    """Training settings of one model."""
+    """Steps, batch size and learning rates of one training."""
 
     @field_validator("metrics")
     @classmethod
@@ -116,7 +113,7 @@ class CaptioningConfig(TaskConfig):
         return self
 
     def scst_fault(self, steps: int) -> str | None:
-        """What is wrong with `scst_steps` in a training of so many steps, if anything is.
+        """What is wrong with `scst_steps` in a training of ``steps`` steps, if anything is.
 
         Args:
             steps: as they are counted where the rows are known: settings may ask for epochs.
@@ -129,9 +126,9 @@ class CaptioningConfig(TaskConfig):
 
     @property
     def side(self) -> int:
-        """The size of pictures, with its default resolved."""
+        """Side of an image in pixels, with its default resolved."""
         return self.image_size or (32 if self.data is None else 112)
 
     def table_rows(self, words: int) -> int:
-        """Rows of the table for so many words, special symbols counted."""
+        """Number of rows of the table for a number of words, special tokens counted."""
         return max(words, self.rows or (SCENE_ROWS if self.data is None else 1))

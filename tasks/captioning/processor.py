@@ -1,41 +1,54 @@
-"""What a trained captioner needs beside its weights: words, and how a picture becomes numbers."""
+"""What a trained captioner needs beside its weights: words, and how an image becomes numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Final, final
 
 import numpy as np
+import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
+from embshare.caching import cached
 from embshare.models.matched import Architecture, MatchedConfig
 from embshare.tasks.building import ModelNotForTaskError, build_model
-from embshare.tasks.captioning.captioner import Captioner
-from embshare.tasks.captioning.changes import settings_again
 from embshare.tasks.captioning.config import CaptioningConfig
-from embshare.tasks.captioning.dataset import CaptionSet
-from embshare.tasks.captioning.errors import EncoderError, VocabularyFileError
-from embshare.tasks.captioning.pictures.decoding import decode, in_threads
-from embshare.tasks.captioning.pictures.encoders import ImageEncoder, make_encoder, read_weights
-from embshare.tasks.captioning.pictures.seen import encode_pixels
-from embshare.tasks.captioning.rows import Sight
-from embshare.tasks.captioning.vocabulary import BOS, PAD, Vocabulary
-from embshare.tasks.captioning.writing import write_captions
-from embshare.tasks.decoding import Beam
+from embshare.tasks.captioning.data import CaptionSet
+from embshare.tasks.captioning.image_encoder import (
+    EncoderError,
+    ImageEncoder,
+    make_encoder,
+    read_weights,
+)
+from embshare.tasks.captioning.images import ModelInputs, decode, encode_pixels
+from embshare.tasks.captioning.model import Captioner
+from embshare.tasks.captioning.words import BOS, EOS, PAD, UNK, Vocabulary, not_as_saved
+from embshare.tasks.changing import FixedSettingError
+from embshare.tasks.decoding import Beam, SequenceScorer, beam_search, greedy_search
 
-__all__ = ["CaptioningProcessor", "learn_processor", "load_processor"]
+__all__ = [
+    "CaptioningProcessor",
+    "banned_tokens",
+    "learn_processor",
+    "load_processor",
+    "write_captions",
+]
 
-ENCODER: Final = "encoder.safetensors"
+WEIGHTS: Final = "encoder.safetensors"
+ENCODER_SETTINGS: Final = frozenset({"frozen", "encoder", "encoder_width", "image_size"})
+"""What a frozen encoder depends on."""
+RESOLVED: Final = frozenset({"image_size", "rows"})
+"""What depends on the data where it is left out: fixed, but by what came of it."""
 
 
 @final
 @dataclass(frozen=True)
 class CaptioningProcessor:
-    """From pictures and words to numbers, and from settings to models."""
+    """From images and words to numbers, and from settings to models."""
 
     config: CaptioningConfig
     vocabulary: Vocabulary
@@ -53,7 +66,7 @@ class CaptioningProcessor:
         Raises:
             FixedSettingError: settings would make another model, or another frozen encoder.
         """
-        settings = settings_again(config, self.config, train=train)
+        settings = _settings_again(config, self.config, train=train)
         trained_before = self.trained_before and not train
         return replace(self, config=settings, trained_before=trained_before)
 
@@ -62,7 +75,7 @@ class CaptioningProcessor:
         self.vocabulary.save(folder)
         if self.frozen is not None:
             state = {k: v.contiguous() for k, v in self.frozen.body.state_dict().items()}
-            save_file(state, folder / ENCODER)
+            save_file(state, folder / WEIGHTS)
 
     def model_config(self, architecture: Architecture) -> MatchedConfig:
         """The model of one architecture; all have the same table, head, width and budget."""
@@ -79,17 +92,17 @@ class CaptioningProcessor:
             bos_token_id=BOS,
         )
 
-    def make_eye(self) -> ImageEncoder:
+    def make_image_encoder(self) -> ImageEncoder:
         """The encoder of the settings, with its weights if they name any.
 
         Raises:
             EncoderError: there is no such encoder, or its weights cannot be had.
         """
         config = self.config
-        eye = make_encoder(config.encoder, config.side, config.encoder_width)
+        encoder = make_encoder(config.encoder, config.side, config.encoder_width)
         if config.encoder_weights is not None and not self.trained_before:
-            read_weights(eye, config.encoder, config.encoder_weights)
-        return eye
+            read_weights(encoder, config.encoder, config.encoder_weights)
+        return encoder
 
     def build(self, model: str, seed: int) -> nn.Module:
         """A captioner of the matched family.
@@ -107,30 +120,32 @@ class CaptioningProcessor:
         )
 
     def _captioner(self, architecture: Architecture) -> nn.Module:
-        eye = None if self.frozen is not None else self.make_eye()
-        seen = self.frozen or eye
+        encoder = None if self.frozen is not None else self.make_image_encoder()
+        seen = self.frozen or encoder
         assert seen is not None
         return Captioner(
-            self.model_config(architecture), eye, features=seen.features, shift=self.config.shift
+            self.model_config(architecture),
+            encoder,
+            features=seen.features,
+            shift=self.config.shift,
         )
 
-    def sight(self, paths: Iterable[Path]) -> Sight:
-        """What a model sees of some picture files.
+    def inputs(self, paths: Iterable[Path]) -> ModelInputs:
+        """What a model reads of some image files.
 
         Raises:
-            PictureError: one cannot be decoded.
+            DataError: one cannot be decoded.
         """
-        side = self.config.side
-        pixels = np.stack(list(in_threads(lambda path: decode(path, side), paths)))
-        return Sight(pixels if self.frozen is None else encode_pixels(self.frozen, pixels))
+        pixels = np.stack([decode(path, self.config.side) for path in paths])
+        return ModelInputs.of(pixels if self.frozen is None else encode_pixels(self.frozen, pixels))
 
     @property
     def beam(self) -> Beam:
         """How captions are searched for."""
         return Beam(width=self.config.beam, length_penalty=self.config.length_penalty)
 
-    def write(self, model: nn.Module, sight: Sight) -> Iterator[str]:
-        """A caption for each picture, in order.
+    def write(self, model: nn.Module, inputs: ModelInputs) -> Iterator[str]:
+        """A caption for each image, in order.
 
         Raises:
             ModelNotForTaskError: the model is no captioner.
@@ -143,25 +158,25 @@ class CaptioningProcessor:
             )
         return write_captions(
             model,
-            sight.batches(self.config.training.eval_batch_size),
+            inputs.batches(self.config.training.eval_batch_size),
             self.vocabulary,
             beam=self.beam,
             most_words=self.config.most_words,
         )
 
     def check_reads(self, name: str, model: nn.Module) -> None:
-        """Pictures are of the size that the model was made for."""
+        """Images are of the size that the model was made for."""
 
     def predict(self, model: nn.Module, inputs: Iterable[str]) -> Iterator[str]:
-        """A caption for each picture file.
+        """A caption for each image file.
 
         Raises:
-            PictureError: a file is missing, no picture, or cut off.
+            DataError: a file is missing, no image, or cut off.
         """
         lines = iter(inputs)
         while some := list(islice(lines, self.config.training.eval_batch_size)):
-            sight = self.sight(Path(line.strip()).expanduser() for line in some)
-            yield from self.write(model, sight)
+            images = self.inputs(Path(line.strip()).expanduser() for line in some)
+            yield from self.write(model, images)
 
 
 def learn_processor(config: CaptioningConfig, captions: CaptionSet) -> CaptioningProcessor:
@@ -170,32 +185,103 @@ def learn_processor(config: CaptioningConfig, captions: CaptionSet) -> Captionin
     Raises:
         EncoderError: there is no such encoder, or its weights cannot be had.
     """
-    texts = (line for picture in captions.pictures("train") for line in picture.captions)
+    texts = (line for image in captions.images("train") for line in image.captions)
     processor = CaptioningProcessor(config, Vocabulary.learn(texts, least=config.least))
-    eye = processor.make_eye()  # now, so that a wrong name is found before anything is decoded
+    encoder = (
+        processor.make_image_encoder()
+    )  # now, so that a wrong name is found before anything is decoded
     if not config.frozen:
         return processor
-    return CaptioningProcessor(config, processor.vocabulary, _still(eye))
+    return CaptioningProcessor(config, processor.vocabulary, _freeze(encoder))
 
 
 def load_processor(config: CaptioningConfig, folder: Path) -> CaptioningProcessor:
     """Read back what `CaptioningProcessor.save` wrote; weights are needed nowhere else.
 
     Raises:
-        VocabularyFileError: a file is missing or not as it was written.
+        DataError: a file is missing or not as it was written.
     """
     vocabulary = Vocabulary.load(folder)
     if not config.frozen:
         return CaptioningProcessor(config, vocabulary, trained_before=True)
-    eye = make_encoder(config.encoder, config.side, config.encoder_width)
+    encoder = make_encoder(config.encoder, config.side, config.encoder_width)
     try:
-        read_weights(eye, config.encoder, str(folder / ENCODER))
+        read_weights(encoder, config.encoder, str(folder / WEIGHTS))
     except EncoderError as error:
-        raise VocabularyFileError(path=folder / ENCODER, finding=error.finding) from error
-    return CaptioningProcessor(config, vocabulary, _still(eye), trained_before=True)
+        raise not_as_saved(folder / WEIGHTS, error.has) from error
+    return CaptioningProcessor(config, vocabulary, _freeze(encoder), trained_before=True)
 
 
-def _still(eye: ImageEncoder) -> ImageEncoder:
-    for parameter in eye.parameters():
+def _freeze(encoder: ImageEncoder) -> ImageEncoder:
+    for parameter in encoder.parameters():
         parameter.requires_grad_(False)
-    return eye.eval()
+    return encoder.eval()
+
+
+def _settings_again(
+    config: CaptioningConfig, before: CaptioningConfig, *, train: bool
+) -> CaptioningConfig:
+    """The settings that are asked for, with those resolved that depend on the data.
+
+    Raises:
+        FixedSettingError: what is fixed is asked for in another way; names all such settings.
+    """
+    if train:
+        fixed = ENCODER_SETTINGS if before.frozen else frozenset({"frozen"})
+    else:
+        fixed = frozenset(CaptioningConfig.model_fields) - (config.scoring - RESOLVED)
+    resolved = {"image_size": before.side, "rows": before.table_rows(0)}
+    changed: dict[str, tuple[object, object]] = {}
+    for name in sorted(fixed):
+        was, asked = getattr(before, name), getattr(config, name)
+        if asked not in (was, resolved.get(name, was)):
+            changed[name] = (resolved.get(name, was), asked)
+    if changed:
+        raise FixedSettingError(changed=changed)
+    kept = {name: value for name, value in resolved.items() if name in fixed}
+    return config.model_copy(update=kept)
+
+
+def banned_tokens(vocabulary: Vocabulary, rows: int) -> list[int]:
+    """What never stands in a caption: special tokens but the end, and rows without a word."""
+    return [PAD, BOS, UNK, *range(len(vocabulary), rows)]
+
+
+@torch.inference_mode()
+def write_captions(
+    model: Captioner,
+    batches: Iterator[Mapping[str, Tensor]],
+    vocabulary: Vocabulary,
+    *,
+    beam: Beam,
+    most_words: int,
+) -> Iterator[str]:
+    """One caption for each image, in order.
+
+    Args:
+        model: left on its device, in evaluation mode; a shared one derives its weights once.
+        batches: ``pixels`` or ``features``, as the model reads them.
+        vocabulary: that it was trained with.
+        beam: how to search; width 1 is greedy decoding.
+        most_words: of a caption.
+    """
+    model.eval()
+    device = model.text.embedding.weight.device
+    banned = banned_tokens(vocabulary, model.text.settings.vocab_size)
+    scorer = SequenceScorer(model.text, banned=banned)
+    with cached(model):
+        for batch in batches:
+            moved = {name: tensor.to(device) for name, tensor in batch.items()}
+            state = scorer.start(model.encode(**moved))
+            limits = [most_words + 1] * len(state.memory.hidden)
+            found: Sequence[Sequence[int]]
+            if beam.width == 1:
+                found = greedy_search(
+                    scorer, state, limits=limits, first=BOS, end=EOS, device=device
+                )
+            else:
+                best = beam_search(
+                    scorer, state, limits=limits, first=BOS, end=EOS, beam=beam, device=device
+                )
+                found = [hypotheses[0].symbols for hypotheses in best]
+            yield from (vocabulary.decode(tokens) for tokens in found)

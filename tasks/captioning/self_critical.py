@@ -1,4 +1,4 @@
-"""Self-critical sequence training: the reward of a drawn caption above that of the greedy one.
+"""Self-critical sequence training: the reward of a sampled caption above that of the greedy one.
 
 Source:
     Rennie et al. 2017, "Self-critical Sequence Training for Image Captioning", equations 8 and 11.
@@ -13,13 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from embshare.caching import cached
-from embshare.tasks.captioning.captioner import Captioner
-from embshare.tasks.captioning.cider import Frequencies, cider_d, pad_rows
-from embshare.tasks.captioning.rows import IGNORED, PICTURE, pad_labels
-from embshare.tasks.captioning.scores.compute import pad_references
-from embshare.tasks.captioning.tokens import tokenize
-from embshare.tasks.captioning.vocabulary import EOS, Vocabulary
-from embshare.tasks.captioning.writing import banned_symbols
+from embshare.tasks.captioning.cider import Frequencies, cider_d, pad_references, pad_rows
+from embshare.tasks.captioning.images import IGNORED, IMAGE, pad_labels
+from embshare.tasks.captioning.model import Captioner
+from embshare.tasks.captioning.processor import banned_tokens
+from embshare.tasks.captioning.words import EOS, Vocabulary, tokenize
 from embshare.tasks.decoding import SequenceScorer, greedy_search, sample
 from embshare.tasks.task import Batch
 
@@ -28,13 +26,13 @@ __all__ = ["Reward", "SelfCritical", "policy_loss"]
 
 @final
 class Reward:
-    """CIDEr-D against the training side's references, with its document frequencies.
+    """CIDEr-D against the training set's references, with its document frequencies.
 
     Words are numbered as the model's vocabulary numbers them, with those that it does not have
-    behind, so that a model's symbols are compared as they are.
+    behind, so that a model's tokens are compared as they are.
 
     Args:
-        captions: of each training picture.
+        captions: of each training image.
         vocabulary: of the model.
     """
 
@@ -47,10 +45,10 @@ class Reward:
         self._frequencies = Frequencies.count(rows, base=len(numbers))
         self._words, self._lengths = pad_references(rows)
 
-    def __call__(self, pictures: Tensor, captions: Sequence[Sequence[int]]) -> Tensor:
-        """CIDEr-D from 0 to 10 of captions of the training pictures ``[B]``: ``[B]``, float32."""
+    def __call__(self, images: Tensor, captions: Sequence[Sequence[int]]) -> Tensor:
+        """CIDEr-D from 0 to 10 of captions of the training images ``[B]``: ``[B]``, float32."""
         words, lengths = pad_rows(captions)
-        at = pictures.cpu()
+        at = images.cpu()
         found = cider_d(words, lengths, self._words[at], self._lengths[at], self._frequencies)
         return found.float()
 
@@ -63,7 +61,7 @@ class SelfCritical:
         reward: of captions.
         vocabulary: of the model.
         steps: at the end of training that maximise it.
-        most_words: of a drawn caption.
+        most_words: of a sampled caption.
     """
 
     def __init__(
@@ -77,37 +75,37 @@ class SelfCritical:
 
         Args:
             model: a `Captioner`, perhaps in a wrapper of distributed training.
-            batch: with pictures' numbers under `PICTURE`.
+            batch: with images' numbers under `IMAGE`.
             remaining: steps of training that are left, this one counted.
         """
         batch = dict(batch)
-        pictures = batch.pop(PICTURE)
+        images = batch.pop(IMAGE)
         if remaining > self._steps:
             loss: Tensor = model(**batch)["loss"]
             return loss
         batch.pop("labels")
         inner: Any = getattr(model, "module", model)
-        drawn, greedy = self._write(inner, batch)
-        both = torch.cat((pictures, pictures))
-        rewards, baseline = self._reward(both, [*drawn, *greedy]).chunk(2)
-        ended = [[*row, EOS] if len(row) < self._most_words else [*row] for row in drawn]
-        labels = pad_labels(ended).to(pictures.device)
+        sampled, greedy = self._write(inner, batch)
+        both = torch.cat((images, images))
+        rewards, baseline = self._reward(both, [*sampled, *greedy]).chunk(2)
+        ended = [[*row, EOS] if len(row) < self._most_words else [*row] for row in sampled]
+        labels = pad_labels(ended).to(images.device)
         logits = model(**batch, labels=labels)["logits"]
-        # What is never drawn must not take up the probability that bad captions lose.
+        # What is never sampled must not take up the probability that bad captions lose.
         never = torch.tensor(self._banned(inner), device=logits.device)
         logits = logits.index_fill(2, never, -torch.inf)
         return policy_loss(logits, labels, (rewards - baseline).to(logits.device))
 
     def _banned(self, model: Captioner) -> list[int]:
-        return banned_symbols(self._vocabulary, model.text.settings.vocab_size)
+        return banned_tokens(self._vocabulary, model.text.settings.vocab_size)
 
     @torch.no_grad()
     def _write(
         self, model: Captioner, batch: Batch
     ) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-        """A drawn and the greedy caption of each picture, without dropout."""
+        """A sampled and the greedy caption of each image, without dropout."""
         device = model.text.embedding.weight.device
-        # Drawn from torch's own state, which checkpoints keep: a resumed run draws the same.
+        # The seed is of torch's own state, which checkpoints keep: a resumed run samples the same.
         seed = int(torch.randint(2**62, ()))
         generator = torch.Generator(device).manual_seed(seed)
         scorer = SequenceScorer(model.text, banned=self._banned(model))
@@ -116,7 +114,7 @@ class SelfCritical:
         with cached(model):
             state = scorer.start(model.encode(**batch))
             limits = [self._most_words + 1] * len(state.memory.hidden)
-            drawn = sample(
+            sampled = sample(
                 scorer,
                 state,
                 limits=limits,
@@ -129,15 +127,15 @@ class SelfCritical:
                 scorer, state, limits=limits, first=first, end=EOS, device=device
             )
         model.train()
-        return drawn, greedy
+        return sampled, greedy
 
 
 def policy_loss(logits: Tensor, labels: Tensor, advantage: Tensor) -> Tensor:
-    """Minus the mean over symbols of ``advantage * log p``.
+    """Minus the mean over tokens of ``advantage * log p``.
 
     Args:
         logits: ``[B, T, V]``.
-        labels: the drawn symbols ``[B, T]``, -100 behind.
+        labels: the sampled tokens ``[B, T]``, -100 behind.
         advantage: of each caption, ``[B]``: its reward less the greedy one's.
     """
     nats = torch.nn.functional.cross_entropy(

@@ -1,63 +1,69 @@
-"""Captioning as a task: pictures read, models built, trained and evaluated."""
+"""Captioning as a task: images read, models built, trained and evaluated."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from hashlib import blake2b
 from pathlib import Path
-from typing import final
+from typing import Final, final
 
 import numpy as np
 from torch import nn
+from torch.utils.data import Dataset
 
 from embshare.errors import InvalidValueError
 from embshare.models.matched import ARCHITECTURES
 from embshare.tasks.captioning.config import CaptioningConfig
-from embshare.tasks.captioning.dataset import SPLITS, CaptionSet, Split
-from embshare.tasks.captioning.layouts.finding import load_folder
-from embshare.tasks.captioning.pictures.decoding import Pixels, decode
-from embshare.tasks.captioning.pictures.seen import encode_all, features_of, pixels_of
-from embshare.tasks.captioning.pictures.store import default_folder
+from embshare.tasks.captioning.data import SPLITS, CaptionedImage, CaptionSet, Split, load_folder
+from embshare.tasks.captioning.images import (
+    ModelInputs,
+    Pixels,
+    collate_captions,
+    decode,
+    default_cache,
+    encode_pixels,
+    read_images,
+)
+from embshare.tasks.captioning.metrics import ScorePlan, make_plan, score_captions
 from embshare.tasks.captioning.processor import (
     CaptioningProcessor,
     learn_processor,
     load_processor,
 )
-from embshare.tasks.captioning.rows import CaptionRows, Sight, collate_rows
-from embshare.tasks.captioning.samples import SHOWN, write_samples
-from embshare.tasks.captioning.scenes.builtin import draw_split, scenes_set
-from embshare.tasks.captioning.scores.compute import score_captions
-from embshare.tasks.captioning.scores.plan import ScorePlan, make_plan
+from embshare.tasks.captioning.scenes import draw_split, scenes_set
 from embshare.tasks.captioning.self_critical import Reward, SelfCritical
+from embshare.tasks.captioning.words import EOS
 from embshare.tasks.packages import check_packages
+from embshare.tasks.running.folder import write_text
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Feed, Metric
 
 __all__ = ["Captioning", "PreparedCaptioning"]
 
-NEEDED = ("PIL", "numpy")
+NEEDED: Final = ("PIL", "numpy", "datasets")
+SHOWN: Final = 24
+LEAST_SIDE: Final = 96  # of a thumbnail: smaller images are shown larger
 
 
 @final
 @dataclass(frozen=True)
 class Captioning:
-    """The task before its pictures are read."""
+    """The task before its images are read."""
 
     config: CaptioningConfig = field(default_factory=CaptioningConfig)
 
     def prepare(
         self, processor: CaptioningProcessor | None = None, *, train: bool = False
     ) -> PreparedCaptioning:
-        """Read captions, learn words if none are given, and decode every picture.
+        """Read captions, learn words if none are given, and decode every image.
 
         With a processor only the split that is scored has to be there, unless ``train`` is asked
         for. What it was made with stays as it is; the other settings are the task's own.
 
         Raises:
-            CaptioningDataError: captions or pictures are missing or not as they must be; with file
-                and line.
+            DataError: captions or images are missing or not as they must be; with file and line.
             EncoderError: there is no such encoder, or its weights cannot be had.
             ScoreError: a score that is asked for by name cannot be computed here.
             MatchedConfigError: no model has these sizes.
@@ -73,7 +79,7 @@ class Captioning:
             captions = scenes_set()
         else:
             captions = load_folder(config.data, config.images, needed=needed)
-        references = (line for p in captions.pictures(config.split) for line in p.captions)
+        references = (line for p in captions.images(config.split) for line in p.captions)
         scores = make_plan(
             config.metrics,
             references,
@@ -88,14 +94,14 @@ class Captioning:
         from embshare.tasks.processes import one_after_the_other  # imports accelerate
 
         with one_after_the_other(shared=config.data is not None):
-            _ = prepared.sights
+            _ = prepared.inputs
         return prepared
 
     def load_processor(self, folder: Path) -> CaptioningProcessor:
         """Words, and a frozen encoder, of a model that is there already.
 
         Raises:
-            VocabularyFileError: they cannot be read.
+            DataError: they cannot be read.
         """
         return load_processor(self.config, folder)
 
@@ -103,7 +109,7 @@ class Captioning:
 @final
 @dataclass(frozen=True)
 class PreparedCaptioning:
-    """The task with its pictures at hand."""
+    """The task with its images read."""
 
     config: CaptioningConfig
     captions: CaptionSet
@@ -127,37 +133,34 @@ class PreparedCaptioning:
         return self.config.training
 
     @cached_property
-    def sights(self) -> Mapping[Split, Sight]:
-        """What a model sees of each split: pixels, or a frozen encoder's features."""
-        return {split: Sight(self._array(split)) for split in dict.fromkeys(self.needed)}
+    def inputs(self) -> Mapping[Split, ModelInputs]:
+        """What a model reads of each split: pixels, or a frozen encoder's features."""
+        return {split: self._inputs(split) for split in dict.fromkeys(self.needed)}
 
-    def _array(self, split: Split) -> Pixels | np.ndarray[tuple[int, ...], np.dtype[np.float16]]:
-        config, pictures = self.config, self.captions.pictures(split)
+    def _inputs(self, split: Split) -> ModelInputs:
         side, frozen = self.processor.config.side, self.processor.frozen
-        if config.data is None:
+        if self.config.data is None:
             drawn = draw_split(split, side)
-            return drawn if frozen is None else encode_all(frozen, drawn)
-        folder = config.cache or default_folder()
-        if frozen is None:
-            return pixels_of(pictures, side, folder)
-        return features_of(pictures, side, frozen, folder)
+            return ModelInputs.of(drawn if frozen is None else encode_pixels(frozen, drawn))
+        folder = self.config.cache or default_cache()
+        return read_images(self.captions.images(split), side, folder, frozen)
 
     def describe(self) -> Mapping[str, object]:
         """Source, fingerprints, sizes, and which scores are computed how."""
-        array = self.sights[self.config.split].array
+        inputs = self.inputs[self.config.split]
         return {
             "captions": self.captions.name,
             "note": self.captions.note,
             "fingerprint": self.captions.fingerprint(),
-            "seen": blake2b(np.ascontiguousarray(array).data, digest_size=8).hexdigest(),
+            "seen": inputs.fingerprint(),
             "words": len(self.processor.vocabulary),
             "table_rows": self.config.table_rows(len(self.processor.vocabulary)),
-            "pictures": {split: len(self.captions.pictures(split)) for split in self.needed},
+            "pictures": {split: len(self.captions.images(split)) for split in self.needed},
             "sentences": {
-                split: sum(len(p.captions) for p in self.captions.pictures(split))
+                split: sum(len(p.captions) for p in self.captions.images(split))
                 for split in self.needed
             },
-            "grid": list(array.shape[1:]),
+            "grid": list(inputs.shape),
             "scored": self.config.split,
             "scores": self.scores.describe(),
         }
@@ -169,7 +172,7 @@ class PreparedCaptioning:
             InvalidValueError: more steps are to maximise CIDEr-D than the epochs have.
         """
         vocabulary, config = self.processor.vocabulary, self.config
-        lines = [picture.captions for picture in self.captions.pictures("train")]
+        lines = [image.captions for image in self.captions.images("train")]
         encoded = [[vocabulary.encode(line) for line in captions] for captions in lines]
         objective = None
         if config.scst_steps:
@@ -180,9 +183,9 @@ class PreparedCaptioning:
                 most_words=config.most_words,
             )
         feed = Feed(
-            rows=CaptionRows(encoded, most_words=config.most_words),
+            rows=_Rows(encoded, most_words=config.most_words),
             collate=partial(
-                collate_rows, sight=self.sights["train"], numbered=objective is not None
+                collate_captions, inputs=self.inputs["train"], numbered=objective is not None
             ),
             objective=objective,
             rate=self._rate if config.scst_steps else None,
@@ -208,25 +211,92 @@ class PreparedCaptioning:
             ScoreError: a program that scores failed.
         """
         split = self.config.split
-        pictures = self.captions.pictures(split)
-        written = list(self.processor.write(model, self.sights[split]))
-        found = score_captions(written, [picture.captions for picture in pictures], self.scores)
+        images = self.captions.images(split)
+        written = list(self.processor.write(model, self.inputs[split]))
+        found = score_captions(written, [image.captions for image in images], self.scores)
         described = {**self.scores.describe(), "scores": found.corpus}
-        write_samples(folder, pictures, self._thumbnails(), written, found.cider, described)
+        _write_samples(folder, images, self._shown(), written, found.cider, described)
         words = [len(caption.split()) for caption in written]
         beside = {
-            "pictures": float(len(pictures)),
+            "pictures": float(len(images)),
             "words_per_caption": sum(words) / len(words),
             "different_captions": len(set(written)) / len(written),
         }
         return {**found.corpus, **beside}
 
-    def _thumbnails(self) -> Pixels:
-        array = self.sights[self.config.split].array
-        if array.dtype == np.uint8:
-            return array
+    def _shown(self) -> Pixels:
+        inputs = self.inputs[self.config.split]
+        if inputs.dtype == "uint8":
+            return inputs.arrays(range(min(SHOWN, len(inputs))))
         side = self.processor.config.side
         if self.config.data is None:
             return draw_split(self.config.split, side)[:SHOWN]
-        shown = self.captions.pictures(self.config.split)[:SHOWN]
-        return np.stack([decode(picture.path, side) for picture in shown if picture.path])
+        shown = self.captions.images(self.config.split)[:SHOWN]
+        return np.stack([decode(image.path, side) for image in shown if image.path])
+
+
+@final
+class _Rows(Dataset[tuple[int, list[int]]]):
+    """One row for each caption: its image's number, and its tokens with the end."""
+
+    def __init__(self, captions: Sequence[Sequence[Sequence[int]]], *, most_words: int) -> None:
+        self._rows = [
+            (number, [*caption[:most_words], EOS])
+            for number, several in enumerate(captions)
+            for caption in several
+        ]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> tuple[int, list[int]]:
+        return self._rows[index]
+
+
+def _write_samples(
+    folder: Path,
+    images: Sequence[CaptionedImage],
+    pixels: Pixels,
+    written: Sequence[str],
+    cider: Sequence[float],
+    scores: Mapping[str, object],
+) -> None:
+    """Write ``samples.json`` with thumbnails, ``predictions.json`` and ``scores.json``.
+
+    ``predictions.json`` is as COCO's evaluation reads results where images have COCO's identifiers;
+    elsewhere ``image_id`` is the image's name. ``pixels`` has the first `SHOWN` images at least.
+    """
+    thumbnails = folder / "pictures"
+    thumbnails.mkdir(exist_ok=True)
+    samples = []
+    for index, image in enumerate(images[:SHOWN]):
+        name = f"{index:03}.png"
+        _thumbnail(pixels[index], thumbnails / name)
+        samples.append(
+            {
+                "image": f"pictures/{name}",
+                "source": image.name,
+                "prediction": written[index],
+                "references": " | ".join(image.captions),
+            }
+        )
+    results = [
+        {
+            "image_id": image.name if image.image_id is None else image.image_id,
+            "caption": caption,
+            "cider": round(value, 6),
+        }
+        for image, caption, value in zip(images, written, cider, strict=True)
+    ]
+    for name, found in (("samples", samples), ("predictions", results), ("scores", dict(scores))):
+        text = json.dumps(found, indent=1, ensure_ascii=False)
+        write_text(folder / f"{name}.json", text)
+
+
+def _thumbnail(pixels: Pixels, path: Path) -> None:
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
+    if (times := -(-LEAST_SIDE // image.width)) > 1:
+        image = image.resize((times * image.width,) * 2, Image.Resampling.NEAREST)
+    image.save(path)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from embshare.tasks.glue.dice import Dice
 from embshare.tasks.text.names import NAMES
+from embshare.tasks.text.portable_random import PortableRandom
 
 __all__ = ["acceptability"]
 
@@ -68,74 +68,74 @@ class Clause:
         return " ".join(filter(None, words))
 
 
-def acceptability(dice: Dice) -> tuple[tuple[str, ...], int]:
+def acceptability(rng: PortableRandom) -> tuple[tuple[str, ...], int]:
     """A sentence, and 1 if it is one of English, 0 if a rule is broken."""
-    clause = _clause(dice)
-    if dice.chance(0.5):
+    clause = _clause(rng)
+    if rng.chance(0.5):
         return (f"{clause} .",), 1
-    return (f"{dice.pick(FAULTS)(clause, dice)} .",), 0
+    return (f"{rng.pick(FAULTS)(clause, rng)} .",), 0
 
 
-def _phrase(dice: Dice, *, after: bool = False) -> Phrase:
-    if dice.chance(NAMED):
-        return Phrase("", "", dice.pick(NAMES), "", False)
-    plural = dice.chance(0.5)
-    determiner = "the" if dice.chance(0.4) else dice.pick(DETERMINERS)[plural]
-    adjective = dice.pick(ADJECTIVES) if dice.chance(0.3) else ""
-    noun = dice.pick(NOUNS)[plural]
+def _phrase(rng: PortableRandom, *, after: bool = False) -> Phrase:
+    if rng.chance(NAMED):
+        return Phrase("", "", rng.pick(NAMES), "", False)
+    plural = rng.chance(0.5)
+    determiner = "the" if rng.chance(0.4) else rng.pick(DETERMINERS)[plural]
+    adjective = rng.pick(ADJECTIVES) if rng.chance(0.3) else ""
+    noun = rng.pick(NOUNS)[plural]
     if determiner == "a" and (adjective or noun)[0] in "aeiou":
         determiner = "an"
-    tail = f"{dice.pick(NEAR)} {_phrase(dice)}" if after else ""
+    tail = f"{rng.pick(NEAR)} {_phrase(rng)}" if after else ""
     return Phrase(determiner, adjective, noun, tail, plural)
 
 
-def _clause(dice: Dice) -> Clause:
-    subject = _phrase(dice, after=dice.chance(0.25))
-    takes_object = dice.chance(0.6)
-    verb = dice.pick(TAKES_OBJECT if takes_object else NO_OBJECT)
+def _clause(rng: PortableRandom) -> Clause:
+    subject = _phrase(rng, after=rng.chance(0.25))
+    takes_object = rng.chance(0.6)
+    verb = rng.pick(TAKES_OBJECT if takes_object else NO_OBJECT)
     target = ""
     if takes_object:
-        target = _self(subject, dice) if dice.chance(0.2) else str(_phrase(dice))
-    when = dice.pick(WHEN) if dice.chance(0.4) else ""
+        target = _self(subject, rng) if rng.chance(0.2) else str(_phrase(rng))
+    when = rng.pick(WHEN) if rng.chance(0.4) else ""
     return Clause(subject, verb, subject.plural, target, takes_object, when)
 
 
-def _self(subject: Phrase, dice: Dice) -> str:
+def _self(subject: Phrase, rng: PortableRandom) -> str:
     if subject.plural:
         return "themselves"
-    return dice.pick(SELVES.get(subject.noun, ("himself", "herself")))
+    return rng.pick(SELVES.get(subject.noun, ("himself", "herself")))
 
 
-def _agreement(clause: Clause, dice: Dice) -> str:
+def _agreement(clause: Clause, rng: PortableRandom) -> str:
     return str(replace(clause, plural_verb=not clause.plural_verb))
 
 
-def _object(clause: Clause, dice: Dice) -> str:
+def _object(clause: Clause, rng: PortableRandom) -> str:
     """One that is missing, or one too many."""
-    return str(replace(clause, target="" if clause.takes_object else str(_phrase(dice))))
+    return str(replace(clause, target="" if clause.takes_object else str(_phrase(rng))))
 
 
-def _determiner(clause: Clause, dice: Dice) -> str:
-    wrong = dice.pick(DETERMINERS)[not clause.subject.plural]
+def _determiner(clause: Clause, rng: PortableRandom) -> str:
+    wrong = rng.pick(DETERMINERS)[not clause.subject.plural]
     return str(replace(clause, subject=replace(clause.subject, determiner=wrong)))
 
 
-def _reflexive(clause: Clause, dice: Dice) -> str:
+def _reflexive(clause: Clause, rng: PortableRandom) -> str:
     if not clause.takes_object:
-        return _agreement(clause, dice)
+        return _agreement(clause, rng)
     wrong = "itself" if clause.subject.plural else "themselves"
     return str(replace(clause, target=wrong))
 
 
-def _order(clause: Clause, dice: Dice) -> str:
+def _order(clause: Clause, rng: PortableRandom) -> str:
     """Two neighbouring words of the subject, or the subject and the verb, change places."""
     words = str(clause).split()
-    place = dice.below(min(3, len(words) - 1))
+    place = rng.below(min(3, len(words) - 1))
     words[place], words[place + 1] = words[place + 1], words[place]
     return " ".join(words)
 
 
-FAULTS: Final[tuple[Callable[[Clause, Dice], str], ...]] = (
+FAULTS: Final[tuple[Callable[[Clause, PortableRandom], str], ...]] = (
     _agreement,
     _object,
     _determiner,

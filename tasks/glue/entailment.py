@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from embshare.tasks.glue.dice import Dice
 from embshare.tasks.text.names import NAMES
+from embshare.tasks.text.portable_random import PortableRandom
 
 __all__ = ["entailment"]
 
@@ -61,11 +61,11 @@ class Claim:
         return f"{' '.join(words)} ."
 
 
-def entailment(dice: Dice) -> tuple[tuple[str, ...], int]:
+def entailment(rng: PortableRandom) -> tuple[tuple[str, ...], int]:
     """Two sentences, and 0 if the second follows from the first, 1 if it does not."""
-    follows = dice.chance(0.5)
+    follows = rng.chance(0.5)
     while True:
-        premise, hypothesis = _claims(dice)
+        premise, hypothesis = _claims(rng)
         quantifiers = (premise.quantifier, hypothesis.quantifier)
         if str(premise) == str(hypothesis) or quantifiers in UNSURE:
             continue
@@ -73,13 +73,13 @@ def entailment(dice: Dice) -> tuple[tuple[str, ...], int]:
             return (str(premise), str(hypothesis)), int(not follows)
 
 
-def _claims(dice: Dice) -> tuple[Claim, Claim]:
-    quantifier, adjective = dice.pick(tuple(SUBJECT)), dice.pick(COLOURS)
-    kind, state = dice.pick(KINDS), dice.pick(STATES)
-    if dice.chance(NAMED):
-        state = (f"belong to {dice.pick(NAMES)}", "belong to someone")
-    widths = [(dice.below(2), dice.below(2)) for _ in range(3)]
-    other = quantifier if dice.chance(0.85) else dice.pick(tuple(SUBJECT))
+def _claims(rng: PortableRandom) -> tuple[Claim, Claim]:
+    quantifier, adjective = rng.pick(tuple(SUBJECT)), rng.pick(COLOURS)
+    kind, state = rng.pick(KINDS), rng.pick(STATES)
+    if rng.chance(NAMED):
+        state = (f"belong to {rng.pick(NAMES)}", "belong to someone")
+    widths = [(rng.below(2), rng.below(2)) for _ in range(3)]
+    other = quantifier if rng.chance(0.85) else rng.pick(tuple(SUBJECT))
     first, second = zip(*widths, strict=True)
     return (
         Claim(quantifier, kind, adjective, state, *first),

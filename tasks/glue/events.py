@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Final
 
-from embshare.tasks.glue.dice import Dice
 from embshare.tasks.text.names import NAMES
+from embshare.tasks.text.portable_random import PortableRandom
 
 __all__ = ["paraphrase", "similarity"]
 
@@ -48,60 +48,60 @@ class Event:
 PARTS: Final = tuple(field.name for field in fields(Event))
 
 
-def paraphrase(dice: Dice) -> tuple[tuple[str, ...], int]:
+def paraphrase(rng: PortableRandom) -> tuple[tuple[str, ...], int]:
     """Two sentences, and 1 if they tell of one event, 0 if one part or the roles differ."""
-    event = _event(dice)
-    first = _say(event, dice)
-    if dice.chance(0.5):
-        return (first, _say(event, dice)), 1
-    if dice.chance(0.3):
+    event = _event(rng)
+    first = _say(event, rng)
+    if rng.chance(0.5):
+        return (first, _say(event, rng)), 1
+    if rng.chance(0.3):
         other = replace(event, agent=event.patient, patient=event.agent)
     else:
-        part = dice.pick(PARTS)
-        other = replace(event, **{part: _another(dice, event, part)})
-    return (first, _say(other, dice)), 0
+        part = rng.pick(PARTS)
+        other = replace(event, **{part: _another(rng, event, part)})
+    return (first, _say(other, rng)), 0
 
 
-def similarity(dice: Dice) -> tuple[tuple[str, ...], float]:
+def similarity(rng: PortableRandom) -> tuple[tuple[str, ...], float]:
     """Two sentences, and how many of five parts of what they tell agree."""
-    event = other = _event(dice)
-    changed = dice.below(len(PARTS) + 1)
-    for part in dice.shuffled(PARTS)[:changed]:
-        other = replace(other, **{part: _another(dice, other, part)})
+    event = other = _event(rng)
+    changed = rng.below(len(PARTS) + 1)
+    for part in rng.shuffled(PARTS)[:changed]:
+        other = replace(other, **{part: _another(rng, other, part)})
     same = sum(getattr(event, part) == getattr(other, part) for part in PARTS)
-    return (_say(event, dice), _say(other, dice)), float(same)
+    return (_say(event, rng), _say(other, rng)), float(same)
 
 
-def _event(dice: Dice) -> Event:
-    agent = _person(dice)
-    patient = _person(dice, agent)
-    return Event(agent, dice.pick(DEEDS), patient, dice.pick(PLACES), dice.pick(TIMES))
+def _event(rng: PortableRandom) -> Event:
+    agent = _person(rng)
+    patient = _person(rng, agent)
+    return Event(agent, rng.pick(DEEDS), patient, rng.pick(PLACES), rng.pick(TIMES))
 
 
-def _person(dice: Dice, *but: tuple[str, str]) -> tuple[str, str]:
+def _person(rng: PortableRandom, *but: tuple[str, str]) -> tuple[str, str]:
     while True:
-        name = dice.pick(NAMES)
-        role = dice.pick(PEOPLE)
-        found = (name, name) if dice.chance(NAMED) else (f"the {role[0]}", f"the {role[1]}")
+        name = rng.pick(NAMES)
+        role = rng.pick(PEOPLE)
+        found = (name, name) if rng.chance(NAMED) else (f"the {role[0]}", f"the {role[1]}")
         if found not in but:
             return found
 
 
-def _another(dice: Dice, event: Event, part: str) -> tuple[str, str]:
+def _another(rng: PortableRandom, event: Event, part: str) -> tuple[str, str]:
     if part in ("agent", "patient"):
-        return _person(dice, event.agent, event.patient)
+        return _person(rng, event.agent, event.patient)
     known: tuple[str, str] = getattr(event, part)
-    return dice.other(CHOICES[part], known)
+    return rng.other(CHOICES[part], known)
 
 
-def _say(event: Event, dice: Dice) -> str:
+def _say(event: Event, rng: PortableRandom) -> str:
     agent, deed, patient, place, time = (
-        getattr(event, part)[dice.chance(SYNONYM)] for part in PARTS
+        getattr(event, part)[rng.chance(SYNONYM)] for part in PARTS
     )
-    if dice.chance(0.3):
+    if rng.chance(0.3):
         core = f"{patient} was {deed} by {agent}"
     else:
         core = f"{agent} {deed} {patient}"
-    if dice.chance(0.4):
+    if rng.chance(0.4):
         return f"{time} , {core} {place} ."
     return f"{core} {place} {time} ."

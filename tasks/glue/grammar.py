@@ -11,16 +11,16 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from embshare.tasks.glue.acceptability import acceptability
-from embshare.tasks.glue.dice import Dice
 from embshare.tasks.glue.entailment import entailment
 from embshare.tasks.glue.events import paraphrase, similarity
 from embshare.tasks.glue.reading import Data, Example
 from embshare.tasks.glue.sentiment import sentiment
 from embshare.tasks.glue.table import TASKS, GlueName
+from embshare.tasks.text.portable_random import PortableRandom
 
 __all__ = ["BUILT_IN", "built_in"]
 
-Maker: TypeAlias = Callable[[Dice], tuple[tuple[str, ...], float | int]]
+Maker: TypeAlias = Callable[[PortableRandom], tuple[tuple[str, ...], float | int]]
 
 BUILT_IN: Final[Mapping[GlueName, Maker]] = MappingProxyType(
     {
@@ -39,7 +39,7 @@ SEED: Final = 2024
 
 def built_in(name: GlueName) -> Data:
     """The task's built-in data: 4,000 rows to learn from, 800 to be scored on, the same always."""
-    rows = _distinct(BUILT_IN[name], Dice(SEED))
+    rows = _distinct(BUILT_IN[name], PortableRandom(SEED))
     examples = [
         Example(str(index), texts, label)
         for index, (texts, label) in zip(range(TRAIN + DEV), rows, strict=False)
@@ -53,10 +53,10 @@ def built_in(name: GlueName) -> Data:
     )
 
 
-def _distinct(make: Maker, dice: Dice) -> Iterator[tuple[tuple[str, ...], float | int]]:
+def _distinct(make: Maker, rng: PortableRandom) -> Iterator[tuple[tuple[str, ...], float | int]]:
     seen: set[tuple[str, ...]] = set()
     while True:
-        texts, label = make(dice)
+        texts, label = make(rng)
         if texts not in seen:
             seen.add(texts)
             yield texts, label

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from embshare.tasks.glue.dice import Dice
 from embshare.tasks.text.names import NAMES
+from embshare.tasks.text.portable_random import PortableRandom
 
 __all__ = ["sentiment"]
 
@@ -28,24 +28,24 @@ PLAIN: Final = ("is", "seems", "feels", "is really", "is often", "remains")
 TURNED: Final = ("is not", "is never", "is hardly", "seems far from", "is anything but")
 
 
-def sentiment(dice: Dice) -> tuple[tuple[str, ...], int]:
+def sentiment(rng: PortableRandom) -> tuple[tuple[str, ...], int]:
     """A review, and 1 if it praises, 0 if it does not."""
-    label = dice.below(2)
-    first, second = dice.pick(THINGS), dice.pick(THINGS)
-    shape = dice.below(4)
+    label = rng.below(2)
+    first, second = rng.pick(THINGS), rng.pick(THINGS)
+    shape = rng.below(4)
     if shape == 0:
-        text = _clause(dice, first, label)
+        text = _clause(rng, first, label)
     elif shape == 1:
-        text = f"{_clause(dice, first, label)} and {_clause(dice, second, label)}"
+        text = f"{_clause(rng, first, label)} and {_clause(rng, second, label)}"
     elif shape == 2:
-        text = f"{_clause(dice, first, 1 - label)} , but {_clause(dice, second, label)}"
+        text = f"{_clause(rng, first, 1 - label)} , but {_clause(rng, second, label)}"
     else:
-        text = f"{_clause(dice, first, label)} , although {_clause(dice, second, 1 - label)}"
-    where = f"in {dice.pick(NAMES)} , " if dice.chance(0.7) else ""
+        text = f"{_clause(rng, first, label)} , although {_clause(rng, second, 1 - label)}"
+    where = f"in {rng.pick(NAMES)} , " if rng.chance(0.7) else ""
     return (f"{where}{text} .",), label
 
 
-def _clause(dice: Dice, thing: str, good: int) -> str:
-    turned = dice.chance(0.4)
-    verb = dice.pick(TURNED if turned else PLAIN)
-    return f"the {thing} {verb} {dice.pick(WORDS[good != turned])}"
+def _clause(rng: PortableRandom, thing: str, good: int) -> str:
+    turned = rng.chance(0.4)
+    verb = rng.pick(TURNED if turned else PLAIN)
+    return f"the {thing} {verb} {rng.pick(WORDS[good != turned])}"

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from embshare.tasks.squad.reading import Question
+from embshare.tasks.squad.data import Question
 
 __all__ = ["exact_match", "f1", "normalise", "score"]
 

@@ -1,26 +1,224 @@
-"""What a trained model of SQuAD needs beside its weights."""
+"""From questions to windows of tokens, and from the scores of a trained model to answers."""
+
+# Axis letters: T positions of a window, M starts that a model has followed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, final
 
+import torch
 from torch import Tensor, nn
 
 from embshare.errors import InvalidValueError
 from embshare.models.matched import Architecture, MatchedConfig, MatchedSpans
 from embshare.tasks.probing import check_kinds, read_longest
-from embshare.tasks.squad.answers import Answers, best_answers, scores_of
 from embshare.tasks.squad.config import SquadConfig
-from embshare.tasks.squad.reading import Question
-from embshare.tasks.squad.windows import Window, make_windows
+from embshare.tasks.squad.data import Question
 from embshare.tasks.text.rows import outputs
 from embshare.tasks.text.starting import Start
+from embshare.tasks.text.tokenizer import TextTokenizer, second_sentence
 
-__all__ = ["SquadProcessor"]
+__all__ = [
+    "Answers",
+    "Candidate",
+    "SquadProcessor",
+    "Window",
+    "best_answers",
+    "make_windows",
+    "scores_of",
+]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A question and a part of its passage."""
+
+    question: int
+    """The number of the question."""
+    ids: list[int]
+    kinds: list[int]
+    """1 from the passage on, 0 before."""
+    places: list[tuple[int, int] | None]
+    """The characters ``[first, last)`` of the passage that each token stands for."""
+
+    def inputs(self, *, kinds: bool) -> dict[str, Any]:
+        """As a model takes them."""
+        row: dict[str, Any] = {"input_ids": self.ids}
+        return {**row, "token_type_ids": self.kinds} if kinds else row
+
+    def span(self, question: Question) -> tuple[int, int]:
+        """The first and last token of the answer; 0 and 0 where it is not in this window."""
+        if question.start is None:
+            return 0, 0
+        start, stop = question.start, question.start + len(question.answers[0])
+        inside = [(i, p) for i, p in enumerate(self.places) if p is not None and p[0] < p[1]]
+        if not inside or inside[0][1][0] > start or inside[-1][1][1] < stop:
+            return 0, 0
+        touched = [i for i, (first, last) in inside if first < stop and last > start]
+        return (touched[0], touched[-1]) if touched else (0, 0)
+
+
+def make_windows(
+    tokenizer: TextTokenizer, questions: Sequence[Question], config: SquadConfig
+) -> Iterator[Window]:
+    """All windows of all questions, in order.
+
+    Question and passage are encoded apart and put together as the tokenizer does with two
+    sentences. Windows overlap where a passage does not fit into one.
+    """
+    backend = tokenizer.fast.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = True  # a text that spells one out is ordinary text
+    extra = backend.num_special_tokens_to_add(True)
+    for number, question in enumerate(questions):
+        asked = _question(backend, question.question, config.question_length)
+        passage = backend.encode(question.passage, add_special_tokens=False)
+        room = config.length - len(asked.ids) - extra
+        passage.truncate(room, stride=max(0, room - config.stride))
+        for part in (passage, *passage.overflowing):
+            yield _window(number, backend.post_process(asked, part, True))
+
+
+def _question(backend: Any, text: str, most: int) -> Any:
+    """The first tokens of a question. The rest is cut off the text: an encoding keeps what it is
+    truncated by, and every part of a passage would be put together with all of that."""
+    found = backend.encode(text, add_special_tokens=False)
+    if len(found.ids) > most:
+        found = backend.encode(text[: found.offsets[most - 1][1]], add_special_tokens=False)
+        found.truncate(most)
+    return found
+
+
+def _window(number: int, encoded: Any) -> Window:
+    sides = encoded.sequence_ids
+    places = [
+        place if side == 1 else None for place, side in zip(encoded.offsets, sides, strict=True)
+    ]
+    return Window(number, encoded.ids, second_sentence(sides), places)
+
+
+IMPOSSIBLE: Final = -1e9
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A span of a passage."""
+
+    text: str
+    score: float
+    """Of its start plus of its end."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model makes of a question."""
+
+    candidates: tuple[Candidate, ...]
+    """The best first; no two say the same."""
+    null_odds: float
+    """By how much "no answer" is better than the best of them; finite without any too."""
+
+    @property
+    def best(self) -> str:
+        """The best answer, whatever the odds; empty where there is no candidate."""
+        return self.candidates[0].text if self.candidates else ""
+
+    def text(self, threshold: float | None) -> str:
+        """The best answer; with a threshold an empty one where the odds are above it."""
+        return "" if threshold is not None and self.null_odds > threshold else self.best
+
+    def probabilities(self) -> list[float]:
+        """Of the candidates among themselves."""
+        if not self.candidates:
+            return []
+        best = self.candidates[0].score
+        weights = [math.exp(candidate.score - best) for candidate in self.candidates]
+        return [weight / sum(weights) for weight in weights]
+
+
+def scores_of(output: Any) -> tuple[Tensor, ...]:
+    """What a model returned, as tensors ``[B, ...]``.
+
+    Returns:
+        Starts and ends ``[B, T]``; of a model that follows some starts (ConvBERT) starts
+        ``[B, T]``, ends ``[B, M, T]``, those starts ``[B, M]``, and ``[B]``, above 0 where there
+        is rather no answer.
+    """
+    if getattr(output, "starts", None) is not None:
+        return output.start_logits, output.end_logits, output.starts, output.impossible_logits
+    return output["start_logits"], output["end_logits"]
+
+
+def best_answers(
+    passage: str,
+    windows: Iterable[tuple[Window, Sequence[Tensor]]],
+    config: SquadConfig,
+) -> Answers:
+    """The best spans of one question.
+
+    Args:
+        passage: that the windows are of.
+        windows: each with its part of `scores_of`, on the CPU.
+        config: how many, and how long at most.
+    """
+    best: dict[str, float] = {}
+    nulls: list[float] = []
+    odds: list[float] = []
+    for window, scores in windows:
+        for score, first, last in _spans(window, scores, config):
+            text = _text(passage, window, first, last)
+            if text and score > best.get(text, -math.inf):
+                best[text] = score
+        if len(scores) == 2:
+            nulls.append(float(scores[0][0] + scores[1][0]))
+        else:
+            odds.append(float(scores[3]))
+    ranked = sorted(best.items(), key=lambda item: -item[1])[: config.best]
+    top = ranked[0][1] if ranked else IMPOSSIBLE  # and not -inf, which JSON cannot hold
+    null_odds = min(odds) if odds else min(nulls) - top
+    return Answers(tuple(Candidate(text, score) for text, score in ranked), null_odds)
+
+
+def _text(passage: str, window: Window, first: int, last: int) -> str:
+    begin, end = window.places[first], window.places[last]
+    assert begin is not None and end is not None, "spans are of the passage"
+    return passage[begin[0] : end[1]].strip()
+
+
+def _spans(
+    window: Window, scores: Sequence[Tensor], config: SquadConfig
+) -> list[tuple[float, int, int]]:
+    """Score, first and last token of a window's best spans."""
+    inside = torch.tensor([place is not None for place in window.places])
+    length = len(inside)
+    starts, ends = scores[0][:length].masked_fill(~inside, IMPOSSIBLE), scores[1][..., :length]
+    ends = ends.masked_fill(~inside, IMPOSSIBLE)
+    if len(scores) == 2:
+        firsts = starts.topk(min(config.best, length)).indices
+        ends = ends.expand(len(firsts), -1)
+    else:
+        known = scores[2].long() < length
+        firsts, ends = scores[2].long()[known], ends[known]
+    lasts = ends.topk(min(config.best, length), dim=1)
+    total = starts[firsts, None] + lasts.values
+    width = lasts.indices - firsts[:, None]
+    fits = (width >= 0) & (width < config.answer_length) & (total > IMPOSSIBLE / 2)
+    rows, columns = fits.nonzero(as_tuple=True)
+    return list(
+        zip(
+            total[rows, columns].tolist(),
+            firsts[rows].tolist(),
+            lasts.indices[rows, columns].tolist(),
+            strict=True,
+        )
+    )
+
 
 TOGETHER: Final = 512
 """Questions whose windows and scores are in memory at once."""
@@ -36,7 +234,7 @@ class SquadProcessor:
 
     @cached_property
     def kinds(self) -> bool:
-        """Whether models are told which symbols are the passage's."""
+        """Whether models are told which tokens are the passage's."""
         if self.config.token_types is None:
             return self.config.tokenizer is None or self.start.tokenizer.knows_kinds
         return self.config.token_types
@@ -74,7 +272,7 @@ class SquadProcessor:
         return made
 
     def check_reads(self, name: str, model: nn.Module) -> None:
-        """Windows have up to ``length`` symbols.
+        """Windows have up to ``length`` tokens.
 
         Raises:
             ModelNotForTaskError: the model cannot read as many.

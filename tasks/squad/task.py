@@ -14,12 +14,10 @@ from torch import nn
 
 from embshare.models.matched import ARCHITECTURES
 from embshare.tasks.settings import TrainSettings
-from embshare.tasks.squad.answers import Answers
 from embshare.tasks.squad.config import SquadConfig
-from embshare.tasks.squad.grammar import built_in
+from embshare.tasks.squad.data import SquadData, built_in, read_folder, read_hub
 from embshare.tasks.squad.metrics import score
-from embshare.tasks.squad.processor import SquadProcessor, training_rows
-from embshare.tasks.squad.reading import SquadData, read_folder, read_hub
+from embshare.tasks.squad.processor import Answers, SquadProcessor, training_rows
 from embshare.tasks.task import Feed, Metric
 from embshare.tasks.text.pretrained import Sizes
 from embshare.tasks.text.rows import make_feed

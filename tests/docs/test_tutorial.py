@@ -50,6 +50,10 @@ def test_models_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert (tmp_path / "small-resnet" / "model.safetensors").is_file()
 
 
+def test_a_model_of_ones_own_is_verified() -> None:
+    run("docs/results/coverage.md", {"__name__": "coverage"})
+
+
 def test_the_first_three_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     model = nn.Sequential(nn.Embedding(1000, 32), nn.Linear(32, 256), nn.Linear(256, 32))

@@ -4,13 +4,17 @@ Importing this package imports transformers and registers the classes with its A
 model type ``embshare-convbert`` beside transformers' own ``convbert``.
 """
 
-from embshare.models import hub  # noqa: F401  (first: it says what to install)
+from embshare.models import hub  # first: it says what to install
 from embshare.models.convbert.config import ConvBertConfig
-from embshare.models.convbert.conversion import (
+from embshare.models.convbert.convert import (
     from_transformers_state_dict,
     to_transformers_state_dict,
 )
-from embshare.models.convbert.heads import ConvBertForSequenceClassification
+from embshare.models.convbert.heads import (
+    ConvBertAnswerOutput,
+    ConvBertForQuestionAnswering,
+    ConvBertForSequenceClassification,
+)
 from embshare.models.convbert.model import ConvBertModel
 from embshare.models.convbert.presets import PRESETS
 from embshare.models.convbert.pretraining import (
@@ -18,8 +22,6 @@ from embshare.models.convbert.pretraining import (
     ConvBertForPreTrainingOutput,
     generator_config,
 )
-from embshare.models.convbert.questions import ConvBertAnswerOutput, ConvBertForQuestionAnswering
-from embshare.models.convbert.registration import register
 
 __all__ = [
     "PRESETS",
@@ -35,4 +37,12 @@ __all__ = [
     "to_transformers_state_dict",
 ]
 
-register()
+hub.register(
+    ConvBertConfig,
+    {
+        "AutoModel": ConvBertModel,
+        "AutoModelForPreTraining": ConvBertForPreTraining,
+        "AutoModelForSequenceClassification": ConvBertForSequenceClassification,
+        "AutoModelForQuestionAnswering": ConvBertForQuestionAnswering,
+    },
+)

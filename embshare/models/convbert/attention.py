@@ -1,4 +1,4 @@
-"""Mixed attention: half of the heads attend, half convolve with kernels that the words decide.
+"""Mixed attention: half of the heads attend, half convolve with kernels that the tokens decide.
 
 Axis letters: B batch, T positions, H width, N heads of either kind, S width of a head, K kernel.
 """
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from embshare.models.attending import attend
+from embshare.models._bert import attend_heads
 from embshare.models.convbert.config import ConvBertConfig
 
 __all__ = ["MixedAttention", "SeparableConv", "dynamic_convolution"]
@@ -87,10 +87,6 @@ class MixedAttention(nn.Module):
 
     def attend(self, query: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
         """The attending heads' values side by side, ``[B, T, N S]``."""
-        query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in (query, self.key(x), self.value(x))
-        )
+        projected = (query, self.key(x), self.value(x))
         dropout = self.attention_dropout if self.training else 0.0
-        seen = attend(query, key, value, mask=mask, dropout=dropout)
-        return seen.transpose(1, 2).flatten(2)
+        return attend_heads(projected, self.heads, mask, dropout=dropout)

@@ -3,44 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, Self
-
-from transformers import PretrainedConfig
+from typing import Any, ClassVar, Final, Self
 
 from embshare.errors import InvalidValueError
+from embshare.models._bert_config import BertConfig
 from embshare.models.convbert.presets import PRESETS
-from embshare.models.sizes import size_faults
 
-__all__ = ["ConvBertConfig", "check"]
+__all__ = ["ConvBertConfig"]
 
-SIZES: Final = (
-    "vocab_size",
-    "embedding_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_attention_heads",
-    "num_hidden_layers",
-    "head_ratio",
-    "conv_kernel_size",
-    "num_groups",
-    "max_position_embeddings",
-    "type_vocab_size",
-    "max_predictions",
-    "answer_hidden_size",
-    "answer_beams",
-)
-SHARES: Final = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 POSITIVE: Final = ("generator_hidden_ratio", "generator_layer_ratio", "mask_probability")
-VARIANTS: Final[dict[str, Any]] = {
-    "hidden_act": "gelu",
-    "conv_type": "sdconv",
-    "is_decoder": False,
-    "add_cross_attention": False,
-}
-"""Settings of other code, and the value that gives the published models."""
 
 
-class ConvBertConfig(PretrainedConfig):
+class ConvBertConfig(BertConfig):
     """Settings of a ConvBERT; the defaults are those of the published base model.
 
     Settings that transformers' ``ConvBertConfig`` has too are named as there.
@@ -57,11 +31,11 @@ class ConvBertConfig(PretrainedConfig):
         conv_kernel_size: positions ``K`` that a dynamic kernel sees; odd.
         num_groups: chunks that the feed-forward part is cut into.
         max_position_embeddings: the longest sequence.
-        type_vocab_size: kinds of segments.
+        type_vocab_size: segments (token types).
         hidden_dropout_prob: after embeddings, attention and feed-forward part.
         attention_probs_dropout_prob: of attention probabilities.
         classifier_dropout: of the first position before a classifier.
-        initializer_range: spread of tables and matrices at the start.
+        initializer_range: standard deviation of tables and matrices at the start.
         layer_norm_eps: of every norm.
         generator_hidden_ratio: the generator's width and heads, as shares of the discriminator's.
         generator_layer_ratio: its layers.
@@ -83,6 +57,29 @@ class ConvBertConfig(PretrainedConfig):
     """
 
     model_type = "embshare-convbert"  # transformers' own has "convbert"
+    sizes: ClassVar = (
+        "vocab_size",
+        "embedding_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_attention_heads",
+        "num_hidden_layers",
+        "head_ratio",
+        "conv_kernel_size",
+        "num_groups",
+        "max_position_embeddings",
+        "type_vocab_size",
+        "max_predictions",
+        "answer_hidden_size",
+        "answer_beams",
+    )
+    probabilities: ClassVar = (*BertConfig.probabilities, "classifier_dropout")
+    published: ClassVar = {
+        "hidden_act": ("gelu",),
+        "conv_type": ("sdconv",),
+        "is_decoder": (False,),
+        "add_cross_attention": (False,),
+    }
 
     def __init__(
         self,
@@ -142,7 +139,7 @@ class ConvBertConfig(PretrainedConfig):
         super().__init__(**({"tie_word_embeddings": False} | kwargs))
         self.pad_token_id, self.mask_token_id = pad_token_id, mask_token_id
         self.cls_token_id, self.sep_token_id = cls_token_id, sep_token_id
-        check(self)
+        self.check()
 
     @classmethod
     def preset(cls, name: str, *, vocab_size: int = 30522) -> Self:
@@ -168,47 +165,24 @@ class ConvBertConfig(PretrainedConfig):
         """The width of one head, ``H / n`` of the heads before they are reduced."""
         return self.hidden_size // self.num_attention_heads
 
+    def _faults_of_sizes(self) -> Iterator[str]:
+        yield from super()._faults_of_sizes()
+        for name in POSITIVE:
+            if not 0 < (value := getattr(self, name)) <= 1:
+                yield f"`{name}` must be above 0 and at most 1, but is {value!r}"
+        if not 0 <= self.mask_share <= 1:
+            yield f"`mask_share` must be from 0 to 1, but is {self.mask_share!r}"
 
-def check(config: ConvBertConfig) -> None:
-    """Refuse settings that no ConvBERT can be built from, all faults at once.
-
-    Raises:
-        InvalidValueError: as `ConvBertConfig` says.
-    """
-    faults = list(_sizes(config)) or list(_relations(config))
-    faults += _variants(config)
-    if faults:
-        raise InvalidValueError(what=type(config).__name__, faults=faults)
-
-
-def _sizes(config: ConvBertConfig) -> Iterator[str]:
-    yield from size_faults(config, sizes=SIZES, shares=SHARES)
-    for name in POSITIVE:
-        if not 0 < (value := getattr(config, name)) <= 1:
-            yield f"`{name}` must be above 0 and at most 1, but is {value!r}"
-    if not 0 <= config.mask_share <= 1:
-        yield f"`mask_share` must be from 0 to 1, but is {config.mask_share!r}"
-
-
-def _relations(config: ConvBertConfig) -> Iterator[str]:
-    hidden, heads, groups = config.hidden_size, config.num_attention_heads, config.num_groups
-    if hidden % heads:
-        yield (
-            f"`hidden_size` must be a multiple of `num_attention_heads` = {heads}, but is {hidden}"
-        )
-    if config.head_ratio < heads and heads % config.head_ratio:
-        yield (
-            f"`head_ratio` must divide `num_attention_heads` = {heads}, but is "
-            f"{config.head_ratio}, which leaves no whole number of heads"
-        )
-    if config.conv_kernel_size % 2 == 0:
-        yield f"`conv_kernel_size` must be odd, but is {config.conv_kernel_size}"
-    for name in ("hidden_size", "intermediate_size"):
-        if (width := getattr(config, name)) % groups:
-            yield f"`{name}` must be a multiple of `num_groups` = {groups}, but is {width}"
-
-
-def _variants(config: ConvBertConfig) -> Iterator[str]:
-    for name, needed in VARIANTS.items():
-        if (value := getattr(config, name, needed)) != needed:
-            yield f"`{name}` must be {needed!r}, but is {value!r}: that is another model"
+    def _faults_of_relations(self) -> Iterator[str]:
+        yield from super()._faults_of_relations()
+        heads, groups = self.num_attention_heads, self.num_groups
+        if self.head_ratio < heads and heads % self.head_ratio:
+            yield (
+                f"`head_ratio` must divide `num_attention_heads` = {heads}, but is "
+                f"{self.head_ratio}, which leaves no whole number of heads"
+            )
+        if self.conv_kernel_size % 2 == 0:
+            yield f"`conv_kernel_size` must be odd, but is {self.conv_kernel_size}"
+        for name in ("hidden_size", "intermediate_size"):
+            if (width := getattr(self, name)) % groups:
+                yield f"`{name}` must be a multiple of `num_groups` = {groups}, but is {width}"

@@ -1,6 +1,6 @@
 """What the generator has to predict, and what the discriminator sees of it: pure functions.
 
-Axis letters: B batch, T positions, M predictions of one sequence, V words.
+Axis letters: B batch, T positions, M predictions of one sequence, V vocabulary.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ TINY = 1e-9
 
 @dataclass(frozen=True)
 class Masked:
-    """A batch with some of its words hidden."""
+    """A batch with some of its tokens masked."""
 
     input_ids: Tensor
     """``[B, T]``, what the generator sees."""
     positions: Tensor
     """``[B, M]``, drawn with replacement; 0 where there are fewer to predict."""
     words: Tensor
-    """``[B, M]``, the words that stand there."""
+    """``[B, M]``, the tokens that are there."""
     scored: Tensor
     """``[B, M]``, true where there is something to predict."""
 
@@ -39,17 +39,17 @@ def mask_words(
     config: ConvBertConfig,
     generator: torch.Generator | None = None,
 ) -> Masked:
-    """Choose what is predicted, and hide ``config.mask_share`` of it.
+    """Choose what is predicted, and mask ``config.mask_share`` of it.
 
     Of each sequence ``max(1, min(M, round(mask_probability * words)))`` positions are drawn, with
-    replacement, from those that hold no special token. What is not hidden stays as it is; no
-    random words are put in.
+    replacement, from those that hold no special token. What is not masked stays as it is; no
+    random tokens are put in.
 
     Args:
         input_ids: ``[B, T]``.
-        attention_mask: ``[B, T]``, 1 at words and 0 at padding.
+        attention_mask: ``[B, T]``, 1 at tokens and 0 at padding.
         config: the probabilities and the special tokens.
-        generator: the source of chance; None is torch's own.
+        generator: the random numbers; None is PyTorch's own.
     Raises:
         InvalidValueError: a sequence has nothing but special tokens.
     Source:
@@ -80,10 +80,10 @@ def mask_words(
 
 
 def replace_words(input_ids: Tensor, words: Tensor, positions: Tensor) -> Tensor:
-    """Put other words at some positions; one at position 0 is ignored.
+    """Put other tokens at some positions; one at position 0 is ignored.
 
-    Officially, and so here, several words for one position are averaged: the floor of the mean of
-    their numbers, which is a third word where they differ.
+    Officially, and so here, several tokens for one position are averaged: the floor of the mean of
+    their ids, which is a third token where they differ.
 
     Args:
         input_ids: ``[B, T]``.

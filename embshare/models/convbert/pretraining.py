@@ -1,6 +1,6 @@
-"""`ConvBertForPreTraining`: a small generator replaces words, and the model tells which.
+"""`ConvBertForPreTraining`: a small generator replaces tokens, and the model tells which.
 
-Axis letters: B batch, T positions, M predictions of one sequence, E and H widths, V words.
+Axis letters: B batch, T positions, M predictions of one sequence, E and H widths, V vocabulary.
 """
 
 from __future__ import annotations
@@ -14,18 +14,26 @@ from torch import Tensor, nn
 from transformers.utils.generic import ModelOutput
 
 from embshare.errors import InvalidValueError
-from embshare.models.convbert.config import ConvBertConfig, check
-from embshare.models.convbert.encoder import ConvBertEncoder
+from embshare.models.convbert.config import ConvBertConfig
 from embshare.models.convbert.masking import Masked, draw_words, mask_words, replace_words
-from embshare.models.convbert.model import ConvBertModel
-from embshare.models.convbert.predictions import DiscriminatorHead, GeneratorHead
-from embshare.models.convbert.pretrained import ConvBertPreTrainedModel
+from embshare.models.convbert.model import (
+    ConvBertEncoder,
+    ConvBertModel,
+    ConvBertPreTrainedModel,
+    GlorotLinear,
+)
 from embshare.models.hub import tuple_on_request
 
-__all__ = ["ConvBertForPreTraining", "ConvBertForPreTrainingOutput", "generator_config"]
+__all__ = [
+    "ConvBertForPreTraining",
+    "ConvBertForPreTrainingOutput",
+    "DiscriminatorHead",
+    "GeneratorHead",
+    "generator_config",
+]
 
 EPSILON = 1e-6
-"""Added to numbers of scored positions, as officially."""
+"""Added to counts of scored positions, as officially."""
 
 
 def generator_config(config: ConvBertConfig) -> ConvBertConfig:
@@ -49,7 +57,7 @@ def generator_config(config: ConvBertConfig) -> ConvBertConfig:
     small.num_hidden_layers = round(config.num_hidden_layers * config.generator_layer_ratio)
     small.num_attention_heads = round(heads)
     small.intermediate_size = 4 * small.hidden_size
-    check(small)
+    small.check()
     return small
 
 
@@ -62,21 +70,49 @@ class ConvBertForPreTrainingOutput(ModelOutput):
     generator_loss: Tensor | None = None
     """Mean over predicted positions."""
     discriminator_loss: Tensor | None = None
-    """Mean over words, special tokens included."""
+    """Mean over tokens, special ones included."""
     generator_logits: Tensor | None = None
     """``[B, M, V]``."""
     logits: Tensor | None = None
-    """``[B, T]``: above 0 where the discriminator takes a word for replaced."""
+    """``[B, T]``: above 0 where the discriminator takes a token for replaced."""
     corrupted_ids: Tensor | None = None
     """``[B, T]``: what the discriminator saw."""
     replaced: Tensor | None = None
-    """``[B, T]``: 1 where that is another word than was given."""
+    """``[B, T]``: 1 where that is another token than was given."""
+
+
+class GeneratorHead(nn.Module):
+    """Scores the vocabulary with the table itself, and a bias."""
+
+    def __init__(self, config: ConvBertConfig, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, config.embedding_size)
+        self.norm = nn.LayerNorm(config.embedding_size, eps=config.layer_norm_eps)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+    def forward(self, x: Tensor, table: Tensor) -> Tensor:
+        """``[..., width]`` and the table ``[V, E]`` to ``[..., V]``."""
+        return F.linear(self.norm(F.gelu(self.dense(x))), table, self.bias)
+
+
+class DiscriminatorHead(nn.Module):
+    """One number for each position."""
+
+    def __init__(self, config: ConvBertConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.score = GlorotLinear(config.hidden_size, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, T, H]`` to ``[B, T]``."""
+        scores: Tensor = self.score(F.gelu(self.dense(x)))
+        return scores.squeeze(-1)
 
 
 class ConvBertForPreTraining(ConvBertPreTrainedModel):
     """Generator and discriminator of ELECTRA's objective; what is kept of it is ``convbert``.
 
-    Both read one block of embeddings, norm included, and the generator's words are scored by its
+    Both read one block of embeddings, norm included, and the generator's tokens are scored by its
     table; only the projection to their widths is each one's own.
 
     Raises:
@@ -92,10 +128,15 @@ class ConvBertForPreTraining(ConvBertPreTrainedModel):
         self.generator = ConvBertEncoder(small)
         self.generator_head = GeneratorHead(config, small.hidden_size)
         self.discriminator_head = DiscriminatorHead(config)
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, GeneratorHead):
+            nn.init.zeros_(module.bias)
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Take another table; the bias of words that are new is 0."""
+        """Take another table; the bias of new tokens is 0."""
         self.convbert.set_input_embeddings(value)
         assert isinstance(value.weight, Tensor)
         added = value.weight.shape[0] - self.generator_head.bias.shape[0]
@@ -110,16 +151,16 @@ class ConvBertForPreTraining(ConvBertPreTrainedModel):
         token_type_ids: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> ConvBertForPreTrainingOutput:
-        """Hide words, replace them, and score both models.
+        """Mask tokens, replace them, and score both models.
 
         Args:
-            input_ids: ``[B, T]``, whole: words are masked here, anew in each call.
-            attention_mask: ``[B, T]``, 1 at words and 0 at padding; None is 1 everywhere.
+            input_ids: ``[B, T]``, whole: tokens are masked here, anew in each call.
+            attention_mask: ``[B, T]``, 1 at tokens and 0 at padding; None is 1 everywhere.
             token_type_ids: ``[B, T]``; None is 0 everywhere.
-            generator: the source of chance of masking and sampling, not of dropout; None is
-                torch's own.
+            generator: the random numbers of masking and sampling, not of dropout; None is
+                PyTorch's own.
         Raises:
-            InvalidValueError: too many positions, or a sequence without a word to mask.
+            InvalidValueError: too many positions, or a sequence without a token to mask.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)

@@ -12,12 +12,6 @@ from typing import Any, Final
 import torch
 from torch import nn
 from transformers import (
-    AutoModel,
-    AutoModelForMaskedLM,
-    AutoModelForMultipleChoice,
-    AutoModelForQuestionAnswering,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
     BertConfig,
     BertForMaskedLM,
     BertForMultipleChoice,
@@ -179,20 +173,20 @@ class NarrowRobertaForMultipleChoice(Narrow, RobertaForMultipleChoice):
 AUTO: Final = MappingProxyType(
     {
         NarrowBertConfig: {
-            AutoModel: NarrowBertModel,
-            AutoModelForMaskedLM: NarrowBertForMaskedLM,
-            AutoModelForSequenceClassification: NarrowBertForSequenceClassification,
-            AutoModelForTokenClassification: NarrowBertForTokenClassification,
-            AutoModelForQuestionAnswering: NarrowBertForQuestionAnswering,
-            AutoModelForMultipleChoice: NarrowBertForMultipleChoice,
+            "AutoModel": NarrowBertModel,
+            "AutoModelForMaskedLM": NarrowBertForMaskedLM,
+            "AutoModelForSequenceClassification": NarrowBertForSequenceClassification,
+            "AutoModelForTokenClassification": NarrowBertForTokenClassification,
+            "AutoModelForQuestionAnswering": NarrowBertForQuestionAnswering,
+            "AutoModelForMultipleChoice": NarrowBertForMultipleChoice,
         },
         NarrowRobertaConfig: {
-            AutoModel: NarrowRobertaModel,
-            AutoModelForMaskedLM: NarrowRobertaForMaskedLM,
-            AutoModelForSequenceClassification: NarrowRobertaForSequenceClassification,
-            AutoModelForTokenClassification: NarrowRobertaForTokenClassification,
-            AutoModelForQuestionAnswering: NarrowRobertaForQuestionAnswering,
-            AutoModelForMultipleChoice: NarrowRobertaForMultipleChoice,
+            "AutoModel": NarrowRobertaModel,
+            "AutoModelForMaskedLM": NarrowRobertaForMaskedLM,
+            "AutoModelForSequenceClassification": NarrowRobertaForSequenceClassification,
+            "AutoModelForTokenClassification": NarrowRobertaForTokenClassification,
+            "AutoModelForQuestionAnswering": NarrowRobertaForQuestionAnswering,
+            "AutoModelForMultipleChoice": NarrowRobertaForMultipleChoice,
         },
     }
 )

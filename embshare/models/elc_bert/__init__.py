@@ -3,14 +3,13 @@
 Importing this package imports transformers and registers the classes with its Auto classes.
 """
 
-from embshare.models import hub  # noqa: F401  (first: it says what to install)
+from embshare.models import hub  # first: it says what to install
 from embshare.models.elc_bert.config import ElcBertConfig
+from embshare.models.elc_bert.convert import convert_official_state_dict
 from embshare.models.elc_bert.heads import ElcBertForMaskedLM, ElcBertForSequenceClassification
 from embshare.models.elc_bert.model import ElcBertModel
-from embshare.models.elc_bert.official import convert_official_state_dict
 from embshare.models.elc_bert.picture import draw_layer_weights, layer_weights
 from embshare.models.elc_bert.presets import base, small
-from embshare.models.elc_bert.registration import register
 
 __all__ = [
     "ElcBertConfig",
@@ -24,4 +23,11 @@ __all__ = [
     "small",
 ]
 
-register()
+hub.register(
+    ElcBertConfig,
+    {
+        "AutoModel": ElcBertModel,
+        "AutoModelForMaskedLM": ElcBertForMaskedLM,
+        "AutoModelForSequenceClassification": ElcBertForSequenceClassification,
+    },
+)

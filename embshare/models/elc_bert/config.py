@@ -1,34 +1,56 @@
-"""`ElcBertConfig`: the settings of an ELC-BERT or LTG-BERT, and what they have to satisfy."""
+"""`ElcBertConfig`: the settings of an ELC-BERT or LTG-BERT, and the table of its variants."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar, Final
 
-from transformers import PretrainedConfig
+from embshare.models._bert_config import BertConfig
 
-from embshare.errors import InvalidValueError
-from embshare.models.elc_bert.variants import VARIANTS
-from embshare.models.sizes import size_faults
+__all__ = ["SPAN", "VARIANTS", "ElcBertConfig", "Variant"]
 
-__all__ = ["SPAN", "ElcBertConfig", "check"]
-
-SIZES: Final = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_attention_heads",
-    "num_hidden_layers",
-    "max_position_embeddings",
-    "position_bucket_size",
-)
 SPAN: Final = 512
 """The distance over which buckets are spread in a longer sequence, where a variant fixes it."""
 
-SHARES: Final = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """What a layer does with its input ``x``, a mixture of earlier outputs, and ``a = attend(x)``.
+
+    ``out = a + feed(fed)``: nothing else of ``x`` reaches the output.
+    """
+
+    mixes: bool = True
+    """``x`` is a learned mixture of all earlier outputs; without, the last one as it is."""
+    last_first: bool = False
+    """A mixture starts with a logit of 1 for the last output; without, with equal parts."""
+    residual: bool = False
+    """``a = x + attend(x)``, as everywhere else."""
+    feeds_sum: bool = False
+    """``fed = x + a``; without, ``a``."""
+    normed: bool = False
+    """A norm without parameters follows every layer."""
+    mixes_output: bool = False
+    """The model returns one more mixture, of the embeddings and all layers."""
+    stretches: bool = False
+    """A longer sequence than the table's spreads the buckets over its own length; without, 512."""
 
 
-class ElcBertConfig(PretrainedConfig):
+VARIANTS: Final[Mapping[str, Variant]] = MappingProxyType(
+    {
+        "base": Variant(last_first=True, stretches=True),
+        "zero": Variant(feeds_sum=True),
+        "normalized": Variant(feeds_sum=True, normed=True, stretches=True),
+        "weighted_output": Variant(feeds_sum=True, mixes_output=True),
+        "ltg": Variant(mixes=False, residual=True),
+    }
+)
+"""The official code's five models, by the name that `ElcBertConfig` takes."""
+
+
+class ElcBertConfig(BertConfig):
     """Settings of an ELC-BERT; the defaults are those of the published base model.
 
     Args:
@@ -53,6 +75,15 @@ class ElcBertConfig(PretrainedConfig):
     """
 
     model_type = "elc_bert"
+    sizes: ClassVar = (
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_attention_heads",
+        "num_hidden_layers",
+        "max_position_embeddings",
+        "position_bucket_size",
+    )
 
     def __init__(
         self,
@@ -83,42 +114,28 @@ class ElcBertConfig(PretrainedConfig):
         self.attention_probs_dropout_prob = attention_probs_dropout_prob
         super().__init__(**({"tie_word_embeddings": True} | kwargs))
         self.pad_token_id = pad_token_id
-        check(self)
+        self.check()
 
+    def _faults_of_sizes(self) -> Iterator[str]:
+        yield from super()._faults_of_sizes()
+        if not self.layer_norm_eps > 0:
+            yield f"`layer_norm_eps` must be above 0, but is {self.layer_norm_eps!r}"
 
-def check(config: ElcBertConfig) -> None:
-    """Refuse settings that no model can be built from, all faults at once.
+    def _faults_of_relations(self) -> Iterator[str]:
+        yield from super()._faults_of_relations()
+        buckets, longest = self.position_bucket_size, self.max_position_embeddings
+        if buckets % 2:
+            yield f"`position_bucket_size` must be even, but is {buckets}"
+        elif buckets // 2 + 1 >= min(longest, SPAN):
+            yield (
+                f"`position_bucket_size` must be at most {2 * min(longest, SPAN) - 4}, but is "
+                f"{buckets}: `max_position_embeddings` = {longest} leave the far buckets no "
+                "distance"
+            )
 
-    Raises:
-        InvalidValueError: as `ElcBertConfig` says.
-    """
-    faults = list(_sizes(config)) or list(_relations(config))
-    if config.variant not in VARIANTS:
-        known = ", ".join(map(repr, VARIANTS))
-        faults.append(f"`variant` must be one of {known}, but is {config.variant!r}")
-    if not config.tie_word_embeddings:
-        faults.append("`tie_word_embeddings` must be True: the head reads the embedding table")
-    if faults:
-        raise InvalidValueError(what=type(config).__name__, faults=faults)
-
-
-def _sizes(config: ElcBertConfig) -> Iterator[str]:
-    yield from size_faults(config, sizes=SIZES, shares=SHARES)
-    if not config.layer_norm_eps > 0:
-        yield f"`layer_norm_eps` must be above 0, but is {config.layer_norm_eps!r}"
-
-
-def _relations(config: ElcBertConfig) -> Iterator[str]:
-    hidden, heads = config.hidden_size, config.num_attention_heads
-    buckets, longest = config.position_bucket_size, config.max_position_embeddings
-    if hidden % heads:
-        yield (
-            f"`hidden_size` must be a multiple of `num_attention_heads` = {heads}, but is {hidden}"
-        )
-    if buckets % 2:
-        yield f"`position_bucket_size` must be even, but is {buckets}"
-    elif buckets // 2 + 1 >= min(longest, SPAN):
-        yield (
-            f"`position_bucket_size` must be at most {2 * min(longest, SPAN) - 4}, but is "
-            f"{buckets}: `max_position_embeddings` = {longest} leave the far buckets no distance"
-        )
+    def _faults_of_variants(self) -> Iterator[str]:
+        if self.variant not in VARIANTS:
+            known = ", ".join(map(repr, VARIANTS))
+            yield f"`variant` must be one of {known}, but is {self.variant!r}"
+        if not self.tie_word_embeddings:
+            yield "`tie_word_embeddings` must be True: the head reads the embedding table"

@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from embshare.errors import InvalidValueError
-from embshare.models.elc_bert.layers import Mixture
-from embshare.models.elc_bert.model import ElcBertEncoder
-from embshare.models.elc_bert.pretrained import ElcBertPreTrainedModel
+from embshare.models.elc_bert.model import ElcBertEncoder, ElcBertPreTrainedModel, Mixture
 from embshare.report.drawing import write_figure
 
 if TYPE_CHECKING:

@@ -3,18 +3,16 @@
 Importing this package imports transformers and registers the classes with its Auto classes.
 """
 
-from embshare.models import hub  # noqa: F401  (first: it says what to install)
+from embshare.models import hub  # first: it says what to install
 from embshare.models.sharebert.config import ShareBertConfig
+from embshare.models.sharebert.convert import convert_official_state_dict
 from embshare.models.sharebert.heads import (
     ShareBertForMaskedLM,
     ShareBertForQuestionAnswering,
     ShareBertForSequenceClassification,
 )
-from embshare.models.sharebert.model import ShareBertModel
-from embshare.models.sharebert.official import convert_official_state_dict
+from embshare.models.sharebert.model import ShareBertModel, share_config, sharebert_plan
 from embshare.models.sharebert.presets import PRESETS, base, large, small
-from embshare.models.sharebert.registration import register
-from embshare.models.sharebert.sharing import share_config, sharebert_plan
 
 __all__ = [
     "PRESETS",
@@ -31,4 +29,12 @@ __all__ = [
     "small",
 ]
 
-register()
+hub.register(
+    ShareBertConfig,
+    {
+        "AutoModel": ShareBertModel,
+        "AutoModelForMaskedLM": ShareBertForMaskedLM,
+        "AutoModelForSequenceClassification": ShareBertForSequenceClassification,
+        "AutoModelForQuestionAnswering": ShareBertForQuestionAnswering,
+    },
+)

@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, ClassVar
 
-from transformers import PretrainedConfig
-
-from embshare.errors import InvalidValueError
-from embshare.models.sizes import size_faults
+from embshare.models._bert_config import BertConfig
 from embshare.plan.slots import columns_needed
 
-__all__ = ["ShareBertConfig", "check"]
-
-SIZES: Final = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_attention_heads",
-    "num_hidden_layers",
-    "factor_size",
-    "max_position_embeddings",
-    "type_vocab_size",
-)
-SHARES: Final = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-VARIANTS: Final[dict[str, tuple[Any, ...]]] = {
-    "encoder_ln_mode": ("pre-ln",),
-    "layernorm_embedding": (False,),
-    "layer_norm_type": ("pytorch", "apex"),
-    "useLN": (True,),
-    "hidden_act": ("gelu",),
-    "tie_word_embeddings": (False,),
-}
-"""Settings of the official code, and the values that give the published models."""
+__all__ = ["ShareBertConfig"]
 
 
-class ShareBertConfig(PretrainedConfig):
+class ShareBertConfig(BertConfig):
     """Settings of a ShareBERT; the defaults are those of the published small model.
 
     Args:
@@ -46,10 +22,10 @@ class ShareBertConfig(PretrainedConfig):
         num_hidden_layers: all of them read the same six matrices.
         factor_size: the width ``F`` in which the embedding table is stored.
         max_position_embeddings: the longest sequence.
-        type_vocab_size: kinds of segments.
+        type_vocab_size: segments (token types).
         hidden_dropout_prob: after embeddings, attention and feed-forward part, and in classifiers.
         attention_probs_dropout_prob: of attention probabilities.
-        initializer_range: spread of tables and projections at the start.
+        initializer_range: standard deviation of tables and projections at the start.
         sparse_mask_prediction: the published models score masked positions alone while they train,
             and leave the head's bias out. False scores all positions, with the bias.
         source_rows: rows that weights are read from. None is all of them, and becomes their number
@@ -62,6 +38,24 @@ class ShareBertConfig(PretrainedConfig):
     """
 
     model_type = "sharebert"
+    sizes: ClassVar = (
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_attention_heads",
+        "num_hidden_layers",
+        "factor_size",
+        "max_position_embeddings",
+        "type_vocab_size",
+    )
+    published: ClassVar = {
+        "encoder_ln_mode": ("pre-ln",),
+        "layernorm_embedding": (False,),
+        "layer_norm_type": ("pytorch", "apex"),
+        "useLN": (True,),
+        "hidden_act": ("gelu",),
+        "tie_word_embeddings": (False,),
+    }
 
     def __init__(
         self,
@@ -96,55 +90,29 @@ class ShareBertConfig(PretrainedConfig):
         self.source_rows = source_rows
         super().__init__(**({"tie_word_embeddings": False} | kwargs))
         self.pad_token_id = pad_token_id
-        check(self)
+        self.check()
 
+    def _faults_of_relations(self) -> Iterator[str]:
+        yield from super()._faults_of_relations()
+        hidden, rows = self.hidden_size, self.source_rows
+        if self.factor_size > hidden:
+            yield (
+                f"`factor_size` must be at most `hidden_size` = {hidden}, but is {self.factor_size}"
+            )
+        if rows is not None and not 1 <= rows <= self.vocab_size:
+            yield (
+                f"`source_rows` must be from 1 to `vocab_size` = {self.vocab_size:,}, but is "
+                f"{rows:,}: a vocabulary may grow, not shrink (None reads all rows of a new model)"
+            )
+        elif (needs := self._columns_used()) > hidden:
+            yield (
+                f"the seven matrices need {needs:,} columns of the {hidden:,} that `hidden_size` "
+                f"gives: a `vocab_size` of {5 * hidden + 2 * self.intermediate_size:,} "
+                f"(5 hidden_size + 2 intermediate_size) or a little more is enough"
+            )
 
-def check(config: ShareBertConfig) -> None:
-    """Refuse settings that no ShareBERT can be built from, all faults at once.
-
-    Raises:
-        InvalidValueError: as `ShareBertConfig` says.
-    """
-    faults = list(size_faults(config, sizes=SIZES, shares=SHARES)) or list(_relations(config))
-    faults += _variants(config)
-    if faults:
-        raise InvalidValueError(what=type(config).__name__, faults=faults)
-
-
-def _relations(config: ShareBertConfig) -> Iterator[str]:
-    hidden, heads, rows = config.hidden_size, config.num_attention_heads, config.source_rows
-    if hidden % heads:
-        yield (
-            f"`hidden_size` must be a multiple of `num_attention_heads` = {heads}, but is {hidden}"
-        )
-    if config.factor_size > hidden:
-        yield (
-            f"`factor_size` must be at most `hidden_size` = {hidden}, but is {config.factor_size}"
-        )
-    if rows is not None and not 1 <= rows <= config.vocab_size:
-        yield (
-            f"`source_rows` must be from 1 to `vocab_size` = {config.vocab_size:,}, but is "
-            f"{rows:,}: a vocabulary may grow, not shrink (None reads all rows of a new model)"
-        )
-        return
-    needs = columns_used(config)
-    if needs > hidden:
-        yield (
-            f"the seven matrices need {needs:,} columns of the {hidden:,} that `hidden_size` "
-            f"gives: a `vocab_size` of {5 * hidden + 2 * config.intermediate_size:,} "
-            f"(5 hidden_size + 2 intermediate_size) or a little more is enough"
-        )
-
-
-def columns_used(config: ShareBertConfig) -> int:
-    """``5 ceil(H H / V) + 2 ceil(H I / V)``: queries, keys, values, output, pooler; up, down."""
-    hidden, rows = config.hidden_size, config.source_rows or config.vocab_size
-    square = columns_needed(hidden * hidden, rows)
-    return 5 * square + 2 * columns_needed(hidden * config.intermediate_size, rows)
-
-
-def _variants(config: ShareBertConfig) -> Iterator[str]:
-    for name, known in VARIANTS.items():
-        value = getattr(config, name, known[0])
-        if value not in known:
-            yield f"`{name}` must be {known[0]!r}, but is {value!r}: that is another model"
+    def _columns_used(self) -> int:
+        """``5 ceil(H H / V) + 2 ceil(H I / V)``: query, key, value, output, pooler; up, down."""
+        hidden, rows = self.hidden_size, self.source_rows or self.vocab_size
+        square = columns_needed(hidden * hidden, rows)
+        return 5 * square + 2 * columns_needed(hidden * self.intermediate_size, rows)

@@ -10,12 +10,13 @@ from torch import nn
 
 import embshare
 from embshare.adapters.fairseq import PLUGIN
+from embshare.adapters.fairseq.building import dictionary
+from embshare.adapters.fairseq.inputs import TOKENS, batch
 from embshare.adapters.fairseq.kinds import FAIRSEQ_RULES
 from embshare.adapters.fairseq.sharing import share
 from embshare.adapters.fairseq.sources import plan_fairseq
-from embshare.adapters.fairseq.tiny import build_arch, dictionary, settings
-from embshare.adapters.fairseq.walk import batch, loss_of
 from embshare.runtime.bank import bank_of, require_bank
+from tests.architectures.fairseq_models import loss_of, settings, tiny
 
 pytestmark = pytest.mark.fairseq
 
@@ -38,7 +39,7 @@ def installed() -> None:
 
 def made(arch: str, **own: object) -> Any:
     torch.manual_seed(1)
-    return build_arch(arch, {**settings(FAMILIES.get(arch, arch)), **own}, dictionary()).eval()
+    return tiny(arch, {**settings(FAMILIES.get(arch, arch)), **own}).eval()
 
 
 def shared(arch: str, config: embshare.ShareConfig = CONFIG, **own: object) -> Any:
@@ -51,7 +52,7 @@ def generate(model: nn.Module) -> list[tuple[list[int], float]]:
 
     source, lengths, *_ = batch()
     sample = {"net_input": {"src_tokens": source, "src_lengths": lengths}}
-    words = dictionary()
+    words = dictionary(TOKENS)
     generator = make([model], words, beam_size=3, max_len_b=9, min_len=4)
     found = generator.generate([model], sample)
     return [(best[0]["tokens"].tolist(), float(best[0]["score"])) for best in found]

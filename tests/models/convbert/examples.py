@@ -1,4 +1,4 @@
-"""Small models of random weights, a padded batch, and how far they are from the reference."""
+"""Small models of random weights, and a padded batch."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from embshare.models.convbert import ConvBertConfig, ConvBertModel, generator_config
-from tests.models.convbert.reference import Array, Sizes, body
+from embshare.models.convbert import ConvBertConfig
 
-NEAR = 1e-9
 SETTINGS: dict[str, Any] = {
     "vocab_size": 40,
     "embedding_size": 8,
@@ -67,42 +65,9 @@ def made(kind: Any, seed: int = 0, **settings: Any) -> Any:
     return model
 
 
-def arrays(model: nn.Module) -> dict[str, Array]:
-    """Its parameters as numpy has them."""
-    return {name: p.detach().numpy().copy() for name, p in model.named_parameters()}
-
-
-def sizes(settings: ConvBertConfig) -> Sizes:
-    """What the reference needs to know."""
-    return Sizes(
-        heads=settings.num_attention_heads,
-        head_ratio=settings.head_ratio,
-        kernel=settings.conv_kernel_size,
-        groups=settings.num_groups,
-        layers=settings.num_hidden_layers,
-    )
-
-
-def both_sizes(settings: ConvBertConfig) -> tuple[Sizes, Sizes]:
-    """Of the discriminator and of the generator."""
-    return sizes(settings), sizes(generator_config(settings))
-
-
-def batch() -> tuple[Array, Array, Array]:
-    """Ids, mask and segments for the reference."""
-    return IDS.numpy(), MASK.numpy(), TYPES.numpy()
-
-
 def distance(ours: Any, theirs: Any) -> float:
     """The largest difference, as a share of the largest number."""
     first = ours.detach().double().numpy() if isinstance(ours, Tensor) else np.asarray(ours)
     second = np.asarray(theirs)
     assert first.shape == second.shape
     return float(np.abs(first - second).max() / max(np.abs(second).max(), 1e-12))
-
-
-def body_apart(case: str) -> float:
-    """How far a body's states are from the reference's."""
-    model = made(ConvBertModel, **CASES[case])
-    expected = body(*batch(), arrays(model), sizes(model.config))
-    return distance(model(IDS, MASK, TYPES).last_hidden_state, expected)

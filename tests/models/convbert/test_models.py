@@ -26,9 +26,11 @@ from embshare.models.convbert import (
     ConvBertForQuestionAnswering,
     ConvBertForSequenceClassification,
     ConvBertModel,
+    masking,
+    pretraining,
 )
 from embshare.models.convbert.attention import MixedAttention
-from embshare.models.convbert.encoder import ConvBertLayer
+from embshare.models.convbert.model import ConvBertLayer
 from tests.models.convbert.examples import IDS, MASK, TYPES, config, made
 
 AUTO: dict[Any, Any] = {
@@ -110,20 +112,6 @@ def test_heads_for_tasks_start_glorot_uniform() -> None:
 # ---------------------------------------------------------------- files
 
 
-@every_class
-def test_a_saved_model_is_loaded_by_its_auto_class(kind: Any, tmp_path: Path) -> None:
-    model = built(kind).eval()
-    model.save_pretrained(tmp_path)
-    assert type(AutoConfig.from_pretrained(tmp_path)) is ConvBertConfig
-    loaded, told = AUTO[kind].from_pretrained(tmp_path, output_loading_info=True)
-    assert type(loaded) is kind
-    assert not any(told[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    given, got = (dict(m.named_parameters()) for m in (model, loaded))
-    assert given.keys() == got.keys()
-    assert all(torch.equal(given[name], got[name]) for name in given)
-    assert torch.equal(loss_of(model), loss_of(loaded))
-
-
 def test_transformers_own_model_type_is_left_alone() -> None:
     assert ConvBertConfig.model_type == "embshare-convbert"
     assert type(AutoConfig.for_model("convbert")) is not ConvBertConfig
@@ -162,25 +150,8 @@ def test_every_parameter_gets_a_gradient(kind: Any) -> None:
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
-def test_gradient_checkpointing_changes_nothing() -> None:
-    model = made(ConvBertForSequenceClassification).train()
-    loss_of(model).backward()
-    expected = {name: p.grad.clone() for name, p in model.named_parameters()}
-    model.zero_grad()
-    enable = "activation_checkpointing_enable"  # of an older transformers: gradient_…
-    enable = enable if hasattr(model, enable) else "gradient_checkpointing_enable"
-    getattr(model, enable)({"use_reentrant": False})
-    loss_of(model).backward()
-    for name, parameter in model.named_parameters():
-        torch.testing.assert_close(parameter.grad, expected[name])
-
-
-@pytest.mark.parametrize(
-    "name", ["hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"]
-)
-def test_dropout_is_where_it_is_asked_for_and_in_training_alone(name: str) -> None:
-    settings: dict[str, Any] = {name: 0.5}
-    noisy = made(ConvBertForSequenceClassification, **settings)
+def test_a_classifier_has_a_dropout_of_its_own() -> None:
+    noisy = made(ConvBertForSequenceClassification, classifier_dropout=0.5)
     quiet = made(ConvBertForSequenceClassification)
     assert torch.equal(outputs(noisy.eval()).logits, outputs(quiet).logits)
     assert not torch.allclose(outputs(noisy.train()).logits, outputs(noisy).logits)
@@ -240,6 +211,52 @@ def test_a_sequence_without_words_to_mask_is_refused() -> None:
     )
 
 
+def test_a_token_that_is_drawn_again_is_not_a_replaced_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: list[Any] = []
+
+    def mask_words(*given: Any) -> Any:
+        kept.append(masking.mask_words(*given))
+        return kept[-1]
+
+    monkeypatch.setattr(pretraining, "mask_words", mask_words)
+    monkeypatch.setattr(pretraining, "draw_words", lambda *_: kept[-1].words)
+    found = outputs(made(ConvBertForPreTraining))
+    assert kept[-1].scored.any()
+    assert torch.equal(found.corrupted_ids, IDS)
+    assert not found.replaced.any()
+
+
+# ---------------------------------------------------------------- heads
+
+
+def test_a_classifier_is_one_layer_on_the_first_position() -> None:
+    model = made(ConvBertForSequenceClassification, num_labels=3)
+    first = model.convbert(IDS, MASK, TYPES).last_hidden_state[:, 0]
+    expected = first @ model.classifier.weight.T + model.classifier.bias
+    torch.testing.assert_close(model(IDS, MASK, TYPES).logits, expected)
+
+
+@torch.no_grad()
+def test_heads_that_nothing_reads_change_nothing() -> None:
+    all_heads, one = (MixedAttention(config(head_ratio=ratio)).double() for ratio in (1, 4))
+    for name, parameter in one.named_parameters():
+        rows = all_heads.get_parameter(name)
+        if "depthwise" in name:
+            parameter.copy_(rows)
+        elif name == "conv_kernel.weight":
+            rows[: len(parameter), 4:] = 0
+            parameter.copy_(rows[: len(parameter), :4])
+        else:
+            parameter.copy_(rows[: len(parameter)])
+    x, mask = torch.randn(2, 7, 16).double(), (1.0 - MASK[:, None, None].double()) * -1e4
+    wide, narrow = all_heads(x, mask), one(x, mask)
+    assert wide.shape == (2, 7, 32)
+    torch.testing.assert_close(wide[..., :4], narrow[..., :4])
+    torch.testing.assert_close(wide[..., 16:20], narrow[..., 4:])
+
+
 # ---------------------------------------------------------------- the input
 
 
@@ -265,28 +282,7 @@ def test_a_kernel_of_its_centre_alone_gives_the_values_back() -> None:
         torch.testing.assert_close(layer(x, None)[..., 8:], layer.conv_value(x))
 
 
-def test_words_may_be_given_as_vectors_and_states_asked_for() -> None:
-    model = built(ConvBertModel).eval()
-    words = model.get_input_embeddings()(IDS)
-    found = model(inputs_embeds=words, output_hidden_states=True)
-    assert torch.equal(found.last_hidden_state, model(IDS).last_hidden_state)
-    assert torch.equal(found.pooler_output, found.last_hidden_state[:, 0])
-    assert [tuple(state.shape) for state in found.hidden_states] == [(2, 7, 16)] * 3
-    assert model(IDS).hidden_states is None
-    assert isinstance(model(IDS, return_dict=False), tuple)
-
-
-def test_bad_input_is_refused_with_the_way_out() -> None:
-    model = built(ConvBertModel)
-    with pytest.raises(InvalidValueError) as caught:
-        model(torch.zeros(1, 13, dtype=torch.long))
-    assert str(caught.value) == (
-        "the input is not valid: it has 13 positions, and the model 12: cut it, or build the "
-        "model with max_position_embeddings=13."
-    )
-    for given in ({}, {"input_ids": IDS, "inputs_embeds": torch.zeros(2, 7, 8)}):
-        with pytest.raises(InvalidValueError, match="either `input_ids` or `inputs_embeds`"):
-            model(**given)
+def test_the_passage_of_an_answer_must_be_told() -> None:
     with pytest.raises(InvalidValueError, match="must be given: 1 in the passage"):
         built(ConvBertForQuestionAnswering)(IDS)
 

@@ -17,11 +17,10 @@ from embshare.models.elc_bert import (
     ElcBertForMaskedLM,
     convert_official_state_dict,
     heads,
-    layers,
 )
 from embshare.models.elc_bert import model as encoding
+from embshare.models.elc_bert.config import VARIANTS
 from embshare.models.elc_bert.positions import bucket_indices
-from embshare.models.elc_bert.variants import VARIANTS
 from tests.models.elc_bert.official import (
     batch,
     config,
@@ -74,14 +73,13 @@ def mistake(make: Callable[[Patch], object]) -> Callable[[Patch], object]:
 def varied(patch: Patch, **changes: bool) -> None:
     """The base variant does something else."""
     table = dict(VARIANTS) | {"base": replace(VARIANTS["base"], **changes)}
-    patch.setattr(layers, "VARIANTS", table)
     patch.setattr(encoding, "VARIANTS", table)
 
 
 def scores_changed(patch: Patch, change: Callable[[Tensor, Tensor | None], Tensor]) -> None:
     """Probabilities come from other scores."""
-    attend = layers._attend
-    patch.setattr(layers, "_attend", lambda scores, mask: attend(change(scores, mask), mask))
+    attend = encoding._attend
+    patch.setattr(encoding, "_attend", lambda scores, mask: attend(change(scores, mask), mask))
 
 
 def buckets_changed(patch: Patch, change: Callable[[Tensor], Tensor]) -> None:
@@ -111,8 +109,8 @@ def the_root_of_the_head_width(patch: Patch) -> None:
 
 @mistake
 def padding_that_is_seen(patch: Patch) -> None:
-    attend = layers._attend
-    patch.setattr(layers, "_attend", lambda scores, mask: attend(scores, None))
+    attend = encoding._attend
+    patch.setattr(encoding, "_attend", lambda scores, mask: attend(scores, None))
 
 
 @mistake
@@ -121,23 +119,23 @@ def padding_that_sees_padding(patch: Patch) -> None:
         assert mask is None or mask.dtype is torch.bool
         return (scores if mask is None else scores.masked_fill(mask, -10000.0)).softmax(-1)
 
-    patch.setattr(layers, "_attend", attend)
+    patch.setattr(encoding, "_attend", attend)
 
 
 @mistake
 def true_at_words(patch: Patch) -> None:
-    attend = layers._attend
-    patch.setattr(layers, "_attend", lambda s, mask: attend(s, None if mask is None else ~mask))
+    attend = encoding._attend
+    patch.setattr(encoding, "_attend", lambda s, mask: attend(s, None if mask is None else ~mask))
 
 
 @mistake
 def keys_before_queries(patch: Patch) -> None:
-    halves_swapped(patch, layers.ElcBertAttention, "query_key")
+    halves_swapped(patch, encoding.ElcBertAttention, "query_key")
 
 
 @mistake
 def the_gate_before_the_value(patch: Patch) -> None:
-    halves_swapped(patch, layers.ElcBertFeedForward, "up")
+    halves_swapped(patch, encoding.ElcBertFeedForward, "up")
 
 
 @mistake
@@ -159,7 +157,7 @@ def no_table_norm(patch: Patch) -> None:
     def forward(self: Any, ids: Tensor, words: Tensor | None) -> Any:
         return self.word_norm(self.word_embeddings(ids)), self.relative
 
-    patch.setattr(layers.ElcBertEmbeddings, "forward", forward)
+    patch.setattr(encoding.ElcBertEmbeddings, "forward", forward)
 
 
 @mistake
@@ -167,7 +165,7 @@ def words_without_norm(patch: Patch) -> None:
     def forward(self: Any, ids: Tensor, words: Tensor | None) -> Any:
         return self.word_embeddings(ids), self.relative_norm(self.relative)
 
-    patch.setattr(layers.ElcBertEmbeddings, "forward", forward)
+    patch.setattr(encoding.ElcBertEmbeddings, "forward", forward)
 
 
 @mistake
@@ -188,7 +186,7 @@ def no_norm_in_the_feed_forward_part(patch: Patch) -> None:
         value, gate = self.up(self.norm_in(x)).chunk(2, dim=-1)
         return self.down(value * F.gelu(gate, approximate="tanh"))
 
-    patch.setattr(layers.ElcBertFeedForward, "forward", forward)
+    patch.setattr(encoding.ElcBertFeedForward, "forward", forward)
 
 
 @mistake
@@ -227,19 +225,19 @@ def no_stretching_for_a_long_sentence(patch: Patch) -> None:
 
 @mistake
 def logits_taken_as_weights(patch: Patch) -> None:
-    patch.setattr(layers.Mixture, "weights", lambda self: self.logits)
+    patch.setattr(encoding.Mixture, "weights", lambda self: self.logits)
 
 
 @mistake
 def the_last_output_alone(patch: Patch) -> None:
-    patch.setattr(layers.Mixture, "forward", lambda self, states: states[-1])
+    patch.setattr(encoding.Mixture, "forward", lambda self, states: states[-1])
 
 
 @mistake
 def the_words_left_out(patch: Patch) -> None:
-    mix = layers.Mixture.forward
+    mix = encoding.Mixture.forward
     patch.setattr(
-        layers.Mixture,
+        encoding.Mixture,
         "forward",
         lambda self, states: mix(self, [states[-1] if len(states) > 1 else states[0], *states[1:]]),
     )
@@ -271,7 +269,6 @@ def test_a_variant_that_does_something_else_does_not_pass(
     variant: str, change: dict[str, bool], monkeypatch: Patch
 ) -> None:
     table = dict(VARIANTS) | {variant: replace(VARIANTS[variant], **change)}
-    monkeypatch.setattr(layers, "VARIANTS", table)
     monkeypatch.setattr(encoding, "VARIANTS", table)
     assert outputs_apart(variant) > 10 * NEAR
 

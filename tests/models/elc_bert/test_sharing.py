@@ -12,7 +12,7 @@ from torch import nn
 
 import embshare
 from embshare.models.elc_bert import ElcBertConfig, ElcBertForMaskedLM, ElcBertModel, base, small
-from embshare.models.elc_bert.variants import VARIANTS
+from embshare.models.elc_bert.config import VARIANTS
 from tests.models.elc_bert.official import batch, config
 
 CONFIGS = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
-    Trainer,
-    TrainingArguments,
 )
 
 import embshare
-from embshare.errors import InvalidValueError
 from embshare.models.sharebert import (
     ShareBertConfig,
     ShareBertForMaskedLM,
@@ -31,7 +26,7 @@ from embshare.models.sharebert import (
     ShareBertModel,
     sharebert_plan,
 )
-from embshare.models.sharebert.pretrained import ShareBertPreTrainedModel
+from embshare.models.sharebert.model import ShareBertPreTrainedModel
 from embshare.runtime.bank import require_bank
 from tests.models.sharebert.official import config
 
@@ -119,58 +114,7 @@ def test_derived_matrices_start_with_the_published_spread() -> None:
     assert found == pytest.approx(0.02 * 0.02 * 128**0.5, rel=0.05)  # 0.00453
 
 
-def test_the_seed_decides() -> None:
-    first, again = (built_after_seed(seed=3) for _ in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not torch.equal(first[0], built_after_seed(seed=4)[0])
-
-
-def built_after_seed(seed: int) -> list[Tensor]:
-    """Every parameter of a model."""
-    torch.manual_seed(seed)
-    return list(built(ShareBertForMaskedLM).parameters())
-
-
 # ---------------------------------------------------------------- files
-
-
-@every_class
-def test_a_saved_model_is_loaded_by_its_auto_class(
-    kind: type[ShareBertPreTrainedModel], tmp_path: Path
-) -> None:
-    model = built(kind).eval()
-    model.save_pretrained(tmp_path)
-    assert type(AutoConfig.from_pretrained(tmp_path)) is ShareBertConfig
-    loaded, told = AUTO[kind].from_pretrained(tmp_path, output_loading_info=True)
-    assert type(loaded) is kind
-    assert not any(told[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    given, got = (dict(m.named_parameters()) for m in (model, loaded))
-    assert given.keys() == got.keys()
-    assert all(torch.equal(given[name], got[name]) for name in given)
-    assert [p.requires_grad for p in given.values()] == [p.requires_grad for p in got.values()]
-    for ours, theirs in zip(
-        model(IDS, return_dict=False), loaded(IDS, return_dict=False), strict=True
-    ):
-        assert torch.equal(ours, theirs)
-    stored = sum(p.numel() * 4 for p in given.values())
-    assert (tmp_path / "model.safetensors").stat().st_size < stored + 10_000
-
-
-def test_a_pretrained_encoder_gets_a_new_head(tmp_path: Path) -> None:
-    pretrained = built(ShareBertForMaskedLM)
-    with torch.no_grad():
-        for parameter in pretrained.parameters():
-            parameter.add_(0.5)
-    pretrained.save_pretrained(tmp_path)
-    model, told = AutoModelForSequenceClassification.from_pretrained(
-        tmp_path, num_labels=5, output_loading_info=True
-    )
-    assert set(told["missing_keys"]) == {"classifier.weight", "classifier.bias"}
-    ours, theirs = pretrained.bert.state_dict(), model.bert.state_dict()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert model.classifier.weight.shape == (5, 24)
-    assert float(model.classifier.weight.detach().std()) == pytest.approx(0.02, rel=0.3)
-    assert all(p.requires_grad for p in model.parameters()), "the pooler's bias is read again"
 
 
 def test_a_head_is_drawn_and_an_encoder_is_not(tmp_path: Path) -> None:
@@ -183,16 +127,6 @@ def test_a_head_is_drawn_and_an_encoder_is_not(tmp_path: Path) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     bound = 24**-0.5
     assert 0.9 * bound < float(model.transform.dense.weight.detach().abs().max()) <= bound
-
-
-def test_it_loads_in_half_precision(tmp_path: Path) -> None:
-    model = built(ShareBertForMaskedLM).eval()
-    model.save_pretrained(tmp_path)
-    half = AutoModelForMaskedLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
-    logits = half(IDS, attention_mask=MASK).logits
-    assert logits.dtype == torch.bfloat16
-    exact = model(IDS, attention_mask=MASK).logits
-    assert float((logits - exact).detach().abs().max()) < 0.1 * float(exact.detach().abs().max())
 
 
 def test_the_librarys_own_checkpoints_work_too(tmp_path: Path) -> None:
@@ -230,19 +164,6 @@ def test_a_word_that_no_batch_holds_is_material_all_the_same() -> None:
 # ---------------------------------------------------------------- training
 
 
-@every_class
-def test_whatever_is_trained_gets_a_gradient(kind: type[ShareBertPreTrainedModel]) -> None:
-    model = built(kind).train()
-    loss_of(model).backward()
-    without = {name for name, p in model.named_parameters() if p.grad is None}
-    assert without == {name for name, p in model.named_parameters() if not p.requires_grad}
-    frozen = {
-        ShareBertForMaskedLM: {"bert.pooler.dense.bias", "decoder.bias"},
-        ShareBertForQuestionAnswering: {"bert.pooler.dense.bias"},
-    }
-    assert without == frozen.get(kind, set())
-
-
 def test_only_the_columns_that_are_read_get_gradients_in_pretraining() -> None:
     model = built(ShareBertForMaskedLM).train()
     loss_of(model).backward()
@@ -258,55 +179,6 @@ def test_weights_are_projected_once_per_step(kind: type[ShareBertPreTrainedModel
     model = built(kind).train()
     loss_of(model).backward()
     assert require_bank(model).evaluations == 1
-
-
-@pytest.mark.parametrize("reentrant", [False, True])
-def test_gradient_checkpointing_changes_nothing(reentrant: bool) -> None:
-    model = built(ShareBertForSequenceClassification).double().train()
-    loss_of(model).backward()
-    expected = {name: p.grad.clone() for name, p in model.named_parameters()}
-    model.zero_grad()
-    enable = "activation_checkpointing_enable"  # of an older transformers: gradient_…
-    enable = enable if hasattr(model, enable) else "gradient_checkpointing_enable"
-    getattr(model, enable)({"use_reentrant": reentrant})
-    assert model.bert.encoder.layers[0].gradient_checkpointing
-    loss_of(model).backward()
-    for name, parameter in model.named_parameters():
-        torch.testing.assert_close(parameter.grad, expected[name])
-
-
-def test_the_trainer_takes_it_as_its_own(tmp_path: Path) -> None:
-    model = built(ShareBertForSequenceClassification)
-    rows = [
-        {"input_ids": IDS[i % 2], "attention_mask": MASK[i % 2], "labels": i % 2} for i in range(8)
-    ]
-    arguments = TrainingArguments(
-        str(tmp_path),
-        max_steps=30,
-        learning_rate=0.01,
-        per_device_train_batch_size=8,
-        report_to=[],
-        use_cpu=True,
-        disable_tqdm=True,
-        save_steps=30,
-        logging_strategy="no",
-    )
-    trainer = Trainer(model, arguments, train_dataset=rows, eval_dataset=rows)
-    before = trainer.evaluate()["eval_loss"]
-    trainer.train()
-    after = trainer.evaluate()["eval_loss"]
-    assert after < before / 2
-    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "checkpoint-30")
-    assert torch.equal(loaded(IDS).logits, model.eval()(IDS).logits)
-
-
-def test_dropout_is_where_it_is_officially() -> None:
-    quiet = built(ShareBertForSequenceClassification)
-    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-        noisy = built(ShareBertForSequenceClassification, **{name: 0.5})
-        noisy.load_state_dict(quiet.state_dict())
-        assert torch.equal(noisy.eval()(IDS).logits, quiet.eval()(IDS).logits)
-        assert not torch.allclose(noisy.train()(IDS).logits, noisy(IDS).logits)
 
 
 # ---------------------------------------------------------------- heads
@@ -329,17 +201,6 @@ def test_masked_words_are_scored_sparsely_where_it_is_asked_for(sparse: bool) ->
     assert model.decoder.bias.requires_grad is not sparse
 
 
-def test_one_label_is_regression_and_several_may_hold_at_once() -> None:
-    one = built(ShareBertForSequenceClassification, num_labels=1)
-    numbers = torch.tensor([0.5, -2.0])
-    found = one(IDS, labels=numbers)
-    torch.testing.assert_close(found.loss, F.mse_loss(found.logits[:, 0], numbers))
-    many = built(ShareBertForSequenceClassification, problem_type="multi_label_classification")
-    truth = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
-    found = many(IDS, labels=truth)
-    torch.testing.assert_close(found.loss, F.binary_cross_entropy_with_logits(found.logits, truth))
-
-
 def test_an_answer_has_a_start_and_an_end() -> None:
     model = built(ShareBertForQuestionAnswering)
     start, end = torch.tensor([1, 2]), torch.tensor([3, 3])
@@ -347,40 +208,6 @@ def test_an_answer_has_a_start_and_an_end() -> None:
     assert found.start_logits.shape == found.end_logits.shape == (2, 7)
     mean = (F.cross_entropy(found.start_logits, start) + F.cross_entropy(found.end_logits, end)) / 2
     torch.testing.assert_close(found.loss, mean)
-
-
-def test_padding_changes_nothing_and_segments_do() -> None:
-    model = built(ShareBertModel).eval()
-    short = model(IDS[1:, :4]).last_hidden_state
-    padded = model(IDS[1:], attention_mask=MASK[1:]).last_hidden_state[:, :4]
-    torch.testing.assert_close(short, padded)
-    boolean = model(IDS, attention_mask=MASK.bool()).last_hidden_state
-    assert torch.equal(boolean, model(IDS, attention_mask=MASK).last_hidden_state)
-    assert torch.equal(model(IDS)[0], model(IDS, token_type_ids=torch.zeros_like(IDS))[0])
-    assert not torch.allclose(model(IDS)[0], model(IDS, token_type_ids=torch.ones_like(IDS))[0])
-
-
-def test_words_may_be_given_as_vectors_and_states_asked_for() -> None:
-    model = built(ShareBertForMaskedLM).eval()
-    words = model.get_input_embeddings()(IDS)
-    found = model(inputs_embeds=words, output_hidden_states=True)
-    assert torch.equal(found.logits, model(IDS).logits)
-    assert [tuple(state.shape) for state in found.hidden_states] == [(2, 7, 24)] * 4
-    assert torch.equal(found.hidden_states[-1], model.bert(IDS).last_hidden_state)
-    assert model(IDS).hidden_states is None
-
-
-def test_bad_input_is_refused_with_the_way_out() -> None:
-    model = built(ShareBertModel)
-    with pytest.raises(InvalidValueError) as caught:
-        model(torch.zeros(1, 17, dtype=torch.long))
-    assert str(caught.value) == (
-        "the input is not valid: it has 17 positions, and the model 16: cut it, or build the "
-        "model with max_position_embeddings=17."
-    )
-    for given in ({}, {"input_ids": IDS, "inputs_embeds": torch.zeros(2, 7, 24)}):
-        with pytest.raises(InvalidValueError, match="either `input_ids` or `inputs_embeds`"):
-            model(**given)
 
 
 # ---------------------------------------------------------------- the transform's own promises
@@ -401,24 +228,3 @@ def test_materialized_it_is_a_plain_bert_that_computes_the_same() -> None:
     assert type(plain.bert.encoder.layers[0].query) is nn.Linear
     assert plain.bert.embeddings.word_embeddings.weight.shape == (300, 24)
     torch.testing.assert_close(plain(IDS).logits, model(IDS).logits)
-
-
-def test_a_copy_follows_its_own_table() -> None:
-    model = built(ShareBertModel).eval()
-    before = model(IDS).pooler_output
-    twin = copy.deepcopy(model)
-    with torch.no_grad():
-        twin.get_input_embeddings().weight.normal_()
-    assert torch.equal(model(IDS).pooler_output, before)
-    assert not torch.allclose(twin(IDS).pooler_output, before)
-
-
-def test_it_compiles_without_graph_breaks() -> None:
-    model = built(ShareBertForSequenceClassification).double().train()
-    loss_of(model).backward()
-    expected = {name: p.grad.clone() for name, p in model.named_parameters()}
-    model.zero_grad()
-    compiled: Any = torch.compile(model, fullgraph=True, backend="aot_eager")
-    compiled(IDS, attention_mask=MASK, labels=torch.tensor([0, 2])).loss.backward()
-    for name, parameter in model.named_parameters():
-        torch.testing.assert_close(parameter.grad, expected[name])

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from embshare import SharePlan
 from embshare.blocks.columns import Columns
 from embshare.errors import CheckpointError
+from embshare.models import _bert
+from embshare.models._bert import BertEmbeddings
 from embshare.models.sharebert import (
     ShareBertModel,
     convert_official_state_dict,
-    plain,
     sharebert_plan,
 )
 from embshare.models.sharebert import model as building
@@ -188,13 +189,13 @@ def the_tanh_of_gelu(patch: Patch) -> None:
 
 @mistake
 def a_tanh_in_the_pooler(patch: Patch) -> None:
-    pool = plain.ShareBertPooler.forward
-    patch.setattr(plain.ShareBertPooler, "forward", lambda self, x: torch.tanh(pool(self, x)))
+    pool = building.ShareBertPooler.forward
+    patch.setattr(building.ShareBertPooler, "forward", lambda self, x: torch.tanh(pool(self, x)))
 
 
 @mistake
 def positions_under_the_norm(patch: Patch) -> None:
-    def forward(self: plain.ShareBertEmbeddings, ids: Tensor, kinds: Tensor, _: None) -> Tensor:
+    def forward(self: BertEmbeddings, ids: Tensor, kinds: Tensor, _: None) -> Tensor:
         factor: Any = self.word_embeddings.factor
         rows = factor.norm_in(self.word_embeddings.weight[ids])
         wide = F.linear(rows, factor.weight, factor.bias)
@@ -202,18 +203,18 @@ def positions_under_the_norm(patch: Patch) -> None:
         normed: Tensor = factor.norm_out(wide + places + self.token_type_embeddings(kinds))
         return normed
 
-    patch.setattr(plain.ShareBertEmbeddings, "forward", forward)
+    patch.setattr(BertEmbeddings, "forward", forward)
 
 
 @mistake
 def no_last_norm(patch: Patch) -> None:
-    encode = plain.ShareBertEncoder.forward
+    encode = building.ShareBertEncoder.forward
 
-    def forward(self: plain.ShareBertEncoder, x: Tensor, mask: Tensor | None) -> Any:
+    def forward(self: building.ShareBertEncoder, x: Tensor, mask: Tensor | None) -> Any:
         self.norm = nn.Identity()  # type: ignore[assignment]
         return encode(self, x, mask)
 
-    patch.setattr(plain.ShareBertEncoder, "forward", forward)
+    patch.setattr(building.ShareBertEncoder, "forward", forward)
 
 
 @mistake
@@ -224,7 +225,7 @@ def norms_of_another_epsilon(patch: Patch) -> None:
 
 @mistake
 def padding_that_is_seen(patch: Patch) -> None:
-    patch.setattr(plain, "MASKED", 0.0)
+    patch.setattr(_bert, "MASKED", 0.0)
 
 
 @pytest.mark.parametrize("name", MISTAKES)

@@ -10,14 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from embshare.tasks.captioning.captioner import Captioner
-from embshare.tasks.captioning.changes import RESOLVED
 from embshare.tasks.captioning.config import CaptioningConfig
-from embshare.tasks.captioning.pictures.encoders import make_encoder
-from embshare.tasks.captioning.processor import CaptioningProcessor
+from embshare.tasks.captioning.image_encoder import make_encoder
+from embshare.tasks.captioning.model import Captioner
+from embshare.tasks.captioning.processor import RESOLVED, CaptioningProcessor, write_captions
 from embshare.tasks.captioning.task import Captioning
-from embshare.tasks.captioning.vocabulary import Vocabulary
-from embshare.tasks.captioning.writing import write_captions
+from embshare.tasks.captioning.words import Vocabulary
 from embshare.tasks.changing import FixedSettingError
 from embshare.tasks.decoding import Beam
 from embshare.tasks.settings import TrainSettings

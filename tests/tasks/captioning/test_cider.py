@@ -15,9 +15,9 @@ from embshare.tasks.captioning.cider import (
     Frequencies,
     cider_d,
     ngram_keys,
+    pad_references,
     pad_rows,
 )
-from embshare.tasks.captioning.scores.compute import pad_references
 
 REFERENCES = [
     ["a man rides a brown horse", "a man on a horse on the beach", "man riding"],

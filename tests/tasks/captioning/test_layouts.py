@@ -9,14 +9,8 @@ from typing import Any
 
 import pytest
 
-from embshare.tasks.captioning.errors import (
-    CaptionFileError,
-    CaptionsAmbiguousError,
-    EmptySplitError,
-    LayoutMissingError,
-    PicturesMissingError,
-)
-from embshare.tasks.captioning.layouts.finding import load_folder
+from embshare.tasks.captioning.data import load_folder
+from embshare.tasks.errors import DataError, MissingDataError
 from tests.tasks.captioning.making import LAYOUTS, coco, flickr, karpathy, paint, table
 
 SIZES = {"train": 12, "valid": 3, "test": 3}
@@ -38,10 +32,10 @@ def test_every_layout_gives_the_same_captions(tmp_path: Path, layout: str, image
     found = load_folder(tmp_path, folder if images == "elsewhere" else None)
     expected = SIZES if layout != "coco" else {"train": 12, "valid": 6, "test": 6}
     assert {split: len(rows) for split, rows in found.splits.items()} == expected
-    first = found.pictures("train")[0]
+    first = found.images("train")[0]
     assert first.captions == ("A red picture .", "This is a very red wall .")
     assert first.path == folder / "train0.jpg"
-    assert str(tmp_path) in first.place
+    assert first.place.path.parent == tmp_path
     assert load_folder(path, folder).fingerprint() == found.fingerprint()
     assert bool(found.note) == (layout == "coco")
 
@@ -50,7 +44,7 @@ def test_every_layout_gives_the_same_captions(tmp_path: Path, layout: str, image
 def test_pictures_may_lie_in_the_folder_that_is_named_for_them(tmp_path: Path, layout: str) -> None:
     LAYOUTS[layout](tmp_path)
     paint(tmp_path)
-    assert len(load_folder(tmp_path).pictures("test")) == (6 if layout == "coco" else 3)
+    assert len(load_folder(tmp_path).images("test")) == (6 if layout == "coco" else 3)
 
 
 def test_only_the_splits_that_are_needed_have_to_be_there(tmp_path: Path) -> None:
@@ -59,10 +53,10 @@ def test_only_the_splits_that_are_needed_have_to_be_there(tmp_path: Path) -> Non
     paint(tmp_path)
     found = load_folder(tmp_path, needed=("test",))
     assert list(found.splits) == ["test"]
-    with pytest.raises(EmptySplitError) as caught:
+    with pytest.raises(MissingDataError) as caught:
         load_folder(tmp_path)
     assert str(caught.value) == (
-        f"`{tmp_path}` must give pictures with captions for the split `train`, but gives 6 for "
+        f"`{tmp_path}` must give images with captions for the split `train`, but gives 6 for "
         "valid, 6 for test. Fetch the files again, or name another folder."
     )
 
@@ -72,15 +66,15 @@ def test_an_empty_split_is_refused(tmp_path: Path) -> None:
     paint(tmp_path)
     kept = [line for line in path.read_text().splitlines() if "\tdev\t" not in line]
     path.write_text("\n".join(kept))
-    with pytest.raises(EmptySplitError, match="for the split `valid`, but gives 12 for train, 3"):
+    with pytest.raises(MissingDataError, match="for the split `valid`, but gives 12 for train, 3"):
         load_folder(tmp_path)
 
 
 def test_a_folder_without_captions_names_the_layouts(tmp_path: Path) -> None:
     paint(tmp_path)
-    with pytest.raises(LayoutMissingError, match=r"one of captions\.tsv, dataset_\*\.json"):
+    with pytest.raises(MissingDataError, match=r"one of captions\.tsv, dataset_\*\.json"):
         load_folder(tmp_path)
-    with pytest.raises(LayoutMissingError, match="but is not a folder"):
+    with pytest.raises(MissingDataError, match="but is not a folder"):
         load_folder(tmp_path / "nowhere")
 
 
@@ -89,8 +83,8 @@ def test_captions_as_they_were_written_are_read_not_their_lemmas(tmp_path: Path)
     lemmas = tmp_path / "Flickr8k.lemma.token.txt"
     lemmas.write_text(path.read_text().replace("This is", "This be"))
     paint(tmp_path)
-    assert load_folder(tmp_path).pictures("test")[0].captions[1] == "This is a very red wall ."
-    assert load_folder(lemmas).pictures("test")[0].captions[1] == "This be a very red wall ."
+    assert load_folder(tmp_path).images("test")[0].captions[1] == "This is a very red wall ."
+    assert load_folder(lemmas).images("test")[0].captions[1] == "This be a very red wall ."
 
 
 @pytest.mark.parametrize(
@@ -105,7 +99,7 @@ def test_one_of_several_files_has_to_be_named(tmp_path: Path, layout: str, other
     path = LAYOUTS[layout](tmp_path)
     (tmp_path / other).write_bytes(path.read_bytes())
     paint(tmp_path)
-    with pytest.raises(CaptionsAmbiguousError) as caught:
+    with pytest.raises(DataError) as caught:
         load_folder(tmp_path)
     assert str(caught.value) == (
         f"`{tmp_path}` must hold one file of captions in this layout, but holds "
@@ -114,8 +108,8 @@ def test_one_of_several_files_has_to_be_named(tmp_path: Path, layout: str, other
     )
     for named in (path, tmp_path / other):
         found = load_folder(named)
-        assert len(found.pictures("train")) == 12
-        assert str(named) in found.pictures("train")[0].place or layout == "flickr"
+        assert len(found.images("train")) == 12
+        assert named == found.images("train")[0].place.path or layout == "flickr"
 
 
 def test_a_file_of_coco_goes_with_that_of_its_year(tmp_path: Path) -> None:
@@ -125,8 +119,8 @@ def test_a_file_of_coco_goes_with_that_of_its_year(tmp_path: Path) -> None:
         path = tmp_path / f"captions_{split}2017.json"
         (tmp_path / f"captions_{split}2014.json").write_bytes(path.read_bytes())
     found = load_folder(tmp_path / "captions_val2014.json")
-    assert "captions_val2014" in found.pictures("valid")[0].place
-    assert "captions_train2014" in found.pictures("train")[0].place
+    assert found.images("valid")[0].place.path.stem == "captions_val2014"
+    assert found.images("train")[0].place.path.stem == "captions_train2014"
 
 
 def test_pictures_keep_the_identifiers_of_coco(tmp_path: Path) -> None:
@@ -139,12 +133,12 @@ def test_pictures_keep_the_identifiers_of_coco(tmp_path: Path) -> None:
     for number, row in enumerate(whole["images"]):
         row["cocoid"] = 1000 + number
     path.write_text(json.dumps(whole))
-    found = {name: load_folder(folder).pictures("test") for name, folder in folders.items()}
+    found = {name: load_folder(folder).images("test") for name, folder in folders.items()}
     assert [picture.image_id for picture in found["coco"]] == [12, 13, 14, 15, 16, 17]
     assert [picture.image_id for picture in found["karpathy"]] == [1015, 1016, 1017]
     assert [picture.image_id for picture in found["table"]] == [None] * 3
     path.write_text(path.read_text().replace('"cocoid": 1000', '"cocoid": "x"'))
-    with pytest.raises(CaptionFileError, match=r"images\[0\]`, must have a whole number as `coco"):
+    with pytest.raises(DataError, match=r"images\[0\]`, .* `cocoid`: .* integer"):
         load_folder(folders["karpathy"])
 
 
@@ -153,33 +147,33 @@ def test_missing_pictures_are_counted_and_the_first_is_named(tmp_path: Path) -> 
     paint(tmp_path / "images")
     (tmp_path / "images" / "train3.jpg").unlink()
     (tmp_path / "images" / "test0.jpg").unlink()
-    with pytest.raises(PicturesMissingError) as caught:
+    with pytest.raises(MissingDataError) as caught:
         load_folder(tmp_path, tmp_path / "images")
     assert str(caught.value) == (
-        f"`{path}`, line 8 names the picture `train3.jpg`, which is in none of "
-        f"`{tmp_path / 'images'}`; in all 2 of 18 pictures are missing. Put them there, or name "
+        f"`{path}`, line 8, must name an image that is there, but `train3.jpg` is in none of "
+        f"`{tmp_path / 'images'}`; in all 2 of 18 images are missing. Put them there, or name "
         "their folder as `images`."
     )
-    assert (caught.value.file, caught.value.count) == ("train3.jpg", 2)
+    assert (caught.value.path, caught.value.line) == (path, 8)
 
 
 def test_two_names_are_not_one_file(tmp_path: Path) -> None:
     path = table(tmp_path)
     paint(tmp_path / "images")
     path.write_text(path.read_text().replace("train0.jpg", "x/train0.jpg"))
-    assert load_folder(tmp_path).pictures("train")[0].path == tmp_path / "images" / "train0.jpg"
+    assert load_folder(tmp_path).images("train")[0].path == tmp_path / "images" / "train0.jpg"
     replace(path, "dev1.jpg", "y/train0.jpg")
-    with pytest.raises(CaptionFileError) as caught:
+    with pytest.raises(DataError) as caught:
         load_folder(tmp_path)
     assert str(caught.value) == (
         f"`{path}`, line 28, must name a file of its own as `y/train0.jpg`, but that and "
         f"`x/train0.jpg` are both found as `{tmp_path / 'images' / 'train0.jpg'}` alone. Put each "
-        "picture into the folder of its name, or name the folder that these are in as `images`."
+        "image into the folder of its name, or name the folder that these are in as `images`."
     )
     for below in ("x", "y"):
         paint(tmp_path / "images" / below)
     found = load_folder(tmp_path)
-    assert found.pictures("train")[0].path == tmp_path / "images" / "x" / "train0.jpg"
+    assert found.images("train")[0].path == tmp_path / "images" / "x" / "train0.jpg"
 
 
 @pytest.mark.parametrize(
@@ -199,7 +193,7 @@ def test_two_names_are_not_one_file(tmp_path: Path) -> None:
 )
 def test_a_wrong_line_of_a_table_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
     replace(table(tmp_path), old, new)
-    with pytest.raises(CaptionFileError, match=message) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         load_folder(tmp_path)
     assert str(tmp_path / "captions.tsv") in str(caught.value)
 
@@ -224,14 +218,14 @@ def test_a_wrong_line_of_flickr8k_is_named(
 ) -> None:
     path = flickr(tmp_path)
     replace(path if file == "token" else tmp_path / "Flickr_8k.trainImages.txt", old, new)
-    with pytest.raises(CaptionFileError, match=message):
+    with pytest.raises(DataError, match=message):
         load_folder(tmp_path)
 
 
 def test_a_missing_list_is_named(tmp_path: Path) -> None:
     flickr(tmp_path)
     (tmp_path / "Flickr_8k.devImages.txt").unlink()
-    with pytest.raises(CaptionFileError, match=r"must have a list of the split `valid` \(\*dev"):
+    with pytest.raises(DataError, match=r"must have a list of the split `valid` \(\*dev"):
         load_folder(tmp_path)
 
 
@@ -239,14 +233,22 @@ def test_a_missing_list_is_named(tmp_path: Path) -> None:
     ("old", "new", "message"),
     [
         ('{"images"', '{"images', r"line 1, must be JSON, but is not from column \d+ on"),
-        ('{"images"', '{"pictures"', "must hold a list `images`, but has the fields pictures, "),
-        ('"filename": "train1.jpg"', '"name": "x"', r"`images\[1\]`, must name a picture"),
-        ('"raw": "A red', '"text": "A red', r"`images\[0\]`, must have a caption, but has None"),
-        ('"split": "restval"', '"split": 3', r"`images\[0\]`, must name a split .* has 3 there"),
+        ('{"images"', '{"pictures"', r"`images`, must be as its layout has it, but Field required"),
+        (
+            '"filename": "train1.jpg"',
+            '"name": "x"',
+            r"`images\[1\]`, .* `filename`: Field req",
+        ),
+        (
+            '"raw": "A red',
+            '"text": "A red',
+            r"`images\[0\]`, .* `sentences\.0\.raw`: Field",
+        ),
+        ('"split": "restval"', '"split": 3', r"`images\[0\]`, .* `split`: .* valid string \(3\)"),
         (
             "test2.jpg",
             "dev1.jpg",
-            r"`images\[17\]`, must name a picture that no other entry names, ",
+            r"`images\[17\]`, must name an image that no other entry names, ",
         ),
         (
             "train3.jpg",
@@ -259,7 +261,13 @@ def test_a_wrong_entry_of_karpathys_file_is_named(
     tmp_path: Path, old: str, new: str, message: str
 ) -> None:
     replace(karpathy(tmp_path), old, new)
-    with pytest.raises(CaptionFileError, match=message):
+    with pytest.raises(DataError, match=message):
+        load_folder(tmp_path)
+
+
+def test_json_of_another_kind_is_named(tmp_path: Path) -> None:
+    karpathy(tmp_path).write_text("[]")
+    with pytest.raises(DataError, match=r"coco\.json` must be as its layout has it, but Input"):
         load_folder(tmp_path)
 
 
@@ -272,10 +280,14 @@ def change_coco(path: Path, part: str, index: int, row: Any) -> None:
 @pytest.mark.parametrize(
     ("part", "row", "message"),
     [
-        ("images", {"id": 0}, r"`images\[0\]`, must have a field `file_name`, but has id"),
-        ("images", [], r"`images\[0\]`, must be an object, but is a list"),
+        ("images", {"id": 0}, r"`images\[0\]`, .* `file_name`: Field required"),
+        ("images", [], r"`images\[0\]`, .* dictionary .*\(\[\]\)"),
         ("annotations", {"image_id": 77, "caption": "x"}, r"image in `images`, but is of 77"),
-        ("annotations", {"image_id": 0, "caption": ""}, r"must have a caption, but has ''"),
+        (
+            "annotations",
+            {"image_id": 0, "caption": ""},
+            r"`annotations\[0\]`, .* `caption`: .*must have words",
+        ),
         ("images", {"id": 99, "file_name": "y"}, r"`annotations\[0\]`, .* but is of 0"),
         (
             "images",
@@ -298,7 +310,7 @@ def test_a_wrong_entry_of_cocos_file_is_named(
     tmp_path: Path, part: str, row: Any, message: str
 ) -> None:
     change_coco(coco(tmp_path), part, 0, row)
-    with pytest.raises(CaptionFileError, match=message):
+    with pytest.raises(DataError, match=message):
         load_folder(tmp_path)
 
 
@@ -307,7 +319,7 @@ def test_a_wrong_entry_of_cocos_file_is_named(
 def test_other_encodings_are_refused(tmp_path: Path, layout: str, encoding: str) -> None:
     path = LAYOUTS[layout](tmp_path)
     path.write_bytes(path.read_text().encode(encoding))
-    with pytest.raises(CaptionFileError) as caught:
+    with pytest.raises(DataError) as caught:
         load_folder(tmp_path)
     assert str(caught.value) == (
         f"`{path}`, line 1, must be UTF-8, but begins with the byte order mark of "
@@ -319,7 +331,7 @@ def test_other_encodings_are_refused(tmp_path: Path, layout: str, encoding: str)
 def test_latin1_is_refused_with_its_line(tmp_path: Path) -> None:
     path = table(tmp_path)
     path.write_bytes(path.read_bytes().replace(b"very green", b"tr\xe8s green", 1))
-    with pytest.raises(CaptionFileError, match=r"line 5, must be UTF-8, but has the byte 0xe8"):
+    with pytest.raises(DataError, match=r"line 5, must be UTF-8, but has the byte 0xe8"):
         load_folder(tmp_path)
 
 
@@ -339,7 +351,7 @@ def test_a_byte_order_mark_within_a_file_is_refused_with_its_line(tmp_path: Path
     path = flickr(tmp_path)
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:4], "\ufeff" + lines[4], *lines[5:]]), encoding="utf-8")
-    with pytest.raises(CaptionFileError, match=r"line 5, must be text, but has a byte order mark"):
+    with pytest.raises(DataError, match=r"line 5, must be text, but has a byte order mark"):
         load_folder(tmp_path)
 
 
@@ -356,13 +368,13 @@ def test_the_flickr8k_subset_is_read(data: Path) -> None:
 
 @pytest.mark.data
 def test_the_whole_of_flickr8k_wants_its_pictures(data: Path) -> None:
-    with pytest.raises(PicturesMissingError, match=r"in all 6,000 of 8,000 pictures are missing"):
+    with pytest.raises(MissingDataError, match=r"in all 6,000 of 8,000 images are missing"):
         load_folder(data / "flickr8k" / "text")
 
 
 @pytest.mark.data
 def test_coco_without_pictures_says_so(data: Path) -> None:
-    with pytest.raises(PicturesMissingError, match=r"in all 5,000 of 5,000 pictures are missing"):
+    with pytest.raises(MissingDataError, match=r"in all 5,000 of 5,000 images are missing"):
         load_folder(data / "coco_captions_val2017", needed=("test",))
-    with pytest.raises(EmptySplitError, match="split `train`, but gives 5,000 for valid"):
+    with pytest.raises(MissingDataError, match="split `train`, but gives 5,000 for valid"):
         load_folder(data / "coco_captions_val2017")

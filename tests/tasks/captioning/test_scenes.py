@@ -7,9 +7,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from embshare.tasks.captioning.scenes.builtin import draw_split, scenes_of, scenes_set
-from embshare.tasks.captioning.scenes.drawing import draw
-from embshare.tasks.captioning.scenes.grammar import (
+from embshare.tasks.captioning.scenes import (
     COLOURS,
     GROUNDS,
     SHAPES,
@@ -17,9 +15,13 @@ from embshare.tasks.captioning.scenes.grammar import (
     Scene,
     Thing,
     describe,
+    draw,
+    draw_split,
     imagine,
+    scenes_of,
+    scenes_set,
 )
-from embshare.tasks.captioning.tokens import is_plain
+from embshare.tasks.captioning.words import is_plain
 
 
 def thing(shape: str, row: int = 0, column: int = 0) -> Thing:
@@ -51,7 +53,7 @@ def test_pictures_differ_and_do_not_change() -> None:
 @pytest.mark.parametrize("cell", range(SIDE * SIDE))
 def test_a_thing_is_in_its_cell_in_its_colour(shape: str, cell: int) -> None:
     row, column = divmod(cell, SIDE)
-    pixels = draw(Scene("white", (thing(shape, row, column),)), 32).astype(int)
+    pixels = np.asarray(draw(Scene("white", (thing(shape, row, column),)), 32)).astype(int)
     inked = np.abs(pixels - GROUNDS["white"]).sum(axis=-1) > 60
     rows, columns = np.nonzero(inked)
     cells = {

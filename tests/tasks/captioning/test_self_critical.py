@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from embshare.models.matched import MatchedConfig
-from embshare.tasks.captioning.captioner import Captioner
-from embshare.tasks.captioning.rows import PICTURE
+from embshare.tasks.captioning.images import IMAGE
+from embshare.tasks.captioning.model import Captioner
 from embshare.tasks.captioning.self_critical import Reward, SelfCritical, policy_loss
-from embshare.tasks.captioning.vocabulary import BOS, EOS, PAD, Vocabulary
+from embshare.tasks.captioning.words import BOS, EOS, PAD, Vocabulary
 
 CAPTIONS = [["a red cat", "the red cat"], ["a blue dog", "one blue dog"], ["two green birds"]]
 WORDS = Vocabulary.learn([line for lines in CAPTIONS for line in lines])
@@ -33,7 +33,7 @@ def captioner() -> Captioner:
 def batch() -> dict[str, Tensor]:
     features = torch.eye(3, 4)[:, None].repeat(1, 2, 1)
     labels = torch.tensor([[*WORDS.encode(lines[0]), EOS] for lines in CAPTIONS])
-    return {"features": features, "labels": labels, PICTURE: torch.arange(3)}
+    return {"features": features, "labels": labels, IMAGE: torch.arange(3)}
 
 
 def objective(steps: int) -> SelfCritical:
@@ -71,7 +71,7 @@ def test_before_the_last_steps_it_is_the_models_own_loss() -> None:
     model, given = captioner(), batch()
     expected = model(features=given["features"], labels=given["labels"])["loss"]
     assert objective(steps=5)(model, given, remaining=6) == expected
-    assert PICTURE in given  # what was handed in stays as it is
+    assert IMAGE in given  # what was handed in stays as it is
     assert objective(steps=5)(model, given, remaining=5) != expected
 
 
@@ -117,7 +117,7 @@ def test_it_raises_the_reward_of_what_is_drawn_and_is_the_same_twice() -> None:
             if step in (30, steps - 1):
                 seen = {"features": given["features"]}
                 drawn = [loss_of._write(model, seen)[0] for _ in range(10)]
-                each = [reward(given[PICTURE], captions).mean() for captions in drawn]
+                each = [reward(given[IMAGE], captions).mean() for captions in drawn]
                 means.append(torch.stack(each).mean().item())
         return means, loss.item()
 

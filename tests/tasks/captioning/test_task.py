@@ -17,22 +17,14 @@ from embshare.config import ShareConfig
 from embshare.errors import EmbshareError, InvalidValueError
 from embshare.models.matched import ARCHITECTURES, Architecture
 from embshare.sharing import share_from_embedding
-from embshare.tasks.captioning.config import SCORES, CaptioningConfig
-from embshare.tasks.captioning.errors import (
-    EmptySplitError,
-    EncoderError,
-    PictureError,
-    PicturesMissingError,
-    ScoresLeftOutWarning,
-    VocabularyFileError,
-)
-from embshare.tasks.captioning.pictures import seen
-from embshare.tasks.captioning.pictures.decoding import Pixels, decode
-from embshare.tasks.captioning.pictures.encoders import make_encoder
-from embshare.tasks.captioning.scenes import builtin
-from embshare.tasks.captioning.scenes.builtin import draw_split
-from embshare.tasks.captioning.scores.plan import FAMILIES
+from embshare.tasks.captioning import images, scenes
+from embshare.tasks.captioning.config import CaptioningConfig
+from embshare.tasks.captioning.image_encoder import EncoderError, make_encoder
+from embshare.tasks.captioning.images import Pixels, decode
+from embshare.tasks.captioning.metrics import ScoresLeftOutWarning
+from embshare.tasks.captioning.scenes import draw_split
 from embshare.tasks.captioning.task import Captioning, PreparedCaptioning
+from embshare.tasks.errors import DataError, MissingDataError, Place
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.training import train
 from tests.tasks.captioning.making import coco, paint, table
@@ -104,7 +96,7 @@ def test_frozen_features_are_computed_once_and_go_with_the_model(
     torch.save(make_encoder("small", 16, 16).body.state_dict(), tmp_path / "eye.pth")
     config = tiny(folder, encoder_weights=str(tmp_path / "eye.pth"), frozen=True)
     task = Captioning(config).prepare()
-    assert task.sights["train"].array.dtype == np.float16
+    assert task.inputs["train"].dtype == "float16"
     model = fit(task, "attention", folder)
     assert not any("eye" in name for name, _ in model.named_parameters())
     found = task.evaluate(model, folder=tmp_path)
@@ -118,14 +110,14 @@ def test_frozen_features_are_computed_once_and_go_with_the_model(
     assert list(again.predict(model, files)) == list(task.processor.predict(model, files))
     assert Captioning(config).prepare(again).evaluate(model, folder=tmp_path) == found
     (kept / "encoder.safetensors").write_bytes(b"cut")
-    with pytest.raises(VocabularyFileError, match="must be as it was saved beside its model"):
+    with pytest.raises(DataError, match="must be as it was saved beside its model"):
         Captioning(config).load_processor(kept)
 
 
 def test_drawn_scenes_are_seen_by_a_frozen_encoder_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(builtin, "SIZES", {"train": 40, "valid": 4, "test": 5})
+    monkeypatch.setattr(scenes, "SIZES", {"train": 40, "valid": 4, "test": 5})
     torch.save(make_encoder("small", 32, 16).body.state_dict(), tmp_path / "eye.pth")
     config = tiny(
         tmp_path,
@@ -136,8 +128,8 @@ def test_drawn_scenes_are_seen_by_a_frozen_encoder_too(
         training=TrainSettings(steps=2, batch_size=4),
     )
     task = Captioning(config).prepare()
-    assert task.sights["train"].array.shape == (40, 16, 16)
-    assert task.sights["train"].array.dtype == np.float16
+    assert (len(task.inputs["train"]), task.inputs["train"].shape) == (40, (16, 16))
+    assert task.inputs["train"].dtype == "float16"
     model = fit(task, "attention", tmp_path / "data")
     assert task.evaluate(model, folder=tmp_path)["pictures"] == 5
     with Image.open(tmp_path / "pictures" / "004.png") as image:
@@ -181,12 +173,12 @@ def test_one_process_decodes_what_the_others_find(
             yield
             told.append("these next")
 
-    def counted(path: Path, size: int, place: str | None = None) -> Pixels:
+    def counted(path: Path, size: int, place: Place | None = None) -> Pixels:
         told.append("decoded")
         return decode(path, size, place)
 
     monkeypatch.setattr("embshare.tasks.processes.process_state", Process)
-    monkeypatch.setattr(seen, "decode", counted)
+    monkeypatch.setattr(images, "decode", counted)
     Captioning(tiny(folder)).prepare()
     assert (told[:2], told[-2:]) == (["of all", "of this machine"], ["these next", "all next"])
     assert set(told[2:-2]) == {"decoded"}
@@ -217,7 +209,7 @@ def test_names_of_scores_tell_how_words_were_split(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     table(folder)  # with capitals and full stops
-    monkeypatch.setattr("embshare.tasks.captioning.scores.plan.find_java", lambda: None)
+    monkeypatch.setattr("embshare.tasks.captioning.metrics.find_java", lambda: None)
     with pytest.warns(ScoresLeftOutWarning):
         task = Captioning(tiny(folder)).prepare()
     assert task.metric.name == "cider_words"
@@ -242,9 +234,13 @@ def empty_split(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "kind", "message"),
     [
-        (damage_jpeg, PictureError, r"dev1\.jpg`, named in `.*captions\.tsv`, line 28, must be a"),
-        (remove_picture, PicturesMissingError, r"line 4 names the picture `train1\.jpg`"),
-        (empty_split, EmptySplitError, "for the split `valid`, but gives 12 for train, 3 for test"),
+        (damage_jpeg, DataError, r"captions\.tsv`, line 28, must name a whole image .*dev1\.jpg`"),
+        (remove_picture, MissingDataError, r"line 4, must name an image .* `train1\.jpg`"),
+        (
+            empty_split,
+            MissingDataError,
+            "for the split `valid`, but gives 12 for train, 3 for test",
+        ),
     ],
 )
 def test_bad_data_are_found_before_training(
@@ -309,8 +305,8 @@ def test_long_captions_are_cut_and_unknown_words_kept_apart(folder: Path) -> Non
     vocabulary = task.processor.vocabulary
     assert set(vocabulary.words[4:]) == {"a", "picture", "this", "is", "very", "wall"}
     rows = task.feed().rows
-    _, symbols = rows[1]  # this is a very red wall
-    assert vocabulary.decode(symbols) == "this is a <eos>"
+    _, tokens = rows[1]  # this is a very red wall
+    assert vocabulary.decode(tokens) == "this is a <eos>"
     assert vocabulary.decode(rows[0][1]) == "a <unk> picture <eos>"
 
 
@@ -322,7 +318,3 @@ def test_the_built_in_scenes_are_a_task(tmp_path: Path) -> None:
     assert task.describe()["table_rows"] == 4096
     model = task.processor.build("conv", 0)
     assert 0 <= task.evaluate(model, folder=tmp_path)[task.metric.name] < 1
-
-
-def test_the_settings_and_the_plan_name_the_same_scores() -> None:
-    assert SCORES == FAMILIES

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from embshare.tasks.squad.data import Question
 from embshare.tasks.squad.metrics import exact_match, f1, normalise, score
-from embshare.tasks.squad.reading import Question
 
 
 def question(name: str, *answers: str) -> Question:

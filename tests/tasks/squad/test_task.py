@@ -14,8 +14,7 @@ from embshare.models.matched import ARCHITECTURES, Architecture
 from embshare.tasks.building import ModelNotForTaskError
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.squad.config import SquadConfig
-from embshare.tasks.squad.grammar import built_in
-from embshare.tasks.squad.reading import read_folder, read_hub
+from embshare.tasks.squad.data import built_in, read_folder, read_hub
 from embshare.tasks.squad.task import Squad
 from embshare.tasks.text.errors import BadFileError, SetNotFoundError
 from embshare.tasks.training import train

@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from embshare.tasks.squad.answers import best_answers, scores_of
 from embshare.tasks.squad.config import SquadConfig
-from embshare.tasks.squad.reading import Question
-from embshare.tasks.squad.windows import Window, _question, make_windows
+from embshare.tasks.squad.data import Question
+from embshare.tasks.squad.processor import Window, _question, best_answers, make_windows, scores_of
 from embshare.tasks.text.tokenizer import TextTokenizer
 
 WORDS = " ".join(f"word{index}" for index in range(40))

@@ -1,1 +1,0 @@
-"""From picture files to numbers, once: decoding, image encoders, and what is kept on disk."""

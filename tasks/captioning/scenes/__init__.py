@@ -1,1 +1,0 @@
-"""Scenes drawn with Pillow and described by a grammar: data that any machine has."""

@@ -1,1 +1,0 @@
-"""The published scores of captions: BLEU, METEOR, ROUGE-L, CIDEr and SPICE."""
