@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import (
+    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     field_validator,
@@ -30,61 +31,65 @@ class TrainSettings(Value):
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
     """
 
+    model_config = ConfigDict(use_attribute_docstrings=True)  # they are the options' help
+
     steps: Annotated[int, Field(ge=1)] = 300
-    """Updates of the parameters."""
+    """Number of optimizer updates."""
     epochs: Annotated[float, Field(gt=0)] | None = None
-    """Passes over the training side, in place of `steps`."""
+    """Number of epochs over the training set, in place of `steps`."""
     batch_size: Annotated[int, Field(ge=1)] = 16
-    """Rows of one step, on each device, where a task does not count its batches in symbols."""
+    """Batch size per device (sequences), where a task does not count its batches in tokens."""
     eval_batch_size: Annotated[int, Field(ge=1)] = 32
-    """Rows that are evaluated at once."""
+    """Batch size in evaluation (sequences)."""
     accumulation: Annotated[int, Field(ge=1)] = 1
-    """Batches whose gradients make one update."""
+    """Gradient accumulation steps."""
     learning_rate: Annotated[float, Field(gt=0)] = 3e-2
-    """Of the table and of vectors, the highest, at the end of the warm-up. The default suits some
+    """Peak learning rate of the embedding table and of 1-D parameters. The default suits a few
     hundred steps; for many thousands take a third or a tenth of it."""
     hidden_lr: Annotated[float, Field(gt=0)] = 0.3
-    """Of the matrices of layers, or of the projection that they come from, as a multiple of
-    `learning_rate`; see `embshare.parameter_groups`."""
+    """Learning rate of the matrices of layers, or of the projection that they are derived from, as
+    a multiple of `learning_rate`; see `embshare.parameter_groups`."""
     schedule: Schedule = "cosine"
-    """From the end of the warm-up on: down to zero as a cosine or a line, with the inverse square
-    root of the steps, or not at all."""
+    """Learning rate schedule after the warm-up: cosine or linear decay, inverse square root of the
+    step, or constant."""
     floor: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """What a cosine or a line comes down to, as a part of `learning_rate`."""
+    """Minimum learning rate of a cosine or linear schedule, as a fraction of `learning_rate`."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Part of the steps in which the learning rate rises."""
+    """Warm-up ratio: fraction of the steps in which the learning rate rises."""
     warmup_steps: Annotated[int, Field(ge=0)] | None = None
-    """As many steps in place of that part."""
+    """Number of warm-up steps, in place of the ratio `warmup`."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """By which learning rates fall from each layer to the one below it, as far as the embeddings;
-    for dense models, whose layers have weights of their own."""
+    """Layer-wise learning rate decay: factor from each layer to the one below it, down to the
+    embeddings; for dense models, whose layers have their own weights."""
     optimizer: Optimizer = "adamw"
-    """``lamb``, for very large batches, scales each matrix's step by the matrix's own size."""
+    """Optimizer; ``lamb``, for very large batches, scales each matrix's update by the matrix's
+    norm."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """Of matrices; biases, norms and gains have none."""
+    """Weight decay of matrices; biases, norms and gains have none."""
     table_decay: Annotated[float, Field(ge=0)] = 1.0
     """Weight decay of embedding tables, as a multiple of `weight_decay`."""
     betas: tuple[
         Annotated[float, Field(ge=0, lt=1)],
         Annotated[float, Field(ge=0, lt=1)],
     ] = (0.9, 0.999)
-    """Of the optimizer's two running means."""
+    """Adam betas (beta1, beta2)."""
     epsilon: Annotated[float, Field(gt=0)] = 1e-8
-    """Keeps the optimizer's steps finite where gradients have been zero."""
+    """Adam epsilon, which keeps updates finite where gradients have been zero."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    """Gradients are scaled down to this norm where theirs is larger."""
+    """Maximum gradient norm; larger gradients are clipped."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """What autocast computes in."""
+    """Precision of autocast."""
     average: Annotated[int, Field(ge=1)] = 1
-    """The trained model is the mean of the last so many checkpoints."""
+    """Average the last N checkpoints into the trained model."""
     save_every: Annotated[int, Field(ge=1)] | None = None
-    """Steps from one checkpoint to the next; ``None``: ten in a run."""
+    """Steps between checkpoints; ``None``: ten checkpoints in a run."""
     log_every: Annotated[int, Field(ge=1)] | None = None
-    """Steps from one point of the curve to the next; ``None``: a hundred in a run."""
+    """Steps between logged points of the training curve; ``None``: a hundred points in a run."""
     workers: Annotated[int, Field(ge=0)] = 0
-    """Processes that read data beside each training process."""
+    """Number of data loader workers per training process."""
     trackers: tuple[str, ...] = ()
-    """Where the curve is sent as well: names that transformers knows (``tensorboard``)."""
+    """Experiment trackers that the training curve is also sent to, by their names in transformers
+    (``tensorboard``)."""
 
     def steps_of_warmup(self, steps: int) -> int:
         """Of so many steps, those in which the learning rate rises."""
@@ -135,6 +140,8 @@ class TaskConfig(Value):
     Raises:
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
     """
+
+    model_config = ConfigDict(use_attribute_docstrings=True)  # they are the options' help
 
     scoring: ClassVar[frozenset[str]]
     """Fields by which a trained model is scored: what on, and how. All others made it, and stay."""

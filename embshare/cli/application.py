@@ -6,50 +6,118 @@ import importlib
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from embshare.errors import EmbshareError, InvalidValueError
 
-__all__ = ["COMMANDS", "app", "main"]
+__all__ = ["COMMANDS", "Entry", "LazyGroup", "app", "command_of", "main", "message"]
 
-COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
+
+class Entry(NamedTuple):
+    """A command that is not imported yet."""
+
+    place: str
+    """``module:function``. A module that is not there is a command that is not there."""
+    summary: str
+    """First line of the function's docstring."""
+
+
+COMMANDS: Final[Mapping[str, Entry]] = MappingProxyType(
     {
-        "inspect": "embshare.cli.inspecting:inspect_model",
-        "share": "embshare.cli.sharing:share_model",
-        "check": "embshare.cli.check:check_saved",
-        "train": "embshare.cli.train:train",
-        "eval": "embshare.cli.using:evaluate_run",
-        "predict": "embshare.cli.using:predict_lines",
-        "elastic": "embshare.cli.elastic:elastic",
-        "bench": "embshare.cli.bench:bench",
-        "report": "embshare.cli.bench:report",
-        "fairseq-plugin": "embshare.cli.fairseq_plugin:fairseq_plugin",
+        "inspect": Entry(
+            "embshare.cli.inspecting:inspect_model",
+            "Show which weights would be read from which columns, and what that would save.",
+        ),
+        "share": Entry(
+            "embshare.cli.sharing:share_model",
+            "Share a model and save it: the table, a projection, biases and norms.",
+        ),
+        "check": Entry(
+            "embshare.cli.check:check_saved",
+            "Check a saved model: files, plan, sizes, numbers. Nothing is changed.",
+        ),
+        "train": Entry(
+            "embshare.cli.train:train", "Train one model on a task, evaluate it, and save both."
+        ),
+        "eval": Entry(
+            "embshare.cli.using:evaluate_run",
+            "Evaluate a trained model again: on other data, or with other settings.",
+        ),
+        "predict": Entry(
+            "embshare.cli.using:predict_lines",
+            "Translate sentences, describe image files, continue texts, or classify rows.",
+        ),
+        "elastic": Entry(
+            "embshare.cli.elastic:elastic",
+            "Make a fine-tuned model run at twelve sizes, as DynaBERT does, and measure them all.",
+        ),
+        "bench": Entry(
+            "embshare.cli.bench:bench",
+            "Compare dense, EPS and VEPS models of three architectures on every task at one "
+            "budget.",
+        ),
+        "report": Entry(
+            "embshare.cli.bench:report",
+            "Show a benchmark again: print its tables, draw its plots, write its page.",
+        ),
+        "fairseq-plugin": Entry(
+            "embshare.cli.fairseq_plugin:fairseq_plugin",
+            "Print the folder for fairseq's --user-dir, which adds --embshare to its commands.",
+        ),
     }
 )
-"""Command -> ``module:function``. A module that is not there is a command that is not there."""
+"""Command -> where it is."""
 
 
-class Commands(TyperGroup):
-    """Finds commands in `COMMANDS`, and says what went wrong in one message."""
+class LazyGroup(TyperGroup):
+    """Commands that are listed by their summaries, and imported when one of them runs."""
+
+    def summaries(self) -> Mapping[str, str]:
+        """Command -> its line in the help, in order."""
+        raise NotImplementedError
+
+    def load(self, name: str) -> Any:
+        """The command of this name."""
+        raise NotImplementedError
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """The commands whose module is there, in the order of the table."""
-        return [name for name, place in COMMANDS.items() if find_spec(place.partition(":")[0])]
+        """The names of the commands, in order."""
+        return list(self.summaries())
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """What stands for a command in the list."""
+        summary = self.summaries().get(cmd_name)
+        return None if summary is None else TyperCommand(cmd_name, help=summary)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Import the command that is to run, or to show its help."""
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, None if listed is None else self.load(listed.name or ""), rest
+
+
+class Commands(LazyGroup):
+    """Finds commands in `COMMANDS`, and says what went wrong in one message."""
+
+    def summaries(self) -> dict[str, str]:
+        """The commands whose module is there, in the order of the table."""
+        return {
+            name: entry.summary
+            for name, entry in COMMANDS.items()
+            if find_spec(entry.place.partition(":")[0])
+        }
+
+    def load(self, name: str) -> Any:
         """Import a command's module and make its function a command."""
-        if cmd_name not in self.list_commands(ctx):
-            return None
-        module, _, function = COMMANDS[cmd_name].partition(":")
+        module, _, function = COMMANDS[name].place.partition(":")
         found = getattr(importlib.import_module(module), function)
         if isinstance(found, typer.Typer):  # a command with commands of its own
             group = typer.main.get_command(found)
-            group.name = cmd_name
+            group.name = name
             return group
-        return command_of(cmd_name, found)
+        return command_of(name, found)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command.
@@ -70,10 +138,10 @@ def message(error: BaseException) -> str:
     return "\n".join([str(error), *getattr(error, "__notes__", ())])
 
 
-def command_of(name: str, function: Callable[..., None]) -> Any:
-    """A typer command of one function."""
+def command_of(name: str, function: Callable[..., None], *, help_text: str | None = None) -> Any:
+    """A typer command of one function, whose docstring is its help unless a text is given."""
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    single.command(name)(function)
+    single.command(name, help=help_text)(function)
     return typer.main.get_command(single)
 
 

@@ -1,25 +1,20 @@
-"""``embshare bench`` and ``embshare report``: models compared, and the comparison shown again."""
+"""``embshare bench`` and ``embshare report``: compare models, and show a comparison again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from inspect import Parameter, Signature
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from embshare.cli.options import (
-    given_part,
-    option_name,
-    optional_options,
-    read_value,
-    source_of,
-)
+from embshare.cli.options import Fields, flags_of, option, read_value, with_options
 from embshare.config import ShareConfig
 from embshare.errors import InvalidValueError
 from embshare.tasks.catalogue import TASKS
+from embshare.tasks.language_modelling.config import LanguageModellingConfig
 from embshare.tasks.packages import check_packages
 from embshare.tasks.settings import TrainSettings, laid_over
 
@@ -32,82 +27,85 @@ __all__ = ["bench", "report"]
 SHARING: Final = "How EPS and VEPS share"
 EVERY: Final = "Settings of every task that has them"
 SIZES: Final = ("width", "layers", "heads", "dropout")
+PLURALS: Final = {"architecture": "architectures", "method": "methods", "seed": "seeds"}
+_SIZES: Final = {name: [f"--{name}"] for name in SIZES}
+_SHARE: Final = {
+    **flags_of(ShareConfig, without={"method", "width"}),
+    "width": ["--share-width"],  # --width is the models' own
+}
 
 
-def _option(help_text: str, *names: str) -> Any:
-    """An option whose default is the config's own, so that it is written once."""
-    return typer.Option(*names, help=help_text, show_default=False)
+class GridOptions(BaseModel):
+    """Options of the benchmark itself; its config checks them."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    task: tuple[str, ...] = tuple(name for name, entry in TASKS.items() if entry.compared)
+    """Tasks, named as in embshare train."""
+    data: tuple[str, ...] = ()
+    """TASK=FOLDER, real data in place of the built-in; FOLDER alone for one task."""
+    out: Path = Path("runs/bench")
+    """New folder for results."""
+    architecture: tuple[str, ...] = ()
+    """Architectures: lstm, conv or attention. Default: all."""
+    method: tuple[str, ...] = ()
+    """Methods: dense, eps or veps. Default: all."""
+    seed: tuple[int, ...] = (0,)
+    """Seeds, with one model of each architecture and method for each."""
+    jobs: int | None = None
+    """Number of models trained at once. Default: one per core, one on an accelerator."""
+    shared_hidden_lr: float | None = None
+    """Learning rate --hidden-lr of EPS and VEPS models. Default: that of dense models."""
+    set: tuple[str, ...] = ()
+    """TASK.NAME=VALUE, a setting of one task, named as an option of embshare train TASK."""
 
 
-def _compare(
-    task: Annotated[
-        list[str] | None, _option(f"{', '.join(TASKS)}; may be given several times.")
-    ] = None,
-    data: Annotated[
-        list[str] | None,
-        _option("TASK=FOLDER, real data in place of the built-in; a FOLDER alone for one task."),
-    ] = None,
-    out: Annotated[Path | None, _option("New folder for results; else runs/bench.")] = None,
+@with_options(
+    {
+        "grid": Fields(GridOptions, flags_of(GridOptions), defaults=GridOptions()),
+        "sizes": Fields(LanguageModellingConfig, _SIZES, EVERY),
+        "training": Fields(TrainSettings, flags_of(TrainSettings), EVERY),
+        "share": Fields(ShareConfig, _SHARE, SHARING),
+    }
+)
+def bench(
     overwrite: Annotated[
-        bool, _option("Replace the results in that folder.", "--overwrite")
+        bool, option("Replace the results in that folder.", "--overwrite")
     ] = False,
     resume: Annotated[
-        bool, _option("Keep those models in that folder that need no new training.", "--resume")
+        bool,
+        option("Resume: keep the models in that folder that need no new training.", "--resume"),
     ] = False,
     quick: Annotated[
-        bool, _option("One seed and little training: to see that everything works.", "--quick")
+        bool, option("One seed and few steps: checks that everything works.", "--quick")
     ] = False,
-    architecture: Annotated[
-        list[str] | None, _option("lstm, conv or attention; may be given several times.")
-    ] = None,
-    method: Annotated[
-        list[str] | None, _option("dense, eps or veps; may be given several times.")
-    ] = None,
-    seed: Annotated[
-        list[int] | None, _option("One model for each; may be given several times.")
-    ] = None,
-    jobs: Annotated[int | None, _option("Models that are trained at once.")] = None,
-    shared_hidden_lr: Annotated[
-        float | None, _option("--hidden-lr of the models that share; else that of dense ones.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="TASK.NAME=VALUE",
-            help="A setting of one task; several times. Options of `embshare train TASK` are the "
-            "names.",
-            show_default=False,
-        ),
-    ] = None,
-    **given: Any,
+    *,
+    grid: dict[str, Any],
+    sizes: dict[str, Any],
+    training: dict[str, Any],
+    share: dict[str, Any],
 ) -> None:
     """Compare dense, EPS and VEPS models of three architectures on every task at one budget.
 
-    Trains every model, prints a table for each task, and writes results.json, pictures and
+    Trains every model, prints a table for each task, and writes results.json, plots and
     report.html. Without options it ends within five minutes on two cores, with --quick within one.
     """
-    from embshare.tasks.benchmark.config import standard_tasks
+    check_packages(("yaml",), extra="bench")
+    from embshare.tasks.benchmark.config import BenchmarkConfig, standard_tasks
 
-    tasks = tuple(task or standard_tasks())
-    fields: dict[str, Any] = {
-        "tasks": tasks,
-        "settings": _settings(tasks, data or [], set_ or [], given),
-    }
-    if shared := given_part(given, "share_"):
-        fields["share"] = _share(shared)
-    own = {"out": out, "jobs": jobs, "shared_hidden_lr": shared_hidden_lr}
-    for name, value in own.items():
-        if value is not None:
-            fields[name] = value
-    for name, values in (("architectures", architecture), ("methods", method), ("seeds", seed)):
-        if values:
-            fields[name] = tuple(values)
+    tasks = grid.pop("task", standard_tasks())
+    data, changes = grid.pop("data", ()), grid.pop("set", ())
+    fields = {PLURALS.get(name, name): value for name, value in grid.items()}
+    fields["tasks"] = tasks
+    fields["settings"] = _settings(tasks, data, changes, sizes, training)
+    if share:
+        default: ShareConfig = BenchmarkConfig.model_fields["share"].default
+        fields["share"] = default.model_dump() | share
     _run(fields, quick=quick, overwrite=overwrite, resume=resume)
 
 
 def _check_quick(config: BenchmarkConfig) -> None:
-    """Refuse what a quick benchmark would take no notice of."""
+    """Refuse what a quick benchmark would ignore."""
     epochs = any(config.training(task).epochs is not None for task in config.tasks)
     several = len(config.seeds) > 1
     if ignored := ["--epochs"] * epochs + ["more than one --seed"] * several:
@@ -115,48 +113,12 @@ def _check_quick(config: BenchmarkConfig) -> None:
         raise InvalidValueError(what="benchmark", faults=[fault])
 
 
-def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with an option for each setting of training and sharing, and for sizes."""
-    own = list(Signature.from_callable(command, eval_str=True).parameters.values())[:-1]
-    parameters = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in [*own, *_shared_options()]]
-
-    def bench(**given: Any) -> None:
-        command(**given)
-
-    bench.__doc__ = command.__doc__
-    bench.__signature__ = Signature(parameters, return_annotation=None)  # type: ignore[attr-defined]
-    bench.__annotations__ = {p.name: p.annotation for p in parameters}
-    return bench
-
-
-def _shared_options() -> Iterator[Parameter]:
-    from embshare.tasks.language_modelling.config import LanguageModellingConfig
-
-    sizes = {name: [option_name(name)] for name in SIZES}
-    yield from optional_options(LanguageModellingConfig, "size_", sizes, panel=EVERY)
-    training = {name: [option_name(name)] for name in TrainSettings.model_fields}
-    yield from optional_options(TrainSettings, "training_", training, panel=EVERY)
-    share = {
-        name: [option_name(name)]
-        for name in ShareConfig.model_fields
-        if name not in ("method", "width")
-    }
-    share["width"] = ["--share-width"]
-    yield from optional_options(ShareConfig, "share_", share, panel=SHARING)
-
-
-def _share(given: Mapping[str, Any]) -> dict[str, Any]:
-    from embshare.tasks.benchmark.config import BenchmarkConfig
-
-    default: ShareConfig = BenchmarkConfig.model_fields["share"].default
-    fields = default.model_dump() | dict(given)
-    if "source" in given:
-        fields["source"] = source_of(given["source"])
-    return fields
-
-
 def _settings(
-    tasks: tuple[str, ...], data: list[str], changes: list[str], given: Mapping[str, Any]
+    tasks: tuple[str, ...],
+    data: tuple[str, ...],
+    changes: tuple[str, ...],
+    sizes: Mapping[str, Any],
+    training: Mapping[str, Any],
 ) -> dict[str, dict[str, Any]]:
     """Each task's settings as far as they were given."""
     settings: dict[str, dict[str, Any]] = {name: {} for name in tasks}
@@ -164,10 +126,9 @@ def _settings(
         if name not in TASKS:
             continue  # the config says what is wrong
         known = TASKS[name].settings_class().model_fields
-        sizes = given_part(given, "size_")
         settings[name] |= {key: value for key, value in sizes.items() if key in known}
-        if training := given_part(given, "training_"):
-            settings[name]["training"] = training
+        if training:
+            settings[name]["training"] = dict(training)
     for entry in changes:
         _change(settings, entry)
     for entry in data:
@@ -189,7 +150,7 @@ def _change(settings: dict[str, dict[str, Any]], entry: str) -> None:
         return
     training = fields.get("training", {})
     if not isinstance(training, Mapping):
-        fault = f"`--set`: {entry!r} is of what was said to be {training!r} before"
+        fault = f"`--set`: {entry!r} is part of `training`, which was set to {training!r} before"
         raise InvalidValueError(what="benchmark", faults=[fault])
     fields["training"] = laid_over(training, {name.removeprefix("training."): found})
 
@@ -206,8 +167,6 @@ def _data(settings: dict[str, dict[str, Any]], entry: str) -> None:
 
 
 def _run(fields: dict[str, Any], *, quick: bool, overwrite: bool, resume: bool) -> None:
-    # Imported here, so that the command line starts at once and needs no extra for its help.
-    check_packages(("yaml",), extra="bench")
     from embshare.cli.progress import CellBar
     from embshare.tasks.benchmark import run_benchmark
     from embshare.tasks.benchmark.config import BenchmarkConfig
@@ -233,12 +192,9 @@ def _show(found: BenchmarkReport) -> None:
     out = found.config.out
     console.print(
         f"{len(found.results)} models in {found.provenance.seconds:.0f} s. "
-        f"Results, pictures and report.html are in {out}.",
+        f"Results, plots and report.html are in {out}.",
         highlight=False,
     )
-
-
-bench = _with_settings(_compare)
 
 
 def report(
@@ -248,11 +204,11 @@ def report(
     ],
     out: Annotated[
         Path | None,
-        _option("Folder for the report of several benchmarks that are parts of one grid."),
+        option("New folder for the joint report of several benchmarks that are parts of one grid."),
     ] = None,
-    overwrite: Annotated[bool, _option("Replace the results in --out.")] = False,
+    overwrite: Annotated[bool, option("Replace the results in --out.")] = False,
 ) -> None:
-    """Show a benchmark again: print its tables, draw its pictures, write its page.
+    """Show a benchmark again: print its tables, draw its plots, write its page.
 
     Several folders, of other seeds or architectures and the same settings, data and code, are
     joined into one report, which needs an --out of its own.

@@ -1,4 +1,4 @@
-"""``embshare check``: what is wrong with, or surprising about, a saved model."""
+"""``embshare check``: what is wrong with, or unexpected in, a saved model."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def check_saved(
     folder: Annotated[
         Path,
         typer.Argument(
-            help="What embshare.save wrote, or a shared model's save_pretrained.",
+            help="Folder that embshare.save, or save_pretrained of a shared model, wrote.",
             show_default=False,
         ),
     ],
 ) -> None:
-    """Look at a saved model: files, plan, sizes, numbers. Nothing is changed.
+    """Check a saved model: files, plan, sizes, numbers. Nothing is changed.
 
     Exit status: 0 where nothing is found, 1 where something is, 2 where the folder cannot be read.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -13,7 +13,7 @@ from embshare.adapters.inputs import inputs_from
 from embshare.adapters.verify import Verification, verify
 from embshare.adapters.vision import with_tables
 from embshare.cli.models import FORMS, Built, build_model
-from embshare.cli.options import with_config
+from embshare.cli.options import SHARING, with_options
 from embshare.cli.output import check_target, show, write
 from embshare.config import ShareConfig
 from embshare.errors import InvalidValueError
@@ -28,16 +28,16 @@ __all__ = ["inspect_model"]
 WITHOUT = "Planned without weights: with --weights, a trained model would start from them by svd."
 
 
-@with_config
+@with_options({"sharing": SHARING})
 def inspect_model(
-    model: Annotated[str, typer.Argument(help=f"{FORMS}.", show_default=False)],
+    model: Annotated[str, typer.Argument(help=f"Model: {FORMS}.", show_default=False)],
     plot: Annotated[
-        Path | None, typer.Option(help="Draw the plan: plan.png, .svg or .pdf.")
+        Path | None, typer.Option(help="File for a plot of the plan: plan.png, .svg or .pdf.")
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the plan as JSON.")] = None,
+    json: Annotated[Path | None, typer.Option(help="File for the plan as JSON.")] = None,
     weights: Annotated[
         bool,
-        typer.Option(help="Load the model's weights, from which gains are matched, or do not."),
+        typer.Option(help="Load the model's weights: gains are matched to them."),
     ] = False,
     verifying: Annotated[
         bool,
@@ -57,9 +57,10 @@ def inspect_model(
         ),
     ] = None,
     *,
-    config: ShareConfig,
+    sharing: dict[str, Any],
 ) -> None:
     """Show which weights would be read from which columns, and what that would save."""
+    config = ShareConfig(**sharing)
     for target in (plot, json):
         if target is not None:
             check_target(target)

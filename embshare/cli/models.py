@@ -28,7 +28,7 @@ FORMS = (
 """What MODEL can be."""
 
 MATCHED_VOCABULARY = 2_000
-"""Symbols of a model of the matched family; its other settings are `MatchedConfig`'s own."""
+"""Vocabulary size of matched models; their other settings are the defaults of `MatchedConfig`."""
 
 
 class Planner(Protocol):

@@ -1,4 +1,4 @@
-"""Options of a command from the fields of a config, so that each is written once."""
+"""Options of a command from the fields of configs, so that each is written once."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import ast
 import functools
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType, NoneType, UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import typer
@@ -18,150 +19,20 @@ from embshare.config import ShareConfig
 from embshare.errors import InvalidValueError
 
 __all__ = [
-    "config_options",
-    "field_docs",
-    "given_part",
+    "SHARING",
+    "Fields",
+    "flags_of",
+    "option",
     "option_name",
-    "optional_options",
     "read_value",
-    "source_of",
-    "with_config",
+    "read_values",
+    "with_options",
 ]
 
 
-def read_value(entry: str, text: str) -> Any:
-    """What stands behind a ``--set NAME=``, as YAML reads it.
-
-    Args:
-        entry: the whole of what was given, to be named.
-        text: what is behind the sign.
-    Raises:
-        InvalidValueError: it is no YAML.
-    """
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        finding = " ".join(str(error).split())
-        fault = f"`--set`: the value must be YAML, but {entry!r} is none ({finding})"
-        raise InvalidValueError(what="settings", faults=[fault]) from error
-
-
-def with_config(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command whose last parameter is ``config: ShareConfig`` an option for each field."""
-
-    @functools.wraps(command)
-    def run(*args: Any, **options: Any) -> None:
-        given = {name: options.pop(name) for name in ShareConfig.model_fields}
-        command(*args, **options, config=_config(given))
-
-    own = inspect.signature(command, eval_str=True).parameters.values()
-    kept = [parameter for parameter in own if parameter.name != "config"]
-    signature = inspect.Signature([*kept, *config_options()], return_annotation=None)
-    run.__signature__ = signature  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
-    return run
-
-
-def config_options() -> Iterator[inspect.Parameter]:
-    """One keyword parameter, annotated for typer, for each field of `ShareConfig`."""
-    docs = field_docs(ShareConfig)
-    for name, field in ShareConfig.model_fields.items():
-        default = field.default
-        kind, metavar = _kind(name, field.annotation)
-        if kind == list[str]:
-            default = [default] if isinstance(default, str) else list(default)
-        flags = f"{option_name(name)}/--no-{option_name(name)[2:]}"
-        option = typer.Option(
-            flags if kind is bool else option_name(name),
-            help=" ".join(filter(None, [docs.get(name), _choices(field.annotation)])),
-            metavar=metavar,
-            rich_help_panel="What to share and how",
-        )
-        yield inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=default,
-            annotation=Annotated[kind, option],
-        )
-
-
-def optional_options(
-    model: type[BaseModel],
-    prefix: str,
-    flags: Mapping[str, Sequence[str]],
-    panel: str | None = None,
-) -> Iterator[inspect.Parameter]:
-    """One keyword parameter for each named field of a config, ``None`` where it is not given.
-
-    Args:
-        model: the config.
-        prefix: of the parameters' names, so that two configs may have a field of one name.
-        flags: field -> its flags on the command line.
-        panel: the heading in the help.
-    """
-    docs = field_docs(model)
-    for name, names in flags.items():
-        field = model.model_fields[name]
-        kind, metavar = _optional_kind(field.annotation)
-        option = typer.Option(
-            *(_switch(names) if kind == bool | None else names),
-            help=" ".join(filter(None, [docs.get(name), _choices(field.annotation)])),
-            metavar=metavar,
-            rich_help_panel=panel,
-            show_default=False,
-        )
-        yield inspect.Parameter(
-            prefix + name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[kind, option],
-        )
-
-
-def given_part(given: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Of what `optional_options` gave, one config's fields that are not left out."""
-    return {
-        name.removeprefix(prefix): value
-        for name, value in given.items()
-        if name.startswith(prefix) and value is not None
-    }
-
-
-def _switch(names: Sequence[str]) -> list[str]:
-    return [f"{name}/--no-{name[2:]}" for name in names]
-
-
-def _optional_kind(annotation: Any) -> tuple[Any, str | None]:
-    """What typer reads an option as that may be left out; ranges are left to the config."""
-    inner = _members(annotation)
-    if any(get_origin(member) is dict for member in inner):
-        return list[str] | None, "NAME"
-    if any(get_origin(member) is tuple for member in inner):
-        (entries,) = [member for member in inner if get_origin(member) is tuple]
-        kinds = _members(get_args(entries)[0])
-        kind = next((known for known in (int, float, Path) if known in kinds), str)
-        return list[kind] | None, f"{_METAVARS[kind]}, repeated"  # type: ignore[valid-type]
-    for known in (bool, int, float, Path):
-        if known in inner:
-            return known | None, None if known is bool else _METAVARS[known]
-    return str | None, "TEXT"
-
-
-_METAVARS: Final[Mapping[type, str]] = MappingProxyType(
-    {int: "INTEGER", float: "NUMBER", Path: "PATH", str: "TEXT"}
-)
-
-
-def _members(annotation: Any) -> list[Any]:
-    """The kinds that an annotation allows, without ``Annotated`` and ``None``."""
-    if get_origin(annotation) is Annotated:
-        return _members(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, UnionType):
-        parts = [_members(part) for part in get_args(annotation) if part is not NoneType]
-        return [member for part in parts for member in part]
-    return [annotation]
+def option(help_text: str, *names: str, panel: str | None = None) -> Any:
+    """A typer option whose default is not shown: the help says it, or the config has it."""
+    return typer.Option(*names, help=help_text, rich_help_panel=panel, show_default=False)
 
 
 def option_name(field: str) -> str:
@@ -169,87 +40,199 @@ def option_name(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
-def field_docs(model: type[BaseModel]) -> dict[str, str]:
-    """The docstrings under a class's fields and those it inherits, without the marks of code.
+def flags_of(
+    config: type[BaseModel], *, prefix: str = "", without: Iterable[str] = ()
+) -> dict[str, list[str]]:
+    """The fields of a config, each with its one name on the command line.
 
-    What has no source has none.
+    Args:
+        config: the config.
+        prefix: goes before each name: ``share_`` makes ``--share-width`` of ``width``.
+        without: fields that are left out.
     """
-    docs: dict[str, str] = {}
-    for owner in reversed(model.__mro__):
-        if issubclass(owner, BaseModel) and owner.model_fields:
-            docs |= _own_field_docs(owner)
-    return docs
+    return {
+        name: [option_name(prefix + name)] for name in config.model_fields if name not in {*without}
+    }
 
 
-def _own_field_docs(model: type[BaseModel]) -> dict[str, str]:
+@dataclass(frozen=True)
+class Fields:
+    """The fields of one config that are options of a command."""
+
+    config: type[BaseModel]
+    """The config: annotations, docstrings and checks of the options are those of its fields."""
+    flags: Mapping[str, Sequence[str]]
+    """Field -> its names on the command line (`flags_of`)."""
+    panel: str | None = None
+    """Heading of the options in the help."""
+    defaults: BaseModel | None = None
+    """The value whose fields the help shows as defaults; ``None`` shows none."""
+
+    def parameters(self, part: str) -> Iterator[inspect.Parameter]:
+        """One keyword parameter for each field, annotated for typer; ``None`` is "not given".
+
+        Choices and ranges are left to the config, which lists all faults at once.
+
+        Args:
+            part: goes before each parameter's name, since two configs may share a field's name.
+        """
+        for name, names in self.flags.items():
+            kind = _kind(self.config.model_fields[name].annotation)
+            told = option(
+                _help(self.config, name, getattr(self.defaults, name, None)),
+                *([f"{each}/--no-{each[2:]}" for each in names] if kind == bool | None else names),
+                panel=self.panel,
+            )
+            yield inspect.Parameter(
+                f"{part}_{name}",
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[kind, told],
+            )
+
+    def take(self, part: str, given: dict[str, Any]) -> dict[str, Any]:
+        """Take this config's fields out of what typer read: those that were given, by their names.
+
+        Raises:
+            InvalidValueError: a field of names has an entry that is none.
+        """
+        found = {name: given.pop(f"{part}_{name}") for name in self.flags}
+        return {
+            name: self._value(name, value) for name, value in found.items() if value is not None
+        }
+
+    def _value(self, name: str, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        members = _members(self.config.model_fields[name].annotation)
+        if any(get_origin(member) is dict for member in members):
+            return read_values(self.config.__name__, name, value)
+        return tuple(value)
+
+
+SHARING: Final = Fields(ShareConfig, flags_of(ShareConfig), "What to share and how", ShareConfig())
+"""All of `ShareConfig`, each field under its own name."""
+
+
+def with_options(
+    parts: Mapping[str, Fields],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of configs.
+
+    Args:
+        parts: parameter of the command -> the config whose options take its place. The command is
+            called with a dictionary there: the fields that were given, ready for the config.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            taken = {part: fields.take(part, given) for part, fields in parts.items()}
+            command(**given, **taken)
+
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        kept = [p.replace(kind=p.KEYWORD_ONLY) for p in own if p.name not in parts]
+        options = [p for part, fields in parts.items() for p in fields.parameters(part)]
+        signature = inspect.Signature([*kept, *options], return_annotation=None)
+        run.__signature__ = signature  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+        return run
+
+    return decorate
+
+
+def read_value(entry: str, text: str) -> Any:
+    """The value of a ``--set NAME=VALUE``, read as YAML.
+
+    Args:
+        entry: all of what was given, for the error.
+        text: the part behind the sign.
+    Raises:
+        InvalidValueError: not YAML.
+    """
+    import yaml
+
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(model)))
-    except OSError:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        finding = " ".join(str(error).split())
+        fault = f"`--set`: the value must be YAML, but {entry!r} is not ({finding})"
+        raise InvalidValueError(what="settings", faults=[fault]) from error
+
+
+def read_values(what: str, field: str, given: Sequence[str]) -> str | dict[str, str]:
+    """One name, or a mapping from ``GLOB=NAME``, given several times.
+
+    Args:
+        what: the config, for the error.
+        field: its field, for the error.
+        given: the entries.
+    Raises:
+        InvalidValueError: neither.
+    """
+    if len(given) == 1 and "=" not in given[0]:
+        return given[0]
+    pairs = [entry.partition("=") for entry in given]
+    if wrong := [glob for glob, sign, name in pairs if not (glob and sign and name)]:
+        fault = f"`{field}`: must be one NAME, or GLOB=NAME several times, but is {wrong[0]!r}"
+        raise InvalidValueError(what=what, faults=[fault])
+    return {glob: name for glob, _, name in pairs}
+
+
+def _kind(annotation: Any) -> Any:
+    """What typer reads an option as."""
+    members = _members(annotation)
+    origins = {get_origin(member): member for member in members}
+    if dict in origins:
+        return list[str] | None
+    if tuple in origins:
+        entry = _kind(get_args(origins[tuple])[0])
+        return list[get_args(entry)[0]] | None  # type: ignore[misc]
+    return next((kind for kind in (bool, int, float, Path) if kind in members), str) | None
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The kinds that an annotation allows, without ``Annotated`` and ``None``."""
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [m for part in get_args(annotation) if part is not NoneType for m in _members(part)]
+    return [annotation]
+
+
+def _help(config: type[BaseModel], name: str, default: object) -> str:
+    """The field's docstring without the marks of code, its choices and its default."""
+    field = config.model_fields[name]
+    doc = field.description or _docstrings(config).get(name, "")
+    sentences = [" ".join(doc.split()).replace("`", "")]
+    for member in _members(field.annotation):
+        if get_origin(member) is Literal:
+            sentences.append(f"One of {', '.join(map(str, get_args(member)))}.")
+        elif get_origin(member) is tuple:
+            sentences.append("Repeatable.")
+    if isinstance(default, bool):
+        default = "yes" if default else "no"
+    if default not in (None, ()):
+        entries = default if isinstance(default, tuple) else (default,)
+        sentences.append(f"Default: {', '.join(map(str, entries))}.")
+    return " ".join(sentences)
+
+
+@functools.cache
+def _docstrings(config: type[BaseModel]) -> dict[str, str]:
+    """Docstrings of the fields of a config that has no ``use_attribute_docstrings``."""
+    try:
+        source = inspect.getsource(config)
+    except OSError:  # installed without sources
         return {}
-    (definition,) = tree.body
+    (definition,) = ast.parse(textwrap.dedent(source)).body
     assert isinstance(definition, ast.ClassDef)
-    docs = {}
+    found = {}
     for field, text in zip(definition.body, definition.body[1:], strict=False):
         match field, text:
             case (
                 ast.AnnAssign(target=ast.Name(id=name)),
                 ast.Expr(value=ast.Constant(value=str(words))),
             ):
-                docs[name] = inspect.cleandoc(words).replace("\n", " ").replace("`", "")
-    return docs
-
-
-def _kind(name: str, annotation: Any) -> tuple[Any, str | None]:
-    """What typer reads an option as, and what its help shows in the value's place.
-
-    Choices and ranges are left to the config, which then lists all faults at once.
-    """
-    if name == "source":
-        return list[str], "NAME"
-    if annotation is bool:
-        return bool, None
-    if get_origin(annotation) is tuple:
-        return list[str], "GLOB"
-    if annotation in (int, float):
-        return annotation, "NUMBER" if annotation is float else "INTEGER"
-    if _may_be_int(annotation):
-        return int | None, "INTEGER"
-    return str, "TEXT"
-
-
-def _may_be_int(annotation: Any) -> bool:
-    """``Annotated[int, ...] | None``."""
-    members = get_args(annotation)
-    return any(int in (member, *get_args(member)[:1]) for member in members)
-
-
-def _choices(annotation: Any) -> str:
-    """What a Literal allows, as a sentence."""
-    for member in _members(annotation):
-        if get_origin(member) is Literal:
-            return f"One of {', '.join(map(str, get_args(member)))}."
-    return ""
-
-
-def _config(given: dict[str, Any]) -> ShareConfig:
-    """The config that the options say.
-
-    Raises:
-        InvalidValueError: a value cannot be, or several contradict each other.
-    """
-    fields: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
-    }
-    fields["source"] = source_of(given["source"])
-    return ShareConfig(**fields)
-
-
-def source_of(given: list[str]) -> str | dict[str, str]:
-    """One name, or ``GLOB=NAME`` as often as needed."""
-    if len(given) == 1 and "=" not in given[0]:
-        return given[0]
-    pairs = [entry.partition("=") for entry in given]
-    if wrong := [glob for glob, sign, name in pairs if not (glob and sign and name)]:
-        fault = f"`source`: must be one NAME, or GLOB=NAME several times, but is {wrong[0]!r}"
-        raise InvalidValueError(what="ShareConfig", faults=[fault])
-    return {glob: name for glob, _, name in pairs}
+                found[name] = words
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -12,7 +12,7 @@ import embshare
 from embshare.adapters import huggingface
 from embshare.adapters.vision import with_tables
 from embshare.cli.models import FORMS, build_model, stored_elsewhere
-from embshare.cli.options import with_config
+from embshare.cli.options import SHARING, with_options
 from embshare.cli.output import check_not_source, check_target, show
 from embshare.config import ShareConfig
 from embshare.errors import CheckpointError
@@ -20,21 +20,21 @@ from embshare.runtime.bank import require_bank
 
 __all__ = ["share_model"]
 
-RANDOM = "The shared weights start at random: train it, or start from its own by --init svd."
-FITTED = "The shared weights start from its own, as near as they come: measure it, and train it."
+RANDOM = "The shared weights start at random: train it, or fit the model's own by --init svd."
+FITTED = "The shared weights start from a fit of the model's own: evaluate it, and train it."
 
 
-@with_config
+@with_options({"sharing": SHARING})
 def share_model(
-    model: Annotated[str, typer.Argument(help=f"{FORMS}.", show_default=False)],
+    model: Annotated[str, typer.Argument(help=f"Model: {FORMS}.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint.", show_default=False)],
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files of the same names in that folder.")
     ] = False,
-    weights: Annotated[bool, typer.Option(help="Start from the model's weights.")] = True,
-    seed: Annotated[int, typer.Option(help="Of the random start.")] = 0,
+    weights: Annotated[bool, typer.Option(help="Load the weights of the model.")] = True,
+    seed: Annotated[int, typer.Option(help="Seed of the random initialization.")] = 0,
     *,
-    config: ShareConfig,
+    sharing: dict[str, Any],
 ) -> None:
     """Share a model and save it: the table, a projection, biases and norms.
 
@@ -42,6 +42,7 @@ def share_model(
     with all that lay beside the weights: tokenizer, processors, and what sentence-transformers
     keeps. A model with trained weights starts from them.
     """
+    config = ShareConfig(**sharing)
     check_not_source(model, out)
     _check_folder(out, overwrite)
     if weights and stored_elsewhere(model):

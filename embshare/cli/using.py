@@ -1,4 +1,4 @@
-"""``embshare eval`` and ``embshare predict``: what to do with a model that a run has trained."""
+"""``embshare eval`` and ``embshare predict``: evaluate and use a trained model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from embshare._value import Record
-from embshare.cli.options import read_value
+from embshare.cli.options import option, read_value
 from embshare.cli.output import check_target, make_folder, metric_table, write
 from embshare.errors import InvalidValueError
 from embshare.tasks.packages import TRAINING, check_packages
@@ -32,37 +32,23 @@ class _Scores(Record):
 
 def evaluate_run(
     run: Run,
-    data: Annotated[
-        Path | None, typer.Option(help="Other data of the same layout.", show_default=False)
-    ] = None,
+    data: Annotated[Path | None, option("Folder of other data in the same layout.")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="Another setting of the task than it was trained with; several times.",
-            show_default=False,
-        ),
+        option("NAME=VALUE, a task setting that replaces the trained one. Repeatable.", "--set"),
     ] = None,
     blimp: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder of BLiMP's files: score a language model on their pairs instead.",
-            show_default=False,
-        ),
+        option("Folder of BLiMP's files: evaluate a language model on their pairs instead."),
     ] = None,
     most: Annotated[
-        int | None, typer.Option(help="Pairs of each BLiMP paradigm.", min=1, show_default=False)
+        int | None,
+        typer.Option(help="Maximum number of pairs per BLiMP paradigm.", min=1, show_default=False),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="JSON file for the metrics.", show_default=False)
-    ] = None,
-    samples: Annotated[
-        Path | None,
-        typer.Option(help="New folder for samples and prediction files.", show_default=False),
-    ] = None,
+    out: Annotated[Path | None, option("JSON file for the metrics.")] = None,
+    samples: Annotated[Path | None, option("New folder for samples and prediction files.")] = None,
 ) -> None:
-    """Score a trained model again: on other data, or with other settings."""
+    """Evaluate a trained model again: on other data, or with other settings."""
     check_packages(TRAINING, extra="hf")
     from embshare.tasks.blimp import blimp_scores
     from embshare.tasks.heap import keep_freed_memory
@@ -75,7 +61,7 @@ def evaluate_run(
         fault = "`--blimp`: takes the place of --data, --set and --samples: leave those out"
         raise InvalidValueError(what="eval", faults=[fault])
     if blimp is None and most is not None:
-        fault = "`--most`: is of BLiMP's pairs: name their folder with --blimp"
+        fault = "`--most`: limits BLiMP's pairs: name their folder with --blimp"
         raise InvalidValueError(what="eval", faults=[fault])
     if out is not None:
         check_target(out, new=True)
@@ -111,14 +97,14 @@ def predict_lines(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            help="What to predict for; without it, each line of standard input is one.",
+            help="Inputs to predict for; without them, each line of standard input is one.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Translate sentences, describe image files, go on with texts, or classify rows.
+    """Translate sentences, describe image files, continue texts, or classify rows.
 
-    One line of output for each input, in order. The sentences of a row stand between tabs.
+    One line of output for each input, in order. The sentences of one row are separated by tabs.
     """
     check_packages(TRAINING, extra="hf")
     from embshare.tasks.running.loading import FinishedRun

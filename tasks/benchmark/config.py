@@ -56,22 +56,22 @@ class BenchmarkConfig(Value):
     methods: tuple[Method, ...] = METHODS
     """``dense`` is the model as it was built; the others share its hidden weights."""
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = (0,)
-    """One model for each: of its start, its dropout and the order of its data. Differences of one
-    seed prove little; three or more show how large chance is."""
+    """Seeds: one model each, for its initialization, dropout and data order. Differences of one
+    seed prove little; three or more show their standard deviation."""
     share: ShareConfig = ShareConfig(anchor=2.0)
-    """How the sharing methods share; each sets `ShareConfig.method` itself. Models that start at
-    random and are trained for some hundred steps are better with an anchor."""
+    """Sharing of EPS and VEPS models; each sets `ShareConfig.method` itself. Models that start at
+    random and are trained for a few hundred steps are better with an anchor."""
     settings: dict[str, SerializeAsAny[TaskConfig]] = Field(default_factory=dict)
-    """Task -> its settings; a task that is not here has its defaults."""
+    """Settings of each task; a task that is not here has its defaults."""
     shared_hidden_lr: Annotated[float, Field(gt=0)] | None = None
-    """``hidden_lr`` of the models that share; ``None`` is that of dense ones. The best rate of a
-    projection is often several times that of a matrix: one rate for both flatters whichever it
-    suits."""
+    """``hidden_lr`` of the models that share; ``None`` is that of dense ones. The best learning
+    rate of a projection is often several times that of a matrix: one rate for both flatters
+    whichever it suits."""
     jobs: Annotated[int, Field(ge=1)] | None = None
-    """Models that are trained at once, each in a process of its own; ``None`` is one for each core
-    of a machine without an accelerator, else one."""
+    """Number of models trained at once, each in its own process; ``None`` is one per core of a
+    machine without an accelerator, else one."""
     out: Path = Path("runs/bench")
-    """The folder for results, pictures and trained models."""
+    """Folder for results, plots and trained models."""
 
     @field_validator("tasks", "architectures", "methods", "seeds")
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from embshare._value import Value
 
@@ -18,20 +18,23 @@ class ElasticSettings(Value):
         InvalidValueError: a field is unknown or out of range.
     """
 
+    model_config = ConfigDict(use_attribute_docstrings=True)  # they are the options' help
+
     epochs: Annotated[float, Field(gt=0)] = 3.0
-    """Passes over the training side, in each stage."""
+    """Number of epochs over the training set, in each stage."""
     batch_size: Annotated[int, Field(ge=1)] = 32
-    """Rows of one step, on each device."""
+    """Batch size per device (sequences)."""
     accumulate: Annotated[int, Field(ge=1)] = 1
-    """Batches of one update."""
+    """Gradient accumulation steps."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-5
-    """Of everything, the highest."""
+    """Peak learning rate of all parameters."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Part of the steps in which the learning rate rises; officially 0.06 for RoBERTa."""
+    """Warm-up ratio: fraction of the steps in which the learning rate rises; officially 0.06 for
+    RoBERTa."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Of matrices; biases and norms have none."""
+    """Weight decay of matrices; biases and norms have none."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    """Of the summed gradient of all sub-networks."""
+    """Maximum norm of the summed gradient of all sub-networks."""
     evaluate_every: Annotated[int, Field(ge=1)] = 50
     """Updates between two evaluations of all sub-networks; officially 10 in the third stage."""
     bf16: bool = False
@@ -48,12 +51,12 @@ class ElasticConfig(ElasticSettings):
     tuning: bool = True
     """Train the third stage too, on labels."""
     most_rows: Annotated[int, Field(ge=1)] | None = None
-    """No more than so many rows of the training side are learned from, from its beginning."""
+    """Maximum number of training examples, taken from the beginning of the training set."""
     importance_batch: Annotated[int, Field(ge=1)] = 8
-    """Rows of a batch on which importance is measured, of the development side as officially."""
+    """Batch size for measuring importance, on the development set as officially."""
     seed: Annotated[int, Field(ge=0)] = 42
-    """Of dropout and of the order of rows."""
+    """Seed of dropout and data order."""
     measured_rows: Annotated[int, Field(ge=1)] = 32
-    """Rows of the batch on which sub-networks are timed."""
+    """Batch size for timing sub-networks."""
     repeats: Annotated[int, Field(ge=1)] = 20
-    """Forwards of each of them that are timed."""
+    """Number of timed forward passes of each sub-network."""

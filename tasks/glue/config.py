@@ -16,7 +16,7 @@ BUILT_IN: Final = ("cola", "sst2", "mrpc", "stsb", "rte")
 
 
 class GlueConfig(TaskConfig):
-    """Which task, its data, its vocabulary and the size of the matched models.
+    """The GLUE task, its data, vocabulary and the size of the matched models.
 
     Raises:
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
@@ -28,42 +28,42 @@ class GlueConfig(TaskConfig):
     sources: ClassVar = ("data", "hub")
 
     name: Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"] = "stsb"
-    """One of the nine tasks."""
+    """GLUE task."""
     data: Path | None = None
-    """The folder of the GLUE download, or of one task in it; ``None``, where `hub` is ``None`` too,
-    is data made by a grammar, for cola, sst2, mrpc, stsb and rte."""
+    """Folder of the GLUE download, or of one task in it; ``None``, where `hub` is ``None`` too, is
+    data made by a grammar, for cola, sst2, mrpc, stsb and rte."""
     hub: str | None = None
-    """A set of the hub in place of `data`: nyu-mll/glue."""
+    """Data set on the Hugging Face hub, in place of `data`: nyu-mll/glue."""
     skip_bad_rows: bool = False
-    """Leave out lines of wrong column counts or labels, and count them, instead of stopping; never
-    those of the test side."""
+    """Skip and count lines with wrong column counts or labels, instead of stopping; never those of
+    the test set."""
     most_rows: Annotated[int, Field(ge=1)] | None = None
-    """No more than so many rows of the training side are learned from, from its beginning."""
+    """Maximum number of training examples, taken from the beginning of the training set."""
     vocabulary_size: Annotated[int, Field(ge=1)] = 4_000
-    """Symbols of a vocabulary that is learned from the training side, at most."""
+    """Maximum vocabulary size (tokens), learned from the training set."""
     tokenizer: str | None = None
-    """A tokenizer of transformers, by folder or name, in place of a vocabulary that is learned: for
+    """Path or name of a pretrained tokenizer of transformers, in place of a learned vocabulary: for
     models that come with one."""
     test_side: bool = True
-    """Predict the test side too, where there is one, in the form that the GLUE server takes."""
+    """Predict the test set too, where there is one, in the format of the GLUE server."""
     token_types: bool | None = None
-    """Tell models which of two sentences a symbol is of; ``None``: yes, unless a `tokenizer` is
-    named whose models are not told."""
+    """Pass token type ids, which say which of two sentences a token belongs to; ``None``: yes,
+    unless a `tokenizer` is named that makes none."""
     init_from: Path | None = None
-    """A run of ``embshare train pretraining`` whose table, layers and vocabulary models start from;
-    sizes are the run's then."""
+    """Run of ``embshare train pretraining`` to start from: its embedding table, layers, vocabulary
+    and sizes."""
     width: Annotated[int, Field(ge=1)] = 96
-    """Columns of the table, and width of all layers, of the matched models."""
+    """Width of the embedding table and of all layers of the matched models."""
     layers: Annotated[int, Field(ge=1)] = 2
-    """Layers of each of them."""
+    """Number of layers of the matched models."""
     heads: Annotated[int, Field(ge=1)] = 4
-    """Heads of the attention model."""
+    """Number of attention heads of the attention model."""
     kernel_size: Annotated[int, Field(ge=1)] = 3
-    """Positions that one convolution sees."""
+    """Kernel size of the convolutions, in positions."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Of the matched models; others have theirs in their configurations."""
+    """Dropout of the matched models; others have theirs in their configurations."""
     length: Annotated[int, Field(ge=8)] = 128
-    """Most symbols of a row; of two sentences the longer one is cut first."""
+    """Maximum sequence length (tokens); of two sentences the longer one is truncated first."""
     training: TrainSettings = TrainSettings(
         steps=300, batch_size=32, eval_batch_size=64, learning_rate=1e-2
     )

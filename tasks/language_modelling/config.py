@@ -15,7 +15,7 @@ SUBWORDS: Final = 2_000
 
 
 class LanguageModellingConfig(TaskConfig):
-    """Text, symbols, windows and the size of the matched models.
+    """Text, tokens, windows and the size of the matched models.
 
     Raises:
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
@@ -24,31 +24,35 @@ class LanguageModellingConfig(TaskConfig):
     scoring: ClassVar = frozenset({"data", "length", "stride", "training"})
 
     data: Path | None = None
-    """A folder in the layout of WikiText or the Penn Treebank; ``None`` is the text that comes with
+    """Folder in the layout of WikiText or the Penn Treebank; ``None`` is the text that comes with
     Python."""
     level: Literal["subword", "word"] = "subword"
-    """``word`` counts as published word-level perplexities do, ``subword`` gives bits per byte."""
+    """Vocabulary level: ``word`` gives word-level perplexities as published ones are, ``subword``
+    bits per byte."""
     vocabulary_size: Annotated[int, Field(ge=1)] | None = None
-    """Symbols. ``None`` is 2,000 subwords, or every word of the training side: words that are left
-    out count as one, which makes perplexities lower than published ones."""
+    """Vocabulary size (tokens). ``None`` is 2,000 subwords, or every word of the training set:
+    words that are left out count as one token, which makes perplexities lower than published
+    ones."""
     tokenizer: str | None = None
-    """A tokenizer of transformers, by folder or name, in place of subwords that are learned: for
+    """Path or name of a pretrained tokenizer of transformers, in place of learned subwords: for
     models that come with one."""
     width: Annotated[int, Field(ge=1)] = 96
-    """Columns of the table, and width of all layers."""
+    """Width of the embedding table and of all layers."""
     layers: Annotated[int, Field(ge=1)] = 2
-    """Layers of each model."""
+    """Number of layers of each model."""
     heads: Annotated[int, Field(ge=1)] = 4
-    """Heads of the attention model."""
+    """Number of attention heads of the attention model."""
     kernel_size: Annotated[int, Field(ge=1)] = 3
-    """Positions that one convolution sees."""
+    """Kernel size of the convolutions, in positions."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Dropout of embeddings and of layers' outputs."""
     length: Annotated[int, Field(ge=1)] = 32
-    """Symbols that a row predicts, in training and evaluation, each in sight of those before it in
-    the row. The model reads the last of them too, so one of transformers needs a position more."""
+    """Sequence length (predicted tokens), in training and evaluation; each token sees those before
+    it in the sequence. The last token is read too, so a model of transformers needs one position
+    more."""
     stride: Annotated[int, Field(ge=1)] | None = None
-    """Symbols from one evaluation window to the next; ``None`` is ``length``: end to end. Half of
-    it gives every symbol more to be predicted from, at twice the work."""
+    """Stride of evaluation windows (tokens); ``None`` is `length`: windows do not overlap. Half of
+    it gives every token more context, at twice the cost."""
     training: TrainSettings = TrainSettings()
 
     @model_validator(mode="before")

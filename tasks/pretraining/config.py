@@ -17,7 +17,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class PretrainingConfig(TaskConfig):
-    """Text, symbols, rows, what is hidden, and the size of the matched models.
+    """Text, tokens, sequences, masking, and the size of the matched models.
 
     Raises:
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
@@ -32,78 +32,78 @@ class PretrainingConfig(TaskConfig):
     sources: ClassVar = ("data", "dataset")
 
     data: Path | None = None
-    """A folder in the WikiText layout, or with any text files; ``None``, where no `dataset` is
-    named, is the text that comes with Python."""
+    """Folder in the WikiText layout, or with any text files; ``None``, where no `dataset` is named,
+    is the text that comes with Python."""
     dataset: str | None = None
-    """A text of the hub where no `data` is named, read as a stream:
+    """Data set on the Hugging Face hub where no `data` is named, streamed:
     ``wikitext:wikitext-103-raw-v1``, a name and, after a colon, a configuration."""
     column: str = "text"
-    """Of the data set: the one with the text."""
+    """Column of the data set that holds the text."""
     documents: Literal["title", "blank"] = "title"
-    """Where one document ends and the next begins, beside the ends of files: at WikiText's titles
-    of articles, or at blank lines too."""
+    """Document boundaries beside the ends of files: WikiText's article titles, or blank lines
+    too."""
     held_out: Annotated[int, Field(ge=2)] = 20
-    """One in so many pieces of the text validates, where the text has no validation side."""
+    """Hold out one in N pieces of the text for validation, where the text has no validation set."""
     most_symbols: Count | None = None
-    """No more than so many symbols of the training side are read; of a validation side that is held
-    out, as many as it has in proportion."""
+    """Maximum number of tokens read from the training set, and in proportion from a validation set
+    that is held out."""
     most_valid_symbols: Count | None = None
-    """No more than so many symbols of the validation side are read; ``None``, where the text has
-    one of its own, reads all of it."""
+    """Maximum number of tokens read from the validation set; ``None``, where the text has its own,
+    reads all of it."""
     cache: Path | None = None
-    """A folder in which encoded texts are kept for other runs; ``None`` keeps them, on disk too,
-    for as long as the run lasts. A set of the hub without a known revision is not kept."""
+    """Folder in which tokenized texts are kept for other runs; ``None`` keeps them, on disk too, as
+    long as the run lasts. A data set of the hub without a known revision is not kept."""
     tokenization: Literal["wordpiece", "bytes"] = "wordpiece"
-    """How a vocabulary is learned: word pieces, or pairs of bytes."""
+    """Tokenizer to learn: WordPiece or byte-level BPE."""
     vocabulary_size: Count = 2_000
-    """Symbols of that vocabulary."""
+    """Vocabulary size of the learned tokenizer (tokens)."""
     lowercase: bool = True
-    """Word pieces tell no capital letters or accents."""
+    """Lowercase the text and strip accents, with WordPiece."""
     tokenizer: str | None = None
-    """A tokenizer of transformers, by folder or name, in place of a vocabulary that is learned: for
+    """Path or name of a pretrained tokenizer of transformers, in place of a learned vocabulary: for
     models that come with one."""
     objective: Literal["masked", "replaced"] = "masked"
-    """Predict hidden words; or, with ConvBERT alone, let a generator replace words and find them,
-    as ELECTRA does."""
+    """Training objective: masked language modelling; or, with ConvBERT alone, detection of tokens
+    that a generator replaced, as in ELECTRA."""
     length: Annotated[int, Field(ge=4)] = 64
-    """Symbols of a row, its first and last special ones among them."""
+    """Sequence length (tokens), with the special tokens at both ends."""
     late_length: Annotated[int, Field(ge=4)] | None = None
-    """Longer rows at the end of the training, with fewer of them in a batch: no longer than all
-    rows of a batch together."""
+    """Longer sequence length at the end of training, with a smaller batch: at most all tokens of a
+    batch together."""
     late_from: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    """Part of the steps after which rows have `late_length`."""
+    """Fraction of the steps after which sequences have `late_length`."""
     short_rows: Share = 0.0
-    """Part of the rows that are cut at a random length and padded."""
+    """Fraction of sequences that are truncated at a random length and padded."""
     masking: Masking = "tokens"
-    """What is hidden: single symbols, whole words, spans of words as in SpanBERT, or spans of
-    symbols as in LTG-BERT and ELC-BERT."""
+    """Masking: single tokens, whole words, spans of words as in SpanBERT, or spans of tokens as in
+    LTG-BERT and ELC-BERT."""
     mask_share: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    """Part of the symbols that are predicted."""
+    """Masking ratio: fraction of the tokens that are predicted."""
     most_masked: Count | None = None
-    """No more than so many symbols of a row are predicted; spans of ``ltg_spans`` know no such
-    limit."""
+    """Maximum number of predicted tokens in a sequence; ``ltg_spans`` has no such limit."""
     mask_copies: Count | None = None
-    """Masks of each row that take turns from pass to pass, as if the text had been masked so many
-    times beforehand; ``None`` draws new ones in every pass."""
+    """Number of fixed masks of each sequence, used in turn from epoch to epoch as if the text had
+    been masked beforehand (static masking); ``None`` draws new ones in every epoch."""
     masked_part: Share = 0.8
-    """Of what is predicted, what is hidden by the mask symbol."""
+    """Fraction of the predicted tokens that are replaced by the mask token."""
     random_part: Share = 0.1
-    """Of what is predicted, what is replaced by a random symbol; the rest is left as it is."""
+    """Fraction of the predicted tokens that are replaced by a random token; the rest is
+    unchanged."""
     span_stop: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Probability that a span ends after each word or symbol; ``None`` is the published one, 1/5 of
+    """Probability that a span ends after each word or token; ``None`` is the published one, 1/5 of
     SpanBERT or 1/3 of LTG-BERT."""
     span_limit: Count = 10
-    """Longest span of ``spans``, in words; the lengths of ``ltg_spans`` are below it."""
+    """Maximum span length of ``spans``, in words; the lengths of ``ltg_spans`` are below it."""
     width: Count = 96
-    """Columns of the table, and width of all layers, of the matched models."""
+    """Width of the embedding table and of all layers of the matched models."""
     layers: Count = 2
-    """Layers of each of them."""
+    """Number of layers of the matched models."""
     heads: Count = 4
-    """Heads of the attention model."""
+    """Number of attention heads of the attention model."""
     kernel_size: Count = 3
-    """Positions that one convolution sees."""
+    """Kernel size of the convolutions, in positions."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Of the matched models; others have theirs in their configurations."""
+    """Dropout of the matched models; others have theirs in their configurations."""
     training: TrainSettings = TrainSettings(steps=400, learning_rate=2e-2)
 
     @model_validator(mode="after")

@@ -44,23 +44,23 @@ class RunConfig(Value):
     task: str
     """One of `embshare.tasks.catalogue.TASKS`."""
     model: str = "attention"
-    """lstm, conv or attention of the matched family; embshare:NAME; or a model of transformers by
-    folder or hub name. A folder without weights is an architecture."""
+    """Model: lstm, conv or attention of the matched family; embshare:NAME; or a model of
+    transformers by folder or hub name. A folder without weights is an architecture."""
     share: ShareConfig | None = None
-    """How its weights are shared; ``None`` leaves the model as it is."""
+    """Sharing of the model's weights; ``None`` leaves the model dense."""
     settings: SerializeAsAny[TaskConfig] = Field(default_factory=TaskConfig)
-    """Of the task: data, sizes, training."""
+    """Settings of the task: data, sizes, training."""
     teacher: Path | None = None
-    """The folder of a run of the same task, whose model this one learns from besides from labels;
-    its vocabulary is taken over."""
+    """Folder of a run of the same task whose model is distilled into this one; its vocabulary is
+    used."""
     teacher_share: float = Field(default=0.5, ge=0, le=1)
-    """How much of the loss is the teacher's part."""
+    """Weight of the distillation loss."""
     temperature: float = Field(default=2.0, gt=0)
-    """By which both models' scores are divided before they are compared."""
+    """Temperature of distillation, which divides the logits of both models."""
     seed: int = Field(default=0, ge=0, lt=2**32)
-    """Of the model's start, dropout, and the order of rows."""
+    """Seed of initialization, dropout and data order."""
     out: Path
-    """The folder for the model and its result."""
+    """Folder for the model and its result."""
 
     @field_validator("task")
     @classmethod

@@ -13,7 +13,7 @@ __all__ = ["SquadConfig"]
 
 
 class SquadConfig(TaskConfig):
-    """Which SQuAD, its data, its windows, its vocabulary and the size of the matched models.
+    """Version of SQuAD, data, windows, vocabulary and the size of the matched models.
 
     Raises:
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
@@ -28,46 +28,48 @@ class SquadConfig(TaskConfig):
     sources: ClassVar = ("data", "hub")
 
     version: Literal["1.1", "2.0"] = "1.1"
-    """In 2.0 some questions have no answer in their passage."""
+    """SQuAD version; in 2.0 some questions have no answer in their passage."""
     data: Path | None = None
-    """A folder with train-v1.1.json and dev-v1.1.json (or v2.0); ``None``, where `hub` is ``None``
+    """Folder with train-v1.1.json and dev-v1.1.json (or v2.0); ``None``, where `hub` is ``None``
     too, is data made by a grammar."""
     hub: str | None = None
-    """A set of the hub in place of `data`: rajpurkar/squad or rajpurkar/squad_v2."""
+    """Data set on the Hugging Face hub, in place of `data`: rajpurkar/squad or
+    rajpurkar/squad_v2."""
     vocabulary_size: Annotated[int, Field(ge=1)] = 8_000
-    """Symbols of a vocabulary that is learned from the training side, at most."""
+    """Maximum vocabulary size (tokens), learned from the training set."""
     tokenizer: str | None = None
-    """A tokenizer of transformers, by folder or name, in place of a vocabulary that is learned: for
+    """Path or name of a pretrained tokenizer of transformers, in place of a learned vocabulary: for
     models that come with one."""
     token_types: bool | None = None
-    """Tell models which symbols are the passage's, which the matched models and ConvBERT need;
-    ``None``: yes, unless a `tokenizer` is named whose models are not told."""
+    """Pass token type ids, which say which tokens belong to the passage; the matched models and
+    ConvBERT need them. ``None``: yes, unless a `tokenizer` is named that makes none."""
     init_from: Path | None = None
-    """A run of ``embshare train pretraining`` whose table, layers and vocabulary models start from;
-    sizes are the run's then."""
+    """Run of ``embshare train pretraining`` to start from: its embedding table, layers, vocabulary
+    and sizes."""
     width: Annotated[int, Field(ge=1)] = 96
-    """Columns of the table, and width of all layers, of the matched models."""
+    """Width of the embedding table and of all layers of the matched models."""
     layers: Annotated[int, Field(ge=1)] = 2
-    """Layers of each of them."""
+    """Number of layers of the matched models."""
     heads: Annotated[int, Field(ge=1)] = 4
-    """Heads of the attention model."""
+    """Number of attention heads of the attention model."""
     kernel_size: Annotated[int, Field(ge=1)] = 3
-    """Positions that one convolution sees."""
+    """Kernel size of the convolutions, in positions."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Of the matched models; others have theirs in their configurations."""
+    """Dropout of the matched models; others have theirs in their configurations."""
     length: Annotated[int, Field(ge=32)] = 384
-    """Most symbols of a window: question, part of the passage, and what stands between."""
+    """Maximum length of a window (tokens): question, part of the passage and separators."""
     question_length: Annotated[int, Field(ge=4)] = 64
-    """Most symbols of a question; the rest is cut off."""
+    """Maximum question length (tokens); longer questions are truncated."""
     stride: Annotated[int, Field(ge=1)] = 128
-    """Symbols of a passage from one window to the next, where it does not fit into one."""
+    """Stride from one window of a passage to the next (tokens), where it does not fit into one."""
     best: Annotated[int, Field(ge=1)] = 20
-    """Starts and ends of each window, and answers of each question, that are looked at."""
+    """Number of start and end positions of each window, and of answers to each question, that are
+    considered."""
     answer_length: Annotated[int, Field(ge=1)] = 30
-    """Most symbols of an answer."""
+    """Maximum answer length (tokens)."""
     null_threshold: float = 0.0
-    """In 2.0 no answer is given where its score is above that of the best answer by more than
-    this."""
+    """Threshold of the no-answer score, in 2.0: no answer is given where its score exceeds that of
+    the best answer by more than this."""
     training: TrainSettings = TrainSettings(
         steps=400, batch_size=32, eval_batch_size=64, learning_rate=1e-2
     )

@@ -20,21 +20,21 @@ class TranslationTraining(TrainSettings):
     """
 
     steps: Annotated[int, Field(ge=1)] = 450
-    """Updates of the parameters."""
+    """Number of optimizer updates."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-2
-    """Of the table and of vectors, the highest, at the end of the warm-up. The default suits some
+    """Peak learning rate of the embedding table and of 1-D parameters. The default suits a few
     hundred small steps; for many thousands take a third or a tenth of it."""
     eval_batch_size: Annotated[int, Field(ge=1)] = 64
-    """Sentences that are translated at once."""
+    """Batch size in evaluation (sentences)."""
     betas: tuple[
         Annotated[float, Field(ge=0, lt=1)],
         Annotated[float, Field(ge=0, lt=1)],
     ] = (0.9, 0.98)
-    """Of AdamW's two running means."""
+    """Adam betas (beta1, beta2)."""
 
 
 class TranslationConfig(TaskConfig):
-    """Sentences, symbols, the size of the matched models, and how they translate.
+    """Sentences, tokens, the size of the matched models, and how they translate.
 
     Raises:
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
@@ -48,52 +48,54 @@ class TranslationConfig(TaskConfig):
     )
 
     data: Path | None = None
-    """A folder of aligned files as plain files, Multi30k or IWSLT have them; ``hub:NAME`` or
-    ``hub:NAME:CONFIG`` is a set that datasets can load, ``sacrebleu:NAME`` a test set alone;
+    """Folder of aligned files as plain files, Multi30k or IWSLT have them; ``hub:NAME`` or
+    ``hub:NAME:CONFIG`` is a data set that datasets can load, ``sacrebleu:NAME`` a test set alone;
     ``None`` is phrases from the CLDR, rendered by Babel."""
     source_lang: Annotated[str, Field(min_length=1)] = "en"
-    """Language that is translated, as files name it: the ``de`` of ``train.de``."""
+    """Source language, as files name it: the ``de`` of ``train.de``."""
     target_lang: Annotated[str, Field(min_length=1)] = "de"
-    """Language that is translated into."""
+    """Target language."""
     evaluate_on: Annotated[tuple[str, ...], Field(min_length=1)] = ("test",)
-    """Splits that are translated and scored, the first by plain names of metrics: ``test``,
-    ``valid``, another that the data have, or ``sacrebleu:NAME``."""
+    """Splits that are translated and scored: ``test``, ``valid``, another that the data have, or
+    ``sacrebleu:NAME``. The first has the plain names of metrics."""
     train_pairs: Annotated[int, Field(ge=1)] | None = None
-    """The first so many pairs of the training side alone, or so many phrases from the CLDR."""
+    """Maximum number of training pairs, taken from the beginning of the training set, or of phrases
+    from the CLDR."""
     empty_lines: Literal["error", "skip"] = "error"
-    """What an empty line in the training side is: an error, or a pair to leave out."""
+    """Treatment of an empty line in the training set: an error, or skip the pair."""
     subwords: Literal["joint", "separate"] = "joint"
-    """One vocabulary and table for both languages, or one for each."""
+    """Vocabulary: joint for both languages, with one embedding table, or separate."""
     vocabulary_size: Annotated[int, Field(ge=1)] = 2_100
-    """Subwords of each vocabulary, at most; learned from the training side alone."""
+    """Maximum size of each subword vocabulary (tokens), learned from the training set."""
     tokenizer: str | None = None
-    """A tokenizer of transformers, by folder or name, in place of subwords that are learned: for
+    """Path or name of a pretrained tokenizer of transformers, in place of learned subwords: for
     models that come with one."""
     max_length: Annotated[int, Field(ge=2)] = 100
-    """Symbols of a sentence, with its end; training pairs with a longer side are left out."""
+    """Maximum sentence length (tokens), with the end token; training pairs with a longer sentence
+    are left out."""
     width: Annotated[int, Field(ge=1)] = 64
-    """Columns of the table, and width of all layers."""
+    """Width of the embedding table and of all layers."""
     layers: Annotated[int, Field(ge=1)] = 2
-    """Layers of the encoder, and of the decoder."""
+    """Number of encoder layers, and of decoder layers."""
     heads: Annotated[int, Field(ge=1)] = 4
-    """Heads of the attention model, and of attention over the source in all models."""
+    """Number of heads of the attention model, and of cross-attention in all models."""
     kernel_size: Annotated[int, Field(ge=1)] = 3
-    """Positions that one convolution sees."""
+    """Kernel size of the convolutions, in positions."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Part of the embeddings and of the layers' outputs that is zeroed in training."""
+    """Dropout of embeddings and of layers' outputs."""
     batch_symbols: Annotated[int, Field(ge=1)] = 200
-    """Most symbols of one side of a batch, with padding, on each device. The default is for the
+    """Batch size per device (tokens of the longer language, with padding). The default is for the
     short phrases from the CLDR; sentences want a thousand or more."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Part of the probability that the training loss spreads over all symbols."""
+    """Label smoothing of the training loss."""
     beam: Annotated[int, Field(ge=1)] = 5
-    """Hypotheses that are followed for each sentence; 1 takes the likeliest symbol each time."""
+    """Beam size; 1 is greedy decoding."""
     length_penalty: Annotated[float, Field(ge=0)] = 1.0
-    """The power of a hypothesis's length by which its log-probability is divided."""
+    """Length penalty: exponent of the length by which a hypothesis's log-probability is divided."""
     bleu_tokenizer: Literal["13a", "intl", "zh", "char", "none"] = "13a"
-    """How sacreBLEU splits lines into words; ``none`` for text that is tokenised already."""
+    """Tokenizer of sacreBLEU; ``none`` for text that is tokenized already."""
     lowercase: bool = False
-    """Score without regard to case."""
+    """Score case-insensitively."""
     training: TranslationTraining = TranslationTraining()
 
     @model_validator(mode="after")

@@ -94,7 +94,11 @@ def test_what_stands_for_something_else_takes_its_place(asked: list[Any]) -> Non
         (["--quick", "--seed", "1", "--seed", "2"], 2, "leave out more than one --seed"),
         (["--seed", "4294967296"], 2, "`seeds.0`: Input should be less than 4294967296"),
         (["--set", "glue.name=["], 2, "`--set`: the value must be YAML, but 'glue.name=['"),
-        (["--set", "glue.training=5", "--set", "glue.training.steps=1"], 2, "of what was said to"),
+        (
+            ["--set", "glue.training=5", "--set", "glue.training.steps=1"],
+            2,
+            "part of `training`, which was set to 5",
+        ),
         (["--overwrite", "--resume"], 2, "`overwrite` and `resume` exclude each other"),
     ],
 )

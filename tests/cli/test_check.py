@@ -109,7 +109,7 @@ def test_files_of_two_saves(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_a_newer_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embshare, "__version__", "99.0.1+local")
+    monkeypatch.setattr("embshare.checkpoint_files.__version__", "99.0.1+local")
     saved(shared(), tmp_path)
     monkeypatch.undo()
     code, out, _ = run(tmp_path)

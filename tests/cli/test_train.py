@@ -217,10 +217,8 @@ def test_a_file_for_another_task_is_refused(tmp_path: Path) -> None:
         ({"tie": "none"}, "none", {}, None),
         (None, "eps", {"tie": "none"}, {"method": "eps", "tie": "none"}),
         ({"tie": "none", "factor": 3}, None, {"factor": 4}, {"tie": "none", "factor": 4}),
-        (None, "veps", {"source": ["d.*=d", "e.*=e"]},
-         {"method": "veps", "source": {"d.*": "d", "e.*": "e"}}),
     ],
-)  # fmt: skip
+)
 def test_fields_of_sharing_come_from_file_and_options(
     before: Any, method: str | None, given: dict[str, Any], fields: Any
 ) -> None:
