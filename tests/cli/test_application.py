@@ -115,7 +115,6 @@ def test_help_imports_nothing_that_a_command_needs(command: list[str]) -> None:
     assert imported_by_help(*command) & HEAVY == set()
 
 
-@pytest.mark.xfail(strict=True, reason="the import hook of embshare.integrations imports torch")
 def test_help_does_not_import_torch() -> None:
     assert "torch" not in imported_by_help()
 
