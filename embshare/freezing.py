@@ -15,7 +15,7 @@ from embshare.runtime.current_plan import Place, places
 from embshare.runtime.shared_layers import share_layer, unshare_layer
 from embshare.wrapping import unwrapped
 
-__all__ = ["freeze", "unfreeze"]
+__all__ = ["FROZEN", "freeze", "unfreeze"]
 
 FROZEN: Final = "_embshare_frozen"
 """In a layer: the `BankRef` and, by name, the readers that its frozen weights were."""

@@ -23,7 +23,7 @@ from embshare.runtime.bank import bank_of
 from embshare.runtime.loading import bank_name
 from embshare.runtime.scales import scales_of
 
-__all__ = ["PlanKeeper", "attach_plan", "keep_plan"]
+__all__ = ["PlanKeeper", "attach_plan", "keep_plan", "plan_of"]
 
 _KEY: Final = "embshare_plan"
 _WAY_OUT: Final = (

@@ -30,6 +30,7 @@ from embshare.models.attending import attend
 from embshare.models.hub import tuple_on_request
 
 __all__ = [
+    "IGNORED",
     "BertEmbeddings",
     "BertModel",
     "BertPreTrainedModel",

@@ -15,7 +15,16 @@ from torch.nn.utils.parametrize import ParametrizationList
 from embshare.errors import AliasedWeightError, NoSourceError, PlanError, UnsupportedSourceError
 from embshare.plan.layer_rules import Rules, rule_for
 
-__all__ = ["LOOKED_UP", "UNKNOWN", "Candidate", "Inventory", "find_table", "take_inventory"]
+__all__ = [
+    "LOOKED_UP",
+    "LOOKUPS",
+    "UNKNOWN",
+    "Candidate",
+    "Inventory",
+    "deviation",
+    "find_table",
+    "take_inventory",
+]
 
 LOOKUPS = (nn.Embedding, nn.EmbeddingBag)
 LOOKED_UP: Final = "an embedding looks its rows up"

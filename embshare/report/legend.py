@@ -17,7 +17,17 @@ from embshare.plan.values import SharePlan
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Role", "draw_legend", "legend_height", "roles_of"]
+__all__ = [
+    "DROPPED",
+    "GREY",
+    "MARGIN",
+    "UNUSED",
+    "WIDTH",
+    "Role",
+    "draw_legend",
+    "legend_height",
+    "roles_of",
+]
 
 MARGIN, WIDTH = 0.45, 12.0
 LINE, TOP = 0.22, 0.5

@@ -23,6 +23,7 @@ from embshare.errors import DerivedWeightError, UnsupportedSourceError
 from embshare.plan.slots import Source
 
 __all__ = [
+    "STORED",
     "FactorMap",
     "Factorization",
     "as_factored",

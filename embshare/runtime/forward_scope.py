@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from embshare.runtime.bank import Bank, BankRef
     from embshare.runtime.derivation_cache import DerivationCache
 
-__all__ = ["close_calls", "open_calls"]
+__all__ = ["Call", "close_calls", "open_calls"]
 
 OWN = "_embshare_forward"
 """The ``forward`` that an instance had of its own, where it had one."""

@@ -21,7 +21,7 @@ from embshare.errors import PartStateWarning, StateMismatchError
 from embshare.ops.tracing import must_be_plain, runs_now
 from embshare.plan.values import SharePlan
 
-__all__ = ["Scales", "check_state", "describe", "encoded", "scales_of"]
+__all__ = ["DIGEST", "Scales", "check_state", "describe", "encoded", "scales_of"]
 
 TEXT: Final = 128
 """Characters of a layout's description. A fixed number: torch.distributed.checkpoint writes into

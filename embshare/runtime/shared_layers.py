@@ -18,6 +18,7 @@ from embshare.runtime.bank import Bank, BankRef
 from embshare.runtime.read_only import ReadOnly
 
 __all__ = [
+    "INDEX",
     "Derived",
     "SharedLayer",
     "derived_names",
@@ -25,6 +26,7 @@ __all__ = [
     "parameter_order",
     "plain_class",
     "share_layer",
+    "shared_class",
     "unshare_layer",
 ]
 

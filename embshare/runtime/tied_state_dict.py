@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
-__all__ = ["aliases_of", "hide_aliases", "hides_aliases", "show_aliases"]
+__all__ = ["TIES", "aliases_of", "hide_aliases", "hides_aliases", "show_aliases"]
 
 TIES: Final = "_embshare_ties"
 

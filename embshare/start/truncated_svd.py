@@ -11,7 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-__all__ = ["balanced", "balanced_svd", "padded", "relative_error", "row_chunks"]
+__all__ = ["CHUNK_ELEMENTS", "balanced", "balanced_svd", "padded", "relative_error", "row_chunks"]
 
 EXACT_SIDE: Final = 4096
 """Up to this length of the shorter side the decomposition is exact (seconds, 128 MiB)."""

@@ -16,7 +16,7 @@ from embshare.tasks.catalogue import TASKS
 from embshare.tasks.running.config import RunConfig, is_task
 from embshare.tasks.settings import TaskConfig, TrainSettings
 
-__all__ = ["METHODS", "BenchmarkConfig", "Cell", "Method", "quick", "standard_tasks"]
+__all__ = ["CELLS", "METHODS", "BenchmarkConfig", "Cell", "Method", "quick", "standard_tasks"]
 
 Method: TypeAlias = Literal["dense", "eps", "veps"]
 METHODS: Final[tuple[Method, ...]] = get_args(Method)

@@ -20,7 +20,7 @@ from embshare.tasks.task import Metric
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_pareto", "pareto_front"]
+__all__ = ["COLOURS", "LABELS", "draw_pareto", "pareto_front"]
 
 # Colours of Okabe and Ito, which all kinds of colour vision can tell apart.
 COLOURS: Final[Mapping[Architecture, str]] = MappingProxyType(

@@ -19,7 +19,18 @@ from typing import Final, final
 
 from embshare.tasks.errors import DataError
 
-__all__ = ["SPECIALS", "Vocabulary", "is_plain", "not_as_saved", "tokenize"]
+__all__ = [
+    "BOS",
+    "EOS",
+    "PAD",
+    "PUNCTUATION",
+    "SPECIALS",
+    "UNK",
+    "Vocabulary",
+    "is_plain",
+    "not_as_saved",
+    "tokenize",
+]
 
 PUNCTUATION: Final = frozenset("'' ' `` ` -LRB- -RRB- -LCB- -RCB- . ? ! , : - -- ... ;".split())
 """What pycocoevalcap drops. It names brackets in upper case, after they were written in lower case,

@@ -15,7 +15,7 @@ from embshare.tasks.language_modelling.errors import (
 )
 from embshare.tasks.text.utf8 import Foreign, decoded
 
-__all__ = ["SPLITS", "Corpus", "Split", "builtin_corpus", "folder_corpus", "load_corpus"]
+__all__ = ["LAYOUTS", "SPLITS", "Corpus", "Split", "builtin_corpus", "folder_corpus", "load_corpus"]
 
 Split = Literal["train", "valid", "test"]
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)

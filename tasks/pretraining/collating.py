@@ -22,7 +22,7 @@ from embshare.tasks.pretraining.rows import PASSES, Row
 from embshare.tasks.pretraining.vocabulary import MaskedVocabulary
 from embshare.tasks.task import Batch
 
-__all__ = ["FixedMasks", "Plain", "TrainingMasks"]
+__all__ = ["FIXED", "FixedMasks", "Plain", "TrainingMasks"]
 
 CUTS: Final = 7
 """A use of chance beside those of masking."""

@@ -12,6 +12,7 @@ from embshare.errors import EmbshareError
 from embshare.tasks.running.config import ConfigFileError, RunConfig, is_task, read_config_file
 
 __all__ = [
+    "RESULT",
     "ForeignFolderError",
     "NoFolderError",
     "NoRunError",
@@ -19,6 +20,7 @@ __all__ = [
     "OtherRunError",
     "RunExistsError",
     "RunFolder",
+    "differences",
     "write_text",
 ]
 

@@ -31,6 +31,7 @@ __all__ = [
     "best_answers",
     "make_windows",
     "scores_of",
+    "training_rows",
 ]
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final, final
 
 from embshare.tasks.text.errors import TokenizerError
 
-__all__ = ["SMALLEST", "TextTokenizer"]
+__all__ = ["SMALLEST", "TextTokenizer", "second_sentence"]
 
 SPECIAL: Final = {
     "pad_token": "[PAD]",

@@ -34,7 +34,15 @@ from embshare.errors import InvalidValueError
 from embshare.models import hub
 from embshare.models.dynabert.blocks import blocks, layer_list
 
-__all__ = ["CONFIGS", "MODELS", "NarrowBertConfig", "NarrowRobertaConfig", "narrow_linear"]
+__all__ = [
+    "CONFIGS",
+    "MODELS",
+    "NarrowBertConfig",
+    "NarrowRobertaConfig",
+    "count_heads",
+    "narrow_linear",
+    "register",
+]
 
 
 class NarrowBertConfig(BertConfig):

@@ -14,7 +14,7 @@ from embshare.models.matched.backbone import Backbone
 from embshare.models.matched.config import MatchedConfig
 from embshare.models.matched.embedding import embed, initialise_
 
-__all__ = ["ClassifierOutput", "MatchedClassifier"]
+__all__ = ["ClassifierOutput", "MatchedClassifier", "mean_of_real"]
 
 
 class ClassifierOutput(TypedDict):
