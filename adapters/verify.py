@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 import embshare
 from embshare._tables import render
+from embshare.adapters.errors import InputsError
 from embshare.adapters.inputs import call, candidates, find_inputs, score
 from embshare.config import ShareConfig
 from embshare.errors import EmbshareError
@@ -283,14 +284,22 @@ class _Run:
         )
 
     def _check_answer(self) -> None:
-        """An output that a step does not change is a fault only if it changes the dense model's."""
+        """Sharing is at fault only if a step changes what the dense model returns.
+
+        A random start may explode in evaluation mode, and `score` cuts off what is too large.
+        """
         dense = self.built()
         before = self.loss(dense)
         self._backward(dense)
         _descend(dense)
         if self.loss(dense) != before:
             raise ValueError("a step did not change what it returns")
-        self.notes.append("a step changes what the dense model returns no more than here")
+        raise InputsError(
+            place=type(dense).__name__,
+            finding="a step did not change what it returns, neither shared nor dense, so that "
+            "these inputs show nothing of training",
+            hint="Give others, or trained weights.",
+        )
 
     def _check_still(self, still: Iterable[Slot], steps: int) -> None:
         dense = self.built()

@@ -29,7 +29,7 @@ def test_a_sound_one_passes_and_is_counted() -> None:
 @pytest.mark.parametrize(
     ("name", "outcome", "stage", "finding"),
     [
-        ("constant", "fails", "train", "ValueError: a step did not change what it"),
+        ("constant", "fails", "train", "InputsError: `Constant`: a step did not change what it"),
         ("tableless", "no table", "plan", "NoSourceError: Linear has no table `auto`"),
         ("broken", "not run", "build", "OSError: there is no such file"),
         ("infinite", "not run", "run dense", "ValueError: its loss is inf"),
