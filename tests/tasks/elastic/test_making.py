@@ -201,7 +201,7 @@ def test_the_command_has_an_option_for_each_setting(tmp_path: Path) -> None:
     told = re.sub(r"\x1b\[[0-9;]*m", "", shown.stdout)
     for name in ElasticConfig.model_fields:
         assert f"--{name.replace('_', '-')}" in told
-    assert "Rows of one step, on each device." in told  # of a field that is inherited
+    assert "Batch size per device (sequences)." in told  # of a field that is inherited
 
     tuned, out = fine_tuned(tmp_path), tmp_path / "elastic"
     arguments = ["elastic", tuned, "--out", out, "--epochs", 0.2, "--repeats", 1, "--no-tuning"]
