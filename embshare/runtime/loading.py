@@ -58,7 +58,7 @@ def _check_part(
     part: nn.Module,
     _state: dict[str, Tensor],
     prefix: str,
-    _metadata: Any,
+    metadata: dict[str, Any],
     _strict: bool,
     missing_keys: list[str],
     *_: Any,
@@ -77,6 +77,8 @@ def _check_part(
     if prefix or not missing or (bank is not None and bank.filling):
         return  # a loader that fills a model by name hands each layer its own
     missing_keys += missing
+    if isinstance(part, SharedLayer) and metadata.get("assign_to_params_buffers"):
+        return  # transformers 4 fills a model so, layer by layer; what is missing is returned
     notify(
         f"a state dict of a part of a shared model ({type(part).__name__}) holds nothing that "
         f"weights such as `{missing[0]}` are derived from, and so does not bring them. Load the "

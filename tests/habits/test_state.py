@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,18 @@ def test_a_parts_state_dict_does_not_pass_for_its_weights(part: str) -> None:
     with pytest.warns(PartStateWarning):
         found = second.get_submodule(part).load_state_dict(state, strict=False)
     assert found.missing_keys == names
+
+
+def test_a_loader_may_fill_a_layer_with_what_it_stores() -> None:
+    """transformers 4 gives each layer one tensor at a time; what is missing is returned still."""
+    first, second = pair()
+    state = {"bias": first.enc[0].bias.detach()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = second.enc[0].load_state_dict(state, strict=False, assign=True)
+    assert found.missing_keys == ["weight"]
+    with pytest.raises(RuntimeError, match=r"Missing key\(s\).*weight"):
+        second.enc[0].load_state_dict(state, assign=True)
 
 
 def test_a_part_is_transferred_between_plain_models() -> None:
