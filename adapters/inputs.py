@@ -28,7 +28,7 @@ HOW: Final = (
 
 
 def candidates(model: nn.Module) -> Iterator[object]:
-    """Batches to try on a model, the likeliest first, made from its configuration or first layer.
+    """Batches to try on a model, the most likely first, made from its configuration or first layer.
 
     Args:
         model: of transformers, timm, torchvision or fairseq, or any other whose first layer says
