@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from embshare._keys import ROOT
 from embshare._warnings import notify
 from embshare.errors import PartStateWarning
-from embshare.runtime.bank import BankRef
+from embshare.runtime.bank import BankRef, bank_of
 from embshare.runtime.scales import check_state
 from embshare.runtime.shared_layers import SharedLayer, derived_names
 
@@ -73,8 +73,9 @@ def _check_part(
         for path, layer in part.named_modules()
         for leaf in derived_names(layer)
     ]
-    if prefix or not missing:
-        return
+    bank = bank_of(part)
+    if prefix or not missing or (bank is not None and bank.filling):
+        return  # a loader that fills a model by name hands each layer its own
     missing_keys += missing
     if isinstance(part, SharedLayer) and metadata.get("assign_to_params_buffers"):
         return  # transformers 4 fills a model so, layer by layer; what is missing is returned
