@@ -22,8 +22,8 @@ def faults():
 
 returned = faults()
 changed = keep_freed_memory()
-torch.ones(2**24)
-print(json.dumps([returned, changed, faults()]))
+# Small blocks can come to lie between the large ones, so that the first few are mapped anew.
+print(json.dumps([returned, changed, min(faults() for _ in range(5))]))
 """
 GLIBC = platform.libc_ver()[0] == "glibc"
 
