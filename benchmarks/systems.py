@@ -5,10 +5,10 @@
     python benchmarks/systems.py --table RESULT.json
 
 WIKITEXT, GLUE and BLIMP are folders in the published layouts. Each model is pretrained on WikiText,
-fine-tuned on the tasks of GLUE, and scored on BLiMP, for each seed; every one of these is a run
-with a folder of its own under FOLDER. A finished run is not repeated, and one that was killed goes
-on from its last checkpoint, so the same command takes a study up again. All models of one seed come
-before those of the next. RESULT.json is written again after each run.
+fine-tuned on the tasks of GLUE, and scored on BLiMP, for each seed; every one of these is a trial
+with a folder of its own under FOLDER. A finished trial is not repeated, and one that was killed is
+resumed from its last checkpoint, so the same command resumes a study. All models of one seed come
+before those of the next. RESULT.json is written again after each trial.
 
 ``--only`` names models, or groups of them: systems, together, matched, elastic. ``--time`` trains
 that many steps of each model and writes sizes and times alone.
@@ -27,17 +27,20 @@ from typing import Any, Final, get_args, get_origin
 
 import torch
 from small_systems import GROUPS, SYSTEMS, fitted_width, kept_parameters
-from systems_runs import Piece, Places, Record, Scale, learn_vocabulary, pieces, run_config
+from systems_runs import Places, Record, Scale, learn_vocabulary, record_of, trials
 from systems_tables import elastic_table, matched_table, settings_line, study_table, together_table
-from systems_workers import do_all
 
 import embshare
 from embshare._value import Value
 from embshare.tasks.measurement.provenance import Provenance, read_provenance
 from embshare.tasks.running.folder import write_text
+from embshare.tasks.studies.engine import do_trials
+from embshare.tasks.studies.study import TRIALS, Trial
+from embshare.tasks.studies.trial import TrialRecord, code_of
+from embshare.tasks.studies.workers import Workers
 from embshare.tasks.training import train
 
-__all__ = ["TABLES", "Study", "Times"]
+__all__ = ["TABLES", "Study", "Times", "Written", "hold_to_scale"]
 
 
 class Study(Value):
@@ -76,7 +79,7 @@ class Times(Value):
 
 def time_model(name: str, scale: Scale, places: Places, steps: int) -> Timed:
     """Train some steps."""
-    config = run_config(Piece(name, 0, "pretraining"), scale, places)
+    config = next(trials([name], [0], scale, places)).config
     task = config.to_task().prepare()
     model = task.processor.build(config.model, 0)
     if config.share is not None:
@@ -177,24 +180,70 @@ def _time(given: argparse.Namespace, scale: Scale, places: Places) -> None:
         write_text(given.out, times.to_json())
 
 
+class Written:
+    """Writes the study again after each trial."""
+
+    def __init__(self, study: Study, places: Places, out: Path | None) -> None:
+        self.study, self.places, self.out = study, places, out
+        self.order: list[str] = []
+        self.records: dict[str, Record] = {}
+
+    def planned(self, trials: Sequence[Trial]) -> None:
+        """The study begins."""
+        self.order = [trial.name for trial in trials]
+
+    def ended(self, trial: Trial, found: TrialRecord | Exception, *, resumed: bool) -> None:
+        """A trial is done."""
+        number = f"{self.order.index(trial.name) + 1}/{len(self.order)} {trial.name}"
+        if isinstance(found, Exception):
+            print(f"{number} failed: {found}", flush=True)
+            return
+        self.records[trial.name] = record_of(found, self.study.scale, self.places)
+        result = found.result
+        value = f"{result.metric} {result.metrics[result.metric]:.4g}"
+        print(f"{number} {value}, {result.seconds:.0f} s", flush=True)
+        if self.out is not None:
+            kept = tuple(self.records[name] for name in self.order if name in self.records)
+            write_text(self.out, self.study.model_copy(update={"records": kept}).to_json())
+
+
 def _study(given: argparse.Namespace, scale: Scale, places: Places) -> None:
-    provenance, records = read_provenance(), dict[Piece, Record]()
-    wanted = list(pieces(chosen(given.only), given.seeds, scale, places))
-    ended = do_all(wanted, scale, places, jobs=given.jobs)
-    for number, (piece, record) in enumerate(ended, start=1):
-        told = f"{number}/{len(wanted)} {piece.seed} {piece.model:20} {piece.kind:12}"
-        if isinstance(record, BaseException):
-            print(f"{told} failed: {record}", flush=True)
-            continue
-        records[piece] = record
-        value = f"{record.metric} {record.metrics[record.metric]:.4g}"
-        print(f"{told} {value}, {record.seconds:.0f} s", flush=True)
-        if given.out is not None:
-            kept = tuple(records[each] for each in wanted if each in records)
-            study = Study(provenance=provenance, scale=scale, jobs=given.jobs, records=kept)
-            write_text(given.out, study.to_json())
-    if missing := len(wanted) - len(records):
-        raise SystemExit(f"{missing} of {len(wanted)} runs failed, or need one that did")
+    provenance = read_provenance()
+    study = Study(provenance=provenance, scale=scale, jobs=given.jobs, records=())
+    wanted = list(trials(chosen(given.only), given.seeds, scale, places))
+    hold_to_scale(scale, places)
+    with Workers(given.jobs) as workers:
+        found = do_trials(
+            wanted,
+            workers,
+            code=code_of(provenance),
+            checkpoints=True,
+            fail_fast=False,
+            observer=Written(study, places, given.out),
+        )
+    if found.failed:
+        raise SystemExit(
+            f"{len(found.failed)} of {len(wanted)} trials failed, or need one that did"
+        )
+
+
+def hold_to_scale(scale: Scale, places: Places) -> None:
+    """Let a folder have trials of one scale alone.
+
+    Raises:
+        SystemExit: it was begun with another.
+    """
+    (places.work / TRIALS).mkdir(parents=True, exist_ok=True)
+    path = places.work / "scale.json"
+    if path.is_file():
+        before = Scale.from_json(path.read_text(encoding="utf-8"))
+        names = [n for n in Scale.model_fields if getattr(before, n) != getattr(scale, n)]
+        if names:
+            raise SystemExit(
+                f"--work: {places.work} was begun with another {', '.join(names)}, see {path}. "
+                "Leave them as they are, or name another folder."
+            )
+    write_text(path, scale.to_json())
 
 
 if __name__ == "__main__":

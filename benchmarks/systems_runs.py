@@ -1,8 +1,7 @@
-"""The runs of a study of systems: what each is, where it goes, and what it gave."""
+"""The trials of a study of systems: what each is, where it goes, and what it gave."""
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,17 +13,19 @@ from small_systems import SYSTEMS, Sizes, System, build_empty, fitted_width, kep
 
 from embshare._value import Value
 from embshare.tasks.blimp import blimp_scores
+from embshare.tasks.elastic.making import ElasticResult, make_elastic
 from embshare.tasks.elastic.settings import ElasticConfig
 from embshare.tasks.measurement.provenance import Provenance, read_provenance
 from embshare.tasks.pretraining.config import PretrainingConfig
 from embshare.tasks.pretraining.task import Pretraining
 from embshare.tasks.running.config import RunConfig
-from embshare.tasks.running.engine import run
-from embshare.tasks.running.folder import OtherRunError, RunFolder, differences, write_text
+from embshare.tasks.running.folder import RESULT
 from embshare.tasks.running.loading import FinishedRun
 from embshare.tasks.running.result import RunResult
+from embshare.tasks.studies.study import TRIALS, Trial
+from embshare.tasks.studies.trial import TrialRecord
 
-__all__ = ["Piece", "Places", "Record", "Scale", "do", "learn_vocabulary", "pieces", "run_config"]
+__all__ = ["Places", "Record", "Scale", "learn_vocabulary", "record_of", "trials"]
 
 
 class Scale(Sizes):
@@ -89,6 +90,10 @@ class Places(Value):
         """The tokenizer of all models, which is learned once."""
         return self.work / f"vocabulary-{scale.vocabulary}"
 
+    def run(self, model: str, seed: int, kind: str) -> Path:
+        """Folder of one trial's run."""
+        return self.work / TRIALS / f"seed-{seed}--{model}--{kind}"
+
 
 class Record(Value):
     """What one run gave."""
@@ -117,88 +122,82 @@ class Record(Value):
     """Of sub-networks, one row each."""
 
 
-@dataclass(frozen=True)
-class Piece:
-    """One run of the study: a model, a seed, and what is done with it."""
-
-    model: str
-    seed: int
-    kind: str
-
-    @property
-    def system(self) -> System:
-        """The model by its name."""
-        return SYSTEMS[self.model]
-
-    @property
-    def after(self) -> tuple[Piece, ...]:
-        """What has to be finished before."""
-        if self.kind != "pretraining":
-            before = self.kind.removeprefix("elastic-")
-            return (Piece(self.model, self.seed, "pretraining" if before == self.kind else before),)
-        teacher = self.system.teacher
-        return () if teacher is None else (Piece(teacher, self.seed, "pretraining"),)
-
-    def folder(self, places: Places) -> Path:
-        """Where its run goes."""
-        return places.work / f"seed-{self.seed}" / self.model / self.kind
-
-
-def pieces(
+def trials(
     names: Sequence[str], seeds: Sequence[int], scale: Scale, places: Places
-) -> Iterator[Piece]:
-    """All runs, those of one seed together; teachers that nobody named are there too."""
+) -> Iterator[Trial]:
+    """All trials, those of one seed together; teachers that nobody named are there too."""
     teachers = {SYSTEMS[name].teacher for name in names} - {None, *names}
     for seed in seeds:
-        yield from (Piece(name, seed, "pretraining") for name in SYSTEMS if name in teachers)
+        for name in SYSTEMS:
+            if name in teachers:
+                yield _pretraining_trial(SYSTEMS[name], seed, scale, places)
         for name in names:
-            if SYSTEMS[name].group == "elastic":
-                yield from _elastic_pieces(name, seed, scale, places)
-                continue
-            yield Piece(name, seed, "pretraining")
-            if places.glue is not None:
-                yield from (Piece(name, seed, task) for task in scale.tasks)
-            if places.blimp is not None and scale.blimp_pairs:
-                yield Piece(name, seed, "blimp")
+            yield from _trials(SYSTEMS[name], seed, scale, places)
 
 
-def _elastic_pieces(name: str, seed: int, scale: Scale, places: Places) -> Iterator[Piece]:
-    if places.glue is not None and seed in scale.elastic_seeds:
-        yield Piece(name, seed, "pretraining")
-        for task in scale.elastic_tasks:
-            yield from (Piece(name, seed, kind) for kind in (task, f"elastic-{task}"))
+def _trials(system: System, seed: int, scale: Scale, places: Places) -> Iterator[Trial]:
+    elastic = system.group == "elastic"
+    if elastic and (places.glue is None or seed not in scale.elastic_seeds):
+        return
+    yield _pretraining_trial(system, seed, scale, places)
+    if places.glue is not None:
+        for task in scale.elastic_tasks if elastic else scale.tasks:
+            yield _tuning_trial(system, seed, task, scale, places)
+            if elastic:
+                yield _elastic_trial(system, seed, task, scale, places)
+    if places.blimp is not None and scale.blimp_pairs and not elastic:
+        yield _blimp_trial(system, seed, scale, places, places.blimp)
 
 
-def run_config(piece: Piece, scale: Scale, places: Places) -> RunConfig:
-    """The settings of a piece that is a run of a task."""
-    system, matched = piece.system, piece.system.config is None
-    width = fitted_width(system, Sizes(**{n: getattr(scale, n) for n in Sizes.model_fields}))
-    fields: dict[str, Any] = {
-        "model": system.model(width, scale, places.work / "architectures" / system.name),
-        "seed": piece.seed,
-        "out": piece.folder(places),
-    }
-    if piece.kind != "pretraining":
-        rate = scale.matched_tuning_rate if matched else scale.tuning_rate
-        fields["settings"] = _tuning(piece, rate, scale, places)
-        return RunConfig(task="glue", **fields)
+def _labels(system: System, seed: int, kind: str) -> dict[str, str]:
+    return {"model": system.name, "seed": str(seed), "kind": kind}
+
+
+def _pretraining_trial(system: System, seed: int, scale: Scale, places: Places) -> Trial:
+    matched, fields = system.config is None, _same(system, seed, "pretraining", scale, places)
+    needs: tuple[str, ...] = ()
     if system.teacher is not None:
-        teacher = Piece(system.teacher, piece.seed, "pretraining")
-        fields |= {"teacher": teacher.folder(places), "teacher_share": scale.teacher_share}
-    rate = scale.matched_rate if matched else scale.rate
-    hidden_lr = scale.matched_hidden_lr if matched else scale.hidden_lr
+        teacher = places.run(system.teacher, seed, "pretraining")
+        fields |= {"teacher": teacher, "teacher_share": scale.teacher_share}
+        needs = (teacher.name,)
+    width = fitted_width(system, _sizes(scale))
     sizes = {"width": width, "layers": scale.layers, "heads": scale.heads, "dropout": 0.0}
-    fields["settings"] = _pretraining(scale, places) | {
+    settings = _pretraining(scale, places) | {
         **(sizes if matched else {}),
         "objective": "replaced" if system.replaced else "masked",
         "training": {
             "steps": scale.steps,
             "batch_size": scale.batch,
-            "learning_rate": rate,
-            "hidden_lr": hidden_lr,
+            "learning_rate": scale.matched_rate if matched else scale.rate,
+            "hidden_lr": scale.matched_hidden_lr if matched else scale.hidden_lr,
         },
     }
-    return RunConfig(task="pretraining", share=system.share(scale), **fields)
+    config = RunConfig(task="pretraining", share=system.share(scale), settings=settings, **fields)
+    return Trial(labels=_labels(system, seed, "pretraining"), config=config, needs=needs)
+
+
+def _tuning_trial(system: System, seed: int, task: str, scale: Scale, places: Places) -> Trial:
+    before = places.run(system.name, seed, "pretraining")
+    rate = scale.matched_tuning_rate if system.config is None else scale.tuning_rate
+    config = RunConfig(
+        task="glue",
+        settings=_tuning(system, task, before, rate, scale, places),
+        **_same(system, seed, task, scale, places),
+    )
+    return Trial(labels=_labels(system, seed, task), config=config, needs=(before.name,))
+
+
+def _same(system: System, seed: int, kind: str, scale: Scale, places: Places) -> dict[str, Any]:
+    width = fitted_width(system, _sizes(scale))
+    return {
+        "model": system.model(width, scale, places.work / "architectures" / system.name),
+        "seed": seed,
+        "out": places.run(system.name, seed, kind),
+    }
+
+
+def _sizes(scale: Scale) -> Sizes:
+    return Sizes(**{name: getattr(scale, name) for name in Sizes.model_fields})
 
 
 def _pretraining(scale: Scale, places: Places) -> dict[str, Any]:
@@ -214,16 +213,18 @@ def _pretraining(scale: Scale, places: Places) -> dict[str, Any]:
     }
 
 
-def _tuning(piece: Piece, rate: float, scale: Scale, places: Places) -> dict[str, Any]:
+def _tuning(
+    system: System, task: str, before: Path, rate: float, scale: Scale, places: Places
+) -> dict[str, Any]:
     return {
-        "name": piece.kind,
+        "name": task,
         "data": places.glue,
-        "init_from": Piece(piece.model, piece.seed, "pretraining").folder(places),
+        "init_from": before,
         "length": scale.length,
         "most_rows": scale.tuning_rows,
         "test_side": False,
         "dropout": 0.0,
-        "token_types": None if piece.system.kinds else False,
+        "token_types": None if system.kinds else False,
         "training": {
             "epochs": scale.tuning_epochs,
             "batch_size": scale.tuning_batch,
@@ -231,6 +232,116 @@ def _tuning(piece: Piece, rate: float, scale: Scale, places: Places) -> dict[str
             "hidden_lr": scale.tuning_hidden_lr,
         },
     }
+
+
+@dataclass(frozen=True)
+class Blimp:
+    """Scores of a pretrained model on BLiMP."""
+
+    of: Path
+    """Folder of its run."""
+    data: Path
+    pairs: int
+    """Pairs of each paradigm."""
+
+    def __call__(self, config: RunConfig) -> RunResult:
+        """The pretraining's result with these metrics in place of its own."""
+        begun, provenance = time.perf_counter(), read_provenance()
+        found = FinishedRun.load(self.of)
+        scores = blimp_scores(found.model, found.processor, self.data, most=self.pairs)
+        return _result(self.of).model_copy(
+            update={
+                "metric": "blimp",
+                "metrics": {name: v for name, v in scores.items() if "paradigm" not in name},
+                "steps": 0,
+                "seconds": time.perf_counter() - begun,
+                "ms_per_step": 0.0,
+                "provenance": provenance,
+            }
+        )
+
+
+def _blimp_trial(system: System, seed: int, scale: Scale, places: Places, data: Path) -> Trial:
+    before = _pretraining_trial(system, seed, scale, places)
+    kind = f"blimp-{scale.blimp_pairs}"
+    config = before.config.model_copy(update={"out": places.run(system.name, seed, kind)})
+    work = Blimp(before.config.out, data, scale.blimp_pairs)
+    return Trial(
+        labels=_labels(system, seed, "blimp"), config=config, needs=(before.name,), work=work
+    )
+
+
+@dataclass(frozen=True)
+class Elastic:
+    """DynaBERT's stages, and what all sub-networks reach."""
+
+    of: Path
+    """Folder of the fine-tuned run."""
+    settings: ElasticConfig
+
+    def __call__(self, config: RunConfig) -> RunResult:
+        """The fine-tuning's result with the metrics of the whole sub-network."""
+        found = make_elastic(self.of, config.out, self.settings, resume=config.out.exists())
+        return _result(self.of).model_copy(
+            update={
+                "metrics": found.sub_networks.rows[0].metrics,
+                "steps": sum(stage.steps for stage in found.stages),
+                "seconds": sum(stage.seconds for stage in found.stages),
+                "provenance": found.sub_networks.provenance,
+            }
+        )
+
+
+def _elastic_trial(system: System, seed: int, task: str, scale: Scale, places: Places) -> Trial:
+    before, kind = _tuning_trial(system, seed, task, scale, places), f"elastic-{task}"
+    settings = ElasticConfig(
+        epochs=scale.elastic_epochs,
+        batch_size=scale.tuning_batch,
+        learning_rate=scale.elastic_rate,
+        evaluate_every=scale.elastic_every,
+        most_rows=scale.elastic_rows,
+        seed=seed,
+    )
+    config = before.config.model_copy(update={"out": places.run(system.name, seed, kind)})
+    work = Elastic(before.config.out, settings)
+    return Trial(labels=_labels(system, seed, kind), config=config, needs=(before.name,), work=work)
+
+
+def _result(run: Path) -> RunResult:
+    return RunResult.from_json((run / RESULT).read_text(encoding="utf-8"))
+
+
+def record_of(trial: TrialRecord, scale: Scale, places: Places) -> Record:
+    """A trial as a row of the tables."""
+    model, seed, kind = (trial.labels[axis] for axis in ("model", "seed", "kind"))
+    system, found = SYSTEMS[model], trial.result
+    width, more = fitted_width(system, _sizes(scale)), dict[str, JsonValue]()
+    if kind.startswith("elastic-"):
+        path = places.run(model, int(seed), kind) / "elastic.json"
+        made = ElasticResult.from_json(path.read_text(encoding="utf-8"))
+        more = {
+            "before": made.before[found.metric],
+            "rows": [row.model_dump(mode="json") for row in made.sub_networks.rows],
+            "stages": [stage.model_dump(mode="json") for stage in made.stages],
+            "batch": dict(made.sub_networks.batch),
+        }
+    return Record(
+        model=model,
+        seed=int(seed),
+        kind=kind,
+        metric=found.metric,
+        metrics=found.metrics,
+        width=width,
+        kept=kept_parameters(build_empty(system, width, scale)),
+        stored=found.stored_parameters,
+        hidden=found.hidden_parameters,
+        read=found.read_parameters,
+        steps=found.steps,
+        seconds=found.seconds,
+        ms_per_step=found.ms_per_step,
+        provenance=found.provenance,
+        more=more,
+    )
 
 
 def learn_vocabulary(scale: Scale, places: Places) -> None:
@@ -245,115 +356,3 @@ def learn_vocabulary(scale: Scale, places: Places) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         task.processor.save(folder)
     Pretraining(PretrainingConfig(**_pretraining(scale, places))).prepare()
-
-
-def do(piece: Piece, scale: Scale, places: Places) -> Record:
-    """Do a piece, or read what it gave when it was done."""
-    if piece.kind == "blimp":
-        return _blimp(piece, scale, places)
-    if piece.kind.startswith("elastic-"):
-        return _elastic(piece, scale, places)
-    config = run_config(piece, scale, places)
-    found = _finished(config) or _run(config)
-    return _record(piece, scale, found)
-
-
-def _finished(config: RunConfig) -> RunResult | None:
-    path = RunFolder(config.out).result
-    if not path.is_file():
-        return None
-    found = RunResult.from_json(path.read_text(encoding="utf-8"))
-    if changed := differences(found.config, config):
-        raise OtherRunError(folder=config.out, fields=changed)
-    return found
-
-
-def _run(config: RunConfig) -> RunResult:
-    """Short runs begin anew after a kill, so that disks are not filled with their checkpoints."""
-    long = config.task == "pretraining"
-    found = run(config, resume=config.out.exists(), checkpoints=long)
-    shutil.rmtree(RunFolder(config.out).checkpoints, ignore_errors=True)
-    return found
-
-
-def _record(piece: Piece, scale: Scale, found: RunResult) -> Record:
-    width = fitted_width(piece.system, scale)
-    return Record(
-        model=piece.model,
-        seed=piece.seed,
-        kind=piece.kind,
-        metric=found.metric,
-        metrics=found.metrics,
-        width=width,
-        kept=kept_parameters(build_empty(piece.system, width, scale)),
-        stored=found.stored_parameters,
-        hidden=found.hidden_parameters,
-        read=found.read_parameters,
-        steps=found.steps,
-        seconds=found.seconds,
-        ms_per_step=found.ms_per_step,
-        provenance=found.provenance,
-    )
-
-
-def _blimp(piece: Piece, scale: Scale, places: Places) -> Record:
-    path = piece.folder(places).with_name(f"blimp-{scale.blimp_pairs}.json")
-    if path.is_file():
-        return Record.from_json(path.read_text(encoding="utf-8"))
-    assert places.blimp is not None
-    (before,) = piece.after
-    pretrained, provenance = do(before, scale, places), read_provenance()
-    begun, found = time.perf_counter(), FinishedRun.load(before.folder(places))
-    metrics = blimp_scores(found.model, found.processor, places.blimp, most=scale.blimp_pairs)
-    record = pretrained.model_copy(
-        update={
-            "kind": piece.kind,
-            "metric": "blimp",
-            "metrics": {name: v for name, v in metrics.items() if "paradigm" not in name},
-            "steps": 0,
-            "seconds": time.perf_counter() - begun,
-            "ms_per_step": 0.0,
-            "provenance": provenance,
-        }
-    )
-    write_text(path, record.to_json())
-    return record
-
-
-def _elastic(piece: Piece, scale: Scale, places: Places) -> Record:
-    """DynaBERT's stages, and what all sub-networks reach; the whole one's metrics come first."""
-    from embshare.tasks.elastic.making import ElasticResult, make_elastic
-
-    (before,) = piece.after
-    tuned, folder = do(before, scale, places), piece.folder(places)
-    config = ElasticConfig(
-        epochs=scale.elastic_epochs,
-        batch_size=scale.tuning_batch,
-        learning_rate=scale.elastic_rate,
-        evaluate_every=scale.elastic_every,
-        most_rows=scale.elastic_rows,
-        seed=piece.seed,
-    )
-    path = folder / "elastic.json"
-    if path.is_file():
-        found = ElasticResult.from_json(path.read_text(encoding="utf-8"))
-        if found.config != config:
-            raise OtherRunError(folder=folder, fields=["elastic"])
-    else:
-        found = make_elastic(before.folder(places), folder, config, resume=folder.exists())
-    rows = found.sub_networks.rows
-    return tuned.model_copy(
-        update={
-            "kind": piece.kind,
-            "metrics": rows[0].metrics,
-            "steps": sum(stage.steps for stage in found.stages),
-            "seconds": sum(stage.seconds for stage in found.stages),
-            "provenance": found.sub_networks.provenance,
-            "more": {
-                "before": found.before[tuned.metric],
-                "rows": [row.model_dump(mode="json") for row in rows],
-                "stages": [stage.model_dump(mode="json") for stage in found.stages],
-                "batch": dict(found.sub_networks.batch),
-            },
-        }
-    )

@@ -49,14 +49,60 @@ def benchmark(name: str) -> ModuleType:
 
 
 def quality(name: str) -> Callable[[], str]:
-    """Perplexities of one file of ``benchmarks/quality.py``."""
+    """Settings against architectures of one file of ``quality``: mean ± deviation (seeds).
+
+    The percentage is against the best dense model of full width in the file; in brackets, how
+    many times fewer hidden parameters than that one has.
+    """
 
     def draw() -> str:
-        script = benchmark("quality")
-        table: str = script.table(script.read([RESULTS / "quality" / f"{name}.json"]))
-        return table
+        records = json.loads((RESULTS / "quality" / f"{name}.json").read_text())
+        cells: dict[str, dict[str, list[dict[str, Any]]]] = {}
+        for record in records:
+            row = cells.setdefault(record["label"], {})
+            row.setdefault(record["architecture"], []).append(record)
+        names = [
+            a for a in ("lstm", "conv", "attention") if any(a in row for row in cells.values())
+        ]
+        dense = {name: best_dense(records, name) for name in names}
+        lines = [f"| setting | {' | '.join(names)} |", f"| --- {'| ---: ' * len(names)}|"]
+        for label, row in cells.items():
+            shown = [_perplexity(row[name], dense[name]) if name in row else "" for name in names]
+            lines.append(f"| `{label}` | {' | '.join(shown)} |")
+        return "\n".join(lines)
 
     return draw
+
+
+ARCHITECTURES: Final = ("lstm", "conv", "attention")
+FULL_WIDTH: Final = 192
+"""Width of the models of ``quality`` but for those that are narrower on purpose."""
+
+
+def best_dense(records: Sequence[dict[str, Any]], architecture: str) -> list[dict[str, Any]]:
+    """The records, one for each seed, of the dense setting of full width with the best mean."""
+    settings: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        setting = record["setting"]
+        if (record["architecture"], setting["kind"], setting["model_width"]) == (
+            architecture,
+            "dense",
+            FULL_WIDTH,
+        ):
+            settings.setdefault(record["label"], []).append(record)
+    return min(settings.values(), key=_mean)
+
+
+def _mean(records: Sequence[dict[str, Any]]) -> float:
+    return statistics.mean(record["perplexity"] for record in records)
+
+
+def _perplexity(records: Sequence[dict[str, Any]], dense: Sequence[dict[str, Any]]) -> str:
+    values = [record["perplexity"] for record in records]
+    deviation = f" ± {statistics.stdev(values):.1f} ({len(values)})" if len(values) > 1 else ""
+    change = 100 * (_mean(records) / _mean(dense) - 1)
+    fewer = dense[0]["hidden"] / records[0]["hidden"]
+    return f"{_mean(records):.1f}{deviation}, {change:+.1f} % [{fewer:.1f}]"
 
 
 def measured(name: str) -> Callable[[], str]:
@@ -77,38 +123,23 @@ BEST: Final = "shared anchor=4.0 lr=0.016 hidden_lr=0.3"
 def front() -> str:
     """The best dense model and the best shared one, for each architecture."""
     records: list[dict[str, Any]] = json.loads((RESULTS / "quality" / "study.json").read_text())
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for record in records:
-        groups.setdefault((record["architecture"], record["label"]), []).append(record)
-
-    def mean(found: list[dict[str, Any]]) -> float:
-        return statistics.mean(record["perplexity"] for record in found)
 
     def told(found: list[dict[str, Any]]) -> str:
         deviation = statistics.stdev(record["perplexity"] for record in found)
-        return f"{mean(found):.1f} ± {deviation:.1f}"
+        return f"{_mean(found):.1f} ± {deviation:.1f}"
 
     lines = [
         "| | hidden parameters | all stored parameters | perplexity, dense | shared | |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for name in ("lstm", "conv", "attention"):
-        dense = min(
-            (
-                found
-                for (architecture, _), found in groups.items()
-                if architecture == name
-                and found[0]["setting"]["kind"] == "dense"
-                and found[0]["setting"]["model_width"] == 192
-            ),
-            key=mean,
-        )
-        shared = groups[name, BEST]
+    for name in ARCHITECTURES:
+        dense = best_dense(records, name)
+        shared = [r for r in records if (r["architecture"], r["label"]) == (name, BEST)]
         counts = [
             f"{dense[0][key]:,} → {shared[0][key]:,} ({dense[0][key] / shared[0][key]:.1f} ×)"
             for key in ("hidden", "stored")
         ]
-        change = f"{100 * (mean(shared) / mean(dense) - 1):+.1f} %"
+        change = f"{100 * (_mean(shared) / _mean(dense) - 1):+.1f} %"
         cells = [name, *counts, told(dense), told(shared), change]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -119,26 +150,27 @@ def compared(*names: str) -> Callable[[], str]:
 
     def draw() -> str:
         reports = [read_report(name) for name in names]
-        return "\n\n".join(_compared(reports, task) for task in reports[0].config.tasks)
+        return "\n\n".join(_compared(reports, task.name) for task in reports[0].tasks)
 
     return draw
 
 
 def read_report(name: str) -> Any:
     """One file of ``embshare bench``."""
-    from embshare.tasks.benchmark.report import BenchmarkReport
+    from embshare.tasks.studies.report import StudyReport
 
     text = (RESULTS / "bench" / f"{name}.json").read_text(encoding="utf-8")
-    return BenchmarkReport.from_json(text)
+    return StudyReport.from_json(text)
 
 
 def _compared(reports: Sequence[Any], task: str) -> str:
-    from embshare.tasks.benchmark.table import show_spread
+    from embshare.tasks.studies.table import show_spread
 
     first = reports[0]
-    metric, methods = first.task(task).metric, first.config.methods
-    steps = {result.steps for report in reports for result in report.results if result.task == task}
-    seeds = sorted({len(report.config.seeds) for report in reports})
+    metric, methods = first.metric(task), first.study.labels["method"]
+    results = [trial.result for report in reports for trial in report.trials]
+    steps = {result.steps for result in results if result.task == task}
+    seeds = sorted({len(report.seeds) for report in reports})
     lines = [
         f"{task.replace('_', ' ').capitalize()}, {metric.label} ({metric.better} is better), "
         f"{' or '.join(f'{n:,}' for n in sorted(steps))} steps, "
@@ -148,8 +180,8 @@ def _compared(reports: Sequence[Any], task: str) -> str:
         f"| --- |{' ---: |' * (len(methods) + 1)}",
     ]
     for report in reports:
-        rows = {(row.architecture, row.method): row for row in report.rows(task)}
-        for architecture in report.config.architectures:
+        rows = {(row.labels["model"], row.labels["method"]): row for row in report.rows(task)}
+        for architecture in report.study.labels["model"]:
             mine = [rows[architecture, method] for method in methods]
             cells = [
                 show_spread(row.metric, digits=4) + _kept(row, mine[0], metric.better)
@@ -174,22 +206,24 @@ def rates(*names: str) -> Callable[[], str]:
     """Files of ``embshare bench`` on one task, dense first, whose shared models differ in rate."""
 
     def draw() -> str:
-        from embshare.tasks.benchmark.table import show_spread
+        from embshare.tasks.studies.table import show_spread
 
         reports = [read_report(name) for name in names]
-        task = reports[0].config.tasks[0]
-        metric = reports[0].task(task).metric
-        rows = [(report.config, row) for report in reports for row in report.rows(task)]
+        task = reports[0].tasks[0].name
+        metric = reports[0].metric(task)
+        rows = [(report.study, row) for report in reports for row in report.rows(task)]
         dense = rows[0][1]
         lines = [
             f"| | rate, of the table's | {metric.label} | hidden parameters |",
             f"| --- |{' ---: |' * 3}",
         ]
-        for config, row in rows:
+        for study, row in rows:
             fewer = "" if row is dense else f" ({dense.hidden / row.hidden:.1f} ×)"
-            rate = config.training(task).hidden_lr if row is dense else config.shared_hidden_lr
+            trials = study.trials(Path("out"))
+            trial = next(t for t in trials if row.labels.items() <= t.labels.items())
+            rate = trial.config.training.hidden_lr
             cells = [
-                f"{row.architecture}, {row.method}",
+                f"{row.labels['model']}, {row.labels['method']}",
                 f"{rate:g}",
                 show_spread(row.metric, digits=4) + _kept(row, dense, metric.better),
                 f"{row.hidden:,}{fewer}",
@@ -232,7 +266,7 @@ def kept() -> str:
     ]
     for data, names, metric in KEPT:
         for report in map(read_report, names):
-            for architecture in report.config.architectures:
+            for architecture in report.study.labels["model"]:
                 values, hidden = _values(report, architecture, metric)
                 title = f"{data}, {metric.replace('_', ' ')}"
                 lower = metric in LOWER_IS_BETTER
@@ -245,11 +279,10 @@ def kept() -> str:
 
 def _values(report: Any, architecture: str, metric: str) -> tuple[Values, Sequence[int]]:
     """A metric of each method, dense first, and seed; and what each method stores."""
-    from embshare.tasks.benchmark.report import cell_of
-
     of_methods = []
-    for method in report.config.methods:
-        found = [r for r in report.results if cell_of(r)[1:3] == (architecture, method)]
+    for method in report.study.labels["method"]:
+        mine = {"model": architecture, "method": method}.items()
+        found = [trial.result for trial in report.trials if mine <= trial.labels.items()]
         of_methods.append(sorted(found, key=lambda result: result.seed))
     values = [[result.metrics[metric] for result in found] for found in of_methods]
     return values, [found[0].hidden_parameters for found in of_methods]
@@ -258,7 +291,7 @@ def _values(report: Any, architecture: str, metric: str) -> tuple[Values, Sequen
 def _kept_line(
     title: str, architecture: str, values: Values, hidden: Sequence[int], *, lower: bool = False
 ) -> str:
-    from embshare.tasks.benchmark.report import Spread
+    from embshare.tasks.studies.report import Spread
 
     def part(one: float, dense: float) -> float:
         return 100 * (dense / one if lower else one / dense)

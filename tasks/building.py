@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import import_module
@@ -77,8 +78,10 @@ def build_model(
     """The model of a name, with random weights or with those of its folder.
 
     Args:
-        model: ``lstm``, ``conv`` or ``attention``; ``embshare:NAME`` with a name of `SYSTEMS`; else
-            a folder or a name that transformers knows. A folder without weights is an architecture.
+        model: ``lstm``, ``conv`` or ``attention``; ``embshare:NAME`` with a name of `SYSTEMS`;
+            ``package.module:factory``, a function of the vocabulary's size that returns a model of
+            the same forward as the matched ones; else a folder or a name that transformers knows. A
+            folder without weights is an architecture.
         seed: of the random start; torch's random state stays as it was.
         matched: builds a model of the matched family.
         auto: the Auto class of transformers for this task, ``AutoModelForCausalLM``; ``None`` where
@@ -96,6 +99,8 @@ def build_model(
         for architecture in get_args(Architecture):
             if model == architecture:
                 return matched(architecture)
+        if _is_factory(model):
+            return _of_factory(model, vocab_size)
         if auto is None:
             raise ModelNotForTaskError(
                 model=model,
@@ -105,6 +110,34 @@ def build_model(
         new = {"vocab_size": vocab_size, **symbols, **changes}
         made: nn.Module = _of_transformers(model, auto, new, dict(changes))
         return made
+
+
+def _is_factory(model: str) -> bool:
+    module, colon, function = model.partition(":")
+    names = (*module.split("."), function)
+    return bool(colon) and module != "embshare" and all(name.isidentifier() for name in names)
+
+
+def _of_factory(model: str, vocab_size: int) -> nn.Module:
+    module, _, function = model.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # a console script does not look where people keep their models
+    try:
+        made = getattr(import_module(module), function)(vocab_size)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ModelNotForTaskError(
+            model=model,
+            finding=f"its factory cannot be called ({_first_line(error)})",
+            way_out="Name a function of the vocabulary's size, in a module that can be imported "
+            "from here.",
+        ) from error
+    if not isinstance(made, nn.Module):
+        raise ModelNotForTaskError(
+            model=model,
+            finding=f"its factory made a {type(made).__name__}",
+            way_out="Return an nn.Module.",
+        )
+    return made
 
 
 def _of_transformers(model: str, auto: str, new: dict[str, Any], changes: dict[str, object]) -> Any:

@@ -109,7 +109,7 @@ def test_arrows_go_one_way() -> None:
         ("embshare.plan.values", "from embshare import models", 1),
         ("embshare.plan.values", "def f():\n    import embshare.cli.main", 1),
         ("embshare.plan.values", "import importlib\nimportlib.import_module('embshare.tasks')", 1),
-        ("embshare.models.matched", "from embshare.tasks.benchmark import run", 1),
+        ("embshare.models.matched", "from embshare.tasks.studies import run_study", 1),
         ("embshare.adapters.huggingface", "from embshare.tasks import glue", 1),
         ("embshare.tasks.glue", "import embshare.adapters", 1),
         ("embshare.tasks.glue", "from embshare.cli import main", 1),

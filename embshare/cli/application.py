@@ -59,9 +59,13 @@ COMMANDS: Final[Mapping[str, Entry]] = MappingProxyType(
             "Compare dense, EPS and VEPS models of three architectures on every task at one "
             "budget.",
         ),
+        "ablate": Entry(
+            "embshare.cli.bench:ablate",
+            "Run a study: every combination of what a file varies, compared by one metric.",
+        ),
         "report": Entry(
             "embshare.cli.bench:report",
-            "Show a benchmark again: print its tables, draw its plots, write its page.",
+            "Show a study again: print its tables, draw its plots, write its page.",
         ),
         "fairseq-plugin": Entry(
             "embshare.cli.fairseq_plugin:fairseq_plugin",

@@ -1,4 +1,4 @@
-"""``embshare bench`` and ``embshare report``: compare models, and show a comparison again."""
+"""``embshare bench``, ``ablate`` and ``report``: run studies, and show their reports again."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ from embshare.tasks.packages import check_packages
 from embshare.tasks.settings import TrainSettings, laid_over
 
 if TYPE_CHECKING:
-    from embshare.tasks.benchmark.config import BenchmarkConfig
-    from embshare.tasks.benchmark.report import BenchmarkReport
+    from embshare.tasks.studies.bench import BenchmarkConfig
+    from embshare.tasks.studies.report import StudyReport
+    from embshare.tasks.studies.study import Study
 
-__all__ = ["bench", "report"]
+__all__ = ["ablate", "bench", "report"]
 
 SHARING: Final = "How EPS and VEPS share"
 EVERY: Final = "Settings of every task that has them"
 SIZES: Final = ("width", "layers", "heads", "dropout")
+STUDY: Final = "study.yaml"
 PLURALS: Final = {"architecture": "architectures", "method": "methods", "seed": "seeds"}
 _SIZES: Final = {name: [f"--{name}"] for name in SIZES}
 _SHARE: Final = {
@@ -91,8 +93,10 @@ def bench(
     report.html. Without options it ends within five minutes on two cores, with --quick within one.
     """
     check_packages(("yaml",), extra="bench")
-    from embshare.tasks.benchmark.config import BenchmarkConfig, standard_tasks
+    from embshare.tasks.studies.bench import BenchmarkConfig, standard_tasks
+    from embshare.tasks.studies.bench import quick as shorter
 
+    out, jobs = grid.pop("out", Path("runs/bench")), grid.pop("jobs", None)
     tasks = grid.pop("task", standard_tasks())
     data, changes = grid.pop("data", ()), grid.pop("set", ())
     fields = {PLURALS.get(name, name): value for name, value in grid.items()}
@@ -101,7 +105,57 @@ def bench(
     if share:
         default: ShareConfig = BenchmarkConfig.model_fields["share"].default
         fields["share"] = default.model_dump() | share
-    _run(fields, quick=quick, overwrite=overwrite, resume=resume)
+    config = BenchmarkConfig(**fields)
+    if quick:
+        _check_quick(config)
+        config = shorter(config)
+    _run(config.study(), out, jobs=jobs, overwrite=overwrite, resume=resume, fail_fast=True)
+
+
+def ablate(
+    file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="Study file.")],
+    out: Annotated[Path | None, option("Folder of the study. Default: runs/NAME.", "--out")] = None,
+    jobs: Annotated[
+        int | None,
+        option(
+            "Number of trials run at once. Default: one per core, one on an accelerator.",
+            "--jobs",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, option("Replace the study in that folder.", "--overwrite")] = False,
+    checkpoints: Annotated[
+        bool,
+        option("Write checkpoints, so that trials that were killed are resumed.", "--checkpoints"),
+    ] = False,
+    fail_fast: Annotated[
+        bool, option("Stop at the first trial that fails.", "--fail-fast")
+    ] = False,
+    dry_run: Annotated[bool, option("Print the trials and run none of them.", "--dry-run")] = False,
+) -> None:
+    """Run a study: every combination of what a file varies, compared by one metric.
+
+    The same command resumes a study that was stopped, and runs the trials that are new in a file
+    with more values on its axes.
+    """
+    check_packages(("yaml",), extra="bench")
+    from embshare.tasks.studies.study import Study
+
+    study = Study.load(file)
+    out = Path("runs") / study.name if out is None else out
+    if dry_run:
+        for trial in study.trials(out):
+            typer.echo(trial.name)
+        return
+    resume = not overwrite and (out / STUDY).is_file()
+    _run(
+        study,
+        out,
+        jobs=jobs,
+        overwrite=overwrite,
+        resume=resume,
+        checkpoints=checkpoints,
+        fail_fast=fail_fast,
+    )
 
 
 def _check_quick(config: BenchmarkConfig) -> None:
@@ -166,32 +220,43 @@ def _data(settings: dict[str, dict[str, Any]], entry: str) -> None:
     settings[task]["data"] = folder
 
 
-def _run(fields: dict[str, Any], *, quick: bool, overwrite: bool, resume: bool) -> None:
-    from embshare.cli.progress import CellBar
-    from embshare.tasks.benchmark import run_benchmark
-    from embshare.tasks.benchmark.config import BenchmarkConfig
-    from embshare.tasks.benchmark.config import quick as shorter
+def _run(
+    study: Study,
+    out: Path,
+    *,
+    jobs: int | None,
+    overwrite: bool,
+    resume: bool,
+    fail_fast: bool,
+    checkpoints: bool = False,
+) -> None:
+    from embshare.cli.progress import TrialBar
+    from embshare.tasks import studies
     from embshare.tasks.heap import keep_freed_memory
 
-    config = BenchmarkConfig(**fields)
-    if quick:
-        _check_quick(config)
-        config = shorter(config)
     keep_freed_memory()
-    with CellBar(Console(stderr=True)) as bar:
-        found = run_benchmark(config, overwrite=overwrite, resume=resume, observer=bar)
-    _show(found)
+    with TrialBar(Console(stderr=True)) as bar:
+        found = studies.run_study(
+            study,
+            out,
+            jobs=jobs,
+            overwrite=overwrite,
+            resume=resume,
+            checkpoints=checkpoints,
+            fail_fast=fail_fast,
+            observer=bar,
+        )
+    _show(found, out)
 
 
-def _show(found: BenchmarkReport) -> None:
-    from embshare.tasks.benchmark.table import make_table
+def _show(found: StudyReport, out: Path) -> None:
+    from embshare.tasks.studies.table import make_table
 
     console = Console()
-    for task in found.config.tasks:
-        console.print(make_table(found, task))
-    out = found.config.out
+    for task in found.tasks:
+        console.print(make_table(found, task.name))
     console.print(
-        f"{len(found.results)} models in {found.provenance.seconds:.0f} s. "
+        f"{len(found.trials)} models in {found.provenance.seconds:.0f} s. "
         f"Results, plots and report.html are in {out}.",
         highlight=False,
     )
@@ -200,29 +265,31 @@ def _show(found: BenchmarkReport) -> None:
 def report(
     folders: Annotated[
         list[Path],
-        typer.Argument(metavar="FOLDER...", help="Folders that `embshare bench` wrote."),
+        typer.Argument(
+            metavar="FOLDER...", help="Folders that `embshare bench` or `ablate` wrote."
+        ),
     ],
     out: Annotated[
         Path | None,
-        option("New folder for the joint report of several benchmarks that are parts of one grid."),
+        option("New folder for the joint report of several studies that are parts of one grid."),
     ] = None,
     overwrite: Annotated[bool, option("Replace the results in --out.")] = False,
 ) -> None:
-    """Show a benchmark again: print its tables, draw its plots, write its page.
+    """Show a study again: print its tables, draw its plots, write its page.
 
-    Several folders, of other seeds or architectures and the same settings, data and code, are
-    joined into one report, which needs an --out of its own.
+    Several folders, with other values on the axes and the same settings, data and code, are joined
+    into one report, which needs an --out of its own.
     """
     check_packages(("yaml", "matplotlib", "jinja2"), extra="bench")
-    from embshare.tasks.benchmark.folder import read_report, write_report
-    from embshare.tasks.benchmark.joining import join_benchmarks
+    from embshare.tasks.studies.folder import read_report, write_report
+    from embshare.tasks.studies.joining import join_studies
 
     if out is not None:
-        found = join_benchmarks(folders, out, overwrite=overwrite)
+        found = join_studies(folders, out, overwrite=overwrite)
     elif len(folders) > 1:
         fault = "`--out`: must be given for several folders: it is where their report is written"
         raise InvalidValueError(what="report", faults=[fault])
     else:
-        found = read_report(folders[0])
-        write_report(found)
-    _show(found)
+        found, out = read_report(folders[0]), folders[0]
+        write_report(found, out)
+    _show(found, out)

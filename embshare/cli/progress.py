@@ -1,4 +1,4 @@
-"""Bars over the steps of one run, and over the runs of a benchmark."""
+"""Bars over the steps of one run, and over the trials of a study."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from embshare.tasks.benchmark.config import Cell
-from embshare.tasks.running.result import RunResult
+from embshare.tasks.studies.study import Trial
+from embshare.tasks.studies.trial import TrialRecord
 
-__all__ = ["CellBar", "StepBar"]
+__all__ = ["StepBar", "TrialBar"]
 
 
 class _Bar:
@@ -69,15 +69,19 @@ class StepBar(_Bar):
 
 
 @final
-class CellBar(_Bar):
-    """Shows how many runs of a benchmark are done, and what the last one gave."""
+class TrialBar(_Bar):
+    """Shows how many trials of a study are done, and what the last one gave."""
 
-    def planned(self, cells: Sequence[tuple[Cell, int]]) -> None:
-        """The benchmark begins."""
-        self._bar.update(self._job, total=len(cells), description="training")
+    def planned(self, trials: Sequence[Trial]) -> None:
+        """The study begins."""
+        self._bar.update(self._job, total=len(trials), description="training")
 
-    def ended(self, cell: Cell, result: RunResult, *, resumed: bool) -> None:
-        """A run is done."""
-        value = f"{result.metric} {result.metrics[result.metric]:.4g}"
-        words = f"{cell.task} {cell.architecture} {cell.method}, seed {cell.seed}: {value}"
+    def ended(self, trial: Trial, found: TrialRecord | Exception, *, resumed: bool) -> None:
+        """A trial is done."""
+        if isinstance(found, Exception):
+            self._bar.console.print(f"{trial.name} failed: {found}", highlight=False)
+            words = f"{trial.name}: failed"
+        else:
+            result = found.result
+            words = f"{trial.name}: {result.metric} {result.metrics[result.metric]:.4g}"
         self._bar.update(self._job, advance=1, description=words)

@@ -15,7 +15,7 @@ from embshare.tasks.catalogue import TASKS
 from embshare.tasks.settings import TaskConfig, TrainSettings
 from embshare.tasks.task import Task
 
-__all__ = ["ConfigFileError", "RunConfig", "is_task", "read_config_file"]
+__all__ = ["ConfigFileError", "RunConfig", "is_task", "read_config_file", "read_yaml"]
 
 
 def is_task(name: object) -> bool:
@@ -118,14 +118,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
         ConfigFileError: no such file, no mapping in it, a name that is none or is there twice, or
             something else where settings have their parts.
     """
-    try:
-        found = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except OSError as error:
-        raise ConfigFileError(path=path, finding=error.strerror or str(error)) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        what = " ".join(str(error).split())
-        raise ConfigFileError(path=path, finding=f"it is no YAML ({what})") from error
-    fields = _mapping(path, found, "it")
+    fields = read_yaml(path)
     if fields.get("share") is not None:
         _mapping(path, fields["share"], "`share`")
     if "settings" in fields:
@@ -134,6 +127,22 @@ def read_config_file(path: Path) -> dict[str, Any]:
         if "training" in settings:
             settings["training"] = _mapping(path, settings["training"], "`settings.training`")
     return fields
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigFileError: no such file, no mapping in it, or a name that is none or is there twice.
+    """
+    try:
+        found = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise ConfigFileError(path=path, finding=error.strerror or str(error)) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        what = " ".join(str(error).split())
+        raise ConfigFileError(path=path, finding=f"it is no YAML ({what})") from error
+    return _mapping(path, found, "it")
 
 
 def _mapping(path: Path, found: object, place: str) -> dict[str, Any]:

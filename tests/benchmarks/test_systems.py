@@ -1,22 +1,25 @@
-"""The study of systems: sizes, order, runs that are not repeated, and tables of what was found."""
+"""The study of systems: sizes, order, what each trial is, and tables of what was found."""
 
 from __future__ import annotations
 
 import importlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from embshare.tasks.running.folder import OtherRunError
+from embshare.tasks.measurement.provenance import read_provenance
+from embshare.tasks.studies.engine import do_trials
+from embshare.tasks.studies.study import Trial
+from embshare.tasks.studies.workers import Workers
 from tests.tasks.blimp.test_blimp import write
 from tests.tasks.examples import EXAMPLES
 
-PARTS = ("small_systems", "systems_tables", "systems_runs", "systems_workers", "systems")
+PARTS = ("small_systems", "systems_tables", "systems_runs", "systems")
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 TINY: dict[str, Any] = {
     "budget": 20_000,
@@ -86,11 +89,15 @@ def test_a_budget_that_nothing_fits_into_is_told(systems: Any) -> None:
         systems.fitted_width(systems.SYSTEMS["bert"], systems.Scale(budget=900))
 
 
+def kinds(found: Sequence[Trial]) -> list[tuple[str, str]]:
+    return [(trial.labels["model"], trial.labels["kind"]) for trial in found]
+
+
 def test_one_seed_comes_after_the_other(systems: Any, places: Any) -> None:
     scale = systems.Scale(tasks=("rte", "cola"))
-    found = list(systems.pieces(["elc_bert", "taught_shared_bert"], [3, 4], scale, places))
-    assert [piece.seed for piece in found] == [3] * 9 + [4] * 9
-    assert [(piece.model, piece.kind) for piece in found[:6]] == [
+    found = list(systems.trials(["elc_bert", "taught_shared_bert"], [3, 4], scale, places))
+    assert [trial.labels["seed"] for trial in found] == ["3"] * 9 + ["4"] * 9
+    assert kinds(found[:6]) == [
         ("bert", "pretraining"),  # the teacher, which nobody named
         ("elc_bert", "pretraining"),
         ("elc_bert", "rte"),
@@ -98,15 +105,21 @@ def test_one_seed_comes_after_the_other(systems: Any, places: Any) -> None:
         ("elc_bert", "blimp"),
         ("taught_shared_bert", "pretraining"),
     ]
-    assert found[5].after == (found[0],)
-    assert all(set(piece.after) <= set(found[:index]) for index, piece in enumerate(found))
+    assert found[5].needs == (found[0].name,)
+    names = [trial.name for trial in found]
+    assert all(set(trial.needs) <= set(names[:index]) for index, trial in enumerate(found))
 
 
 def test_elastic_models_have_seeds_of_their_own(systems: Any, places: Any) -> None:
     scale = systems.Scale(elastic_seeds=(4,), elastic_tasks=("rte",))
-    found = list(systems.pieces(["deep_bert"], [3, 4], scale, places))
-    assert [(p.seed, p.kind) for p in found] == [(4, "pretraining"), (4, "rte"), (4, "elastic-rte")]
-    assert found[2].after == (found[1],)
+    found = list(systems.trials(["deep_bert"], [3, 4], scale, places))
+    assert {trial.labels["seed"] for trial in found} == {"4"}
+    assert kinds(found) == [
+        ("deep_bert", "pretraining"),
+        ("deep_bert", "rte"),
+        ("deep_bert", "elastic-rte"),
+    ]
+    assert found[2].needs == (found[1].name,)
 
 
 def test_names_and_groups_are_models_in_their_order(systems: Any) -> None:
@@ -116,44 +129,49 @@ def test_names_and_groups_are_models_in_their_order(systems: Any) -> None:
         systems.chosen(["gpt"])
 
 
+def done(systems: Any, names: list[str], seeds: list[int], scale: Any, places: Any) -> Any:
+    """Do the trials of some models in this process."""
+    systems.learn_vocabulary(scale, places)
+    systems.hold_to_scale(scale, places)
+    study = systems.Study(provenance=read_provenance(), scale=scale, jobs=1, records=())
+    observer = systems.Written(study, places, places.work / "found.json")
+    wanted = list(systems.trials(names, seeds, scale, places))
+    with Workers(1) as workers:
+        found = do_trials(
+            wanted, workers, code=(), checkpoints=True, fail_fast=True, observer=observer
+        )
+    return found, json.loads((places.work / "found.json").read_text())["records"]
+
+
 @pytest.mark.parametrize("name", ["shared_convbert", "elc_bert", "attention_eps"])
 def test_a_model_goes_through_all_of_it(systems: Any, places: Any, name: str) -> None:
     scale = systems.Scale(**TINY)
-    systems.learn_vocabulary(scale, places)
-    found = [systems.do(p, scale, places) for p in systems.pieces([name], [5], scale, places)]
-    assert [record.kind for record in found] == ["pretraining", "rte", "blimp"]
-    assert all(record.seed == 5 and record.metric in record.metrics for record in found)
-    assert found[0].kept <= scale.budget
-    again = [systems.do(p, scale, places) for p in systems.pieces([name], [5], scale, places)]
-    assert again == found  # seconds too: nothing was done
-    assert not (places.work / "seed-5" / name / "pretraining" / "checkpoints").exists()
+    first, records = done(systems, [name], [5], scale, places)
+    assert [record["kind"] for record in records] == ["pretraining", "rte", "blimp"]
+    assert all(record["seed"] == 5 and record["metric"] in record["metrics"] for record in records)
+    assert records[0]["kept"] <= scale.budget
+    again, same = done(systems, [name], [5], scale, places)
+    assert same == records  # seconds too: nothing was done
+    assert (len(first.kept), len(again.kept)) == (0, 3)
+    assert not list(places.work.rglob("checkpoints"))
 
 
 def test_a_student_is_trained_by_the_model_of_its_seed(systems: Any, places: Any) -> None:
     scale = systems.Scale(**TINY)
-    systems.learn_vocabulary(scale, places)
-    bert, student = list(systems.pieces(["taught_shared_bert"], [0], scale, places))[:2]
-    systems.do(bert, scale, places)
-    config = systems.run_config(student, scale, places)
-    assert config.teacher == bert.folder(places)
-    assert config.share is not None
-    assert systems.do(student, scale, places).metrics["masked_perplexity"] > 1
+    bert, student = list(systems.trials(["taught_shared_bert"], [0], scale, places))[:2]
+    assert student.config.teacher == bert.config.out
+    assert student.config.share is not None
+    without = places.model_copy(update={"glue": None, "blimp": None})
+    _, (_, taught) = done(systems, ["taught_shared_bert"], [0], scale, without)
+    assert taught["metrics"]["masked_perplexity"] > 1
 
 
 def test_other_settings_need_another_folder(systems: Any, places: Any) -> None:
     scale = systems.Scale(**TINY)
-    systems.learn_vocabulary(scale, places)
-    piece = systems.Piece("bert", 0, "pretraining")
-    systems.do(piece, scale, places)
-    with pytest.raises(OtherRunError, match=r"learning_rate"):
-        systems.do(piece, scale.model_copy(update={"rate": 1e-4}), places)
-    larger = scale.model_copy(update={"vocabulary": 370})
-    systems.learn_vocabulary(larger, places)
-    with pytest.raises(OtherRunError, match="tokenizer"):
-        systems.do(piece, larger, places)
-    pairs = systems.Piece("bert", 0, "blimp")
-    found = [systems.do(pairs, scale.model_copy(update={"blimp_pairs": n}), places) for n in (1, 2)]
-    assert [record.metrics["blimp_pairs"] for record in found] == [1, 2]
+    systems.hold_to_scale(scale, places)
+    systems.hold_to_scale(scale, places)
+    with pytest.raises(SystemExit, match="was begun with another vocabulary, rate, see"):
+        systems.hold_to_scale(scale.model_copy(update={"rate": 1e-4, "vocabulary": 9}), places)
 
 
 def record(model: str, seed: int, kind: str, value: float, **more: Any) -> dict[str, Any]:
@@ -202,26 +220,11 @@ def test_sub_networks_have_a_table(systems: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_study_is_done_by_processes_and_what_fails_stops_nothing_else(
-    systems: Any, places: Any
-) -> None:
+def test_elastic_models_have_their_sub_networks_in_the_result(systems: Any, places: Any) -> None:
     scale = systems.Scale(**TINY)
-    systems.learn_vocabulary(scale, places)
-    names = ["bert", "elc_bert", "deep_shared_bert"]
-    wanted = list(systems.pieces(names, [0], scale, places))
-    broken = systems.Piece("elc_bert", 0, "pretraining").folder(places)
-    broken.parent.mkdir(parents=True)
-    broken.write_text("no folder")
-    found = dict(systems.do_all(wanted, scale, places, jobs=2))
-    failed = [piece for piece, result in found.items() if isinstance(result, BaseException)]
-    assert [(piece.model, piece.kind) for piece in failed] == [("elc_bert", "pretraining")]
-    left_out = set(wanted) - set(found)
-    assert {(piece.model, piece.kind) for piece in left_out} == {
-        ("elc_bert", "rte"),
-        ("elc_bert", "blimp"),
-    }
-    elastic = found[systems.Piece("deep_shared_bert", 0, "elastic-rte")]
-    assert len(elastic.more["rows"]) == 12
+    _, records = done(systems, ["deep_shared_bert"], [0], scale, places)
+    assert [record["kind"] for record in records] == ["pretraining", "rte", "elastic-rte"]
+    assert len(records[2]["more"]["rows"]) == 12
 
 
 def test_what_shared_models_keep_is_told_beside_their_scores(systems: Any) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-import embshare.tasks.benchmark as benchmark
+import embshare.tasks.studies as studies
 from embshare.cli import app
 from embshare.config import ShareConfig
-from embshare.tasks.benchmark import BenchmarkConfig
-from embshare.tasks.benchmark.config import standard_tasks
+from embshare.tasks.studies import BenchmarkConfig, Study
+from embshare.tasks.studies.bench import standard_tasks
 
 LM = ["--task", "language_modelling"]
 
@@ -20,25 +20,29 @@ class StoppedError(Exception):
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[BenchmarkConfig, bool, bool]]:
-    """What the command line would have run."""
-    found: list[tuple[BenchmarkConfig, bool, bool]] = []
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Study, Path, dict[str, Any]]]:
+    """What the command line would have run: study, folder and how."""
+    found: list[tuple[Study, Path, dict[str, Any]]] = []
 
-    def run(config: BenchmarkConfig, *, overwrite: bool, resume: bool, observer: Any) -> None:
-        found.append((config, overwrite, resume))
+    def run(study: Study, out: Path, *, observer: Any, **how: Any) -> None:
+        found.append((study, out, how))
         raise StoppedError
 
-    monkeypatch.setattr(benchmark, "run_benchmark", run)
+    monkeypatch.setattr(studies, "run_study", run)
     return found
+
+
+HOW: dict[str, Any] = {"jobs": None, "overwrite": False, "resume": False}
+HOW |= {"fail_fast": True, "checkpoints": False}
 
 
 def test_without_options_it_is_the_default_of_the_library(asked: list[Any]) -> None:
     result = CliRunner().invoke(app, ["bench"])
     assert isinstance(result.exception, StoppedError)
-    assert asked == [(BenchmarkConfig(), False, False)]
+    assert asked == [(BenchmarkConfig().study(), Path("runs/bench"), HOW)]
 
 
-def test_options_reach_the_config(asked: list[Any], tmp_path: Path) -> None:
+def test_options_reach_the_study(asked: list[Any], tmp_path: Path) -> None:
     words = "--architecture conv --architecture lstm --method veps --seed 3 --seed 4 --tie none "
     words += "--factor 16 --gain learned --width 64 --layers 3 --dropout 0.2 --jobs 1 "
     words += "--shared-hidden-lr 0.9 --steps 7 --batch-size 2 --learning-rate 0.5 "
@@ -46,35 +50,41 @@ def test_options_reach_the_config(asked: list[Any], tmp_path: Path) -> None:
     words += "--set language_modelling.level=word --set language_modelling.vocabulary_size=null "
     words += f"--set language_modelling.training.warmup=0.1 --out {tmp_path / 'out'} --overwrite"
     CliRunner().invoke(app, ["bench", *LM, *words.split()])
-    ((config, overwrite, resume),) = asked
-    assert (config.architectures, config.methods) == (("conv", "lstm"), ("veps",))
-    assert (config.seeds, config.jobs, config.shared_hidden_lr) == ((3, 4), 1, 0.9)
+    ((study, out, how),) = asked
+    assert study.labels == {
+        "task": ("language_modelling",),
+        "model": ("conv", "lstm"),
+        "method": ("veps",),
+        "seed": ("3", "4"),
+    }
+    assert (out, how) == (tmp_path / "out", HOW | {"jobs": 1, "overwrite": True})
+    config = study.trials(out)[0].config
     assert config.share == ShareConfig(tie="none", factor=16, gain="learned", anchor=2.0)
-    assert (config.out, overwrite, resume) == (tmp_path / "out", True, False)
-    modelling = config.settings["language_modelling"]
+    modelling: Any = config.settings
     assert (modelling.width, modelling.layers, modelling.dropout) == (64, 3, 0.2)
     assert (modelling.data, modelling.level, modelling.vocabulary_size) == (tmp_path, "word", None)
-    training = modelling.training
+    training = config.training
     assert (training.steps, training.batch_size, training.learning_rate) == (7, 2, 0.5)
-    assert training.warmup == 0.1
+    assert (training.warmup, training.hidden_lr) == (0.1, 0.9)
 
 
 def test_a_setting_of_all_tasks_reaches_each(asked: list[Any]) -> None:
     CliRunner().invoke(app, ["bench", "--steps", "7"])
-    ((config, _, _),) = asked
-    assert [config.training(task).steps for task in standard_tasks()] == [7] * len(config.tasks)
+    ((study, out, _),) = asked
+    steps = {(t.config.task, t.config.training.steps) for t in study.trials(out)}
+    assert steps == {(task, 7) for task in standard_tasks()}
 
 
 def test_quick_has_one_seed(asked: list[Any]) -> None:
     CliRunner().invoke(app, ["bench", "--quick", "--seed", "5"])
-    assert asked[0][0].seeds == (5,)
+    assert asked[0][0].labels["seed"] == ("5",)
 
 
 def test_what_stands_for_something_else_takes_its_place(asked: list[Any]) -> None:
     more = ["--set", f"{LM[1]}.training.epochs=3"]
     CliRunner().invoke(app, ["bench", *LM, "--warmup-steps", "2", *more])
-    ((config, _, _),) = asked
-    training = config.training(LM[1])
+    ((study, out, _),) = asked
+    training = study.trials(out)[0].config.training
     assert (training.warmup_steps, training.epochs) == (2, 3)
 
 
@@ -115,7 +125,7 @@ def test_a_bad_argument_is_one_message_and_no_folder(
 def test_a_folder_without_a_benchmark_is_not_reported(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["report", str(tmp_path)])
     assert result.exit_code == 1
-    assert "must be a folder that `embshare bench` wrote, but has no results.json" in result.stderr
+    assert "or `embshare ablate` wrote, but has no results.json" in result.stderr
 
 
 def test_several_folders_need_one_for_their_report(tmp_path: Path) -> None:
@@ -132,7 +142,7 @@ def test_files_of_somebody_else_are_left_alone(tmp_path: Path, asked_for: str) -
     (tmp_path / "report.html").write_text("mine")
     words = ["bench", *LM, "--quick", "--out", str(tmp_path), asked_for]
     result = CliRunner().invoke(app, words)
-    assert "has no results.json of ours, and `report.html` would be lost" in result.stderr
+    assert "has no study.yaml of ours, and `report.html` would be lost" in result.stderr
     result = CliRunner().invoke(app, [*words[:-2], str(tmp_path / "report.html"), asked_for])
     assert "must be a new or an empty folder" in result.stderr
     assert (tmp_path / "report.html").read_text() == "mine"
@@ -145,3 +155,55 @@ def test_a_survey_of_somebody_else_is_left_alone(tmp_path: Path, command: str) -
     result = CliRunner().invoke(app, [*words, "--out", str(tmp_path), "--overwrite"])
     assert result.exit_code != 0 and "Traceback" not in result.output
     assert (tmp_path / "results.json").read_text() == '{"my": "survey"}'
+
+
+STUDY = """
+name: ties
+task: language_modelling
+fixed: {width: 16, layers: 2, heads: 2, length: 12, steps: 2, vocabulary_size: 300}
+axes:
+  arch: [conv, lstm]
+  share: [none, veps]
+compare: {baseline: {share: none}}
+"""
+
+
+def test_ablate_runs_a_file_and_the_same_command_resumes_it(tmp_path: Path) -> None:
+    file, out = tmp_path / "ties.yaml", tmp_path / "out"
+    file.write_text(STUDY)
+    words = ["ablate", str(file), "--out", str(out), "--jobs", "1"]
+    listed = CliRunner().invoke(app, [*words, "--dry-run"])
+    assert listed.stdout.splitlines() == ["conv--none", "conv--veps", "lstm--none", "lstm--veps"]
+    assert not out.exists()
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "change" in done.stdout and "4 models in" in done.stdout
+    before = {path: path.read_bytes() for path in (out / "trials").glob("*.json")}
+    again = CliRunner().invoke(app, words)
+    assert again.exit_code == 0
+    assert {path: path.read_bytes() for path in (out / "trials").glob("*.json")} == before
+    shown = CliRunner().invoke(app, ["report", str(out)])
+    assert "conv" in shown.stdout and shown.exit_code == 0
+    file.write_text(STUDY.replace("steps: 2", "steps: 3"))
+    other = CliRunner().invoke(app, words)
+    assert other.exit_code == 1 and "but `fixed.steps` changed" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "message"),
+    [
+        ("arch: [conv, lstm]", "arhc: [conv]", 2, "`arhc`: is no option here; did you mean `arch`"),
+        ("axes:", "axis:", 2, "`axis`"),
+        ("name: ties", "name: [", 1, "it is no YAML"),
+        ("[conv, lstm]", "[rnn]", 1, "`rnn` cannot be used for this task"),
+    ],
+)
+def test_a_wrong_study_is_one_message_and_no_folder(
+    tmp_path: Path, old: str, new: str, code: int, message: str
+) -> None:
+    file, out = tmp_path / "ties.yaml", tmp_path / "out"
+    file.write_text(STUDY.replace(old, new))
+    result = CliRunner().invoke(app, ["ablate", str(file), "--out", str(out), "--jobs", "1"])
+    assert message in result.stderr
+    assert (result.exit_code, out.exists()) == (code, False)
+    assert "Traceback" not in result.output

@@ -8,17 +8,16 @@ from typing import Final
 from rich import box
 from rich.table import Table
 
-from embshare.tasks.benchmark.report import BenchmarkReport, Row, Spread
+from embshare.tasks.studies.report import Row, Spread, StudyReport
 
-__all__ = ["make_table", "show_spread"]
+__all__ = ["make_table", "show_change", "show_spread"]
 
 WIDE: Final = 13  # characters of the column that models are compared by
 
 
-def make_table(report: BenchmarkReport, task: str) -> Table:
+def make_table(report: StudyReport, task: str) -> Table:
     """One task's rows: what is stored, read and written, how good it is, and what it costs."""
-    found = report.task(task)
-    seeds = len(report.config.seeds)
+    metric, seeds = report.metric(task), len(report.seeds)
     table = Table(  # fits into 80 characters, without a number cut off
         box=box.SIMPLE_HEAD,
         padding=0,
@@ -27,38 +26,42 @@ def make_table(report: BenchmarkReport, task: str) -> Table:
         caption=f"means ± standard deviation over {seeds} seed{'s' * (seeds > 1)}; "
         "peak memory is the process's, in brackets what training added",
     )
-    metric = found.metric
-    for heading in ("model", "method"):
-        table.add_column(heading, no_wrap=True)
+    for axis in report.axes:
+        table.add_column(axis.replace("_", " "), no_wrap=True)
     for heading in (
         "stored",
         "read",
         "bytes\non disk",
         "\n".join(textwrap.wrap(metric.label, WIDE)) + f"\n({metric.better}\nis better)",
+        *["change"] * bool(report.study.compare.baseline),
         "ms per\nstep",
         "peak\nMiB",
     ):
         table.add_column(heading, justify="right", no_wrap=True)
-    before = None
+    before, compared = None, bool(report.study.compare.baseline)
     for row in report.rows(task):
-        if before not in (None, row.architecture):
+        if before not in (None, row.first):
             table.add_section()
-        before = row.architecture
-        table.add_row(*_cells(row))
+        before = row.first
+        table.add_row(*row.labels.values(), *_cells(row, compared=compared))
     return table
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row, *, compared: bool) -> tuple[str, ...]:
     return (
-        row.architecture,
-        row.method,
         f"{row.stored:,}",
         f"{row.read:,}",
         f"{row.bytes_on_disk:,}",
         show_spread(row.metric, digits=4),
+        *[show_change(row)] * compared,
         show_spread(row.ms_per_step, digits=3),
         f"{row.peak_mib.mean:,.0f} (+{row.growth_mib.mean:,.0f})",
     )
+
+
+def show_change(row: Row) -> str:
+    """Change of the metric against the baseline, in percent; nothing where there is none."""
+    return "" if row.change is None else f"{100 * row.change:+.1f} %"
 
 
 def show_spread(spread: Spread, *, digits: int) -> str:

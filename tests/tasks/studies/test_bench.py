@@ -1,29 +1,31 @@
-"""What a benchmark's config says and refuses."""
+"""The built-in study: what its config says and refuses."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from embshare.config import ShareConfig
 from embshare.errors import InvalidValueError
-from embshare.tasks.benchmark.config import QUICK, BenchmarkConfig, quick, standard_tasks
 from embshare.tasks.catalogue import TASKS
+from embshare.tasks.studies.bench import QUICK, BenchmarkConfig, quick, standard_tasks
 
 LM = "language_modelling"
+OUT = Path("out")
 
 
 def test_the_default_is_every_architecture_and_method_on_each_standard_task() -> None:
     config = BenchmarkConfig()
-    cells = config.cells()
-    assert len(cells) == len(standard_tasks()) * 3 * 3
-    assert cells[0].name == "language_modelling--lstm--dense--seed0"
+    trials = config.study().trials(OUT)
+    assert len(trials) == len(standard_tasks()) * 3 * 3
+    assert trials[0].name == "language_modelling--lstm--dense--seed0"
     assert set(config.settings) == set(standard_tasks()) <= set(TASKS)
     assert all(found == TASKS[name].settings_class()() for name, found in config.settings.items())
 
 
 def test_a_whole_grid_comes_before_the_next_seed() -> None:
-    cells = BenchmarkConfig(tasks=(LM,), seeds=(0, 1)).cells()
-    assert [cell.seed for cell in cells] == [0] * 9 + [1] * 9
+    trials = BenchmarkConfig(tasks=(LM,), seeds=(0, 1)).study().trials(OUT)
+    assert [trial.config.seed for trial in trials] == [0] * 9 + [1] * 9
 
 
 def test_quick_is_the_same_grid_with_less_of_everything() -> None:
@@ -47,15 +49,16 @@ def test_methods_share_as_the_config_says() -> None:
     for method in ("eps", "veps"):
         share = config.share_config(method)
         assert share is not None
+        assert share in {trial.config.share for trial in config.study().trials(OUT)}
         assert (share.method, share.tie, share.gain, share.factor) == (method, "none", "learned", 8)
 
 
 def test_models_that_share_may_have_a_rate_of_their_own() -> None:
     config = BenchmarkConfig(tasks=(LM,), shared_hidden_lr=0.7)
     dense = BenchmarkConfig(tasks=(LM,)).training(LM).hidden_lr
-    for cell in config.cells():
-        settings: Any = config.run_config(cell).settings
-        assert settings.training.hidden_lr == (dense if cell.method == "dense" else 0.7)
+    for trial in config.study().trials(OUT):
+        settings: Any = trial.config.settings
+        assert settings.training.hidden_lr == (dense if trial.config.share is None else 0.7)
         same = settings.training.model_copy(update={"hidden_lr": dense})
         assert settings.model_copy(update={"training": same}) == config.settings[LM]
 

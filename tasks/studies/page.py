@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
-from embshare.tasks.benchmark.config import CELLS
-from embshare.tasks.benchmark.picture import COLOURS, LABELS, draw_pareto
-from embshare.tasks.benchmark.report import BenchmarkReport, Row, cell_of
-from embshare.tasks.benchmark.table import show_spread
+from embshare.tasks.studies.picture import colours_of, draw_pareto, shown
+from embshare.tasks.studies.report import Row, StudyReport
+from embshare.tasks.studies.study import TRIALS
+from embshare.tasks.studies.table import show_change, show_spread
 
 __all__ = ["Cell", "Sample", "make_page", "samples_of"]
 
 TEMPLATE: Final = Path(__file__).with_name("page.html.jinja")
-HEAD: Final = (
-    "model",
-    "method",
-    "stored",
-    "of these hidden",
-    "read",
-    "bytes on disk",
-    "ms per step",
-    "peak MiB",
-    "training added MiB",
-)
+SIZES: Final = ("stored", "of these hidden", "read", "bytes on disk")
+COSTS: Final = ("ms per step", "peak MiB", "training added MiB")
 SAMPLES: Final = 8
 PREDICTION: Final = "prediction"
 IMAGE: Final = "image"
@@ -41,6 +33,8 @@ class Cell:
 
     text: str
     value: float | str
+    kind: str = ""
+    """Class of the cell in the page's style."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +49,13 @@ class Sample:
     """Model and prediction."""
 
 
-def make_page(report: BenchmarkReport) -> str:
-    """The page as text; pictures and samples are inside."""
+def make_page(report: StudyReport, out: Path) -> str:
+    """The page as text; pictures and samples are inside.
+
+    Args:
+        report: What is shown.
+        out: Folder of the study, where samples are.
+    """
     from jinja2 import Environment, StrictUndefined, select_autoescape
 
     environment = Environment(
@@ -65,41 +64,45 @@ def make_page(report: BenchmarkReport) -> str:
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         report=report,
-        tasks=[_task(report, name) for name in report.config.tasks],
-        colours=COLOURS,
-        seeds=len(report.config.seeds),
+        tasks=[_task(report, task.name, out) for task in report.tasks],
+        seeds=len(report.seeds),
         minutes=f"{report.provenance.seconds / 60:.1f}",
-        config=report.config.model_dump_json(indent=2),
+        config=report.study.to_yaml(),
     )
 
 
-def _task(report: BenchmarkReport, name: str) -> dict[str, Any]:
-    record = report.task(name)
-    metric = record.metric
+def _task(report: StudyReport, name: str, out: Path) -> dict[str, Any]:
+    record, metric, rows = report.task(name), report.metric(name), list(report.rows(name))
+    compared = bool(report.study.compare.baseline)
+    axes = [axis.replace("_", " ") for axis in report.axes]
+    colours = list(colours_of(rows).items())
     return {
         "name": name,
         "title": name.replace("_", " ").capitalize(),
         "metric": metric,
-        "head": [*HEAD[:6], metric.label, *HEAD[6:]],
-        "rows": [(row.architecture, list(_cells(row))) for row in report.rows(name)],
+        "words": len(axes),
+        "head": [*axes, *SIZES, metric.label, *["change"] * compared, *COSTS],
+        "rows": [(dict(colours)[row.first], list(_cells(row, compared))) for row in rows],
         "pareto": _picture(report, name),
-        "samples": list(samples_of(report, name)),
+        "samples": list(samples_of(report, name, out)),
         "data": json.dumps(record.data, indent=2, ensure_ascii=False),
     }
 
 
-def _cells(row: Row) -> Iterator[Cell]:
-    yield Cell(LABELS[row.architecture], row.architecture)
-    yield Cell(LABELS[row.method], row.method)
+def _cells(row: Row, compared: bool) -> Iterator[Cell]:
+    for label in row.labels.values():
+        yield Cell(shown(label), label)
     for number in (row.stored, row.hidden, row.read, row.bytes_on_disk):
         yield Cell(f"{number:,}", number)
-    yield Cell(show_spread(row.metric, digits=4), row.metric.mean)
+    yield Cell(show_spread(row.metric, digits=4), row.metric.mean, kind="metric")
+    if compared:
+        yield Cell(show_change(row), math.nan if row.change is None else row.change)
     yield Cell(show_spread(row.ms_per_step, digits=3), row.ms_per_step.mean)
     for spread in (row.peak_mib, row.growth_mib):
         yield Cell(f"{spread.mean:,.0f}", spread.mean)
 
 
-def _picture(report: BenchmarkReport, task: str) -> str:
+def _picture(report: StudyReport, task: str) -> str:
     """The Pareto picture as an address that holds its content."""
     drawn = BytesIO()
     draw_pareto(report, task, drawn)
@@ -110,20 +113,19 @@ def _address(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def samples_of(report: BenchmarkReport, task: str) -> Iterator[Sample]:
+def samples_of(report: StudyReport, task: str, out: Path) -> Iterator[Sample]:
     """Some examples that the models of a task's first seed were scored on, side by side.
 
     A task that has any wrote ``samples.json`` for each model: a list of objects with a
     ``prediction``, perhaps the file name of an ``image`` beside it, and what the model had.
     """
-    seed = report.config.seeds[0]
-    cells = [cell_of(result) for result in report.results if result.task == task]
-    folders = {cell: report.config.out / CELLS / cell.name / "samples" for cell in cells}
-    found = {
-        f"{LABELS[cell.architecture]}, {LABELS[cell.method]}": (_read(folder), folder)
-        for cell, folder in folders.items()
-        if cell.seed == seed
-    }
+    seed = report.seeds[0]
+    found: dict[str, tuple[list[dict[str, Any]], Path]] = {}
+    for trial in report.trials:
+        if trial.result.task == task and trial.labels.get("seed", seed) == seed:
+            folder = out / TRIALS / trial.name / "samples"
+            name = ", ".join(shown(trial.labels[axis]) for axis in report.axes)
+            found[name] = (_read(folder), folder)
     lists = [samples for samples, _ in found.values()]
     for index in range(min(SAMPLES, *map(len, lists)) if lists else 0):
         first, folder = next(iter(found.values()))

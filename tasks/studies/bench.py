@@ -1,11 +1,10 @@
-"""What is compared: the grid of tasks, architectures, methods and seeds, with all settings."""
+"""The built-in study: tasks, architectures, methods and seeds crossed, with all settings."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, get_args
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
@@ -13,14 +12,14 @@ from embshare._value import Value
 from embshare.config import ShareConfig
 from embshare.models.matched import ARCHITECTURES, Architecture
 from embshare.tasks.catalogue import TASKS
-from embshare.tasks.running.config import RunConfig, is_task
+from embshare.tasks.running.config import is_task
 from embshare.tasks.settings import TaskConfig, TrainSettings
+from embshare.tasks.studies.study import Study
 
-__all__ = ["CELLS", "METHODS", "BenchmarkConfig", "Cell", "Method", "quick", "standard_tasks"]
+__all__ = ["METHODS", "BenchmarkConfig", "Method", "quick", "standard_tasks"]
 
 Method: TypeAlias = Literal["dense", "eps", "veps"]
 METHODS: Final[tuple[Method, ...]] = get_args(Method)
-CELLS: Final = "cells"
 QUICK: Final = 8  # a quick benchmark trains an eighth as long
 
 
@@ -29,22 +28,8 @@ def standard_tasks() -> tuple[str, ...]:
     return tuple(name for name, entry in TASKS.items() if entry.compared)
 
 
-class Cell(NamedTuple):
-    """One model that is trained: a point of the grid."""
-
-    task: str
-    architecture: Architecture
-    method: Method
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """As a folder is called."""
-        return f"{self.task}--{self.architecture}--{self.method}--seed{self.seed}"
-
-
 class BenchmarkConfig(Value):
-    """A benchmark, saved with its results, so that it can be run again.
+    """What `embshare bench` compares; `study` is what is run, and saved with its results.
 
     Raises:
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
@@ -67,11 +52,6 @@ class BenchmarkConfig(Value):
     """``hidden_lr`` of the models that share; ``None`` is that of dense ones. The best learning
     rate of a projection is often several times that of a matrix: one rate for both flatters
     whichever it suits."""
-    jobs: Annotated[int, Field(ge=1)] | None = None
-    """Number of models trained at once, each in its own process; ``None`` is one per core of a
-    machine without an accelerator, else one."""
-    out: Path = Path("runs/bench")
-    """Folder for results, plots and trained models."""
 
     @field_validator("tasks", "architectures", "methods", "seeds")
     @classmethod
@@ -109,34 +89,25 @@ class BenchmarkConfig(Value):
         found: TrainSettings = self.settings[task].training  # type: ignore[attr-defined]
         return found
 
-    def cell_settings(self, cell: Cell) -> TaskConfig:
-        """A task's settings, with the rate of the method."""
-        found = self.settings[cell.task]
-        if self.shared_hidden_lr is None or cell.method == "dense":
-            return found
-        training = self.training(cell.task)
-        rate = {"hidden_lr": self.shared_hidden_lr}
-        return found.model_copy(update={"training": training.model_copy(update=rate)})
-
-    def cells(self) -> tuple[Cell, ...]:
-        """The grid in the order of work: whole grids one after the other, a seed at a time."""
-        return tuple(
-            Cell(task, architecture, method, seed)
-            for seed in self.seeds
-            for task in self.tasks
-            for architecture in self.architectures
-            for method in self.methods
-        )
-
-    def run_config(self, cell: Cell) -> RunConfig:
-        """A point of the grid as a run."""
-        return RunConfig(
-            task=cell.task,
-            model=cell.architecture,
-            share=self.share_config(cell.method),
-            settings=self.cell_settings(cell),
-            seed=cell.seed,
-            out=self.out / CELLS / cell.name,
+    def study(self) -> Study:
+        """The grid, with each task's settings and each method's rate."""
+        rate: dict[str, Any] = {}
+        if self.shared_hidden_lr is not None:
+            rate["training.hidden_lr"] = self.shared_hidden_lr
+        methods: dict[str, dict[str, Any]] = {}
+        for method in self.methods:
+            share = self.share_config(method)
+            shared = None if share is None else share.model_dump(mode="json")
+            methods[method] = {"share": shared, **(rate if shared else {})}
+        settings = {name: self.settings[name].model_dump(mode="json") for name in self.tasks}
+        return Study(
+            name="embshare benchmark",
+            axes={
+                "task": {name: {"task": name, "settings": settings[name]} for name in self.tasks},
+                "model": self.architectures,
+                "method": methods,
+                "seed": self.seeds,
+            },
         )
 
 

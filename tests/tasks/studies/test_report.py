@@ -7,16 +7,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from embshare.tasks.benchmark import BenchmarkReport
-from embshare.tasks.benchmark.folder import write_report
-from embshare.tasks.benchmark.picture import draw_pareto, pareto_front
-from embshare.tasks.benchmark.report import Spread
-from embshare.tasks.benchmark.table import make_table, show_spread
+from embshare.errors import InvalidValueError
+from embshare.tasks.studies.folder import write_report
+from embshare.tasks.studies.picture import draw_pareto, pareto_front
+from embshare.tasks.studies.report import Spread, StudyReport
+from embshare.tasks.studies.study import Study
+from embshare.tasks.studies.table import make_table, show_spread
+from tests.tasks.studies.conftest import with_first_metric
 
 
-def test_seeds_are_taken_together(report: BenchmarkReport) -> None:
+def test_seeds_are_taken_together(report: StudyReport) -> None:
     rows = list(report.rows("language_modelling"))
-    assert [(row.architecture, row.method) for row in rows[:4]] == [
+    assert [tuple(row.labels.values()) for row in rows[:4]] == [
         ("lstm", "dense"),
         ("lstm", "eps"),
         ("lstm", "veps"),
@@ -24,38 +26,48 @@ def test_seeds_are_taken_together(report: BenchmarkReport) -> None:
     ]
     assert rows[0].metric == Spread(151.0, math.sqrt(2), 2)
     assert rows[0].growth_mib.mean == 40
+    assert {row.change for row in rows} == {None}
+
+
+def test_rows_are_compared_with_the_baseline_on_the_same_other_axes(report: StudyReport) -> None:
+    compare = {"baseline": {"model": "lstm"}, "metric": "perplexity"}
+    study = Study(**(dict(report.study) | {"compare": compare}))
+    compared = report.model_copy(update={"study": study})
+    changes = {
+        tuple(row.labels.values()): row.change for row in compared.rows("language_modelling")
+    }
+    assert changes["lstm", "veps"] == 0
+    assert changes["conv", "veps"] == pytest.approx(131 / 151 - 1)
+    text = StringIO()
+    Console(width=100, file=text).print(make_table(compared, "language_modelling"))
+    assert "change" in text.getvalue() and "-13.2 %" in text.getvalue()
+    with pytest.raises(InvalidValueError, match="'rnn' must be one of lstm, conv, attention"):
+        Study(**(dict(report.study) | {"compare": {"baseline": {"model": "rnn"}}}))
 
 
 def test_one_seed_has_no_spread() -> None:
     assert Spread.over([3.0]) == Spread(3.0, None, 1)
 
 
-def test_a_report_comes_back_from_json_even_when_a_model_diverged(report: BenchmarkReport) -> None:
-    bad = report.results[0].model_copy(update={"metrics": {"perplexity": math.inf}})
-    changed = report.model_copy(update={"results": (bad, *report.results[1:])})
-    assert BenchmarkReport.from_json(changed.to_json()) == changed
+def test_a_report_comes_back_from_json_even_when_a_model_diverged(report: StudyReport) -> None:
+    changed = with_first_metric(report, math.inf)
+    assert StudyReport.from_json(changed.to_json()) == changed
 
 
 @pytest.mark.parametrize("bad", [math.inf, math.nan])
 @pytest.mark.parametrize("all_of_them", [False, True])
 def test_a_seed_that_diverged_leaves_the_rest_of_the_report(
-    report: BenchmarkReport, bad: float, all_of_them: bool
+    report: StudyReport, out: Path, bad: float, all_of_them: bool
 ) -> None:
-    results = [
-        result.model_copy(update={"metrics": {"perplexity": bad}})
-        if all_of_them or index == 0
-        else result
-        for index, result in enumerate(report.results)
-    ]
-    changed = report.model_copy(update={"results": tuple(results)})
-    report.config.out.mkdir()
-    write_report(changed)
+    changed = with_first_metric(report, *[bad] * (len(report.trials) if all_of_them else 1))
+    out.mkdir()
+    write_report(changed, out)
     row = next(changed.rows("language_modelling"))
     assert row.metric.deviation is not None and math.isnan(row.metric.deviation)
     text = StringIO()
     Console(width=80, file=text).print(make_table(changed, "language_modelling"))
     assert f"{bad} ± nan" in text.getvalue()
-    assert f"{bad} ± nan" in (report.config.out / "report.html").read_text()
+    assert f"{bad} ± nan" in (out / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -71,7 +83,7 @@ def test_numbers_have_the_digits_that_they_are_worth(spread: Spread, shown: str)
     assert show_spread(spread, digits=4) == shown
 
 
-def test_the_table_has_all_four_kinds_of_size_and_the_spread(report: BenchmarkReport) -> None:
+def test_the_table_has_all_four_kinds_of_size_and_the_spread(report: StudyReport) -> None:
     text = StringIO()
     Console(width=80, file=text).print(make_table(report, "language_modelling"))
     lines = text.getvalue().splitlines()
@@ -103,11 +115,11 @@ def test_the_front_is_what_nothing_beats_in_both(
 
 
 def test_a_picture_is_drawn_for_one_seed_and_for_a_diverged_model(
-    report: BenchmarkReport, tmp_path: Path
+    report: StudyReport, tmp_path: Path
 ) -> None:
     draw_pareto(report, "language_modelling", tmp_path / "some.png")
     assert (tmp_path / "some.png").read_bytes().startswith(b"\x89PNG")
-    bad = report.results[0].model_copy(update={"metrics": {"perplexity": math.inf}})
-    one = report.model_copy(update={"results": (bad, report.results[1])})
+    bad = with_first_metric(report, math.inf)
+    one = bad.model_copy(update={"trials": bad.trials[:2]})
     draw_pareto(one, "language_modelling", tmp_path / "other.svg")
     assert "<svg" in (tmp_path / "other.svg").read_text()

@@ -6,15 +6,15 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from embshare.tasks.benchmark import BenchmarkReport
-from embshare.tasks.benchmark.config import CELLS
-from embshare.tasks.benchmark.page import make_page, samples_of
-
-LM = "language_modelling"
+from embshare.tasks.studies.page import make_page, samples_of
+from embshare.tasks.studies.report import StudyReport
+from embshare.tasks.studies.study import TRIALS
+from tests.tasks.studies.conftest import LM, with_first_metric
 
 
 class Reader(HTMLParser):
@@ -45,44 +45,43 @@ def read(page: str) -> Reader:
     return reader
 
 
-def test_the_page_needs_nothing_from_elsewhere(report: BenchmarkReport) -> None:
-    reader = read(make_page(report))
+def test_the_page_needs_nothing_from_elsewhere(report: StudyReport, out: Path) -> None:
+    reader = read(make_page(report, out))
     assert reader.rows == 1 + 9
     assert all(address.startswith(("data:image/", "#")) for address in reader.addresses)
 
 
-def test_numbers_are_shown_for_people_and_kept_for_sorting(report: BenchmarkReport) -> None:
-    page = make_page(report)
+def test_numbers_are_shown_for_people_and_kept_for_sorting(report: StudyReport, out: Path) -> None:
+    page = make_page(report, out)
     assert '<td data-value="200000">200,000</td>' in page
     assert re.search(r'data-value="131.0" class="metric">131.0 ± 1.4<', page)
 
 
-def test_samples_of_all_models_stand_side_by_side(report: BenchmarkReport) -> None:
-    cells = [cell for cell in report.config.cells() if cell.seed == 0]
-    for cell in cells:
-        folder = report.config.out / CELLS / cell.name / "samples"
+def test_samples_of_all_models_stand_side_by_side(report: StudyReport, out: Path) -> None:
+    for trial in (trial for trial in report.trials if trial.labels["seed"] == "0"):
+        folder = out / TRIALS / trial.name / "samples"
         folder.mkdir(parents=True)
         Image.new("RGB", (4, 4), "red").save(folder / "0.png")
         entry = {
             "source": "<script>alert(1)</script>",
             "references": ["a", "b", "c"],
             "image": "0.png",
-            "prediction": f"{cell.architecture} says & {cell.method}",
+            "prediction": "{model} says & {method}".format(**trial.labels),
         }
         (folder / "samples.json").write_text(json.dumps([entry] * 20))
-    samples = list(samples_of(report, LM))
+    samples = list(samples_of(report, LM, out))
     assert len(samples) == 8
     assert samples[0].given == {"source": "<script>alert(1)</script>", "references": "a | b"}
     assert len(samples[0].predictions) == 9
     assert samples[0].predictions[0] == ("LSTM, dense", "lstm says & dense")
-    page = make_page(report)
+    page = make_page(report, out)
     assert "<script>alert" not in page
     assert "lstm says &amp; dense" in page
     assert len([a for a in read(page).addresses if a.startswith("data:image/png")]) == 1 + 8
 
 
-def test_a_model_without_samples_leaves_none_out_of_step(report: BenchmarkReport) -> None:
-    assert list(samples_of(report, LM)) == []
+def test_a_model_without_samples_leaves_none_out_of_step(report: StudyReport, out: Path) -> None:
+    assert list(samples_of(report, LM, out)) == []
 
 
 # As much of a browser as the page's script asks for: it clicks on the column of the metric twice.
@@ -118,15 +117,16 @@ click();
     ],
 )
 def test_what_is_no_number_is_sorted_last_both_ways(
-    report: BenchmarkReport, values: str, up: str, down: str
+    report: StudyReport, out: Path, values: str, up: str, down: str
 ) -> None:
-    script = make_page(report).partition("<script>")[2].partition("</script>")[0]
+    script = make_page(report, out).partition("<script>")[2].partition("</script>")[0]
     program = BROWSER.replace("VALUES", json.dumps(values.split())).replace("SCRIPT", script)
     done = subprocess.run(["node", "-e", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [up, down]
 
 
-def test_what_is_no_number_is_written_as_the_script_reads_it(report: BenchmarkReport) -> None:
-    bad = report.results[0].model_copy(update={"metrics": {"perplexity": math.nan}})
-    page = make_page(report.model_copy(update={"results": (bad, *report.results[1:])}))
+def test_what_is_no_number_is_written_as_the_script_reads_it(
+    report: StudyReport, out: Path
+) -> None:
+    page = make_page(with_first_metric(report, math.nan), out)
     assert '<td data-value="nan" class="metric">' in page

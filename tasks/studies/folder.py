@@ -1,0 +1,146 @@
+"""The folder of a study: what stands where, and who may write to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from embshare.errors import EmbshareError, InvalidValueError
+from embshare.tasks.catalogue import TASKS
+from embshare.tasks.running.config import ConfigFileError
+from embshare.tasks.running.folder import (
+    ForeignFolderError,
+    NoFolderError,
+    RunExistsError,
+    RunFolder,
+    write_text,
+)
+from embshare.tasks.studies.report import StudyReport
+from embshare.tasks.studies.study import TRIALS, Study
+
+__all__ = ["NoStudyError", "OtherStudyError", "check_folder", "open_folder", "read_report"]
+__all__ += ["write_report"]
+
+STUDY: Final = "study.yaml"
+RESULTS: Final = "results.json"
+PAGE: Final = "report.html"
+PICTURES: Final = "pareto-{}.png"
+ID: Final = re.compile(r"[0-9a-f]{16}")
+"""Names of records, without their ending."""
+
+
+class NoStudyError(EmbshareError, ValueError):
+    """A folder holds no study."""
+
+    def __init__(self, *, folder: Path) -> None:
+        super().__init__(
+            f"`{folder}` must be a folder that `embshare bench` or `embshare ablate` wrote, but "
+            f"has no {RESULTS}. Name the folder that was given as --out, or runs/bench."
+        )
+        self.folder = folder
+
+
+class OtherStudyError(EmbshareError, ValueError):
+    """A study is to be resumed with other settings than it began with."""
+
+    def __init__(self, *, folder: Path, fields: list[str]) -> None:
+        super().__init__(
+            f"the study in `{folder}` must be resumed as it began, or with more values on its "
+            f"axes, but {', '.join(f'`{name}`' for name in fields)} changed. Put back what "
+            f"{folder / STUDY} says, replace it with --overwrite, or name another --out."
+        )
+        self.folder, self.fields = folder, tuple(fields)
+
+
+def write_report(report: StudyReport, out: Path) -> None:
+    """Write ``results.json``, the pictures and the page."""
+    from embshare.tasks.studies.page import make_page
+    from embshare.tasks.studies.picture import draw_pareto
+
+    write_text(out / RESULTS, report.to_json())
+    for task in report.tasks:
+        draw_pareto(report, task.name, out / PICTURES.format(task.name))
+    write_text(out / PAGE, make_page(report, out))
+
+
+def read_report(folder: Path) -> StudyReport:
+    """Read the report of a folder.
+
+    Raises:
+        NoStudyError: it holds none.
+        InvalidValueError: it holds one of another version.
+    """
+    path = folder / RESULTS
+    if not path.is_file():
+        raise NoStudyError(folder=folder)
+    return StudyReport.from_json(path.read_text(encoding="utf-8"))
+
+
+def check_folder(study: Study, out: Path, *, overwrite: bool, resume: bool) -> None:
+    """Refuse what must not be written to, before any work.
+
+    Raises:
+        RunExistsError: it is no folder, or holds something and neither was asked for.
+        ForeignFolderError: it holds no study, and files that one would write over.
+        OtherStudyError: the study that is to be resumed is another one.
+        InvalidValueError: both were asked for.
+    """
+    if overwrite and resume:
+        fault = "`overwrite` and `resume` exclude each other: leave one out"
+        raise InvalidValueError(what="study", faults=[fault])
+    if not out.exists():
+        return
+    if not out.is_dir() or (any(out.iterdir()) and not (overwrite or resume)):
+        raise RunExistsError(folder=out)
+    before = _study_in(out)
+    if before is None and (found := next(_parts(out), None)):
+        raise ForeignFolderError(folder=out, found=found, needs=STUDY)
+    if resume and before is not None and (changed := study.changes_from(before)):
+        raise OtherStudyError(folder=out, fields=changed)
+
+
+def _study_in(out: Path) -> Study | None:
+    try:
+        return Study.load(out / STUDY)
+    except (ConfigFileError, InvalidValueError):  # none, or a file that is something else
+        return None
+
+
+def _runs(out: Path) -> Iterator[RunFolder]:
+    runs = (RunFolder(path) for path in (out / TRIALS).glob("*") if path.is_dir())
+    yield from (run for run in runs if run.is_run())
+
+
+def _parts(out: Path) -> Iterator[Path]:
+    """The files at which a study would write."""
+    for run in _runs(out):
+        yield from run.parts()
+    yield from (path for path in (out / TRIALS).glob("*.json") if ID.fullmatch(path.stem))
+    names = (STUDY, RESULTS, PAGE, *map(PICTURES.format, TASKS))
+    yield from (out / name for name in names if (out / name).is_file())
+
+
+def open_folder(study: Study, out: Path, *, overwrite: bool) -> None:
+    """Make the folder last, so that a study which is refused leaves nothing behind.
+
+    Args:
+        study: The study, which the folder names from now on.
+        out: The folder.
+        overwrite: Remove what an earlier study wrote, and nothing else.
+    Raises:
+        NoFolderError: the system does not allow it.
+    """
+    if overwrite:
+        for run in list(_runs(out)):
+            run.clear()
+            if not any(run.root.iterdir()):
+                run.root.rmdir()
+        for path in list(_parts(out)):
+            path.unlink()
+    try:
+        (out / TRIALS).mkdir(parents=True, exist_ok=True)
+        write_text(out / STUDY, study.to_yaml())
+    except OSError as error:
+        raise NoFolderError(folder=out, finding=error.strerror or str(error)) from error

@@ -1,0 +1,144 @@
+"""What a study found: its trials, and rows in which seeds are taken together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from embshare._value import Record
+from embshare.tasks.measurement.provenance import Provenance
+from embshare.tasks.running.seeds import mean_and_deviation
+from embshare.tasks.studies.study import Study
+from embshare.tasks.studies.trial import TaskRecord, TrialRecord
+from embshare.tasks.task import Metric
+
+__all__ = ["ACROSS", "Row", "Spread", "StudyReport"]
+
+ACROSS = ("task", "seed")
+"""Axes that no row is named by: each task has rows of its own, and seeds are taken together."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A number over several seeds."""
+
+    mean: float
+    deviation: float | None
+    """Sample standard deviation; ``None`` for one seed, NaN where one diverged."""
+    count: int
+
+    @classmethod
+    def over(cls, values: list[float]) -> Spread:
+        """Mean and deviation of some values."""
+        return cls(*mean_and_deviation(values), len(values))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """The trials that differ in their seed alone."""
+
+    labels: Mapping[str, str]
+    """Axis -> value, without those of `ACROSS`."""
+    stored: int
+    hidden: int
+    read: int
+    bytes_on_disk: int
+    metric: Spread
+    ms_per_step: Spread
+    peak_mib: Spread
+    growth_mib: Spread
+    change: float | None = None
+    """Mean of the metric relative to the baseline's, 0 where equal; ``None`` without one."""
+
+    @property
+    def first(self) -> str:
+        """Label on the first axis; empty where there is none."""
+        return next(iter(self.labels.values()), "")
+
+    @property
+    def rest(self) -> tuple[str, ...]:
+        """Labels on all further axes."""
+        return tuple(self.labels.values())[1:]
+
+
+class StudyReport(Record):
+    """All trials of a study with their provenance; ``results.json`` is this as it is."""
+
+    format: Literal[3] = 3
+    study: Study
+    provenance: Provenance
+    tasks: tuple[TaskRecord, ...]
+    trials: tuple[TrialRecord, ...]
+    failed: dict[str, str] = Field(default_factory=dict)
+    """Trial -> first line of its error, or what it needs that failed."""
+
+    def task(self, name: str) -> TaskRecord:
+        """A task by name."""
+        (found,) = (record for record in self.tasks if record.name == name)
+        return found
+
+    def metric(self, task: str) -> Metric:
+        """What the rows of a task are compared by."""
+        metric, asked = self.task(task).metric, self.study.compare.metric
+        if asked is None or asked == metric.name:
+            return metric
+        return Metric(name=asked, label=asked.replace("_", " "), better=metric.better)
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The axes that rows are named by."""
+        return tuple(name for name in self.study.axes if name not in ACROSS)
+
+    @property
+    def seeds(self) -> tuple[str, ...]:
+        """The seeds, as they are shown."""
+        return self.study.labels.get("seed", ("0",))
+
+    def rows(self, task: str) -> Iterator[Row]:
+        """The trials of one task, seeds taken together, in the order of the axes."""
+        metric = self.metric(task)
+        groups: dict[tuple[str, ...], list[TrialRecord]] = {}
+        for trial in self.trials:
+            if trial.result.task == task:
+                groups.setdefault(tuple(trial.labels[axis] for axis in self.axes), []).append(trial)
+        labels = self.study.labels
+        places = {axis: {label: n for n, label in enumerate(labels[axis])} for axis in self.axes}
+        means = {key: _spread(found, metric.name).mean for key, found in groups.items()}
+        for key in sorted(
+            groups, key=lambda key: [places[a][v] for a, v in zip(self.axes, key, strict=True)]
+        ):
+            base = means.get(self._baseline(key))
+            change = means[key] / base - 1 if base and self.study.compare.baseline else None
+            yield _row(dict(zip(self.axes, key, strict=True)), groups[key], metric.name, change)
+
+    def _baseline(self, key: tuple[str, ...]) -> tuple[str, ...]:
+        """The labels of what a row is compared with."""
+        baseline = self.study.compare.baseline
+        return tuple(baseline.get(axis, label) for axis, label in zip(self.axes, key, strict=True))
+
+
+def _spread(trials: list[TrialRecord], metric: str) -> Spread:
+    return Spread.over([trial.result.metrics[metric] for trial in trials])
+
+
+def _row(
+    labels: Mapping[str, str], trials: list[TrialRecord], metric: str, change: float | None
+) -> Row:
+    """Sizes are the same for all seeds up to the digits in a header; the largest is shown."""
+    results = [trial.result for trial in trials]
+    first = results[0]
+    return Row(
+        labels=labels,
+        stored=first.stored_parameters,
+        hidden=first.hidden_parameters,
+        read=first.read_parameters,
+        bytes_on_disk=max(result.bytes for result in results),
+        metric=_spread(trials, metric),
+        ms_per_step=Spread.over([result.ms_per_step for result in results]),
+        peak_mib=Spread.over([result.peak_mib for result in results]),
+        growth_mib=Spread.over([result.peak_mib - result.resident_mib for result in results]),
+        change=change,
+    )
