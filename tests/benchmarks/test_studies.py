@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from embshare.tasks.building import ModelNotForTaskError, build_model
+from embshare.tasks.running.folder import differences
 from embshare.tasks.studies.report import StudyReport
 from embshare.tasks.studies.study import Study
 
@@ -27,6 +28,32 @@ def test_a_committed_report_is_one(file: Path) -> None:
     report = StudyReport.from_json(file.read_text())
     for task in report.tasks:
         assert list(report.rows(task.name))
+
+
+MADE_BY = {
+    "multi30k-en-de-lstm": "multi30k-en-de-lstm",
+    "multi30k-en-de-conv-attention": "multi30k-en-de-conv-attention",
+    "multi30k-de-en-lstm": "multi30k-de-en-lstm",
+    "multi30k-de-en-conv-attention": "multi30k-de-en-conv-attention",
+    "multi30k-en-de-long": "multi30k-en-de-long",
+    "multi30k-en-de-long-slow": "multi30k-en-de-long",
+    "wikitext2": "wikitext2-subwords",
+    "wikitext2-words": "wikitext2-words",
+    "wikitext2-words-slow": "wikitext2-words",
+    "flickr8k": "flickr8k",
+}
+
+
+@pytest.mark.parametrize(("result", "file"), MADE_BY.items())
+def test_a_study_file_asks_for_the_runs_of_its_report(
+    result: str, file: str, tmp_path: Path
+) -> None:
+    """But for the start of weights, whose default is called ``auto`` since."""
+    report = StudyReport.from_json((FOLDER / "results" / "bench" / f"{result}.json").read_text())
+    trials = Study.load(FOLDER / "studies" / f"{file}.yaml").trials(tmp_path)
+    for trial in report.trials:
+        found = (differences(trial.result.config, other.config) for other in trials)
+        assert min(found, key=len) in ([], ["share.init"]), trial.name
 
 
 def tied(function: str) -> torch.nn.Module:
