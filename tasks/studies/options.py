@@ -66,9 +66,9 @@ def run_config(options: Mapping[str, Any], out: Path) -> RunConfig:
         elif part == "share" and not field:
             run["share"] = bool(given)
         parts[part] = laid_over(parts[part], given)
-    share = parts["share"] if run.pop("share") else None
-    settings = {**parts["settings"], "training": parts["training"]}
-    return RunConfig(**run, share=share, settings=settings, out=out)
+    run["share"] = parts["share"] if run["share"] else None
+    run["settings"] = {**parts["settings"], "training": parts["training"]}
+    return RunConfig(**run, out=out)
 
 
 def _place(name: str, own: Iterable[str], task: str) -> tuple[str, str]:

@@ -145,7 +145,7 @@ def test_epochs_take_the_place_of_steps_whichever_comes_last() -> None:
 
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=4, unique=True))
 def test_names_of_folders_are_files_and_tell_trials_apart(values: list[str]) -> None:
-    options = {value: {"seed": n} for n, value in enumerate(values)}
+    options: dict[str, Any] = {value: {"seed": n} for n, value in enumerate(values)}
     names = [t.name for t in Study(name="any", task=LM, axes={"point": options}).trials(OUT)]
     assert len(set(names)) == len(names)
     for name in names:
