@@ -32,7 +32,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 import embshare
 from embshare.errors import EmbshareWarning
 from embshare.tasks.checkpoints import Checkpoint
-from embshare.tasks.optimizing import make_lamb, rated_groups, schedule_with_floor
+from embshare.tasks.optimizing import make_lamb, rated_groups
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Feed, OnStep
 
@@ -150,12 +150,7 @@ class SharingTrainer(Trainer):
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> Any:
-        """As in transformers, but for a floor in the settings, and times the rate of the feed."""
-        if self._settings.floor and self.lr_scheduler is None:
-            owner = self.optimizer if optimizer is None else optimizer
-            assert owner is not None, "the Trainer makes its optimizer first"
-            made = schedule_with_floor(owner, self._settings, steps=num_training_steps)
-            self.lr_scheduler, self._created_lr_scheduler = made, True
+        """Make the schedule of transformers, times the learning rate factor of the feed."""
         scheduler: Any = super().create_scheduler(num_training_steps, optimizer)
         if (rate := self._rate) is not None:
             assert isinstance(scheduler, LambdaLR), "each schedule of the settings is one"

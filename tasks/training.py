@@ -79,6 +79,7 @@ def make_arguments(
             batches that are not a fixed number of rows cannot have that.
     """
     steps = settings.steps
+    schedule, options, warmup = _schedule(settings)
     made = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
@@ -86,8 +87,9 @@ def make_arguments(
         per_device_eval_batch_size=settings.eval_batch_size,
         gradient_accumulation_steps=settings.accumulation,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type=_schedule(settings),
-        warmup_steps=settings.steps_of_warmup(steps),
+        lr_scheduler_type=schedule,
+        lr_scheduler_kwargs=options,
+        warmup_steps=warmup,
         weight_decay=settings.weight_decay,
         adam_beta1=settings.betas[0],
         adam_beta2=settings.betas[1],
@@ -169,8 +171,20 @@ def save_steps(settings: TrainSettings) -> int:
     return settings.save_every or max(1, settings.steps // CHECKPOINTS)
 
 
-def _schedule(settings: TrainSettings) -> str:
-    return "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
+def _schedule(settings: TrainSettings) -> tuple[str, dict[str, Any], int]:
+    """Name and options of a schedule of transformers, and its number of warm-up steps."""
+    warmup, floor = settings.steps_of_warmup(settings.steps), settings.floor
+    match settings.schedule:
+        case "cosine" if floor:
+            return "cosine_with_min_lr", {"min_lr_rate": floor}, warmup
+        case "linear" if floor:
+            options = {"lr_end": floor * settings.learning_rate, "power": 1.0}
+            # It divides by the number of steps after the warm-up, of which there must be one.
+            return "polynomial", options, min(warmup, settings.steps - 1)
+        case "constant":
+            return "constant_with_warmup", {}, warmup
+        case name:
+            return name, {}, warmup
 
 
 def train(
