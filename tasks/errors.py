@@ -1,4 +1,4 @@
-"""What is wrong with a task's data: the file and line, the need, the finding, and what helps."""
+"""Errors in a task's data, with file and line."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ __all__ = ["DataError", "MissingDataError", "Place"]
 
 
 class Place(NamedTuple):
-    """Where something stands in a data set."""
+    """A place in a data set."""
 
-    path: Path
+    path: Path | str
+    """File or folder, or the name of a data set that is no file (``hub:NAME``)."""
     line: int | str | None = None
-    """A line from 1, an entry of a JSON file (``images[3]``), or ``None`` for the whole file."""
+    """Line from 1, entry of a JSON file (``images[3]``), or ``None`` for the whole file."""
 
     def __str__(self) -> str:
         match self.line:
@@ -28,18 +29,24 @@ class Place(NamedTuple):
 
 
 class DataError(EmbshareError, ValueError):
-    """A file that a task reads is not as it must be; raised before training.
+    """Data of a task are invalid; raised before training.
 
     Args:
-        path: of the file or folder.
-        line: as in `Place`.
-        needs: what it must do or be.
-        has: what was found.
-        hint: what helps.
+        path: file, folder or name, as in `Place`.
+        line: line or entry, as in `Place`.
+        needs: requirement, after "must".
+        has: finding, after "but".
+        hint: way to solve it, a sentence.
     """
 
     def __init__(
-        self, path: Path, line: int | str | None = None, *, needs: str, has: str, hint: str
+        self,
+        path: Path | str,
+        line: int | str | None = None,
+        *,
+        needs: str,
+        has: str,
+        hint: str,
     ) -> None:
         comma = "" if line is None else ","
         super().__init__(f"{Place(path, line)}{comma} must {needs}, but {has}. {hint}")
@@ -47,4 +54,4 @@ class DataError(EmbshareError, ValueError):
 
 
 class MissingDataError(DataError):
-    """A data set, a split of it or files that it names are not there."""
+    """A data set, a split of it or files that it names are missing."""
