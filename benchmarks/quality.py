@@ -34,7 +34,7 @@ import embshare
 from embshare._value import Value
 from embshare.models.matched import Architecture, MatchedConfig, MatchedLanguageModel
 from embshare.runtime.bank import bank_of
-from embshare.tasks.language_modelling.corpus import folder_corpus
+from embshare.tasks.language_modelling.data import folder_corpus
 from embshare.tasks.language_modelling.vocabulary import SubwordVocabulary
 
 ROOT: Final = Path(__file__).resolve().parent.parent

@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 from embshare.errors import EmbshareError
 
-__all__ = ["DataError", "MissingDataError", "Place"]
+__all__ = ["DataError", "MissingDataError", "Place", "encoding_error"]
 
 
 class Place(NamedTuple):
     """A place in a data set."""
 
-    path: Path | str
-    """File or folder, or the name of a data set that is no file (``hub:NAME``)."""
+    path: Path
+    """File or folder."""
     line: int | str | None = None
     """Line from 1, entry of a JSON file (``images[3]``), or ``None`` for the whole file."""
 
@@ -32,7 +32,7 @@ class DataError(EmbshareError, ValueError):
     """Data of a task are invalid; raised before training.
 
     Args:
-        path: file, folder or name, as in `Place`.
+        path: file or folder, or the name of a data set that is neither (``hub:NAME``).
         line: line or entry, as in `Place`.
         needs: requirement, after "must".
         has: finding, after "but".
@@ -48,10 +48,28 @@ class DataError(EmbshareError, ValueError):
         has: str,
         hint: str,
     ) -> None:
-        comma = "" if line is None else ","
-        super().__init__(f"{Place(path, line)}{comma} must {needs}, but {has}. {hint}")
-        self.path, self.line, self.needs, self.has, self.hint = path, line, needs, has, hint
+        place, comma = Place(Path(path), line), "" if line is None else ","
+        super().__init__(f"{place}{comma} must {needs}, but {has}. {hint}")
+        self.path, self.line, self.needs, self.has, self.hint = *place, needs, has, hint
 
 
 class MissingDataError(DataError):
     """A data set, a split of it or files that it names are missing."""
+
+
+def encoding_error(path: Path, line: int, *, byte: int, guess: str) -> DataError:
+    """Return the error for a file that is not UTF-8.
+
+    Args:
+        path: file.
+        line: line of the first invalid byte, from 1.
+        byte: that byte.
+        guess: likely encoding of the file, as ``iconv`` names it.
+    """
+    return DataError(
+        path,
+        line,
+        needs="be UTF-8",
+        has=f"has the byte 0x{byte:02x} where no character can have it",
+        hint=f"Convert the file, for example with `iconv -f {guess} -t utf-8`.",
+    )

@@ -1,8 +1,8 @@
 """Interface of a task, for training, evaluation and comparison of models.
 
 It has three parts. `Task` holds the settings and has read no data. `PreparedTask` has read and
-checked them. `Processor` is saved with a trained model: vocabularies and transforms without data, so
-that a saved model can be used where the data are not.
+checked them. `Processor` is saved with a trained model: vocabularies and transforms without data,
+so that a saved model can be used where the data are not.
 """
 
 from __future__ import annotations

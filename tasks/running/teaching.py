@@ -19,6 +19,7 @@ from embshare.tasks.task import Batch, Feed, PreparedTask
 
 __all__ = ["TeacherRunError", "prepare_taught", "taught"]
 
+
 class TeacherRunError(EmbshareError, ValueError):
     """A run cannot be the teacher of this one."""
 

@@ -37,7 +37,7 @@ class Table:
         return state[rows]
 
     def log_probs(self, read: list[int]) -> Tensor:
-        """Log-probabilities of the next token after a source's number and a prefix; never the start."""
+        """Log-probabilities of the token after a source's number and a prefix; never the start."""
         mixed = self._seed
         for part in read:
             mixed = (mixed * 1_000_003 + part + 1) % 2**31

@@ -61,9 +61,7 @@ def test_the_state_changes_nothing(architecture: Architecture, shared: bool) -> 
             anew, Prefix(source, nothing), limits=limits, first=FIRST, end=END, beam=beam
         )
         greedy = greedy_search(scorer, start, limits=limits, first=FIRST, end=END)
-    assert [[h.tokens for h in row] for row in found] == [
-        [h.tokens for h in row] for row in again
-    ]
+    assert [[h.tokens for h in row] for row in found] == [[h.tokens for h in row] for row in again]
     scores = [h.log_prob for row in found for h in row]
     assert scores == pytest.approx([h.log_prob for row in again for h in row], rel=1e-4)
     assert any(len(tokens) > 2 for tokens in greedy)

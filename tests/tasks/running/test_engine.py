@@ -16,7 +16,8 @@ from embshare.config import ShareConfig
 from embshare.errors import EmbshareError, InvalidValueError
 from embshare.tasks.averaging import AveragingError, mean_of
 from embshare.tasks.building import ModelNotForTaskError
-from embshare.tasks.language_modelling.errors import SplitMissingError, VocabularyFileError
+from embshare.tasks.errors import MissingDataError
+from embshare.tasks.language_modelling.errors import VocabularyFileError
 from embshare.tasks.running.config import ConfigFileError, RunConfig
 from embshare.tasks.running.engine import run
 from embshare.tasks.running.folder import NoRunError, OtherRunError, RunExistsError, RunFolder
@@ -53,7 +54,7 @@ def test_a_run_is_resumed_with_its_own_settings_only(tmp_path: Path) -> None:
     [
         ({"model": "convolution"}, ModelNotForTaskError, "transformers cannot build it"),
         ({"model": "embshare:berta"}, ModelNotForTaskError, "there is no such model.*sharebert-s"),
-        ({"settings": {"data": "nowhere"}}, SplitMissingError, "must be a folder with the split"),
+        ({"settings": {"data": "nowhere"}}, MissingDataError, "must be a folder with the split"),
         ({"settings": {"tokenizer": "./none", "level": "subword"}}, VocabularyFileError,
          "must be a vocabulary"),
         ({"share": ShareConfig(tie="none", method="eps"), "settings": {"layers": 9}},
