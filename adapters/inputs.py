@@ -31,8 +31,8 @@ def candidates(model: nn.Module) -> Iterator[object]:
     """Batches to try on a model, the most likely first, made from its configuration or first layer.
 
     Args:
-        model: of transformers, timm, torchvision or fairseq, or any other whose first layer says
-            what it takes: an embedding token ids, a convolution images, a Linear vectors.
+        model: model of transformers, timm, torchvision or fairseq, or another whose first layer
+            shows what it takes: an embedding token ids, a convolution images, a Linear vectors.
     """
     packages = {kind.__module__.partition(".")[0] for kind in type(model).__mro__}
     if "transformers" in packages:

@@ -107,8 +107,8 @@ def verify(
 
     Args:
         model: dense, or a function that builds it anew where it cannot be copied.
-        config: what to share and how, or a plan that was made for this model.
-        inputs: what the model is called with: a tensor, a list or tuple of arguments, or a mapping
+        config: sharing settings, or a plan that was made for this model.
+        inputs: inputs of the model: a tensor, a list or tuple of arguments, or a mapping
             of keyword arguments. ``None`` makes a small batch of what models of this kind take.
         loss: runs the model and returns a scalar to go down; ``None`` takes a fixed linear function
             of all that the model returns for the inputs.

@@ -27,7 +27,7 @@ def plan_fairseq(
 
     Args:
         model: dense.
-        config: what to share and how.
+        config: sharing settings.
         rules: layer kind -> rule.
         trained: see `plan_sharing`.
     Returns:

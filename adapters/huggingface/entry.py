@@ -35,7 +35,7 @@ def parse(found: Mapping[str, Any]) -> Entry:
     """Read an entry, trusting nothing in it.
 
     Raises:
-        CheckpointError: of a newer format, or of values that cannot be.
+        CheckpointError: the format is newer, or values are invalid.
     """
     number = found.get("format")
     if isinstance(number, int) and number > FORMAT:

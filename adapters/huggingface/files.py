@@ -34,7 +34,7 @@ def check_files(
     Args:
         model: shared, on meta.
         files: with the weights; where one is no safetensors file, nothing is checked.
-        plan: of the model that was saved.
+        plan: plan of the saved model.
         ties: name of a parameter -> the first name of the same one, under which it is stored.
     Raises:
         CheckpointError: a tensor is absent, of another shape or of another plan, or a file cannot
@@ -100,7 +100,7 @@ def _read(
 
     Args:
         file: to read.
-        gains: of the plan.
+        gains: gains of the plan.
         wanted: shapes of tensors whose values are asked for.
         found: takes those that have this shape.
     """

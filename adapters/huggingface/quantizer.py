@@ -36,7 +36,7 @@ class SharingConfig(QuantizationConfigMixin):
         """Read the entry.
 
         Raises:
-            CheckpointError: of a newer format, or of values that cannot be.
+            CheckpointError: the format is newer, or values are invalid.
         """
         self.quant_method = METHOD  # type: ignore[assignment]  # transformers lists its own alone
         self.entry = parse(entry)

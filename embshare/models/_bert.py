@@ -69,8 +69,8 @@ class BertEmbeddings(nn.Module):
 
     Args:
         config: sizes, and dropout.
-        width: of the tables, ``E``.
-        eps: of the norm; None is none.
+        width: width of the tables, ``E``.
+        eps: epsilon of the norm; ``None`` is no norm.
     """
 
     def __init__(self, config: BertConfig, *, width: int, eps: float | None = None) -> None:
@@ -135,8 +135,8 @@ def attend_heads(
         projected: queries, keys and values.
         heads: ``n``, each of width ``s``.
         mask: as `additive_mask` makes it.
-        dropout: of attention probabilities.
-        scale: of the scores; None is ``s ** -0.5``.
+        dropout: dropout of attention probabilities.
+        scale: factor of the scores; ``None`` is ``s ** -0.5``.
     """
     query, key, value = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in projected)
     seen = attend(query, key, value, mask=mask, dropout=dropout, scale=scale)
