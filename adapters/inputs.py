@@ -48,7 +48,7 @@ def candidates(model: nn.Module) -> Iterator[object]:
 
 
 def _plain(model: nn.Module) -> Iterator[Tensor]:
-    """What the first layer takes, in order of registration."""
+    """Inputs of the first layer in order of registration."""
     for layer in model.modules():
         if isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
             numbers = torch.arange(ROWS * LENGTH).view(ROWS, LENGTH)
@@ -105,7 +105,7 @@ def call(model: nn.Module, inputs: object) -> object:
 
 
 def inputs_from(place: str) -> object:
-    """What a function in a file of the user's returns.
+    """Call a function in a file of the user's.
 
     Args:
         place: ``FILE.py:function``; the function takes no arguments.

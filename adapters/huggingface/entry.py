@@ -22,7 +22,7 @@ PLACE: Final = "quantization_config of config.json"
 
 
 class Entry(Value):
-    """What ``quantization_config`` holds: the plan itself, never settings to plan again with."""
+    """Content of ``quantization_config``: the plan itself, not settings to plan again with."""
 
     quant_method: Literal["embshare"] = METHOD
     format: Literal[1] = FORMAT

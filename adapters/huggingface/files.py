@@ -1,4 +1,4 @@
-"""What a folder's weights hold, by their headers: checked before any of them is read."""
+"""Check a folder's weights by their headers, before any of them is read."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _read(
 
 
 def _own(model: nn.Module) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """What only a shared model stores, and what else its shared layers do: biases."""
+    """Names that only a shared model stores, and other parameters of shared layers: biases."""
     for path, module in model.named_modules():
         if isinstance(module, (Bank, FactorMap, SharedLayer)):
             for name, parameter in module.named_parameters(path):

@@ -1,4 +1,4 @@
-"""What commands print and write."""
+"""Printing and writing for commands."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ SPAN: Final = 512
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """What a layer does with its input ``x``, a mixture of earlier outputs, and ``a = attend(x)``.
+    """Residual connections of a layer, with ``x`` a mixture of earlier outputs, ``a = attend(x)``.
 
     ``out = a + feed(fed)``: nothing else of ``x`` reaches the output.
     """
