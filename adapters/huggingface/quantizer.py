@@ -14,9 +14,9 @@ import torch
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from embshare.adapters.huggingface.dressing import dress, names_of, tie, undress
 from embshare.adapters.huggingface.entry import METHOD, parse
 from embshare.adapters.huggingface.files import check_files, check_missing
+from embshare.adapters.huggingface.filling import names_of, prepare, restore, tie
 from embshare.adapters.huggingface.versions import files_of, is_of_bank, keep_names, take_names
 from embshare.errors import CheckpointError, EmbshareError
 from embshare.plan.migrate import naming, readers_kept, refit
@@ -36,7 +36,7 @@ class SharingConfig(QuantizationConfigMixin):
         """Read the entry.
 
         Raises:
-            CheckpointError: of a newer format, or of values that cannot be.
+            CheckpointError: the format is newer, or values are invalid.
         """
         self.quant_method = METHOD  # type: ignore[assignment]  # transformers lists its own alone
         self.entry = parse(entry)
@@ -54,7 +54,7 @@ class SharingQuantizer(HfQuantizer):
     ties: Mapping[str, str]
 
     def update_device_map(self, device_map: Any) -> Any:
-        """A shared model stands on one device: every layer reads from the same table.
+        """Check that the model is on one device: every layer reads from the same table.
 
         Raises:
             CheckpointError: the map names several, or the disk.
@@ -91,7 +91,7 @@ class SharingQuantizer(HfQuantizer):
                 finding=f"its plan does not fit this {type(model).__name__} ({error})",
                 way_out="Load it into the class that was saved, or save it again.",
             ) from error
-        undress(model, readers_kept(saved.plan, names, here))
+        prepare(model, readers_kept(saved.plan, names, here))
         files = files_of(context, model.config.name_or_path or "", saved)
         check_files(model, files, saved.plan, self.ties)
         keep_names(model)
@@ -107,7 +107,7 @@ class SharingQuantizer(HfQuantizer):
         bank.adopt(bank.scales.plan)  # whatever transformers cast its numbers to
         bank.scales.to(bank.columns[0].device())
         tie(model, self.ties)
-        dress(model)
+        restore(model)
         for key in ("hf_quantizer", "is_quantized", "quantization_method"):
             model.__dict__.pop(key, None)
         for module in model.modules():
@@ -129,22 +129,22 @@ class SharingQuantizer(HfQuantizer):
         return [name for name in unexpected_keys if name not in known]
 
     def is_serializable(self, *_: Any) -> bool:
-        """It is saved as it was shared."""
+        """Whether it can be saved: always, as it was shared."""
         return True
 
     @property
     def is_trainable(self) -> bool:
-        """Every stored parameter is."""
+        """Whether it can be trained: every stored parameter."""
         return True
 
     @property
     def is_qat_trainable(self) -> bool:
-        """No adapters are needed."""
+        """Whether it trains without adapters."""
         return True
 
     @property
     def is_compileable(self) -> bool:
-        """As the dense model is."""
+        """Whether it can be compiled: as the dense model."""
         return True
 
 

@@ -1,4 +1,4 @@
-"""What commands print and write."""
+"""Printing and writing for commands."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def check_target(path: Path, *, new: bool = False) -> None:
     """Refuse a file that cannot be written, before any work is done.
 
     Args:
-        path: Of the file.
-        new: It must not be there yet.
+        path: file.
+        new: whether it must not exist yet.
     Raises:
         CheckpointError: its folder is not there, it is a folder itself, or there already.
     """
@@ -56,8 +56,8 @@ def check_not_source(source: str, out: Path) -> None:
     through.
 
     Args:
-        source: what was named as MODEL; only a folder is looked at.
-        out: where results go; it may be absent.
+        source: MODEL as given; only a folder is checked.
+        out: folder of results, which may not exist yet.
     Raises:
         CheckpointError: one of them is, holds or is linked to the other.
     """

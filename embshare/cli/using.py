@@ -24,7 +24,7 @@ Run = Annotated[Path, typer.Argument(help="Folder that `embshare train` wrote.")
 
 
 class _Scores(Record):
-    """What ``--out`` writes."""
+    """Content of the file of ``--out``."""
 
     run: Path
     metrics: dict[str, float]
@@ -102,7 +102,7 @@ def predict_lines(
         ),
     ] = None,
 ) -> None:
-    """Translate sentences, describe image files, continue texts, or classify rows.
+    """Translate sentences, caption image files, continue texts, or classify rows.
 
     One line of output for each input, in order. The sentences of one row are separated by tabs.
     """

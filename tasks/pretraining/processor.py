@@ -81,7 +81,7 @@ class PretrainingProcessor:
             matched=lambda name: MatchedMaskedLanguageModel(self.model_config(name)),
             auto="AutoModelForPreTraining" if replacing else "AutoModelForMaskedLM",
             vocab_size=len(self.vocabulary),
-            symbols=self.vocabulary.symbols,
+            special_tokens=self.vocabulary.symbols,
         )
         if not is_matched(model):
             self._prepare(model, made)

@@ -58,7 +58,7 @@ class Pretraining:
         Raises:
             PretrainingDataError: no text, too little of it, a row without one, or no such
                 tokenizer.
-            CorpusError: a file is not UTF-8, or a vocabulary cannot be that small.
+            DataError: a file is not UTF-8, or a vocabulary cannot be that small.
             MatchedConfigError: no model has these sizes.
         """
         config = self.config

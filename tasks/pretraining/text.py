@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from embshare.errors import MissingPackageError
-from embshare.tasks.language_modelling.corpus import LAYOUTS, builtin_corpus
-from embshare.tasks.language_modelling.errors import TextEncodingError
+from embshare.tasks.errors import encoding_error
+from embshare.tasks.language_modelling.data import LAYOUTS, builtin_corpus
 from embshare.tasks.pretraining.config import PretrainingConfig
 from embshare.tasks.pretraining.errors import DatasetNotFoundError, DatasetRowError, NoTextError
 from embshare.tasks.text.utf8 import Foreign, decoded
@@ -131,7 +131,7 @@ def _blocks(path: Path) -> Iterator[str]:
     """The text of a UTF-8 file, block by block; a byte order mark goes.
 
     Raises:
-        TextEncodingError: it is none; with file and line.
+        DataError: it is none; with file and line.
     """
     before, rest = 0, b""
     with path.open("rb") as file:
@@ -150,7 +150,7 @@ def _decoded(raw: bytes, path: Path, before: int) -> str:
     found = decoded(raw)
     if isinstance(found, Foreign):
         line = before + found.line
-        raise TextEncodingError(path=path, line=line, byte=found.byte, guess=found.guess)
+        raise encoding_error(path, line, byte=found.byte, guess=found.guess)
     return found
 
 

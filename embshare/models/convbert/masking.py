@@ -1,4 +1,4 @@
-"""What the generator has to predict, and what the discriminator sees of it: pure functions.
+"""Targets of the generator and inputs of the discriminator, as pure functions.
 
 Axis letters: B batch, T positions, M predictions of one sequence, V vocabulary.
 """
@@ -103,7 +103,7 @@ def replace_words(input_ids: Tensor, words: Tensor, positions: Tensor) -> Tensor
 
 
 def draw_words(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Draw from the softmax of ``[..., V]`` by Gumbel noise; no gradient passes.
+    """Draw from the softmax of ``[..., V]`` by Gumbel noise, without a gradient.
 
     Source:
         The official ``pretrain_helpers.sample_from_softmax``.

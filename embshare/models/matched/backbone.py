@@ -16,7 +16,7 @@ __all__ = ["Backbone", "BackboneState", "LayerState", "reorder_state"]
 
 
 class LayerState(NamedTuple):
-    """What one layer remembers between two pieces of a sequence."""
+    """State of one layer between two pieces of a sequence."""
 
     mixer: State
     """The mixer's own, see `embshare.models.matched.mixers`."""
@@ -25,7 +25,7 @@ class LayerState(NamedTuple):
 
 
 class BackboneState(NamedTuple):
-    """What a causal backbone remembers between two pieces of a sequence."""
+    """State of a causal backbone between two pieces of a sequence."""
 
     past: int
     """Positions that were read."""
@@ -60,7 +60,7 @@ class MemoryAttention(nn.Module):
 
 @final
 class FeedForward(nn.Module):
-    """What a layer does at each position alone."""
+    """Feed-forward part, applied at each position."""
 
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ class Backbone(nn.Module):
 
         Args:
             x: ``[B, T, D]``.
-            mask: ``[B, T]``, true at real positions; padding stands on the right.
+            mask: ``[B, T]``, true at real positions; padding is on the right.
             memory: ``[B, S, D]``; needed for the first piece, later ones find it in the state.
             memory_mask: ``[B, S]``, true at real positions; needed for every piece.
             state: What the call for the piece before returned; causal backbones alone have one.

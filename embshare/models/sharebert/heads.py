@@ -18,7 +18,7 @@ __all__ = [
 
 
 class PredictionHead(nn.Module):
-    """What the head of the masked language model does before its decoder; it is not shared."""
+    """Transform of the masked language model's head before its decoder; not shared."""
 
     def __init__(self, config: ShareBertConfig) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class PredictionHead(nn.Module):
 
 
 class ShareBertForMaskedLM(MaskedLM, ShareBertPreTrainedModel):
-    """Predicts masked tokens with a head of its own, neither shared nor tied to the table.
+    """Predicts masked tokens with a separate head, neither shared nor tied to the table.
 
     Where ``config.sparse_mask_prediction``, as published, labelled positions alone are scored in
     training, and the decoder's bias is stored and left out. It is frozen then, and so is the
@@ -83,7 +83,7 @@ class ShareBertForSequenceClassification(SequenceClassification, ShareBertPreTra
 
 
 class ShareBertForQuestionAnswering(QuestionAnswering, ShareBertPreTrainedModel):
-    """Where an answer starts and ends. Not of the paper; the pooler's bias is frozen, unread."""
+    """Extractive question answering. Not in the paper; the pooler's unread bias is frozen."""
 
     def __init__(self, config: ShareBertConfig) -> None:
         super().__init__(config)

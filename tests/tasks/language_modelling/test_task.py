@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from embshare.errors import InvalidValueError
 from embshare.models.matched import ARCHITECTURES, Architecture
 from embshare.tasks.building import ModelNotForTaskError
+from embshare.tasks.errors import MissingDataError
 from embshare.tasks.language_modelling.config import LanguageModellingConfig
-from embshare.tasks.language_modelling.continuing import continue_text
-from embshare.tasks.language_modelling.errors import SplitMissingError
-from embshare.tasks.language_modelling.perplexity import Perplexity, nats_per_row
+from embshare.tasks.language_modelling.data import Windows
+from embshare.tasks.language_modelling.metrics import Perplexity, nats_per_row
+from embshare.tasks.language_modelling.processor import continue_text
 from embshare.tasks.language_modelling.task import LanguageModelling, evaluate_perplexity
 from embshare.tasks.language_modelling.vocabulary import SubwordVocabulary
-from embshare.tasks.language_modelling.windows import Windows
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.training import train
 
@@ -49,7 +49,7 @@ def tiny(folder: Path, **changes: Any) -> LanguageModellingConfig:
 
 
 class Uniform(nn.Module):
-    """Knows nothing: every symbol is as likely as any other."""
+    """Predicts a uniform distribution."""
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
@@ -61,15 +61,15 @@ class Uniform(nn.Module):
 
 
 class Echo(Uniform):
-    """Always goes on with one symbol."""
+    """Always predicts the same token."""
 
-    def __init__(self, vocabulary: int, symbol: float) -> None:
+    def __init__(self, vocabulary: int, token: float) -> None:
         super().__init__(vocabulary)
-        self.symbol = int(symbol)
+        self.token = int(token)
 
     def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> Any:
         logits = torch.zeros(*input_ids.shape, len(self.bias))
-        logits[..., self.symbol] = 1
+        logits[..., self.token] = 1
         return SimpleNamespace(logits=logits)
 
 
@@ -89,8 +89,8 @@ def test_a_model_learns_a_text_that_repeats(folder: Path, architecture: Architec
     after = task.evaluate(model, folder=folder)
     assert len(steps) == len(training.step_ms) == task.training.steps == 40
     assert after[task.metric.name] < 2 < before[task.metric.name]
-    assert after["symbols"] == 4 * 13
-    assert after["valid_symbols"] == 3 * 13
+    assert after["tokens"] == 4 * 13
+    assert after["valid_tokens"] == 3 * 13
 
 
 def test_the_same_seed_is_the_same_run(folder: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_uniform_model_has_the_perplexity_of_its_vocabulary(
         torch.randint(0, 11, (count,)), start=0, length=12, stride=config.evaluation_stride
     )
     found = evaluate_perplexity(Uniform(11), rows, config.training, text="x" * 77, folder=tmp_path)
-    assert found.symbols == count
+    assert found.tokens == count
     assert found.perplexity == pytest.approx(11, rel=1e-6)
     assert found.bits_per_byte == pytest.approx(count * math.log2(11) / 77, rel=1e-6)
 
@@ -133,10 +133,10 @@ def test_sums_are_those_of_the_model_itself() -> None:
 
 
 def test_a_hopeless_model_has_an_infinite_perplexity() -> None:
-    found = Perplexity(nats=1e6, symbols=2, bytes=None)
+    found = Perplexity(nats=1e6, tokens=2, bytes=None)
     assert found.perplexity == math.inf
     assert found.bits_per_byte is None
-    assert set(found.metrics()) == {"perplexity", "nats", "symbols"}
+    assert set(found.metrics()) == {"perplexity", "nats", "tokens"}
 
 
 def test_the_builtin_text_gives_bits_per_byte(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_the_builtin_text_gives_bits_per_byte(tmp_path: Path) -> None:
     described: Any = task.describe()
     bits = metrics["nats"] / math.log(2) / described["bytes"]["test"]
     assert metrics["bits_per_byte"] == pytest.approx(bits)
-    assert metrics["symbols"] == described["symbols"]["test"]
+    assert metrics["tokens"] == described["tokens"]["test"]
 
 
 def test_building_leaves_the_random_state_alone(folder: Path) -> None:
@@ -197,20 +197,20 @@ def test_a_report_has_the_part_of_words_that_are_unknown(folder: Path) -> None:
     assert "unknown" not in LanguageModelling(subwords).prepare().describe()
 
 
-def test_a_model_is_evaluated_where_there_is_no_training_side(folder: Path) -> None:
+def test_a_model_is_evaluated_without_a_training_set(folder: Path) -> None:
     task = LanguageModelling(tiny(folder))
     whole = task.prepare()
     model = whole.processor.build("conv", seed=0)
     before = whole.evaluate(model, folder=folder)
     (folder / "train.txt").unlink()
     both = task.prepare(whole.processor)
-    assert set(both.symbols) == {"valid", "test"}
+    assert set(both.tokens) == {"valid", "test"}
     assert both.evaluate(model, folder=folder) == before
     (folder / "valid.txt").unlink()
     alone = task.prepare(whole.processor)
     kept = {name: value for name, value in before.items() if not name.startswith("valid_")}
     assert alone.evaluate(model, folder=folder) == kept
-    with pytest.raises(SplitMissingError, match="with the split `train` as"):
+    with pytest.raises(MissingDataError, match="with the split `train` as"):
         task.prepare(whole.processor, train=True)
 
 
@@ -232,7 +232,7 @@ def test_a_model_with_too_few_positions_is_found_before_training(folder: Path) -
     with pytest.raises(ModelNotForTaskError) as caught:
         LanguageModelling(tiny(folder, **settings)).prepare().processor.build(name, seed=0)
     assert str(caught.value) == (
-        f"`{name}` cannot be used for this task: it does not read a row of 13 symbols (index out "
+        f"`{name}` cannot be used for this task: it does not read a row of 13 tokens (index out "
         "of range in self), the 12 of `length` and one before. Lower `length` to one less than the "
         "model has positions, or further."
     )
@@ -240,7 +240,7 @@ def test_a_model_with_too_few_positions_is_found_before_training(folder: Path) -
     state = torch.get_rng_state()
     model = task.processor.build(name, seed=0)
     assert torch.equal(torch.get_rng_state(), state)
-    assert task.evaluate(model, folder=folder)["symbols"] > 0
+    assert task.evaluate(model, folder=folder)["tokens"] > 0
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_words_that_are_given_are_said_again_as_they_were(
 ) -> None:
     vocabulary = LanguageModelling(tiny(folder)).prepare().vocabulary
     model = Echo(len(vocabulary), vocabulary.encode_part("lazy").item())
-    assert continue_text(model, vocabulary, text, seen=12, most=2) == found
+    assert continue_text(model, vocabulary, text, context=12, most=2) == found
 
 
 @pytest.mark.parametrize("text", ["the zebra  jumps", "the\tzebra ", "fünf \u2028", ""])
@@ -266,7 +266,7 @@ def test_subwords_that_are_given_are_said_again_as_they_were(folder: Path, text:
     task = LanguageModelling(tiny(folder, level="subword", vocabulary_size=300)).prepare()
     vocabulary = task.vocabulary
     model = Echo(len(vocabulary), vocabulary.encode_part(" the").item())
-    assert continue_text(model, vocabulary, text, seen=12, most=2) == f"{text} the the"
+    assert continue_text(model, vocabulary, text, context=12, most=2) == f"{text} the the"
 
 
 def test_samples_are_cut_behind_what_was_given(folder: Path) -> None:
@@ -276,10 +276,10 @@ def test_samples_are_cut_behind_what_was_given(folder: Path) -> None:
     fixed = Echo(len(task.vocabulary), task.vocabulary.encode_part("lazy").item())
     task._write_samples(fixed, folder)
     samples = json.loads((folder / "samples.json").read_text())
-    assert [sample["given"].split()[0] for sample in samples] == ["zebra0", "zebra2", "zebra4"]
+    assert [sample["prompt"].split()[0] for sample in samples] == ["zebra0", "zebra2", "zebra4"]
     for sample in samples:
         assert sample["prediction"] == " lazy" * 12
-        assert sample["goes on"].startswith(" dog and sits down the quick")
+        assert sample["reference"].startswith(" dog and sits down the quick")
 
 
 def test_sizes_that_no_model_can_have_are_found_before_training(folder: Path) -> None:

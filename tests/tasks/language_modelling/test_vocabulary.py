@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embshare.tasks.language_modelling.corpus import folder_corpus
+from embshare.tasks.language_modelling.data import folder_corpus
 from embshare.tasks.language_modelling.errors import VocabularySizeError
 from embshare.tasks.language_modelling.vocabulary import (
     SubwordVocabulary,

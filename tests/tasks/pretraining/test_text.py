@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from embshare.tasks.language_modelling.errors import TextEncodingError
+from embshare.tasks.errors import DataError
 from embshare.tasks.pretraining.config import PretrainingConfig
 from embshare.tasks.pretraining.errors import (
     DatasetNotFoundError,
@@ -78,7 +78,7 @@ def test_a_file_that_is_not_utf8_is_told_with_its_line(
 ) -> None:
     monkeypatch.setattr("embshare.tasks.pretraining.text.BLOCK", 5)
     (tmp_path / "a.txt").write_bytes(b"one\ntwo\nthr\xe9\n")
-    with pytest.raises(TextEncodingError, match=r"line 3, must be UTF-8, but has the byte 0xe9"):
+    with pytest.raises(DataError, match=r"line 3, must be UTF-8, but has the byte 0xe9"):
         pieces(text(tmp_path))
 
 
@@ -94,7 +94,7 @@ def test_utf16_is_told_for_what_it_is(
 ) -> None:
     monkeypatch.setattr("embshare.tasks.pretraining.text.BLOCK", block)
     (tmp_path / "a.txt").write_bytes("one\ntwo\n".encode(encoding))
-    with pytest.raises(TextEncodingError, match=r"line 1, .*`iconv -f utf-16 -t utf-8`"):
+    with pytest.raises(DataError, match=r"line 1, .*`iconv -f utf-16 -t utf-8`"):
         pieces(text(tmp_path))
 
 
@@ -104,7 +104,7 @@ def test_a_zero_byte_is_told_with_its_line(
 ) -> None:
     monkeypatch.setattr("embshare.tasks.pretraining.text.BLOCK", block)
     (tmp_path / "a.txt").write_bytes(b"one\ntwo\nth\0ree\n")
-    with pytest.raises(TextEncodingError, match=r"line 3, must be UTF-8, but has the byte 0x00"):
+    with pytest.raises(DataError, match=r"line 3, must be UTF-8, but has the byte 0x00"):
         pieces(text(tmp_path))
 
 

@@ -1,6 +1,7 @@
-"""A run that was stopped goes on as if it had not been, or says why it cannot."""
+"""A resumed run equals one that was never stopped, or an error says why it cannot be resumed."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,10 +11,11 @@ from typing import Any
 import pytest
 
 from embshare.config import ShareConfig
+from embshare.errors import InvalidValueError
 from embshare.tasks.running import engine
 from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.engine import run
-from embshare.tasks.running.folder import OtherBeginError
+from embshare.tasks.running.folder import OtherRunError
 from embshare.tasks.running.loading import FinishedRun
 from embshare.tasks.running.result import RunResult
 from tests.tasks.examples import EXAMPLES
@@ -41,7 +43,7 @@ def test_a_run_killed_after_its_last_step_makes_no_other(
         run(killed)
     last = killed.out / "checkpoints" / "checkpoint-8" / "trainer_state.json"
     trained = json.loads(last.read_text())["log_history"][-1]["seconds"]
-    for _ in range(2):  # a finished run may be taken up again, too
+    for _ in range(2):  # a finished run may be resumed, too
         resumed = run(killed, resume=True)
         assert resumed.metrics == whole.metrics
         assert resumed.training_loss == whole.training_loss
@@ -104,25 +106,49 @@ def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path, lost: str) -> 
     assert resumed.seconds >= seconds[-1]
 
 
-def test_a_run_goes_on_with_the_data_that_it_began_with(tmp_path: Path) -> None:
+def test_a_run_is_resumed_with_the_same_data_only(tmp_path: Path) -> None:
     killed = config(tmp_path)
     run(killed)
     before = (killed.out / "processor").stat()
     train = Path(killed.settings.data) / "train.txt"  # type: ignore[attr-defined]
     train.write_text(train.read_text().replace("fox", "cat"))
-    with pytest.raises(OtherBeginError, match=r"but `data\.fingerprint.*` changed"):
+    with pytest.raises(OtherRunError, match=r"but `data\.fingerprint.*` changed"):
         run(killed, resume=True)
     assert (killed.out / "processor").stat().st_mtime_ns == before.st_mtime_ns
     assert run(killed, overwrite=True).data != {}
 
 
-def test_a_run_goes_on_with_as_many_processes(tmp_path: Path) -> None:
+def test_a_run_is_resumed_with_the_same_number_of_processes_only(tmp_path: Path) -> None:
     killed = config(tmp_path)
     run(killed)
     begin = killed.out / "begin.json"
     begin.write_text(begin.read_text().replace('"processes": 1', '"processes": 2'))
-    with pytest.raises(OtherBeginError, match="but `processes` changed"):
+    with pytest.raises(OtherRunError, match="but `processes` changed"):
         run(killed, resume=True)
+
+
+def test_a_run_of_an_earlier_version_is_resumed_and_evaluated(tmp_path: Path) -> None:
+    """Its settings and its description of the data have former names."""
+    killed = config(tmp_path, "translation")
+    whole = run(killed)
+    for name, count in (("config.yaml", 1), ("begin.json", 2)):
+        file = killed.out / name
+        text, made = re.subn("(batch|source|target)_tokens", r"\1_symbols", file.read_text())
+        assert made == count
+        file.write_text(text)
+    assert run(RunConfig.from_yaml(killed.out / "config.yaml"), resume=True).steps == whole.steps
+    (killed.out / "config.yaml").write_text(
+        killed.to_yaml().replace("batch_tokens", "batch_symbols")
+    )
+    found = FinishedRun.load(killed.out)
+    assert found.config == killed
+    assert found.evaluate({}, folder=tmp_path)["bleu"] == whole.metrics["bleu"]
+
+
+def test_a_setting_under_both_names_is_an_error(tmp_path: Path) -> None:
+    given = {"batch_tokens": 200, "batch_symbols": 300}
+    with pytest.raises(InvalidValueError, match="`batch_symbols`: Extra inputs"):
+        config(tmp_path, "translation", settings=given)
 
 
 def train_with_two(module: str, config: Path, *options: str, **variables: str) -> None:
@@ -155,11 +181,11 @@ def test_a_point_of_the_curve_is_of_the_same_steps(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_in_a_later_pass(tmp_path: Path) -> None:
-    """With batches of rows of one length, whose order is anew in each pass."""
+def test_two_processes_resume_in_a_later_epoch(tmp_path: Path) -> None:
+    """With batches of rows of similar length, whose order changes with the epoch."""
     (tmp_path / "data").mkdir()
     settings = EXAMPLES["glue"].settings(tmp_path / "data")
-    settings["training"] |= {"batch_size": 10, "save_every": 4, "log_every": 1}  # passes of 3 steps
+    settings["training"] |= {"batch_size": 10, "save_every": 4, "log_every": 1}  # epochs of 3 steps
     fields: dict[str, Any] = {"model": "conv", "out": tmp_path / "run", "settings": settings}
     begun = RunConfig(task="glue", **fields)
     file = tmp_path / "config.yaml"
@@ -174,7 +200,7 @@ def test_two_processes_go_on_in_a_later_pass(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("share", [None, ShareConfig()])
-def test_a_sharded_training_is_saved_whole_and_goes_on(
+def test_a_sharded_training_is_saved_whole_and_resumed(
     tmp_path: Path, share: ShareConfig | None
 ) -> None:
     begun = config(tmp_path, share=share, training={"average": 2})

@@ -1,4 +1,4 @@
-"""What every layer reads: the learned weights of earlier outputs, as numbers and as a picture."""
+"""Learned weights of earlier outputs in every layer, as numbers and as a plot."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ __all__ = ["draw_layer_weights", "layer_weights", "make_figure"]
 
 @torch.no_grad()
 def layer_weights(model: ElcBertPreTrainedModel) -> Tensor:
-    """What each layer reads, ``[n, n]``: row ``i``, from 0, is layer ``i + 1``, and column ``j`` is
-    output ``j``, of which 0 is the embedded words. Rows sum to 1; what comes later is 0.
+    """Weights of the inputs of each layer, ``[n, n]``.
+
+    Row ``i``, from 0, is layer ``i + 1``, and column ``j`` is output ``j``, of which 0 is the
+    embedded words. Rows sum to 1; later outputs have weight 0.
 
     ``n`` is the number of layers, and one more where the variant mixes its output, which is the
     last row then.
@@ -49,7 +51,7 @@ def draw_layer_weights(model: ElcBertPreTrainedModel, path: str | Path) -> None:
 
     Raises:
         MissingPackageError: matplotlib is not installed.
-        InvalidValueError: the model is an LTG-BERT, or the suffix is not of a picture.
+        InvalidValueError: the model is an LTG-BERT, or the suffix is not that of an image format.
         CheckpointError: the file cannot be written.
     """
     weights = layer_weights(model)
@@ -58,7 +60,7 @@ def draw_layer_weights(model: ElcBertPreTrainedModel, path: str | Path) -> None:
 
 
 def make_figure(weights: Tensor, *, outputs: bool = False) -> Figure:
-    """The picture as a matplotlib figure that belongs to no window; the last row may be the output.
+    """Plot the weights in a matplotlib figure without a window; the last row may be the output.
 
     Args:
         weights: ``[n, n]``, as `layer_weights` gives them.
