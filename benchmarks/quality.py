@@ -34,15 +34,15 @@ import embshare
 from embshare._value import Value
 from embshare.models.matched import Architecture, MatchedConfig, MatchedLanguageModel
 from embshare.runtime.bank import bank_of
-from embshare.tasks.language_modelling.corpus import folder_corpus
-from embshare.tasks.language_modelling.vocabulary import SubwordVocabulary
+from embshare.tasks.text.corpus import folder_corpus
+from embshare.tasks.text.tokenizer import TextTokenizer, text_pieces
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 CODE: Final = (
     ":(glob)embshare/*.py",
     "embshare/models/matched",
-    "tasks/language_modelling/corpus.py",
-    "tasks/language_modelling/vocabulary.py",
+    "tasks/text/corpus.py",
+    "tasks/text/tokenizer.py",
     "benchmarks/quality.py",
 )
 """What a result depends on; other work in the same tree does not make it dirty."""
@@ -363,8 +363,14 @@ def main() -> None:
     if "lstm" in arguments.architectures and any(setting.rank for setting in settings):
         parser.error("rank: torch's LSTM reads no parametrized weights: leave lstm out")
     corpus = folder_corpus(arguments.data)
-    vocabulary = SubwordVocabulary.learn(corpus.train, budget.vocabulary)
-    sides = (vocabulary.encode(corpus.train), vocabulary.encode(corpus.valid))
+    tokenizer = TextTokenizer.learn(
+        text_pieces(corpus.train),
+        budget.vocabulary,
+        special={"eos_token": "<eos>"},
+        lowercase=False,
+        prefix_space=False,
+    )
+    sides = (tokenizer.encode_text(corpus.train), tokenizer.encode_text(corpus.valid))
     for seed in arguments.seeds:
         for setting in settings:
             for architecture in arguments.architectures:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from embshare.tasks.pretraining.sparse import labelled_logits
+from embshare.tasks.text.masked_models import labelled_logits
 
 __all__ = ["log_likelihoods", "pseudo_log_likelihoods"]
 

@@ -19,13 +19,10 @@ from embshare.errors import EmbshareError
 from embshare.tasks.blimp.likelihood import log_likelihoods, pseudo_log_likelihoods
 from embshare.tasks.blimp.pairs import Pair, read_pairs
 from embshare.tasks.building import ModelNotForTaskError
-from embshare.tasks.language_modelling.processor import LanguageModellingProcessor
-from embshare.tasks.language_modelling.vocabulary import Vocabulary, WordVocabulary
-from embshare.tasks.pretraining.generator import as_masked_model
-from embshare.tasks.pretraining.processor import PretrainingProcessor
-from embshare.tasks.pretraining.vocabulary import MaskedVocabulary
 from embshare.tasks.probing import read_a_row
 from embshare.tasks.task import Processor
+from embshare.tasks.text.masked_models import as_masked_model
+from embshare.tasks.text.tokenizer import TextTokenizer
 
 __all__ = ["BlimpScores", "NotALanguageModelError", "blimp_scores", "score_pairs"]
 
@@ -42,8 +39,8 @@ class NotALanguageModelError(EmbshareError, ValueError):
 
     def __init__(self, *, kind: str) -> None:
         super().__init__(
-            f"BLiMP needs a model that was trained by language_modelling or pretraining, or the "
-            f"vocabulary of one, but was given {kind}. Name the run of such a model."
+            f"BLiMP needs a model that was trained by language_modelling or pretraining, but was "
+            f"given {kind}. Name the run of such a model."
         )
         self.kind = kind
 
@@ -74,7 +71,7 @@ class BlimpScores:
 
 def blimp_scores(
     model: nn.Module,
-    processor: Processor | Vocabulary | MaskedVocabulary,
+    processor: Processor,
     folder: Path,
     *,
     most: int | None = None,
@@ -87,7 +84,7 @@ def blimp_scores(
 
     Args:
         model: dense or shared; left in evaluation mode, on its device.
-        processor: that the model was trained with, or its vocabulary.
+        processor: that the model was trained with.
         folder: of the published files.
         most: pairs of each paradigm; ``None`` is all, one thousand.
     Returns:
@@ -130,32 +127,33 @@ def score_pairs(
 
 
 def _likelihoods(model: nn.Module, processor: Any) -> Likelihoods:
-    if isinstance(processor, LanguageModellingProcessor | PretrainingProcessor):
-        processor = processor.vocabulary
-    if isinstance(processor, MaskedVocabulary):
-        return _pseudo(model, processor)
-    if hasattr(processor, "encode_part"):
-        return _causal(model, processor)
-    raise NotALanguageModelError(kind=type(processor).__name__)
+    masked = getattr(processor, "masked", None)
+    if masked is None:
+        raise NotALanguageModelError(kind=type(processor).__name__)
+    tokenizer: TextTokenizer = processor.tokenizer
+    return _pseudo(model, tokenizer) if masked else _causal(model, tokenizer)
 
 
-def _causal(model: nn.Module, vocabulary: Vocabulary) -> Likelihoods:
+def _causal(model: nn.Module, tokenizer: TextTokenizer) -> Likelihoods:
+    start = tokenizer.text_start
+    assert start is not None, "language_modelling refuses a tokenizer without one"
+
     def encode(sentences: Sequence[str]) -> list[list[int]]:
-        if isinstance(vocabulary, WordVocabulary):
-            apart = _how_endings_stand(vocabulary)
+        if tokenizer.word_level:
+            apart = _how_endings_stand(tokenizer)
             sentences = [apart.sub(r" \1\2", sentence) for sentence in sentences]
-        return [vocabulary.encode_part(sentence).tolist() for sentence in sentences]
+        return [tokenizer.encode_prompt(sentence).tolist() for sentence in sentences]
 
     def probe(sentence: Sequence[int]) -> None:
-        ids = torch.tensor([[vocabulary.start, *sentence]])
+        ids = torch.tensor([[start, *sentence]])
         _check_reads(model, {"input_ids": ids})
 
-    score = partial(log_likelihoods, model, start=vocabulary.start, vocabulary=len(vocabulary))
+    score = partial(log_likelihoods, model, start=start, vocabulary=len(tokenizer))
     return partial(_each_once, encode, probe, score)
 
 
-def _pseudo(model: nn.Module, vocabulary: MaskedVocabulary) -> Likelihoods:
-    symbols, masked = vocabulary.symbols, as_masked_model(model)
+def _pseudo(model: nn.Module, tokenizer: TextTokenizer) -> Likelihoods:
+    symbols, masked = tokenizer.special_ids, as_masked_model(model)
 
     def probe(sentence: Sequence[int]) -> None:
         ids = torch.tensor([[symbols["cls_token_id"], *sentence, symbols["sep_token_id"]]])
@@ -168,9 +166,10 @@ def _pseudo(model: nn.Module, vocabulary: MaskedVocabulary) -> Likelihoods:
         end=symbols["sep_token_id"],
         mask=symbols["mask_token_id"],
         pad=symbols["pad_token_id"],
-        vocabulary=len(vocabulary),
+        vocabulary=len(tokenizer),
     )
-    return partial(_each_once, vocabulary.encode, probe, score)
+    encode = partial(tokenizer.ids, reads_special=False)
+    return partial(_each_once, encode, probe, score)
 
 
 def _check_reads(model: nn.Module, row: Mapping[str, Tensor]) -> None:
@@ -196,8 +195,8 @@ def _each_once(
     return np.array([values[found] for found in ids])
 
 
-def _how_endings_stand(vocabulary: WordVocabulary) -> re.Pattern[str]:
+def _how_endings_stand(tokenizer: TextTokenizer) -> re.Pattern[str]:
     """Before what its text has a space: the more frequent of two words has the lower number."""
-    rarest = len(vocabulary)
-    treebank, wikitext = (vocabulary.ids.get(word, rarest) for word in ("n't", "'t"))
+    rarest, ids = len(tokenizer), tokenizer.fast.get_vocab()
+    treebank, wikitext = (ids.get(word, rarest) for word in ("n't", "'t"))
     return WIKITEXT if wikitext < treebank else TREEBANK

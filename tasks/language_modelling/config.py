@@ -69,13 +69,13 @@ class LanguageModellingConfig(TaskConfig):
     def _no_contradiction(self) -> LanguageModellingConfig:
         if self.stride is not None and self.stride > self.length:
             raise ValueError(
-                f"`stride` must be at most `length` ({self.length}), or some symbols would not "
+                f"`stride` must be at most `length` ({self.length}), or some tokens would not "
                 f"be predicted, but is {self.stride}"
             )
         if self.level == "word" and self.tokenizer is not None:
             raise ValueError(
                 "`tokenizer` must be left out where `level` is 'word', since it has its own "
-                f"symbols, but is {self.tokenizer!r}"
+                f"tokens, but is {self.tokenizer!r}"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""Going on with a text, symbol by symbol: the likeliest one each time."""
+"""Greedy continuation of a text."""
 
 from __future__ import annotations
 
@@ -10,45 +10,46 @@ from torch import Tensor, nn
 
 from embshare.caching import cached
 from embshare.models.matched import MatchedLanguageModel
-from embshare.tasks.language_modelling.vocabulary import Vocabulary
+from embshare.tasks.text.tokenizer import TextTokenizer
 
-__all__ = ["continue_text", "likeliest"]
+__all__ = ["continue_text", "greedy_tokens"]
 
 
 def continue_text(
-    model: nn.Module, vocabulary: Vocabulary, text: str, *, seen: int, most: int
+    model: nn.Module, tokenizer: TextTokenizer, text: str, *, seen: int, most: int
 ) -> str:
-    """A text and the likeliest symbols after it, to the end of a line or ``most`` symbols.
+    """A text and its greedy continuation, to the end of a line or ``most`` tokens.
 
-    What is given stays as it is, also where the vocabulary does not know a part of it.
+    The text itself stays as it is, also where the vocabulary lacks a part of it.
 
     Args:
-        model: a causal language model, of the matched family or of transformers.
-        vocabulary: that it was trained with.
-        text: what it goes on with; may be empty.
-        seen: symbols before a position that a model of transformers may look at.
-        most: symbols that are added.
+        model: causal language model, of the matched family or of transformers.
+        tokenizer: tokenizer that it was trained with.
+        text: text to continue; may be empty.
+        seen: number of tokens before a position that a model of transformers sees.
+        most: maximum number of new tokens.
     """
-    prompt = vocabulary.encode_part(text)
-    start = torch.tensor([vocabulary.start], dtype=prompt.dtype)
+    prompt, first = tokenizer.encode_prompt(text).tolist(), tokenizer.text_start
+    assert first is not None, "a tokenizer without one is refused when it is loaded"
     added: list[int] = []
-    for symbol in islice(likeliest(model, torch.cat((start, prompt)).long(), seen=seen), most):
-        if symbol == vocabulary.start or vocabulary.ends_line(symbol):
+    for token in islice(greedy_tokens(model, torch.tensor([first, *prompt]), seen=seen), most):
+        if token == first or "\n" in tokenizer.decode([token]):
             break
-        added.append(symbol)
-    after = _after(vocabulary, prompt, torch.tensor(added, dtype=prompt.dtype))
-    return text + (after.lstrip(" ") if text[-1:].isspace() and not vocabulary.lossless else after)
+        added.append(token)
+    after = _after(tokenizer, prompt, added)
+    spaced = text[-1:].isspace() and tokenizer.unknown is not None
+    return text + (after.lstrip(" ") if spaced else after)
 
 
-def _after(vocabulary: Vocabulary, prompt: Tensor, added: Tensor) -> str:
-    """The text of symbols that follow others: alone it would lack the space before it."""
-    before, whole = vocabulary.decode(prompt), vocabulary.decode(torch.cat((prompt, added)))
-    return whole[len(before) :] if whole.startswith(before) else vocabulary.decode(added)
+def _after(tokenizer: TextTokenizer, prompt: list[int], added: list[int]) -> str:
+    """The text of tokens that follow others: on their own they would lack the space before them."""
+    before, whole = tokenizer.decode(prompt), tokenizer.decode([*prompt, *added])
+    return whole[len(before) :] if whole.startswith(before) else tokenizer.decode(added)
 
 
 @torch.inference_mode()
-def likeliest(model: nn.Module, prompt: Tensor, *, seen: int) -> Iterator[int]:
-    """The likeliest symbol after a prompt ``[T]``, then after that, without end."""
+def greedy_tokens(model: nn.Module, prompt: Tensor, *, seen: int) -> Iterator[int]:
+    """The most probable token after a prompt ``[T]``, then the one after that, without end."""
     model.eval()
     device = next(model.parameters()).device
     ids = prompt.to(device)[None]

@@ -1,4 +1,4 @@
-"""Perplexity, counted exactly: sums of nats and of symbols, divided once at the end."""
+"""Perplexity, counted exactly: sums of nats and of tokens, divided once at the end."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ class Perplexity:
     """How well a text was predicted."""
 
     nats: float
-    """Sum of ``-log p`` over all predicted symbols."""
-    symbols: int
-    """How many were predicted: all symbols of the text."""
+    """Sum of ``-log p`` over all predicted tokens."""
+    tokens: int
+    """Number of predicted tokens: all of the text."""
     bytes: int | None
-    """Length of the text in UTF-8; ``None`` where symbols lose part of the text."""
+    """Length of the text in UTF-8; ``None`` where tokens lose part of the text."""
 
     @property
     def perplexity(self) -> float:
-        """``exp`` of the mean nats per symbol; comparable between models with one vocabulary."""
+        """``exp`` of the mean nats per token; comparable between models with one vocabulary."""
         try:
-            return math.exp(self.nats / self.symbols)
+            return math.exp(self.nats / self.tokens)
         except OverflowError:
             return math.inf
 
     @property
     def bits_per_byte(self) -> float | None:
-        """Comparable between vocabularies too; ``None`` where symbols lose part of the text."""
+        """Comparable between vocabularies too; ``None`` where tokens lose part of the text."""
         return None if self.bytes is None else self.nats / math.log(2) / self.bytes
 
     def metrics(self) -> dict[str, float]:
-        """As numbers by name, for a report."""
-        found = {"perplexity": self.perplexity, "nats": self.nats, "symbols": float(self.symbols)}
+        """Numbers by name, for a report; ``symbols`` is what files of results call the tokens."""
+        found = {"perplexity": self.perplexity, "nats": self.nats, "symbols": float(self.tokens)}
         if self.bits_per_byte is not None:
             found["bits_per_byte"] = self.bits_per_byte
         return found
 
 
 def nats_per_row(logits: Tensor, labels: Tensor) -> Tensor:
-    """Sum of ``-log p`` and number of predicted symbols of each row.
+    """Sum of ``-log p`` and number of predicted tokens of each row.
 
     Args:
-        logits: ``[B, T, V]``; position ``t`` predicts symbol ``t + 1``.
+        logits: ``[B, T, V]``; position ``t`` predicts token ``t + 1``.
         labels: ``[B, T]``, -100 where nothing is predicted.
     Returns:
         ``[B, 2]`` of float64, so that sums over a long text stay exact.

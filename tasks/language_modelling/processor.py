@@ -1,11 +1,12 @@
-"""Vocabulary and model sizes: what a trained language model needs beside its weights."""
+"""Tokenizer and model sizes: what a trained language model needs beside its weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from types import MappingProxyType
+from typing import ClassVar, Final, final
 
 import torch
 from torch import nn
@@ -14,35 +15,47 @@ from embshare.models.matched import Architecture, MatchedConfig, MatchedLanguage
 from embshare.tasks.building import ModelNotForTaskError, build_model, is_matched
 from embshare.tasks.language_modelling.config import LanguageModellingConfig
 from embshare.tasks.language_modelling.continuing import continue_text
-from embshare.tasks.language_modelling.vocabulary import (
-    SubwordVocabulary,
-    TrainedVocabulary,
-    Vocabulary,
-    WordVocabulary,
-)
 from embshare.tasks.probing import read_a_row
+from embshare.tasks.text.errors import TokenizerError
+from embshare.tasks.text.tokenizer import TextTokenizer, text_pieces
 
 __all__ = ["LanguageModellingProcessor", "learn_processor", "load_processor"]
+
+SPECIAL: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "subword": {"eos_token": "<eos>"},
+        "word": {"eos_token": "<eos>", "unk_token": "<unk>"},
+    }
+)
+"""Level of a learned vocabulary -> its special tokens; ``<eos>`` is before the first token too."""
 
 
 @final
 @dataclass(frozen=True)
 class LanguageModellingProcessor:
-    """From text to symbols, and from settings to models."""
+    """From text to tokens, and from settings to models."""
 
+    masked: ClassVar[bool] = False
+    """Whether its models predict masked tokens; else the next one."""
     config: LanguageModellingConfig
-    vocabulary: Vocabulary
+    tokenizer: TextTokenizer
 
     def save(self, folder: Path) -> None:
-        """Write the vocabulary."""
-        self.vocabulary.save(folder)
+        """Write the tokenizer."""
+        self.tokenizer.save(folder)
+
+    @property
+    def start(self) -> int:
+        """The token before the first token of a text."""
+        assert self.tokenizer.text_start is not None, "`load_processor` checks this"
+        return self.tokenizer.text_start
 
     def model_config(self, architecture: Architecture) -> MatchedConfig:
-        """The model of one architecture; all have the same table, head, width and budget."""
-        config, start = self.config, self.vocabulary.start
+        """Configuration of one architecture; all have the same table, head, width and budget."""
+        config, start = self.config, self.start
         return MatchedConfig(
             architecture=architecture,
-            vocab_size=len(self.vocabulary),
+            vocab_size=len(self.tokenizer),
             width=config.width,
             layers=config.layers,
             heads=config.heads,
@@ -53,7 +66,7 @@ class LanguageModellingProcessor:
         )
 
     def build(self, model: str, seed: int) -> nn.Module:
-        """A causal language model; of transformers, one that ``AutoModelForCausalLM`` reads.
+        """Build a causal language model: matched, or one that ``AutoModelForCausalLM`` reads.
 
         Raises:
             ModelNotForTaskError: there is no such model, its table is too small, or it has too few
@@ -64,25 +77,25 @@ class LanguageModellingProcessor:
             seed=seed,
             matched=lambda architecture: MatchedLanguageModel(self.model_config(architecture)),
             auto="AutoModelForCausalLM",
-            vocab_size=len(self.vocabulary),
-            symbols=dict.fromkeys(("bos_token_id", "eos_token_id"), self.vocabulary.start),
+            vocab_size=len(self.tokenizer),
+            symbols=dict.fromkeys(("bos_token_id", "eos_token_id"), self.start),
         )
         self.check_reads(model, built)
         return built
 
     def check_reads(self, name: str, model: nn.Module) -> None:
-        """Rows have a symbol more than ``length``, for which a model may have no position.
+        """Check that a model reads rows of ``length`` tokens and one more.
 
         Raises:
-            ModelNotForTaskError: it has none.
+            ModelNotForTaskError: it has too few positions.
         """
         if is_matched(name):
             return
         padding = getattr(getattr(model, "config", None), "pad_token_id", None)
-        taken = {self.vocabulary.start, padding}  # some models give padding no position
-        ordinary = (i for i in range(len(self.vocabulary)) if i not in taken)
-        symbol = next(ordinary, self.vocabulary.start)
-        row = torch.full((1, self.config.length + 1), symbol)
+        taken = {self.start, padding}  # some models give padding no position
+        ordinary = (i for i in range(len(self.tokenizer)) if i not in taken)
+        token = next(ordinary, self.start)
+        row = torch.full((1, self.config.length + 1), token)
         try:
             read_a_row(name, model, {"input_ids": row})
         except ModelNotForTaskError as error:
@@ -93,27 +106,30 @@ class LanguageModellingProcessor:
             ) from error
 
     def predict(self, model: nn.Module, inputs: Iterable[str]) -> Iterator[str]:
-        """Each text as it is, with what the model holds to come next, up to the end of a line."""
+        """Yield each text and its greedy continuation, up to the end of a line."""
         for text in inputs:
             yield continue_text(
-                model, self.vocabulary, text, seen=self.config.length, most=self.config.length
+                model, self.tokenizer, text, seen=self.config.length, most=self.config.length
             )
 
 
 def learn_processor(config: LanguageModellingConfig, text: str) -> LanguageModellingProcessor:
-    """Learn the vocabulary that the settings ask for, from the training side.
+    """Learn the vocabulary that the settings ask for, from the training set.
 
     Raises:
-        VocabularySizeError: the settings give no vocabulary.
-        TokenizerError: the tokenizer that they name cannot be had.
+        VocabularySizeError: there is no vocabulary of this size.
+        TokenizerError: the tokenizer that the settings name cannot be loaded.
     """
     if config.tokenizer is not None:
-        return LanguageModellingProcessor(config, TrainedVocabulary.of(config.tokenizer))
-    if config.level == "word":
-        learned: Vocabulary = WordVocabulary.learn(text, config.vocabulary_size)
-    else:
-        assert config.vocabulary_size is not None, "`LanguageModellingConfig` checks this"
-        learned = SubwordVocabulary.learn(text, config.vocabulary_size)
+        return LanguageModellingProcessor(config, _load(config.tokenizer))
+    learned = TextTokenizer.learn(
+        text_pieces(text),
+        config.vocabulary_size,
+        kind="words" if config.level == "word" else "bpe",
+        special=SPECIAL[config.level],
+        lowercase=False,
+        prefix_space=False,
+    )
     return LanguageModellingProcessor(config, learned)
 
 
@@ -121,9 +137,19 @@ def load_processor(config: LanguageModellingConfig, folder: Path) -> LanguageMod
     """Read back what `LanguageModellingProcessor.save` wrote.
 
     Raises:
-        VocabularyFileError: the file is missing or not a vocabulary.
+        TokenizerError: a file is missing or not as it was written.
     """
-    if config.tokenizer is not None:
-        return LanguageModellingProcessor(config, TrainedVocabulary.of(str(folder)))
-    kind = WordVocabulary if config.level == "word" else SubwordVocabulary
-    return LanguageModellingProcessor(config, kind.load(folder))
+    words, rest = folder / "words.json", folder / "tokenizer_config.json"
+    if config.tokenizer is None and (words.is_file() or not rest.is_file()):  # of earlier versions
+        path = words if config.level == "word" else folder / "tokenizer.json"
+        found = TextTokenizer.from_file(path, SPECIAL[config.level])
+        return LanguageModellingProcessor(config, found)
+    return LanguageModellingProcessor(config, _load(str(folder)))
+
+
+def _load(name: str) -> TextTokenizer:
+    found = TextTokenizer.load(name, needs=(), slow=True)
+    if found.text_start is None:
+        kinds = "a bos_token, eos_token, cls_token or sep_token"
+        raise TokenizerError(name=name, needs=kinds, finding="has none of them")
+    return found

@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 from embshare.models.matched import ARCHITECTURES
 from embshare.tasks.language_modelling.config import LanguageModellingConfig
-from embshare.tasks.language_modelling.corpus import Corpus, Split, load_corpus
 from embshare.tasks.language_modelling.perplexity import Perplexity, nats_per_row
 from embshare.tasks.language_modelling.processor import (
     LanguageModellingProcessor,
     learn_processor,
     load_processor,
 )
-from embshare.tasks.language_modelling.vocabulary import Vocabulary
 from embshare.tasks.language_modelling.windows import Windows
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Feed, Metric
+from embshare.tasks.text.corpus import Corpus, Split, load_corpus
+from embshare.tasks.text.tokenizer import TextTokenizer
 
 __all__ = ["LanguageModelling", "PreparedLanguageModelling", "evaluate_perplexity"]
 
@@ -43,13 +43,15 @@ class LanguageModelling:
     def prepare(
         self, processor: LanguageModellingProcessor | None = None, *, train: bool = False
     ) -> PreparedLanguageModelling:
-        """Read the text, learn the vocabulary if none is given, and encode what was read.
+        """Read the text, learn a vocabulary unless one is given, and encode the text.
 
-        With a vocabulary, and not to train, that is the test split, and the validation split where
+        With a vocabulary and without training, that is the test set, and the validation set where
         there is one.
 
         Raises:
-            CorpusError: the text cannot be read, or gives no such vocabulary.
+            DataError: the text cannot be read.
+            VocabularySizeError: there is no vocabulary of this size.
+            TokenizerError: the tokenizer that the settings name cannot be loaded.
             MatchedConfigError: no model has these sizes.
         """
         corpus = load_corpus(self.config.data, train=train or processor is None)
@@ -60,14 +62,14 @@ class LanguageModelling:
         prepared = PreparedLanguageModelling(self.config, corpus, processor)
         for architecture in ARCHITECTURES:
             processor.model_config(architecture)
-        _ = prepared.symbols
+        _ = prepared.tokens
         return prepared
 
     def load_processor(self, folder: Path) -> LanguageModellingProcessor:
-        """The vocabulary of a model that is there already.
+        """Load the tokenizer of a trained model.
 
         Raises:
-            VocabularyFileError: it cannot be read.
+            TokenizerError: it cannot be read.
         """
         return load_processor(self.config, folder)
 
@@ -75,7 +77,7 @@ class LanguageModelling:
 @final
 @dataclass(frozen=True)
 class PreparedLanguageModelling:
-    """The task with its text at hand."""
+    """The task with its text."""
 
     config: LanguageModellingConfig
     corpus: Corpus
@@ -83,53 +85,52 @@ class PreparedLanguageModelling:
 
     @property
     def metric(self) -> Metric:
-        """Perplexity of the test split."""
+        """Perplexity of the test set."""
         return Metric(name="perplexity", label="test perplexity", better="lower")
 
     @property
     def training(self) -> TrainSettings:
-        """How long and how fast one model is trained."""
+        """Training settings of one model."""
         return self.config.training
 
     @property
-    def vocabulary(self) -> Vocabulary:
-        """From text to symbols."""
-        return self.processor.vocabulary
+    def tokenizer(self) -> TextTokenizer:
+        """From text to tokens."""
+        return self.processor.tokenizer
 
     @cached_property
-    def symbols(self) -> Mapping[Split, Tensor]:
-        """Each split as symbols, ``[N]`` of int32; encoded once, for all models."""
+    def tokens(self) -> Mapping[Split, Tensor]:
+        """Tokens of each split, ``[N]`` of int32; encoded once for all models."""
         corpus = self.corpus
-        return {split: self.vocabulary.encode(corpus.split(split)) for split in corpus.splits}
+        return {split: self.tokenizer.encode_text(corpus.split(split)) for split in corpus.splits}
 
     def describe(self) -> Mapping[str, object]:
-        """Source, fingerprint, and sizes of vocabulary and splits.
+        """Source, fingerprint, and sizes of vocabulary and splits; ``symbols`` are tokens.
 
-        Of words also ``unknown``: which part of the symbols are so, from 0 to 1, with those that
-        the text itself has so.
+        With an unknown token also ``unknown``: the fraction of tokens that are unknown, from 0 to
+        1, those that the text itself spells as unknown included.
         """
-        corpus, unknown = self.corpus, self.vocabulary.unknown
+        corpus, unknown = self.corpus, self.tokenizer.unknown
         found: dict[str, object] = {
             "text": self.corpus.name,
             "fingerprint": self.corpus.fingerprint(),
-            "vocabulary": len(self.vocabulary),
-            "symbols": {split: len(found) for split, found in self.symbols.items()},
+            "vocabulary": len(self.tokenizer),
+            "symbols": {split: len(found) for split, found in self.tokens.items()},
             "bytes": {split: len(corpus.split(split).encode()) for split in corpus.splits},
         }
         if unknown is not None:
             found["unknown"] = {
-                split: float((symbols == unknown).double().mean())
-                for split, symbols in self.symbols.items()
+                split: float((tokens == unknown).double().mean())
+                for split, tokens in self.tokens.items()
             }
         return found
 
     def feed(self) -> Feed:
-        """The training split in windows, end to end."""
+        """Contiguous windows of the training set."""
         return Feed(rows=self.windows("train", stride=self.config.length), next_symbol=True)
 
     def evaluate(self, model: nn.Module, *, folder: Path) -> Mapping[str, float]:
-        """Perplexity of the test split, and as ``valid_...`` of the validation split, if there is
-        one."""
+        """Perplexity of the test set; as ``valid_...`` of the validation set if there is one."""
         metrics = self.perplexity(model, "test", folder=folder).metrics()
         if "valid" in self.corpus.splits:
             valid = self.perplexity(model, "valid", folder=folder).metrics()
@@ -138,7 +139,7 @@ class PreparedLanguageModelling:
         return metrics
 
     def _write_samples(self, model: nn.Module, folder: Path) -> None:
-        """What the model holds to follow the beginning of some lines of the test split."""
+        """Write greedy continuations of the beginnings of some lines of the test set."""
         lines = [line for line in self.corpus.test.split("\n") if len(line.split()) >= 2 * SHOWN]
         texts = [" ".join(line.split()[: 2 * SHOWN]) for line in lines[:: 1 + len(lines) // 5]]
         given = [" ".join(text.split()[:SHOWN]) for text in texts]
@@ -151,10 +152,10 @@ class PreparedLanguageModelling:
         (folder / "samples.json").write_text(content, encoding="utf-8")
 
     def perplexity(self, model: nn.Module, split: Split, *, folder: Path) -> Perplexity:
-        """How well a model predicts all of a split."""
+        """Perplexity of a split."""
         rows = self.windows(split, stride=self.config.evaluation_stride)
-        text = self.corpus.split(split) if self.vocabulary.lossless else None
-        fitting = max(1, LOGITS // (len(self.vocabulary) * (self.config.length + 1)))
+        text = self.corpus.split(split) if self.tokenizer.unknown is None else None
+        fitting = max(1, LOGITS // (len(self.tokenizer) * (self.config.length + 1)))
         training = self.config.training
         settings = training.model_copy(
             update={"eval_batch_size": min(fitting, training.eval_batch_size)}
@@ -162,10 +163,10 @@ class PreparedLanguageModelling:
         return evaluate_perplexity(model, rows, settings, text=text, folder=folder)
 
     def windows(self, split: Split, *, stride: int) -> Windows:
-        """A split as rows for a model."""
+        """Rows of a split for a model."""
         return Windows(
-            self.symbols[split],
-            start=self.vocabulary.start,
+            self.tokens[split],
+            start=self.processor.start,
             length=self.config.length,
             stride=stride,
         )
@@ -179,21 +180,21 @@ def evaluate_perplexity(
     text: str | None,
     folder: Path,
 ) -> Perplexity:
-    """Predict every symbol of some windows once.
+    """Predict every token of some windows once.
 
     Args:
-        model: Takes ``input_ids`` and ``labels`` ``[B, T]``, returns ``loss`` and ``logits``.
-        rows: The split.
-        settings: For the batch size.
-        text: What the symbols stand for, where they lose nothing of it.
-        folder: For whatever the ``Trainer`` writes.
+        model: takes ``input_ids`` and ``labels`` ``[B, T]``, returns ``loss`` and ``logits``.
+        rows: windows of a split.
+        settings: training settings, for the batch size.
+        text: text of the tokens, where they lose nothing of it.
+        folder: folder for what the ``Trainer`` writes.
     """
     from embshare.tasks.training import evaluate
 
     def totals(kept: Any) -> Mapping[str, float]:
-        nats, symbols = kept.sum(axis=0).tolist()
-        return {"nats": nats, "symbols": symbols}
+        nats, tokens = kept.sum(axis=0).tolist()
+        return {"nats": nats, "tokens": tokens}
 
     found = evaluate(model, rows, settings, folder=folder, reduce=nats_per_row, summarise=totals)
     size = None if text is None else len(text.encode())
-    return Perplexity(nats=found["nats"], symbols=round(found["symbols"]), bytes=size)
+    return Perplexity(nats=found["nats"], tokens=round(found["tokens"]), bytes=size)

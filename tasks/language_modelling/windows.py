@@ -1,4 +1,4 @@
-"""A long stream of symbols, cut into windows such that each symbol is predicted exactly once."""
+"""A long stream of tokens, cut into windows such that each token is predicted exactly once."""
 
 from __future__ import annotations
 
@@ -16,29 +16,28 @@ IGNORED = -100
 
 @final
 class Windows(Dataset[dict[str, Tensor]]):
-    """Rows of ``length + 1`` symbols, whose labels are the symbols themselves or -100.
+    """Rows of ``length + 1`` tokens, whose labels are the tokens themselves or -100.
 
-    The model moves labels by one, so a row predicts up to ``length`` symbols. With
-    ``stride == length`` rows stand end to end, which is what training uses. With a smaller stride
-    rows overlap: every row but the first predicts its last ``stride`` symbols only, and sees at
-    least ``length - stride`` symbols before each of them.
+    The model shifts labels by one, so a row predicts up to ``length`` tokens. With
+    ``stride == length`` rows are contiguous, as in training. With a smaller stride rows overlap:
+    every row but the first predicts its last ``stride`` tokens only, and sees at least
+    ``length - stride`` tokens before each of them.
 
     Args:
-        symbols: ``[N]``, what is to be predicted.
-        start: The symbol in whose sight the first one is predicted; so all ``N`` count.
-        length: Symbols that a row predicts at most; the model reads the last of them too, and so
-            one more.
-        stride: Symbols from one row to the next.
+        tokens: ``[N]``, the tokens to predict.
+        start: token before the first one, so that all ``N`` are predicted.
+        length: maximum number of predicted tokens of a row; the model reads one more.
+        stride: number of tokens from one row to the next.
     Raises:
-        ValueError: ``stride`` is not from 1 to ``length``, or there are no symbols.
+        ValueError: ``stride`` is not from 1 to ``length``, or there are no tokens.
     """
 
-    def __init__(self, symbols: Tensor, *, start: int, length: int, stride: int) -> None:
+    def __init__(self, tokens: Tensor, *, start: int, length: int, stride: int) -> None:
         if not 1 <= stride <= length:
             raise ValueError(f"`stride` must be from 1 to {length}, but is {stride} instead.")
-        if not len(symbols):
-            raise ValueError("`symbols` must hold at least one symbol, but is empty.")
-        self.stream = torch.cat((symbols.new_tensor([start]), symbols))
+        if not len(tokens):
+            raise ValueError("`tokens` must hold at least one token, but is empty.")
+        self.stream = torch.cat((tokens.new_tensor([start]), tokens))
         self.length, self.stride = length, stride
 
     def __len__(self) -> int:
@@ -59,5 +58,5 @@ class Windows(Dataset[dict[str, Tensor]]):
         }
 
     def _seen_before(self, index: int) -> int:
-        """How many symbols at a row's beginning are there to be seen, not to be predicted."""
+        """Number of tokens at a row's beginning that are context and not predicted."""
         return 1 if index == 0 else self.length + 1 - self.stride

@@ -117,10 +117,10 @@ class PretrainingConfig(TaskConfig):
             raise ValueError(
                 f"`late_length` must be above `length` ({self.length}), but is {self.late_length}"
             )
-        symbols = self.training.batch_size * self.length
-        if self.late_length is not None and self.late_length > symbols:
+        tokens = self.training.batch_size * self.length
+        if self.late_length is not None and self.late_length > tokens:
             raise ValueError(
-                f"`late_length` must be at most the {symbols:,} symbols of a batch, `batch_size` "
+                f"`late_length` must be at most the {tokens:,} tokens of a batch, `batch_size` "
                 f"times `length`, but is {self.late_length:,}: raise `batch_size` or lower "
                 "`late_length`"
             )

@@ -1,10 +1,12 @@
-"""Vocabulary and models of the pretraining task."""
+"""Tokenizer and models of the pretraining task."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, final
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Final, final
 
 import torch
 from torch import nn
@@ -14,49 +16,65 @@ from embshare.models.matched import Architecture, MatchedConfig, MatchedMaskedLa
 from embshare.tasks.building import ModelNotForTaskError, build_model, is_matched
 from embshare.tasks.pretraining.config import PretrainingConfig
 from embshare.tasks.pretraining.filling import guess_masks, write_words
-from embshare.tasks.pretraining.generator import as_masked_model, is_replacing
-from embshare.tasks.pretraining.sparse import score_labelled_alone
-from embshare.tasks.pretraining.vocabulary import MaskedVocabulary
+from embshare.tasks.pretraining.labelled_positions import score_labelled_only
+from embshare.tasks.pretraining.token_properties import TokenProperties
 from embshare.tasks.probing import read_a_row
+from embshare.tasks.text.masked_models import as_masked_model, is_replacing
+from embshare.tasks.text.tokenizer import TextTokenizer
 
-__all__ = ["PretrainingProcessor"]
+__all__ = ["NEEDED", "PretrainingProcessor"]
+
+NEEDED: Final = ("pad_token", "cls_token", "sep_token", "mask_token")
+"""Special tokens that rows and masks are made with."""
 
 
 @final
 @dataclass(frozen=True)
 class PretrainingProcessor:
-    """From text to symbols, and from settings to models.
+    """From text to tokens, and from settings to models.
 
     What is saved is a tokenizer of transformers, for ``AutoTokenizer.from_pretrained``.
     """
 
+    masked: ClassVar[bool] = True
+    """Whether its models predict masked tokens; else the next one."""
     config: PretrainingConfig
-    vocabulary: MaskedVocabulary
+    tokenizer: TextTokenizer
 
-    def save(self, folder: Any) -> None:
+    def save(self, folder: Path) -> None:
         """Write the tokenizer."""
-        self.vocabulary.save(folder)
+        self.tokenizer.save(folder)
+
+    @cached_property
+    def properties(self) -> TokenProperties:
+        """What masking and filling need to know of each token."""
+        return TokenProperties(self.tokenizer)
+
+    @property
+    def special(self) -> dict[str, int]:
+        """Ids of the special tokens in `NEEDED`, as configurations of transformers name them."""
+        return {f"{kind}_id": self.tokenizer.special_ids[f"{kind}_id"] for kind in NEEDED}
 
     def model_config(self, architecture: Architecture) -> MatchedConfig:
-        """The model of one architecture; all have the same table, head, width and budget."""
-        config, symbols = self.config, self.vocabulary.symbols
+        """Configuration of one architecture; all have the same table, head, width and budget."""
+        config, special = self.config, self.special
         return MatchedConfig(
             architecture=architecture,
-            vocab_size=len(self.vocabulary),
+            vocab_size=len(self.tokenizer),
             width=config.width,
             layers=config.layers,
             heads=config.heads,
             kernel_size=config.kernel_size,
             dropout=config.dropout,
-            pad_token_id=symbols["pad_token_id"],
-            bos_token_id=symbols["cls_token_id"],
+            pad_token_id=special["pad_token_id"],
+            bos_token_id=special["cls_token_id"],
         )
 
     def build(self, model: str, seed: int) -> nn.Module:
-        """A model of the objective: of hidden words, or ConvBERT with its generator.
+        """Build a model of the objective: a masked language model, or ConvBERT with its generator.
 
-        Of transformers it is what ``AutoModelForMaskedLM`` reads. Its head scores labelled
-        positions alone in calls with labels, where it can.
+        Of transformers it is what ``AutoModelForMaskedLM`` reads; in calls with labels its head
+        scores labelled positions only, where that works.
 
         Raises:
             ModelNotForTaskError: there is no such model, it is of another kind, its table is too
@@ -66,13 +84,13 @@ class PretrainingProcessor:
         if replacing and is_matched(model):
             raise ModelNotForTaskError(
                 model=model,
-                finding="it has no generator that replaces words",
+                finding="it has no generator that replaces tokens",
                 way_out="Choose objective='masked', or a ConvBERT.",
             )
         if not replacing and model.startswith("embshare:convbert"):
             raise ModelNotForTaskError(
                 model=model,
-                finding="it finds replaced words",
+                finding="it detects replaced tokens",
                 way_out="Choose objective='replaced'.",
             )
         made = build_model(
@@ -80,8 +98,8 @@ class PretrainingProcessor:
             seed=seed,
             matched=lambda name: MatchedMaskedLanguageModel(self.model_config(name)),
             auto="AutoModelForPreTraining" if replacing else "AutoModelForMaskedLM",
-            vocab_size=len(self.vocabulary),
-            symbols=self.vocabulary.symbols,
+            vocab_size=len(self.tokenizer),
+            symbols=self.special,
         )
         if not is_matched(model):
             self._prepare(model, made)
@@ -91,33 +109,33 @@ class PretrainingProcessor:
         if (self.config.objective == "replaced") != is_replacing(model):
             raise ModelNotForTaskError(
                 model=name,
-                finding="it does not replace words itself",
+                finding="it does not replace tokens itself",
                 way_out="Choose objective='masked', or a ConvBERT.",
             )
         self.check_reads(name, model)
         model.accepts_loss_kwargs = False  # its loss is the mean over one batch
         if not is_replacing(model):
-            score_labelled_alone(model)
+            score_labelled_only(model)
 
     def check_reads(self, name: str, model: nn.Module) -> None:
-        """Rows have ``length`` symbols, and later ``late_length``.
+        """Check that a model reads rows of ``length`` tokens, and of ``late_length``.
 
         Raises:
-            ModelNotForTaskError: the model cannot read as many.
+            ModelNotForTaskError: it has too few positions.
         """
         if not is_matched(name):
             length = max(self.config.late_length or 0, self.config.length)
-            ids = torch.full((1, length), int(self.vocabulary.ordinary[0]))
+            ids = torch.full((1, length), int(self.properties.ordinary[0]))
             read_a_row(name, model, {"input_ids": ids})
 
     def predict(self, model: nn.Module, inputs: Iterable[str]) -> Iterator[str]:
-        """Each line as it is, but with the likeliest symbol in the place of every ``[MASK]``."""
-        vocabulary = self.vocabulary
-        mask, masked = vocabulary.symbols["mask_token_id"], as_masked_model(model.eval())
+        """Yield each line with the most probable token in the place of every ``[MASK]``."""
+        tokenizer, spellings = self.tokenizer, self.properties.spellings
+        mask, masked = self.special["mask_token_id"], as_masked_model(model.eval())
         length = self.config.late_length or self.config.length
         for text in inputs:
-            symbols, places = vocabulary.locate(text)
-            hidden = [places[n] for n, symbol in enumerate(symbols) if symbol == mask]
+            tokens, places = tokenizer.locate(text)
+            masks = [places[n] for n, token in enumerate(tokens) if token == mask]
             with embshare.cached(model):
-                found = guess_masks(masked, vocabulary, symbols, length=length)
-            yield write_words(text, hidden, [vocabulary.spellings[symbol] for symbol in found])
+                found = guess_masks(masked, self.properties, tokens, length=length)
+            yield write_words(text, masks, [spellings[token] for token in found])

@@ -1,4 +1,4 @@
-"""What a model makes of hidden symbols, for people to look at."""
+"""Samples of masked tokens and predictions, for people to look at."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ import torch
 from torch import Tensor, nn
 
 from embshare.tasks.pretraining.collating import FixedMasks
-from embshare.tasks.pretraining.generator import as_masked_model
 from embshare.tasks.pretraining.processor import PretrainingProcessor
 from embshare.tasks.pretraining.rows import Rows
-from embshare.tasks.pretraining.sparse import labelled_logits
+from embshare.tasks.text.masked_models import as_masked_model, labelled_logits
 
 __all__ = ["write_samples"]
 
 SHOWN: Final = 5
-"""Rows, from all over the text."""
-SYMBOLS: Final = 32
-"""Of each of them."""
+"""Number of rows, from all over the text."""
+TOKENS: Final = 32
+"""Number of tokens of each row."""
 
 
 @torch.inference_mode()
 def write_samples(
     processor: PretrainingProcessor, model: nn.Module, rows: Rows, masks: FixedMasks, folder: Path
 ) -> None:
-    """Write ``samples.json``: rows with hidden symbols, what was hidden, and what was predicted."""
+    """Write ``samples.json``: rows with masks, the masked tokens, and the predicted ones."""
     numbers = range(0, len(rows), max(1, len(rows) // SHOWN))[:SHOWN]
     batch = masks([rows[number] for number in numbers])
     device = next(model.parameters()).device
@@ -45,14 +44,14 @@ def write_samples(
 def _sample(
     processor: PretrainingProcessor, ids: Tensor, labels: Tensor, guessed: Tensor
 ) -> dict[str, str]:
-    ids, labels, guessed = (part[1:SYMBOLS] for part in (ids, labels, guessed))
-    hidden = labels != -100
+    ids, labels, guessed = (part[1:TOKENS] for part in (ids, labels, guessed))
+    masked = labels != -100
     return {
-        "given": processor.vocabulary.decode(ids.tolist()),
-        "reference": _words(processor, labels[hidden].tolist()),
-        "prediction": _words(processor, guessed[hidden].tolist()),
+        "given": processor.tokenizer.decode(ids.tolist()),
+        "reference": _words(processor, labels[masked].tolist()),
+        "prediction": _words(processor, guessed[masked].tolist()),
     }
 
 
 def _words(processor: PretrainingProcessor, ids: Sequence[int]) -> str:
-    return ", ".join(processor.vocabulary.decode([symbol]) for symbol in ids)
+    return ", ".join(processor.tokenizer.decode([token]) for token in ids)

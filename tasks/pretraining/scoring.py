@@ -1,4 +1,4 @@
-"""How well hidden symbols are predicted: sums for each row, divided once at the end."""
+"""Perplexity and accuracy of masked tokens: sums for each row, divided once at the end."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from embshare.tasks.pretraining.sparse import labelled_logits
+from embshare.tasks.text.masked_models import labelled_logits
 
 __all__ = ["METRICS", "sums_per_row", "to_metrics"]
 
 IGNORED: Final = -100
 METRICS: Final = ("masked_perplexity", "masked_accuracy", "masked_symbols")
+"""Names in files of results; the last is the number of masked tokens."""
 
 
 def sums_per_row(logits: Tensor, labels: Tensor) -> Tensor:
-    """Of each row: the sum of ``-log p``, how many were guessed right, how many were labelled.
+    """Sum of ``-log p``, number of correct predictions and number of labels of each row.
 
     Args:
-        logits: of all positions, or of the labelled ones; see `labelled_logits`.
+        logits: scores of all positions, or of the labelled ones; see `labelled_logits`.
         labels: ``[B, T]``, -100 where nothing is predicted.
     Returns:
         ``[B, 3]`` of float64, so that sums over a long text stay exact.
@@ -37,10 +38,10 @@ def sums_per_row(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def to_metrics(sums: Any) -> Mapping[str, float]:
-    """Sums ``[N, 3]`` of rows to numbers by the names in `METRICS`."""
-    nats, hits, symbols = sums.sum(axis=0).tolist()
+    """Metrics by the names in `METRICS`, from sums ``[N, 3]`` of rows."""
+    nats, hits, tokens = sums.sum(axis=0).tolist()
     try:
-        perplexity = math.exp(nats / symbols)
+        perplexity = math.exp(nats / tokens)
     except OverflowError:
         perplexity = math.inf
-    return dict(zip(METRICS, (perplexity, hits / symbols, symbols), strict=True))
+    return dict(zip(METRICS, (perplexity, hits / tokens, tokens), strict=True))

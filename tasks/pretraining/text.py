@@ -1,37 +1,32 @@
-"""Where the text comes from, piece by piece: none of its kinds is ever read as a whole."""
+"""Texts in pieces: folders, data sets of the hub, the built-in text; none is read as a whole."""
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from hashlib import sha256
-from itertools import chain
+from io import StringIO
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TextIO, TypeAlias
 
 from embshare.errors import MissingPackageError
-from embshare.tasks.language_modelling.corpus import LAYOUTS, builtin_corpus
-from embshare.tasks.language_modelling.errors import TextEncodingError
+from embshare.tasks.errors import DataError, MissingDataError
 from embshare.tasks.pretraining.config import PretrainingConfig
-from embshare.tasks.pretraining.errors import DatasetNotFoundError, DatasetRowError, NoTextError
-from embshare.tasks.text.utf8 import Foreign, decoded
+from embshare.tasks.text.corpus import LAYOUTS, builtin_corpus
+from embshare.tasks.text.utf8 import Foreign, decoded, not_utf8
 
-__all__ = ["Piece", "Side", "Text", "open_text"]
+__all__ = ["Piece", "Split", "Text", "open_text"]
 
-Side = Literal["train", "valid"]
-Lines: TypeAlias = Iterable[str]
+Split = Literal["train", "valid"]
 
 TITLE: Final = re.compile(r" = (?!=).*(?<!=) = ?\s*")
 """WikiText's title of an article; those of sections have more signs."""
-BLOCK: Final = 2**20
-"""Bytes that are read at once."""
 LINES: Final = 64
-"""Most lines of a piece."""
+"""Maximum number of lines of a piece."""
 LONGEST: Final = 2**14
-"""Most characters of a line; a longer one is cut, and each of its parts is a piece."""
+"""Maximum number of characters of a line; a longer one is cut, and each part is a piece."""
 
 
 class Piece(NamedTuple):
@@ -42,66 +37,74 @@ class Piece(NamedTuple):
     """Whether the document begins with them."""
 
 
+Pieces: TypeAlias = Iterator[Piece]
+
+
 @dataclass(frozen=True)
 class Text:
-    """A text that can be read as often as one likes."""
+    """A text that can be read any number of times."""
 
     name: str
-    """Where it comes from, for a report."""
+    """Source, for a report."""
     fingerprint: str | None
-    """Changes when the text does; ``None`` where nothing tells whether it has."""
-    sides: Callable[[Side], Iterator[Piece]]
-    """The pieces of one side, from the beginning."""
+    """Changes when the text does; ``None`` where that is unknown."""
+    pieces: Callable[[Split], Pieces]
+    """The pieces of a split, from the beginning."""
     every: int | None = None
-    """One in so many pieces validates; ``None`` where the text has a validation side of its own."""
+    """One in N pieces is held out for validation; ``None`` where the text has a validation set."""
 
 
 def open_text(config: PretrainingConfig) -> Text:
-    """The text that some settings name; nothing is read yet but names and sizes.
+    """The text that the settings name; only names and sizes are read yet.
 
     Raises:
-        NoTextError: the folder holds none.
-        DatasetNotFoundError: there is no such data set.
+        MissingDataError: there is no such folder, text or data set.
         MissingPackageError: `datasets` is not installed.
     """
     blank = config.documents == "blank"
     if config.data is not None:
-        return _of_folder(config.data, blank=blank, held_out=config.held_out)
+        return _folder(config.data, blank=blank, every=config.held_out)
     if config.dataset is not None:
-        return _of_hub(config.dataset, config.column, blank=blank, held_out=config.held_out)
+        return _data_set(config.dataset, config.column, blank=blank, every=config.held_out)
     corpus = builtin_corpus()
+    return Text(
+        corpus.name,
+        corpus.fingerprint(),
+        lambda split: _cut(_lines(StringIO(corpus.split(split))), blank=blank),
+    )
 
-    def sides(side: Side) -> Iterator[Piece]:
-        return _cut(_lines([corpus.split(side)]), blank=blank)
 
-    return Text(corpus.name, corpus.fingerprint(), sides)
-
-
-def _of_folder(folder: Path, *, blank: bool, held_out: int) -> Text:
-    if not folder.is_dir():
-        raise NoTextError(folder=folder, finding="there is no such folder")
-    train, valid = _named(folder, "train"), _named(folder, "valid")
-    if train is not None and valid is not None:
-        sides: Callable[[Side], Iterator[Piece]] = partial(
-            _either,
-            lambda: _of_files([train], blank=blank),
-            lambda: _of_files([valid], blank=blank),
+def _folder(folder: Path, *, blank: bool, every: int) -> Text:
+    """``datasets`` reads such folders too, but tells no line of a file that is not UTF-8."""
+    found = {split: _named(folder, split) for split in ("train", "valid")}
+    files = {split: [path] for split, path in found.items() if path is not None}
+    if len(files) == 2:
+        mark = _fingerprint(chain(*files.values()))
+        return Text(str(folder), mark, lambda split: _of_files(files[split], blank=blank))
+    texts = sorted(path for path in folder.rglob("*.txt") if path.is_file())
+    if not texts:
+        raise MissingDataError(
+            folder,
+            needs="be a folder with train and valid in the WikiText layout, or with any files "
+            "*.txt",
+            has="it has no such file" if folder.is_dir() else "there is no such folder",
+            hint="Name another folder, or leave `data` out to use the text that comes with Python.",
         )
-        return Text(str(folder), _fingerprint([train, valid]), sides)
-    files = sorted(path for path in folder.rglob("*.txt") if path.is_file())
-    if not files:
-        raise NoTextError(folder=folder, finding="it has no such file")
-    sides = partial(_hold_out, lambda: _of_files(files, blank=blank), held_out)
-    return Text(str(folder), _fingerprint(files), sides, held_out)
+    return Text(
+        str(folder),
+        _fingerprint(texts),
+        lambda split: _held_out(_of_files(texts, blank=blank), every, split),
+        every,
+    )
 
 
-def _named(folder: Path, side: str) -> Path | None:
-    paths = (folder / layout.format(side) for layout in LAYOUTS)
+def _named(folder: Path, split: str) -> Path | None:
+    paths = (folder / layout.format(split) for layout in LAYOUTS)
     return next((path for path in paths if path.is_file()), None)
 
 
 def _fingerprint(files: Iterable[Path]) -> str:
-    """Of names, sizes and times: the text itself may be too long to be read for that."""
+    """Hash of names, sizes and times: the text itself may be too long to be read for that."""
     digest = sha256()
     for path in files:
         about = path.stat()
@@ -109,87 +112,72 @@ def _fingerprint(files: Iterable[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _hold_out(pieces: Callable[[], Iterator[Piece]], every: int, side: Side) -> Iterator[Piece]:
-    """One in ``every`` pieces validates, the others train; where some are left out, the next begins
-    as a document does."""
-    wanted, cut = side == "valid", False
-    for number, piece in enumerate(pieces()):
-        if (number % every == every - 1) == wanted:
-            yield Piece(piece.text, piece.first or cut)
-            cut = False
+def _held_out(pieces: Pieces, every: int, split: Split) -> Pieces:
+    """One in ``every`` pieces for validation, the others for training. After a piece that is left
+    out, the next one begins a document."""
+    gap = False
+    for number, piece in enumerate(pieces):
+        if (number % every == every - 1) == (split == "valid"):
+            yield Piece(piece.text, piece.first or gap)
+            gap = False
         else:
-            cut = True
+            gap = True
 
 
-def _of_files(files: Iterable[Path], *, blank: bool) -> Iterator[Piece]:
+def _of_files(files: Iterable[Path], *, blank: bool) -> Pieces:
     for path in files:
-        blocks = chain(_blocks(path), "\n")  # the end that a last line may lack
-        yield from _cut(_lines(blocks), blank=blank)
+        yield from _cut(_read(path), blank=blank)
 
 
-def _blocks(path: Path) -> Iterator[str]:
-    """The text of a UTF-8 file, block by block; a byte order mark goes.
+def _read(path: Path) -> Iterator[str]:
+    """The lines of a UTF-8 file, without a byte order mark.
 
     Raises:
-        TextEncodingError: it is none; with file and line.
+        DataError: it is not UTF-8; with file and line.
     """
-    before, rest = 0, b""
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        try:
+            for line in _lines(file, last="\n"):
+                if "\0" in line:
+                    raise _not_utf8(path)
+                yield line
+        except UnicodeDecodeError as error:
+            raise _not_utf8(path) from error
+
+
+def _not_utf8(path: Path) -> DataError:
     with path.open("rb") as file:
-        if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
-            file.seek(0)
-        while block := file.read(BLOCK):
-            raw = rest + block
-            _, whole = codecs.utf_8_decode(raw, "ignore", False)  # the last character may be torn
-            text, rest = _decoded(raw[:whole], path, before), raw[whole:]
-            before += text.count("\n")
-            yield text
-    yield _decoded(rest, path, before)
+        found = ((line, decoded(raw)) for line, raw in enumerate(file, 1))
+        return next(not_utf8(path, line, f) for line, f in found if isinstance(f, Foreign))
 
 
-def _decoded(raw: bytes, path: Path, before: int) -> str:
-    found = decoded(raw)
-    if isinstance(found, Foreign):
-        line = before + found.line
-        raise TextEncodingError(path=path, line=line, byte=found.byte, guess=found.guess)
-    return found
+def _lines(file: TextIO, *, last: str = "") -> Iterator[str]:
+    """The lines of a text, with ``\\n`` at their ends; long ones in parts of at most `LONGEST`.
 
+    A line ends with ``\\n`` or ``\\r\\n`` and with nothing else. The parts of a long one have its
+    tokens: it is cut between a word and the space after it, which belongs to the next token where
+    tokens have spaces. Where there is none, it is cut within a word.
 
-def _lines(blocks: Iterable[str]) -> Iterator[str]:
-    """The lines of a text, with ``\\n`` at their ends; a long one in parts, the last with its end.
-
-    A line ends with ``\\n`` or ``\\r\\n`` and with nothing else.
+    Args:
+        file: the text, opened so that line ends stay.
+        last: added to a last line without an end.
     """
     rest = ""
-    for block in blocks:
-        *lines, rest = (rest + block).replace("\r\n", "\n").split("\n")
-        for line in lines:
-            yield from _parts(line + "\n")
-        *parts, rest = _parts(rest)
-        yield from parts
-    if rest:
-        yield rest
+    while text := (rest + file.readline(LONGEST + 1 - len(rest))).replace("\r\n", "\n"):
+        if len(text) <= LONGEST:
+            yield text if text.endswith("\n") else text + last
+            rest = ""
+            continue
+        end = text.rfind(" ", 1)
+        while end > 0 and text[end - 1].isspace():
+            end = text.rfind(" ", 1, end)
+        end = end if end > 0 else LONGEST
+        yield text[:end]
+        rest = text[end:]
 
 
-def _parts(line: str) -> Iterator[str]:
-    """A line in parts of at most `LONGEST` characters, which have the symbols of the whole one.
-
-    It is cut between a word and the blank behind it, which is in the next word's symbol where
-    symbols have blanks. Where there is none, it is cut within a word.
-    """
-    begin = 0
-    while len(line) - begin > LONGEST:
-        end = line.rfind(" ", begin + 1, begin + LONGEST + 1)
-        while end > 0 and line[end - 1].isspace():
-            end = line.rfind(" ", begin + 1, end)
-        end = end if end > 0 else begin + LONGEST
-        yield line[begin:end]
-        begin = end
-    yield line[begin:]
-
-
-def _cut(lines: Lines, *, blank: bool) -> Iterator[Piece]:
-    """Documents in pieces of some lines, or of a part of a long one; those without any words are
-    left out."""
+def _cut(lines: Iterable[str], *, blank: bool) -> Pieces:
+    """Documents in pieces of some lines, or of a part of a long one, without blank pieces."""
     kept: list[str] = []
     first = True
     for line in lines:
@@ -204,78 +192,57 @@ def _cut(lines: Lines, *, blank: bool) -> Iterator[Piece]:
         yield Piece("".join(kept), first)
 
 
-def _of_hub(name: str, column: str, *, blank: bool, held_out: int) -> Text:
+def _data_set(name: str, column: str, *, blank: bool, every: int) -> Text:
     loaded, fingerprint = _load(name)
     train = loaded.get("train")
     if train is None:
-        raise DatasetNotFoundError(name=name, finding="it has no split `train`")
+        raise _missing(name, "it has no split `train`")
     if column not in (train.column_names or (column,)):
-        columns = ", ".join(train.column_names)
-        raise DatasetNotFoundError(name=name, finding=f"it has no column `{column}` ({columns})")
+        raise _missing(name, f"it has no column `{column}` ({', '.join(train.column_names)})")
 
-    def pieces(split: str) -> Iterator[Piece]:
+    def pieces(split: str) -> Pieces:
         texts = _texts(loaded[split], name, split, column)
-        if blank:  # a row is a line of a longer text
-            yield from _cut(_as_lines(texts), blank=True)
-        else:
-            yield from _documents(texts)
+        head = list(islice(texts, LINES))
+        if blank or any(TITLE.fullmatch(text) for text in head):  # rows are lines of a longer text
+            lines = (StringIO(text.rstrip("\n") + "\n") for text in chain(head, texts))
+            yield from _cut(chain.from_iterable(map(_lines, lines)), blank=blank)
+            return
+        for text in chain(head, texts):
+            yield from _cut(_lines(StringIO(text)), blank=False)
 
     if fingerprint is not None:
         about = f"{name}\0{column}\0{blank}\0{fingerprint}"
         fingerprint = sha256(about.encode()).hexdigest()[:16]
     if "validation" not in loaded:
-        sides = partial(_hold_out, lambda: pieces("train"), held_out)
-        return Text(name, fingerprint, sides, held_out)
-    return Text(
-        name, fingerprint, partial(_either, lambda: pieces("train"), lambda: pieces("validation"))
-    )
+        return Text(
+            name, fingerprint, lambda split: _held_out(pieces("train"), every, split), every
+        )
+    names = {"train": "train", "valid": "validation"}
+    return Text(name, fingerprint, lambda split: pieces(names[split]))
 
 
 def _texts(rows: Iterable[Any], name: str, split: str, column: str) -> Iterator[str]:
     """The texts of a split.
 
     Raises:
-        DatasetRowError: a row has none; with split, row and column.
+        DataError: a row has none; with split, row and column.
     """
     for number, row in enumerate(rows):
         text = row.get(column)
         if not isinstance(text, str):
-            raise DatasetRowError(name=name, split=split, row=number, column=column, has=text)
+            raise DataError(
+                Path(name),
+                f"{split}[{number}]",
+                needs=f"have a string in its column `{column}`",
+                has=f"has {text!r:.40}",
+                hint="Leave such rows out of the set, or name another column with `column`.",
+            )
         yield text
-
-
-def _documents(texts: Iterable[str]) -> Iterator[Piece]:
-    """Rows of a data set: each is a document, but lines of WikiText go on with the one before."""
-    texts = iter(texts)
-    head = list(_take(texts, LINES))
-    if any(TITLE.fullmatch(text) for text in head):
-        yield from _cut(_as_lines(chain(head, texts)), blank=False)
-        return
-    for text in chain(head, texts):
-        yield from _cut(_lines([text]), blank=False)
-
-
-def _as_lines(rows: Iterable[str]) -> Iterator[str]:
-    for text in rows:
-        yield from _parts(text.rstrip("\n") + "\n")
-
-
-def _take(texts: Iterator[str], count: int) -> Iterator[str]:
-    for _, text in zip(range(count), texts, strict=False):
-        yield text
-
-
-def _either(
-    train: Callable[[], Iterator[Piece]], valid: Callable[[], Iterator[Piece]], side: Side
-) -> Iterator[Piece]:
-    return train() if side == "train" else valid()
 
 
 def _load(name: str) -> tuple[Any, str | None]:
-    """All splits of a data set as streams, and what changes when it does, if anything is known to.
-
-    Of a folder these are the sizes and times of its files, of a set of the hub its revision.
-    """
+    """All splits of a data set as streams, and what changes when it does, if that is known: sizes
+    and times of the files of a folder, the revision of a data set of the hub."""
     try:
         from datasets import load_dataset, load_dataset_builder  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
@@ -290,4 +257,13 @@ def _load(name: str) -> tuple[Any, str | None]:
         return builder.as_streaming_dataset(), builder.hash
     except Exception as error:  # what the package raises has many classes
         lines = str(error).splitlines() or [type(error).__name__]
-        raise DatasetNotFoundError(name=name, finding=f"it cannot ({lines[0]})") from error
+        raise _missing(name, f"it cannot ({lines[0].rstrip('.')})") from error
+
+
+def _missing(name: str, has: str) -> MissingDataError:
+    return MissingDataError(
+        Path(name),
+        needs="be a data set that the package `datasets` can read as a stream",
+        has=has,
+        hint="Write name:configuration, and name its text with `column`.",
+    )

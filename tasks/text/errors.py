@@ -12,6 +12,7 @@ __all__ = [
     "PretrainedRunError",
     "SetNotFoundError",
     "TokenizerError",
+    "VocabularySizeError",
 ]
 
 
@@ -46,14 +47,29 @@ class SetNotFoundError(EmbshareError, ValueError):
 
 
 class TokenizerError(EmbshareError, ValueError):
-    """A tokenizer cannot be had, or lacks what a task needs of it."""
+    """A tokenizer cannot be loaded, or lacks what a task needs."""
 
-    def __init__(self, *, name: str, finding: str) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        needs: str,
+        finding: str,
+        hint: str = "Name a folder with a tokenizer.json, or a name of the hub.",
+    ) -> None:
+        wanted = f" with {needs}" if needs else ""
         super().__init__(
-            f"`{name}` must be a tokenizer of transformers with a symbol for padding, but "
-            f"{finding}. Name a folder with a tokenizer.json, or a name of the hub."
+            f"`{name}` must be a tokenizer of transformers{wanted}, but {finding}. {hint}"
         )
-        self.name, self.finding = name, finding
+        self.name, self.needs, self.finding, self.hint = name, needs, finding, hint
+
+
+class VocabularySizeError(EmbshareError, ValueError):
+    """A vocabulary of this size cannot be learned."""
+
+    def __init__(self, *, needs: str, has: int | None) -> None:
+        super().__init__(f"`vocabulary_size` must be {needs}, but is {has}. Raise it.")
+        self.needs, self.has = needs, has
 
 
 class PretrainedRunError(EmbshareError, ValueError):

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["Foreign", "decoded"]
+from embshare.tasks.errors import DataError
+
+__all__ = ["Foreign", "decoded", "not_utf8"]
 
 WIDE: Final = (b"\xff\xfe", b"\xfe\xff")
-"""How a file in UTF-16 begins, where it says so."""
+"""How a file in UTF-16 begins, where it has a byte order mark."""
 
 
 class Foreign(NamedTuple):
-    """The first byte that no text in UTF-8 has where it stands."""
+    """The first byte that text in UTF-8 cannot have at its place."""
 
     line: int
-    """From 1."""
+    """Line of the byte, from 1."""
     byte: int
     guess: str
-    """What the text may be in, as ``iconv`` names it."""
+    """Likely encoding of the text, as ``iconv`` names it."""
 
 
 def decoded(raw: bytes) -> str | Foreign:
@@ -35,3 +38,14 @@ def decoded(raw: bytes) -> str | Foreign:
         return text
     guess = "utf-16" if b"\0" in raw or raw[:2] in WIDE else "latin1"
     return Foreign(raw.count(b"\n", 0, at) + 1, raw[at], guess)
+
+
+def not_utf8(path: Path, line: int, found: Foreign) -> DataError:
+    """The error of a file that is not UTF-8, with the line and the way out."""
+    return DataError(
+        path,
+        line,
+        needs="be UTF-8",
+        has=f"has the byte 0x{found.byte:02x} where no character can have it",
+        hint=f"Convert the file, for example with `iconv -f {found.guess} -t utf-8`.",
+    )

@@ -20,9 +20,6 @@ __all__ = [
     "PairsMissingError",
     "PartnerMissingError",
     "SentenceTooLongError",
-    "SubwordFileError",
-    "SubwordSizeError",
-    "SubwordSymbolsError",
     "TextEncodingError",
     "UnknownLocaleError",
     "UnlikeFileError",
@@ -176,47 +173,12 @@ class NamelessLocaleError(PairsError):
 
 
 class SentenceTooLongError(PairsError):
-    """A sentence has more symbols than a model has positions."""
+    """A sentence has more tokens than a model has positions."""
 
-    def __init__(self, *, place: str, symbols: int, positions: int) -> None:
+    def __init__(self, *, place: str, tokens: int, positions: int) -> None:
         super().__init__(
-            f"{place} must have at most {positions:,} symbols, as many as the model has positions, "
-            f"but has {symbols:,}. Shorten it, leave it out with a lower `max_length` if it is "
+            f"{place} must have at most {positions:,} tokens, as many as the model has positions, "
+            f"but has {tokens:,}. Shorten it, leave it out with a lower `max_length` if it is "
             "trained on, or take a model with more positions."
         )
-        self.place, self.symbols, self.positions = place, symbols, positions
-
-
-class SubwordSizeError(PairsError):
-    """Subwords are asked for that cannot be learned."""
-
-    def __init__(self, *, needs: int, has: int) -> None:
-        super().__init__(
-            f"`vocabulary_size` must be at least {needs:,}, for each byte, padding, start and end, "
-            f"but is {has:,}. Raise it."
-        )
-        self.needs, self.has = needs, has
-
-
-class SubwordSymbolsError(PairsError):
-    """A tokenizer has one symbol for what must be two."""
-
-    def __init__(self, *, name: str, token: str) -> None:
-        super().__init__(
-            f"`{name}` must be a tokenizer whose `pad_token` and `eos_token` differ, but both are "
-            f"{token!r}: a model never writes padding, and could not end a sentence. Give it "
-            "another `pad_token` and save it, or name another tokenizer."
-        )
-        self.name, self.token = name, token
-
-
-class SubwordFileError(PairsError):
-    """Saved subwords cannot be read, or a tokenizer that was named."""
-
-    def __init__(self, *, path: str, finding: str) -> None:
-        super().__init__(
-            f"`{path}` must be subwords as they were saved beside their model, or a tokenizer of "
-            f"transformers, but cannot be read: {finding}. Name the folder that `embshare train` "
-            "wrote, or a tokenizer's."
-        )
-        self.path, self.finding = path, finding
+        self.place, self.tokens, self.positions = place, tokens, positions

@@ -1,4 +1,4 @@
-"""How long sentences may be for a model of transformers, which may have so many positions."""
+"""Number of positions of a model of transformers, and the longest sentences of the data."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ANY: Final = sys.maxsize
 
 @dataclass(frozen=True)
 class Positions:
-    """Symbols that a model can read, `ANY` where nothing bounds them."""
+    """Maximum numbers of tokens that a model can read; `ANY` where nothing bounds them."""
 
     source: int = ANY
     target: int = ANY
 
     @classmethod
     def of(cls, model: nn.Module) -> Positions:
-        """What the configuration of a model says; matched models have none.
+        """The positions that a model's configuration declares; matched models have no bound.
 
         ``n_positions`` does not count: T5's configurations have it, and T5 does not. That of GPT-2
         is found by the other name as well.
@@ -35,7 +35,7 @@ class Positions:
 
 
 def _declared(config: Any, part: Literal["encoder", "decoder"]) -> int:
-    """Of one half; some configurations are made of two."""
+    """Positions of one half; some configurations consist of two."""
     names = (f"max_{part}_position_embeddings", "max_position_embeddings")
     places = (getattr(config, part, None), config)
     found = (getattr(place, name, None) for place in places for name in names)
@@ -44,19 +44,19 @@ def _declared(config: Any, part: Literal["encoder", "decoder"]) -> int:
 
 @dataclass(frozen=True)
 class LongSentence:
-    """One that a model has to read; the longest of its kind stands for the others."""
+    """The longest sentence of a split and language, which stands for the others."""
 
     place: str
-    """Where it is, for an error."""
+    """Split, language and row, for an error."""
     side: Side
-    symbols: int
+    tokens: int
 
     def check(self, positions: Positions) -> None:
-        """See whether a model can read it.
+        """Check that a model can read it.
 
         Raises:
-            SentenceTooLongError: it has not as many positions.
+            SentenceTooLongError: the model has too few positions.
         """
         most = positions.source if self.side == "source" else positions.target
-        if self.symbols > most:
-            raise SentenceTooLongError(place=self.place, symbols=self.symbols, positions=most)
+        if self.tokens > most:
+            raise SentenceTooLongError(place=self.place, tokens=self.tokens, positions=most)

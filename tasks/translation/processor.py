@@ -1,4 +1,4 @@
-"""Subwords, model sizes and the way to translate: what a trained model needs beside its weights."""
+"""Tokenizers, model sizes and decoding: what a translation model needs beside its weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from embshare.tasks.building import build_model, is_matched
 from embshare.tasks.translation.config import TranslationConfig
 from embshare.tasks.translation.lengths import LongSentence, Positions
 from embshare.tasks.translation.reading import Pairs
-from embshare.tasks.translation.subwords import START, LearnedSubwords, Subwords, TrainedSubwords
+from embshare.tasks.translation.subwords import Subwords
 from embshare.tasks.translation.translating import Translator
 from embshare.tasks.translation.trial import try_pairs
 
@@ -24,22 +24,23 @@ __all__ = ["TranslationProcessor", "learn_processor", "load_processor"]
 @final
 @dataclass(frozen=True)
 class TranslationProcessor:
-    """From sentences to symbols, and from settings to models."""
+    """From sentences to tokens, and from settings to models."""
 
     config: TranslationConfig
     subwords: Subwords
     longest: tuple[LongSentence, ...] = ()
-    """Of the data at hand, where there are some: what a model has to read."""
+    """Longest sentences of the data, if there are any: what a model has to read."""
 
     def save(self, folder: Path) -> None:
-        """Write the subwords."""
+        """Write the tokenizers."""
         self.subwords.save(folder)
 
     def model_config(self, architecture: Architecture) -> MatchedConfig:
-        """The model of one architecture; all have the same tables, head, width and budget."""
+        """Configuration of one architecture; all have the same tables, head, width and budget."""
         config, subwords = self.config, self.subwords
-        # A tokenizer of transformers may have no symbol for the start; padding never stands there.
-        start = START if isinstance(subwords, LearnedSubwords) else subwords.pad
+        # A tokenizer of transformers may have no start token; translations never have padding.
+        learned = config.tokenizer is None
+        start = subwords.target.special_ids["bos_token_id"] if learned else subwords.pad
         return MatchedConfig(
             architecture=architecture,
             vocab_size=subwords.sizes[1],
@@ -53,7 +54,7 @@ class TranslationProcessor:
         )
 
     def build(self, model: str, seed: int) -> nn.Module:
-        """An encoder-decoder; of transformers, one that ``AutoModelForSeq2SeqLM`` reads.
+        """Build an encoder-decoder: matched, or one that ``AutoModelForSeq2SeqLM`` reads.
 
         Raises:
             ModelNotForTaskError: there is no such model, its table is too small, or it gives no
@@ -74,14 +75,13 @@ class TranslationProcessor:
 
     def _matched(self, architecture: Architecture) -> MatchedSeq2Seq:
         subwords = self.subwords
-        two = isinstance(subwords, LearnedSubwords) and not subwords.joint
         return MatchedSeq2Seq(
             self.model_config(architecture),
-            source_vocab_size=subwords.sizes[0] if two else None,
+            source_vocab_size=None if subwords.joint else subwords.sizes[0],
         )
 
     def translator(self, config: TranslationConfig) -> Translator:
-        """How models translate with some settings, which need not be those of the training."""
+        """Decoding with some settings, which need not be those of the training."""
         return Translator(
             subwords=self.subwords,
             start=self.model_config("attention").bos_token_id,
@@ -91,35 +91,34 @@ class TranslationProcessor:
         )
 
     def check_reads(self, name: str, model: nn.Module) -> None:
-        """The data at hand have sentences of some length.
+        """Check that a model has positions for the longest sentences of the data.
 
         Raises:
-            SentenceTooLongError: the model has not as many positions.
+            SentenceTooLongError: it has too few.
         """
         positions = Positions.of(model)
         for sentence in self.longest:
             sentence.check(positions)
 
     def predict(self, model: nn.Module, inputs: Iterable[str]) -> Iterator[str]:
-        """The translation of each line; of an empty one, an empty one.
+        """Yield the translation of each line; that of an empty line is empty.
 
         Raises:
-            SentenceTooLongError: a line has more symbols than the model has positions.
+            SentenceTooLongError: a line has more tokens than the model has positions.
         """
         return self.translator(self.config).stream(model, inputs)
 
 
 def learn_processor(config: TranslationConfig, train: Pairs) -> TranslationProcessor:
-    """Learn the subwords that the settings ask for, from the training side.
+    """Learn the vocabularies that the settings ask for, from the training set.
 
     Raises:
-        SubwordSizeError: the settings give none.
-        SubwordFileError: the tokenizer that they name cannot be had.
-        SubwordSymbolsError: it has one symbol for padding and the end.
+        VocabularySizeError: there is no vocabulary of this size.
+        TokenizerError: the tokenizer that the settings name cannot be used.
     """
     if config.tokenizer is not None:
-        return TranslationProcessor(config, TrainedSubwords.of(config.tokenizer))
-    learned = LearnedSubwords.learn(
+        return TranslationProcessor(config, Subwords.pretrained(config.tokenizer))
+    learned = Subwords.learn(
         train.source,
         train.target,
         size=config.vocabulary_size,
@@ -132,9 +131,9 @@ def load_processor(config: TranslationConfig, folder: Path) -> TranslationProces
     """Read back what `TranslationProcessor.save` wrote.
 
     Raises:
-        SubwordFileError: a file is missing or no tokenizer.
+        TokenizerError: a file is missing or no tokenizer.
     """
     if config.tokenizer is not None:
-        return TranslationProcessor(config, TrainedSubwords.of(str(folder)))
+        return TranslationProcessor(config, Subwords.pretrained(str(folder)))
     joint = config.subwords == "joint"
-    return TranslationProcessor(config, LearnedSubwords.load(folder, joint=joint))
+    return TranslationProcessor(config, Subwords.load(folder, joint=joint))

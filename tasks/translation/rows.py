@@ -1,4 +1,4 @@
-"""Encoded pairs as rows, rows as batches, and the loss that a model is trained on."""
+"""Encoded pairs as rows and batches, and the training loss."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ PairRow: TypeAlias = dict[str, Tensor]
 
 @final
 class _Side:
-    """Rows of different lengths, one behind another: a list of lists would take ten times that."""
+    """Rows of different lengths in one array: a list of lists would take ten times the memory."""
 
     def __init__(self, rows: Iterable[Sequence[int]]) -> None:
         parts = [np.asarray(row, dtype=np.int32) for row in rows]
         self.lengths: NDArray[np.int64] = np.asarray([len(p) for p in parts], dtype=np.int64)
         self._ends = self.lengths.cumsum()
-        self._symbols = np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)
+        self._tokens = np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)
 
     def __getitem__(self, index: int) -> Tensor:
         end = self._ends[index]
-        return torch.from_numpy(self._symbols[end - self.lengths[index] : end].astype(np.int64))
+        return torch.from_numpy(self._tokens[end - self.lengths[index] : end].astype(np.int64))
 
 
 @final
 class PairRows(Dataset[PairRow]):
-    """Encoded pairs, without those of which a side is too long.
+    """Encoded pairs, without those with a sentence that is too long.
 
     Args:
-        source: symbols of each sentence, with the end.
-        target: of each translation.
-        longest: most symbols of a side; ``None`` keeps all.
+        source: tokens of each sentence, with the end.
+        target: tokens of each translation, with the end.
+        longest: maximum number of tokens of a sentence; ``None`` keeps all.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class PairRows(Dataset[PairRow]):
         both = np.maximum(self._source.lengths, self._target.lengths)
         self._kept = np.flatnonzero(both <= (both.max(initial=0) if longest is None else longest))
         self.lengths: list[int] = both[self._kept].tolist()
-        """Of each row: that of its longer side."""
+        """Length of the longer sentence of each row."""
         self.too_long = len(both) - len(self._kept)
-        """Pairs that were left out."""
+        """Number of pairs that were left out."""
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -75,15 +75,15 @@ class PairRows(Dataset[PairRow]):
 
     @property
     def longest(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """The longest of each side: the number of its pair, from 1 and with those left out, and
-        its symbols. There is one row at least."""
+        """The longest sentence of each language: the number of its pair, from 1 and with those left
+        out, and its tokens. There is at least one row."""
         sides = (self._source.lengths[self._kept], self._target.lengths[self._kept])
         first, second = ((int(self._kept[side.argmax()]) + 1, int(side.max())) for side in sides)
         return first, second
 
     @property
-    def symbols(self) -> tuple[int, int]:
-        """Of the source and the target side, in all."""
+    def tokens(self) -> tuple[int, int]:
+        """Numbers of tokens of all sources and of all targets."""
         sides = (self._source.lengths, self._target.lengths)
         first, second = (int(side[self._kept].sum()) for side in sides)
         return first, second
@@ -111,9 +111,9 @@ class Collate:
 
 @dataclass(frozen=True)
 class SmoothedLoss:
-    """Cross-entropy with a part of the probability on all symbols alike.
+    """Cross-entropy with label smoothing.
 
-    For training alone: in evaluation a model's own loss counts, which is not smoothed.
+    For training alone: evaluation uses the model's own loss, which is not smoothed.
 
     Source:
         Szegedy et al. 2016, section 7; for translation Vaswani et al. 2017, section 5.4.
@@ -122,7 +122,7 @@ class SmoothedLoss:
     smoothing: float
 
     def __call__(self, model: nn.Module, batch: Batch, left: int) -> Tensor:
-        """Mean nats per symbol, as `embshare.tasks.task.Objective`."""
+        """Mean nats per token, as `embshare.tasks.task.Objective`."""
         labels = batch["labels"]
         given = {name: value for name, value in batch.items() if name != "labels"}
         given["decoder_input_ids"] = _before(model, labels)
@@ -137,8 +137,8 @@ class SmoothedLoss:
 
 
 def _before(model: nn.Module, labels: Tensor) -> Tensor:
-    """What the decoder reads: without labels a model would not know, and with them it would compute
-    a loss that nobody asks for."""
+    """Inputs of the decoder. Without labels a model would not know them, and with labels it would
+    compute an unused loss."""
     owner: Any = getattr(model, "module", model)  # several processes train a wrapped model
     if isinstance(owner, MatchedSeq2Seq):
         return owner.shift(labels)

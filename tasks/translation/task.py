@@ -48,10 +48,12 @@ class Translation:
     def prepare(
         self, processor: TranslationProcessor | None = None, *, train: bool = False
     ) -> PreparedTranslation:
-        """Read the sentences, learn the subwords if none are given, and encode the training side.
+        """Read the sentences, learn vocabularies unless they are given, encode the training set.
 
         Raises:
-            PairsError: data cannot be read, or give no such subwords.
+            PairsError: the data cannot be read.
+            VocabularySizeError: there is no vocabulary of this size.
+            TokenizerError: the tokenizer that the settings name cannot be used.
             MatchedConfigError: no model has these sizes.
             MissingPackageError: sacrebleu, or what the data need, is not installed.
         """
@@ -65,10 +67,10 @@ class Translation:
         return prepared
 
     def load_processor(self, folder: Path) -> TranslationProcessor:
-        """The subwords of a model that is there already.
+        """Load the tokenizers of a trained model.
 
         Raises:
-            SubwordFileError: they cannot be read.
+            TokenizerError: they cannot be read.
         """
         return load_processor(self.config, folder)
 
@@ -76,33 +78,33 @@ class Translation:
 @final
 @dataclass(frozen=True)
 class PreparedTranslation:
-    """The task with its sentences at hand."""
+    """The task with its sentences."""
 
     config: TranslationConfig
     corpus: Corpus
     learned: TranslationProcessor
-    """As it is without these data."""
+    """Processor without these data."""
 
     @cached_property
     def processor(self) -> TranslationProcessor:
-        """With what a model has to read of these data."""
+        """Processor that checks a model against the longest sentences of these data."""
         return replace(self.learned, longest=tuple(self._longest()))
 
     def _longest(self) -> Iterator[LongSentence]:
         for split in self.corpus.splits:
             rows = self.rows if split == "train" else self.held_out[split]
-            for side, (row, symbols) in zip(get_args(Side), rows.longest, strict=True):
+            for side, (row, tokens) in zip(get_args(Side), rows.longest, strict=True):
                 if side == "source" or split in ("train", "valid"):  # others have no loss
-                    yield LongSentence(f"`{split}`, {side}, row {row:,},", side, symbols)
+                    yield LongSentence(f"`{split}`, {side}, row {row:,},", side, tokens)
 
     @property
     def metric(self) -> Metric:
-        """BLEU of the first split that is translated."""
+        """BLEU of the first split to translate."""
         return Metric(name="bleu", label=f"BLEU, {self.config.evaluate_on[0]}", better="higher")
 
     @property
     def training(self) -> TranslationTraining:
-        """How long and how fast one model is trained."""
+        """Training settings of one model."""
         return self.config.training
 
     @property
@@ -112,12 +114,12 @@ class PreparedTranslation:
 
     @cached_property
     def rows(self) -> PairRows:
-        """The training side, encoded once for all models."""
+        """The training set, encoded once for all models."""
         return self._encoded("train", longest=self.config.max_length)
 
     @cached_property
     def held_out(self) -> Mapping[str, PairRows]:
-        """The other sides that were read, with pairs of any length; encoded once likewise."""
+        """The other splits, with pairs of any length, encoded once for all models."""
         return {name: self._encoded(name) for name in self.corpus.splits if name != "train"}
 
     def _encoded(self, split: str, *, longest: int | None = None) -> PairRows:
@@ -129,7 +131,7 @@ class PreparedTranslation:
         )
 
     def check(self) -> None:
-        """Find now what would be found after training.
+        """Find faults before training that would show after it.
 
         Raises:
             EmptySideError: no training pair is short enough.
@@ -138,12 +140,12 @@ class PreparedTranslation:
         _ = self.signatures
         if "train" in self.corpus.splits and not len(self.rows):
             origin = self.corpus.splits["train"].origin
-            place = f"{origin}, without pairs of more than {self.config.max_length} symbols"
+            place = f"{origin}, without pairs of more than {self.config.max_length} tokens"
             raise EmptySideError(place=place, split="train")
 
     @cached_property
     def signatures(self) -> Mapping[str, Mapping[str, str]]:
-        """Of both metrics on each split."""
+        """Signatures of both metrics on each split."""
         return {
             split: self.scorers.signatures(_references(self.corpus.splits[split]))
             for split in self.config.evaluate_on
@@ -156,7 +158,7 @@ class PreparedTranslation:
             for split, pairs in self.corpus.splits.items()
         }
         if "train" in splits:
-            source, target = self.rows.symbols
+            source, target = self.rows.tokens
             splits["train"] |= {
                 "empty_left_out": self.corpus.splits["train"].left_out,
                 "too_long_left_out": self.rows.too_long,
@@ -173,7 +175,7 @@ class PreparedTranslation:
         }
 
     def feed(self) -> Feed:
-        """The training side in batches of pairs that are about as long."""
+        """The training set in batches of pairs of similar length."""
         smoothing = self.config.label_smoothing
         return Feed(
             rows=self.rows,
@@ -198,7 +200,7 @@ class PreparedTranslation:
 
     def evaluate(self, model: nn.Module, *, folder: Path) -> Mapping[str, float]:
         """``bleu`` and ``chrf`` of the first split, those of others with the split in front, and
-        the loss of the validation split, which is never smoothed.
+        the validation loss, which is never smoothed.
 
         In the folder: all translations, ``samples.json``, and ``scores.json`` with signatures.
         """
@@ -222,7 +224,7 @@ class PreparedTranslation:
         return metrics
 
     def _translate(self, model: nn.Module, lines: Sequence[str]) -> list[str]:
-        """Of several processes each translates its part, and all get the whole."""
+        """Translate a part in each process, and gather all in each."""
         from accelerate import PartialState
         from accelerate.utils import gather_object  # type: ignore[import-untyped]
 
@@ -237,7 +239,7 @@ class PreparedTranslation:
         return found
 
     def _validation(self, model: nn.Module, folder: Path) -> dict[str, float]:
-        """Mean nats per symbol of the validation split, each symbol counted once."""
+        """Mean nats per token of the validation set, each token counted once."""
         from embshare.tasks.training import evaluate
 
         rows = self.held_out["valid"]
@@ -247,18 +249,18 @@ class PreparedTranslation:
             self.training,
             folder=folder,
             reduce=nats_per_row,
-            summarise=lambda kept: dict(zip(("nats", "symbols"), kept.sum(axis=0), strict=True)),
+            summarise=lambda kept: dict(zip(("nats", "tokens"), kept.sum(axis=0), strict=True)),
             collate=self._collate,
         )
-        loss = found["nats"] / found["symbols"]
+        loss = found["nats"] / found["tokens"]
         return {"valid_loss": loss, "valid_perplexity": math.exp(min(loss, 700.0))}
 
 
 def nats_per_row(logits: Any, labels: Tensor) -> Tensor:
-    """Sum of ``-log p`` and number of symbols of each row, ``[B, 2]`` of float64.
+    """Sum of ``-log p`` and number of tokens of each row, ``[B, 2]`` of float64.
 
     Args:
-        logits: ``[B, T, V]``, position ``t`` predicts symbol ``t``; or a tuple that begins so.
+        logits: ``[B, T, V]``, position ``t`` predicts token ``t``; or a tuple with them first.
         labels: ``[B, T]``, -100 where nothing is predicted.
     """
     scores: Tensor = logits[0] if isinstance(logits, tuple) else logits
@@ -274,7 +276,7 @@ def _references(pairs: Pairs) -> tuple[tuple[str, ...], ...]:
 
 
 def _plain_name(split: str) -> str:
-    """As a part of a file's or a metric's name."""
+    """The split as a part of a file's or a metric's name."""
     return re.sub(r"\W+", "_", split.removeprefix(SACREBLEU))
 
 

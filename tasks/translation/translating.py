@@ -1,4 +1,4 @@
-"""Sentences to sentences with a trained model."""
+"""Translate sentences with a trained model."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from embshare.models.matched import MatchedSeq2Seq
 from embshare.tasks.decoding import Beam, SequenceScorer, beam_search, greedy_search
 from embshare.tasks.translation.lengths import LongSentence, Positions
 from embshare.tasks.translation.rows import pad_rows
-from embshare.tasks.translation.subwords import Subwords, Symbols
+from embshare.tasks.translation.subwords import Subwords
 
-__all__ = ["Translator", "most_symbols"]
+__all__ = ["Translator", "longest_translation"]
 
 AHEAD: Final = 16  # batches that are read before they are sorted by length
 NEWLINE: Final = re.compile(r"\r?\n")
@@ -27,35 +27,35 @@ LINE_END: Final = re.compile(r"[\r\n]+")
 """What a translation cannot hold, or whoever reads lines would find too many."""
 
 
-def most_symbols(length: int) -> int:
-    """How long the translation of ``length`` symbols may become: a search that ends by itself
-    hardly ever does so later."""
+def longest_translation(length: int) -> int:
+    """Maximum number of tokens of a translation of ``length`` tokens; a search that ends by itself
+    hardly ever ends later."""
     return 2 * length + 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Translator:
-    """How a model translates."""
+    """Decoding settings."""
 
     subwords: Subwords
     start: int
-    """The symbol before every translation; models of transformers know their own."""
+    """The token before every translation; models of transformers have their own."""
     beam: int
-    """Hypotheses of a search; 1 takes the likeliest symbol each time."""
+    """Beam size; 1 is greedy decoding."""
     length_penalty: float
-    """As in `embshare.tasks.decoding.Beam`."""
+    """Length penalty, as in `embshare.tasks.decoding.Beam`."""
     batch_size: int
-    """Sentences at once."""
+    """Number of sentences in a batch."""
 
     def all(self, model: nn.Module, lines: Sequence[str], *, first: int = 1) -> list[str]:
         """Translations of all lines, computed from the longest to the shortest; each is one line.
 
         Args:
-            model: matched, or of transformers.
-            lines: to translate.
-            first: the number of the first of them, for an error.
+            model: matched model, or model of transformers.
+            lines: sentences to translate.
+            first: number of the first line, for an error.
         Raises:
-            SentenceTooLongError: one has more symbols than the model has positions.
+            SentenceTooLongError: one has more tokens than the model has positions.
         """
         sources, positions = list(self.subwords.encode_source(lines)), Positions.of(model)
         for number, source in enumerate(sources, first):
@@ -65,10 +65,10 @@ class Translator:
         with cached(model):
             for begin in range(0, len(order), self.batch_size):
                 chosen = order[begin : begin + self.batch_size]
-                for place, symbols in zip(
+                for place, tokens in zip(
                     chosen, self._batch(model, [sources[i] for i in chosen]), strict=True
                 ):
-                    found[place] = LINE_END.sub(" ", self.subwords.decode(symbols))
+                    found[place] = LINE_END.sub(" ", self.subwords.decode(tokens))
         return [text if line else "" for line, text in zip(lines, found, strict=True)]
 
     def stream(self, model: nn.Module, lines: Iterable[str]) -> Iterator[str]:
@@ -79,13 +79,13 @@ class Translator:
             first += len(block)
 
     @torch.inference_mode()
-    def _batch(self, model: nn.Module, sources: Sequence[Symbols]) -> Iterable[Sequence[int]]:
+    def _batch(self, model: nn.Module, sources: Sequence[Sequence[int]]) -> Iterable[Sequence[int]]:
         model.eval()
         device = next(model.parameters()).device
         rows = [torch.tensor(source) for source in sources]
         ids = pad_rows(rows, self.subwords.pad).to(device)
         mask = pad_rows([torch.ones_like(row) for row in rows], 0).to(device)
-        limits = [most_symbols(len(source)) for source in sources]
+        limits = [longest_translation(len(source)) for source in sources]
         if isinstance(model, MatchedSeq2Seq):
             return self._matched(model, ids, mask, limits)
         return self._generated(model, ids, mask, limits)
@@ -113,10 +113,10 @@ class Translator:
     def _generated(
         self, model: Any, ids: Tensor, mask: Tensor, limits: Sequence[int]
     ) -> Iterable[Sequence[int]]:
-        """By the model's own ``generate``, in which each row ends at its own limit."""
+        """Decode with the model's own ``generate``, in which each row ends at its own limit."""
         from transformers import StoppingCriteriaList
 
-        room = Positions.of(model).target - 1  # the start symbol has one
+        room = Positions.of(model).target - 1  # the start token has one
         limits = [min(limit, room) for limit in limits]
         found = model.generate(
             input_ids=ids,
@@ -133,8 +133,8 @@ class Translator:
 
 
 def _ended(limits: Sequence[int]) -> Callable[[Tensor, object], Tensor]:
-    """Which rows have as many symbols behind the start as they may have; a search asks this of
-    several hypotheses for each source, one source behind another."""
+    """A criterion by which rows end that have as many tokens after the start as they may have; rows
+    are the hypotheses of the first source, then those of the second, and so on."""
 
     def ended(ids: Tensor, scores: object) -> Tensor:
         most = torch.tensor(limits, device=ids.device)

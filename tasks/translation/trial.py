@@ -1,4 +1,4 @@
-"""What a model of transformers does with pairs is tried once, before anything is trained."""
+"""Try a model of transformers on two pairs before training."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ TARGET: Final = ("a b c d e", "a b")
 
 
 def try_pairs(name: str, model: nn.Module, subwords: Subwords, *, smoothing: float) -> None:
-    """Let a model score two pairs, of which one is padded, as training and validation will.
+    """Compute a model's loss on two pairs, of which one is padded, as in training and validation.
 
-    Torch's random state, and whether the model is in training, stay as they were.
+    Torch's random state and the model's training mode are left as they were.
 
     Args:
-        name: of the model, for the error.
-        model: what is asked.
-        subwords: of its task.
-        smoothing: of the loss in training.
+        name: name of the model, for the error.
+        model: model to try.
+        subwords: tokenizers of the task.
+        smoothing: label smoothing of the training loss.
     Raises:
-        ModelNotForTaskError: the model gives no loss.
+        ModelNotForTaskError: the model returns no loss.
     """
     rows = PairRows(subwords.encode_source(SOURCE), subwords.encode_target(TARGET))
     device, training = next(model.parameters()).device, model.training

@@ -17,7 +17,7 @@ from embshare.tasks.benchmark import engine as engine_module
 from embshare.tasks.benchmark.config import CELLS, Cell
 from embshare.tasks.benchmark.folder import read_report, write_report
 from embshare.tasks.benchmark.report import cell_of
-from embshare.tasks.language_modelling.errors import SplitMissingError
+from embshare.tasks.errors import MissingDataError
 from embshare.tasks.running.folder import RunExistsError
 from embshare.tasks.running.loading import FinishedRun
 from embshare.tasks.running.result import RunResult
@@ -150,7 +150,7 @@ def test_what_cannot_work_is_refused_before_any_work(
 ) -> None:
     settings = config.settings[LM].model_dump()
     nowhere = {LM: settings | {"data": tmp_path / "nowhere"}}
-    refused(changed(config, settings=nowhere), SplitMissingError, "must be a folder with the split")
+    refused(changed(config, settings=nowhere), MissingDataError, "must be a folder with the split")
     deep = changed(config, settings={LM: settings | {"layers": 6}}, share=ShareConfig(tie="none"))
     refused(
         deep, EmbshareError, r"`embedding\.weight` must have \d+ columns for these layers, but has"

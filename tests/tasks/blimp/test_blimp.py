@@ -19,9 +19,11 @@ from embshare.tasks.blimp import BlimpDataError, Pair, blimp_scores, read_pairs
 from embshare.tasks.blimp.likelihood import log_likelihoods, pseudo_log_likelihoods
 from embshare.tasks.blimp.scores import NotALanguageModelError, score_pairs
 from embshare.tasks.building import ModelNotForTaskError
-from embshare.tasks.language_modelling.vocabulary import SubwordVocabulary, WordVocabulary
+from embshare.tasks.language_modelling.config import LanguageModellingConfig
+from embshare.tasks.language_modelling.processor import LanguageModellingProcessor, learn_processor
 from embshare.tasks.pretraining.config import PretrainingConfig
-from embshare.tasks.pretraining.vocabulary import MaskedVocabulary
+from embshare.tasks.pretraining.processor import PretrainingProcessor
+from embshare.tasks.pretraining.task import learn_tokenizer
 
 TEXT = "the dog barks . the dogs bark . the cat sleeps . don 't the cats sleep ?\n"
 
@@ -62,32 +64,31 @@ def folder(tmp_path: Path) -> Path:
     return where
 
 
-def words() -> WordVocabulary:
-    return WordVocabulary.learn(TEXT.lower() + "The\n")
+def words(text: str = TEXT.lower() + "The\n") -> LanguageModellingProcessor:
+    return learn_processor(LanguageModellingConfig(level="word", vocabulary_size=None), text)
 
 
-def masked_words() -> MaskedVocabulary:
-    return MaskedVocabulary.learn(
-        lambda: [TEXT] * 20, PretrainingConfig(vocabulary_size=120, tokenization="wordpiece")
-    )
+def masked_words() -> PretrainingProcessor:
+    config = PretrainingConfig(vocabulary_size=120, tokenization="wordpiece")
+    return PretrainingProcessor(config, learn_tokenizer(config, [TEXT] * 20))
 
 
-def favouring(vocabulary: WordVocabulary, **weights: float) -> Unigram:
-    found = torch.zeros(len(vocabulary))
+def favouring(processor: LanguageModellingProcessor, **weights: float) -> Unigram:
+    found = torch.zeros(len(processor.tokenizer))
     for word, weight in weights.items():
-        found[vocabulary.ids[word]] = weight
+        found[processor.tokenizer.fast.get_vocab()[word]] = weight
     return Unigram(found)
 
 
 def test_a_unigram_model_answers_as_its_weights_do(folder: Path) -> None:
-    vocabulary = words()
-    found = blimp_scores(favouring(vocabulary, dog=1.0, cat=0.5, cats=0.4), vocabulary, folder)
+    processor = words()
+    found = blimp_scores(favouring(processor, dog=1.0, cat=0.5, cats=0.4), processor, folder)
     assert found["blimp/paradigm/one"] == 1.0
     assert found["blimp/paradigm/two"] == 0.0  # the tie at its end is wrong too
     assert found["blimp/paradigm/three"] == 0.0
     assert found["blimp/agreement"] == 0.5 and found["blimp/other"] == 0.0
     assert found["blimp"] == pytest.approx(1 / 3) and found["blimp_pairs"] == 7
-    other = blimp_scores(favouring(vocabulary, dogs=1.0, cats=1.0), vocabulary, folder)
+    other = blimp_scores(favouring(processor, dogs=1.0, cats=1.0), processor, folder)
     assert other["blimp/paradigm/two"] == 0.75
     assert other["blimp"] == pytest.approx((0 + 0.75 + 1) / 3)
 
@@ -95,10 +96,10 @@ def test_a_unigram_model_answers_as_its_weights_do(folder: Path) -> None:
 def test_unknown_words_make_ties(folder: Path) -> None:
     write(folder, "four", [("a zebra runs", "a giraffe runs")])
     torch.manual_seed(0)
-    vocabulary = words()
+    processor = words()
     for _ in range(3):
-        model = Unigram(torch.randn(len(vocabulary)))
-        assert blimp_scores(model, vocabulary, folder)["blimp/paradigm/four"] == 0
+        model = Unigram(torch.randn(len(processor.tokenizer)))
+        assert blimp_scores(model, processor, folder)["blimp/paradigm/four"] == 0
 
 
 @pytest.mark.parametrize(
@@ -106,13 +107,13 @@ def test_unknown_words_make_ties(folder: Path) -> None:
 )
 def test_endings_stand_as_in_the_text_that_words_are_from(tmp_path: Path, text: str) -> None:
     write(tmp_path / "blimp", "one", [("It isn't Bill's, so can't.", "It can't.")])
-    vocabulary, rows = WordVocabulary.learn(f"{text}\n"), list[Tensor]()
-    model = Unigram(torch.randn(len(vocabulary)))
+    processor, rows = words(f"{text}\n"), list[Tensor]()
+    model = Unigram(torch.randn(len(processor.tokenizer)))
     model.register_forward_pre_hook(
         lambda _, __, given: rows.extend(given["input_ids"]), with_kwargs=True
     )
-    blimp_scores(model, vocabulary, tmp_path / "blimp")
-    seen = [vocabulary.decode(row[1:]) for row in rows]
+    blimp_scores(model, processor, tmp_path / "blimp")
+    seen = [processor.tokenizer.decode(row[1:].tolist()) for row in rows]
     assert text in seen
     assert not any("<unk>" in line for line in seen)
 
@@ -167,9 +168,10 @@ def test_a_masked_model_is_asked_for_each_symbol(architecture: Any) -> None:
 
 def test_a_masked_vocabulary_and_a_subword_vocabulary_are_known(folder: Path) -> None:
     masked = masked_words()
-    subword = SubwordVocabulary.learn(TEXT * 20, 280)
-    for vocabulary in (masked, subword):
-        found = blimp_scores(Unigram(torch.randn(len(vocabulary))), vocabulary, folder, most=1)
+    subword = learn_processor(LanguageModellingConfig(vocabulary_size=280), TEXT * 20)
+    for processor in (masked, subword):
+        model = Unigram(torch.randn(len(processor.tokenizer)))
+        found = blimp_scores(model, processor, folder, most=1)
         assert found["blimp_pairs"] == 3 and 0 <= found["blimp"] <= 1
 
 
@@ -178,8 +180,8 @@ def test_a_model_with_too_few_positions_is_refused(tmp_path: Path, causal: bool)
     from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
 
     write(tmp_path / "blimp", "one", [("the dog", "the dogs " * 20)])
-    vocabulary: Any = words() if causal else masked_words()
-    count = len(vocabulary)
+    processor: Any = words() if causal else masked_words()
+    count = len(processor.tokenizer)
     model = (
         GPT2LMHeadModel(GPT2Config(vocab_size=count, n_positions=16, n_embd=8, n_head=2, n_layer=1))
         if causal
@@ -193,20 +195,18 @@ def test_a_model_with_too_few_positions_is_refused(tmp_path: Path, causal: bool)
             )
         )
     )
-    message = (
-        r"LM\w*` cannot be used .* not read a row of 4\d symbols .* a model with more positions"
-    )
+    message = r"LM\w*` cannot be used .* not read a row of 4\d \w+ .* a model with more positions"
     with pytest.raises(ModelNotForTaskError, match=message):
-        blimp_scores(model, vocabulary, tmp_path / "blimp")
+        blimp_scores(model, processor, tmp_path / "blimp")
     assert not model.training
 
 
 def test_a_model_that_replaces_words_is_asked_in_evaluation_mode(folder: Path) -> None:
     from embshare.models.convbert import ConvBertConfig, ConvBertForPreTraining
 
-    vocabulary = masked_words()
+    processor = masked_words()
     config = ConvBertConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=len(processor.tokenizer),
         hidden_size=16,
         intermediate_size=32,
         num_hidden_layers=1,
@@ -217,8 +217,8 @@ def test_a_model_that_replaces_words_is_asked_in_evaluation_mode(folder: Path) -
         max_predictions=4,
     )
     model = ConvBertForPreTraining(config)
-    first = blimp_scores(model, vocabulary, folder)
-    assert not model.training and blimp_scores(model, vocabulary, folder) == first
+    first = blimp_scores(model, processor, folder)
+    assert not model.training and blimp_scores(model, processor, folder) == first
 
 
 @pytest.mark.parametrize("most", [0, -1])

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from embshare.errors import InvalidValueError
 from embshare.models.matched import ARCHITECTURES, Architecture
 from embshare.tasks.building import ModelNotForTaskError
+from embshare.tasks.errors import MissingDataError
 from embshare.tasks.language_modelling.config import LanguageModellingConfig
 from embshare.tasks.language_modelling.continuing import continue_text
-from embshare.tasks.language_modelling.errors import SplitMissingError
 from embshare.tasks.language_modelling.perplexity import Perplexity, nats_per_row
+from embshare.tasks.language_modelling.processor import learn_processor
 from embshare.tasks.language_modelling.task import LanguageModelling, evaluate_perplexity
-from embshare.tasks.language_modelling.vocabulary import SubwordVocabulary
 from embshare.tasks.language_modelling.windows import Windows
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.training import train
@@ -49,7 +49,7 @@ def tiny(folder: Path, **changes: Any) -> LanguageModellingConfig:
 
 
 class Uniform(nn.Module):
-    """Knows nothing: every symbol is as likely as any other."""
+    """Knows nothing: every token is as likely as any other."""
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
@@ -61,15 +61,15 @@ class Uniform(nn.Module):
 
 
 class Echo(Uniform):
-    """Always goes on with one symbol."""
+    """Always predicts one token."""
 
-    def __init__(self, vocabulary: int, symbol: float) -> None:
+    def __init__(self, vocabulary: int, token: float) -> None:
         super().__init__(vocabulary)
-        self.symbol = int(symbol)
+        self.token = int(token)
 
     def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> Any:
         logits = torch.zeros(*input_ids.shape, len(self.bias))
-        logits[..., self.symbol] = 1
+        logits[..., self.token] = 1
         return SimpleNamespace(logits=logits)
 
 
@@ -116,7 +116,7 @@ def test_a_uniform_model_has_the_perplexity_of_its_vocabulary(
         torch.randint(0, 11, (count,)), start=0, length=12, stride=config.evaluation_stride
     )
     found = evaluate_perplexity(Uniform(11), rows, config.training, text="x" * 77, folder=tmp_path)
-    assert found.symbols == count
+    assert found.tokens == count
     assert found.perplexity == pytest.approx(11, rel=1e-6)
     assert found.bits_per_byte == pytest.approx(count * math.log2(11) / 77, rel=1e-6)
 
@@ -133,7 +133,7 @@ def test_sums_are_those_of_the_model_itself() -> None:
 
 
 def test_a_hopeless_model_has_an_infinite_perplexity() -> None:
-    found = Perplexity(nats=1e6, symbols=2, bytes=None)
+    found = Perplexity(nats=1e6, tokens=2, bytes=None)
     assert found.perplexity == math.inf
     assert found.bits_per_byte is None
     assert set(found.metrics()) == {"perplexity", "nats", "symbols"}
@@ -183,10 +183,10 @@ def test_the_default_vocabulary_is_2000_subwords_or_every_word(folder: Path) -> 
     assert words.vocabulary_size is None
     assert LanguageModellingConfig.from_json(words.to_json()) == words
     (folder / "train.txt").write_text(" ".join(f"w{n}" for n in range(2500)) + "\n")
-    assert len(LanguageModelling(words).prepare().vocabulary) == 2502
+    assert len(LanguageModelling(words).prepare().tokenizer) == 2502
     fewer = LanguageModellingConfig(**given, level="word", vocabulary_size=2000)
     assert LanguageModellingConfig.from_json(fewer.to_json()).vocabulary_size == 2000
-    assert len(LanguageModelling(fewer).prepare().vocabulary) == 2000
+    assert len(LanguageModelling(fewer).prepare().tokenizer) == 2000
 
 
 def test_a_report_has_the_part_of_words_that_are_unknown(folder: Path) -> None:
@@ -204,23 +204,22 @@ def test_a_model_is_evaluated_where_there_is_no_training_side(folder: Path) -> N
     before = whole.evaluate(model, folder=folder)
     (folder / "train.txt").unlink()
     both = task.prepare(whole.processor)
-    assert set(both.symbols) == {"valid", "test"}
+    assert set(both.tokens) == {"valid", "test"}
     assert both.evaluate(model, folder=folder) == before
     (folder / "valid.txt").unlink()
     alone = task.prepare(whole.processor)
     kept = {name: value for name, value in before.items() if not name.startswith("valid_")}
     assert alone.evaluate(model, folder=folder) == kept
-    with pytest.raises(SplitMissingError, match="with the split `train` as"):
+    with pytest.raises(MissingDataError, match="with the split `train` as"):
         task.prepare(whole.processor, train=True)
 
 
 def write_transformer(folder: Path, positions: int) -> Path:
     """A tiny GPT-2 without weights, with a tokenizer, as a folder of transformers."""
-    from transformers import GPT2Config, PreTrainedTokenizerFast
+    from transformers import GPT2Config
 
-    made = SubwordVocabulary.learn(SENTENCE * 9, 300).tokenizer
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<eos>")
-    tokenizer.save_pretrained(str(folder))
+    learned = learn_processor(LanguageModellingConfig(vocabulary_size=300), SENTENCE * 9)
+    learned.save(folder)
     sizes: dict[str, Any] = {"n_embd": 16, "n_layer": 1, "n_head": 2}
     GPT2Config(n_positions=positions, **sizes).save_pretrained(str(folder))
     return folder
@@ -256,24 +255,24 @@ def test_a_model_with_too_few_positions_is_found_before_training(folder: Path) -
 def test_words_that_are_given_are_said_again_as_they_were(
     folder: Path, text: str, found: str
 ) -> None:
-    vocabulary = LanguageModelling(tiny(folder)).prepare().vocabulary
-    model = Echo(len(vocabulary), vocabulary.encode_part("lazy").item())
-    assert continue_text(model, vocabulary, text, seen=12, most=2) == found
+    tokenizer = LanguageModelling(tiny(folder)).prepare().tokenizer
+    model = Echo(len(tokenizer), tokenizer.encode_prompt("lazy").item())
+    assert continue_text(model, tokenizer, text, seen=12, most=2) == found
 
 
 @pytest.mark.parametrize("text", ["the zebra  jumps", "the\tzebra ", "fünf \u2028", ""])
 def test_subwords_that_are_given_are_said_again_as_they_were(folder: Path, text: str) -> None:
     task = LanguageModelling(tiny(folder, level="subword", vocabulary_size=300)).prepare()
-    vocabulary = task.vocabulary
-    model = Echo(len(vocabulary), vocabulary.encode_part(" the").item())
-    assert continue_text(model, vocabulary, text, seen=12, most=2) == f"{text} the the"
+    tokenizer = task.tokenizer
+    model = Echo(len(tokenizer), tokenizer.encode_prompt(" the").item())
+    assert continue_text(model, tokenizer, text, seen=12, most=2) == f"{text} the the"
 
 
 def test_samples_are_cut_behind_what_was_given(folder: Path) -> None:
     lines = [f"zebra{n} giraffe{n} {SENTENCE.strip()} {SENTENCE}" for n in range(5)]
     (folder / "test.txt").write_text("".join(lines))
     task = LanguageModelling(tiny(folder)).prepare()
-    fixed = Echo(len(task.vocabulary), task.vocabulary.encode_part("lazy").item())
+    fixed = Echo(len(task.tokenizer), task.tokenizer.encode_prompt("lazy").item())
     task._write_samples(fixed, folder)
     samples = json.loads((folder / "samples.json").read_text())
     assert [sample["given"].split()[0] for sample in samples] == ["zebra0", "zebra2", "zebra4"]

@@ -1,4 +1,4 @@
-"""Windows: each symbol is predicted once, in sight of as much as was promised."""
+"""Windows: each token is predicted once, with as much context as was promised."""
 
 import pytest
 import torch
@@ -13,17 +13,17 @@ from embshare.tasks.language_modelling.windows import Windows
     length=st.integers(1, 12),
     stride=st.integers(1, 12),
 )
-def test_every_symbol_is_predicted_exactly_once(count: int, length: int, stride: int) -> None:
+def test_every_token_is_predicted_exactly_once(count: int, length: int, stride: int) -> None:
     stride = min(stride, length)
-    symbols = torch.arange(100, 100 + count, dtype=torch.int32)
-    rows = Windows(symbols, start=7, length=length, stride=stride)
+    tokens = torch.arange(100, 100 + count, dtype=torch.int32)
+    rows = Windows(tokens, start=7, length=length, stride=stride)
     predicted = [
         label
         for row in (rows[index] for index in range(len(rows)))
         for label in row["labels"][1:].tolist()
         if label != -100
     ]
-    assert predicted == symbols.tolist()
+    assert predicted == tokens.tolist()
     assert all(len(rows[index]["input_ids"]) == length + 1 for index in range(len(rows)))
 
 
@@ -53,8 +53,8 @@ def test_windows_can_be_read_off() -> None:
         rows[2]
 
 
-def test_a_stride_that_would_leave_symbols_out_is_refused() -> None:
+def test_a_stride_that_would_leave_tokens_out_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^`stride` must be from 1 to 3, but is 4 instead\.$"):
         Windows(torch.tensor([1]), start=0, length=3, stride=4)
-    with pytest.raises(ValueError, match=r"^`symbols` must hold at least one symbol"):
+    with pytest.raises(ValueError, match=r"^`tokens` must hold at least one token"):
         Windows(torch.tensor([], dtype=torch.int32), start=0, length=3, stride=3)

@@ -112,7 +112,7 @@ def test_an_empty_split_is_an_error(folder: Path, text: str) -> None:
 
 def test_pairs_that_are_all_too_long_are_an_error(folder: Path) -> None:
     config = TranslationConfig(data=folder, vocabulary_size=300, max_length=2)
-    with pytest.raises(EmptySideError, match="without pairs of more than 2 symbols"):
+    with pytest.raises(EmptySideError, match="without pairs of more than 2 tokens"):
         Translation(config).prepare()
 
 

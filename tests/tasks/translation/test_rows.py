@@ -16,7 +16,7 @@ from embshare.tasks.translation.task import nats_per_row
 def test_long_pairs_are_left_out_and_counted() -> None:
     rows = PairRows([[3], [4, 5], [6, 7, 8], []], [[9, 9], [8], [7], [6]], longest=2)
     assert (len(rows), rows.too_long, rows.lengths) == (3, 1, [2, 2, 1])
-    assert rows.symbols == (3, 4)
+    assert rows.tokens == (3, 4)
     assert [rows[i]["source"].tolist() for i in range(3)] == [[3], [4, 5], []]
     assert [rows[i]["target"].tolist() for i in range(3)] == [[9, 9], [8], [6]]
     assert len(PairRows([[3], [4] * 99], [[9], [8]])) == 2

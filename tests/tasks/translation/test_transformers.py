@@ -16,7 +16,7 @@ from embshare.tasks.translation.errors import SentenceTooLongError
 from embshare.tasks.translation.lengths import ANY, Positions
 from embshare.tasks.translation.rows import IGNORED, SmoothedLoss
 from embshare.tasks.translation.task import PreparedTranslation, Translation
-from embshare.tasks.translation.translating import Translator, most_symbols
+from embshare.tasks.translation.translating import Translator, longest_translation
 from tests.tasks.translation.data import PAIRS, write_folder
 from tests.tasks.translation.transformer import SIZES, write_config
 
@@ -112,7 +112,7 @@ def test_a_sentence_that_is_too_long_is_found_before_training(
     with pytest.raises(SentenceTooLongError) as caught:
         task.processor.build(str(model), 0)
     assert str(caught.value) == (
-        f"{place} must have at most 64 symbols, as many as the model has positions, but has 65. "
+        f"{place} must have at most 64 tokens, as many as the model has positions, but has 65. "
         "Shorten it, leave it out with a lower `max_length` if it is trained on, or take a model "
         "with more positions."
     )
@@ -177,7 +177,10 @@ def test_a_translation_does_not_depend_on_its_batch(
     model.final_logits_bias[0, :4] = -1e4  # words alone, which can be counted
     alone = replace(translator, batch_size=1)
     assert translator.all(model, [SHORT, LONG]) == alone.all(model, [SHORT, LONG])
-    assert lengths(translator, model, [SHORT, LONG]) == [most_symbols(6), most_symbols(21)]
+    assert lengths(translator, model, [SHORT, LONG]) == [
+        longest_translation(6),
+        longest_translation(21),
+    ]
     model.final_logits_bias[0, 2] = 0.0
     found = [source for source, _ in PAIRS[:6]] + [LONG]
     assert translator.all(model, found) == alone.all(model, found)
@@ -195,5 +198,5 @@ def test_a_model_writes_and_reads_no_more_than_it_has_positions_for(
     found = replace(translator, batch_size=1).stream(model, lines)
     for _ in range(16):  # those that are read ahead before it
         next(found)
-    with pytest.raises(SentenceTooLongError, match=r"^line 18 must have at most 64 symbols"):
+    with pytest.raises(SentenceTooLongError, match=r"^line 18 must have at most 64 tokens"):
         next(found)

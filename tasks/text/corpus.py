@@ -1,4 +1,4 @@
-"""Where the text comes from: a folder in the WikiText layout, or what any Python brings along."""
+"""Text in three splits: a folder in the WikiText layout, or the text that comes with Python."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from embshare.tasks.language_modelling.errors import (
-    EmptySplitError,
-    SplitMissingError,
-    TextEncodingError,
-)
-from embshare.tasks.text.utf8 import Foreign, decoded
+from embshare.tasks.errors import DataError, MissingDataError
+from embshare.tasks.text.files import read_text
 
 __all__ = ["LAYOUTS", "SPLITS", "Corpus", "Split", "builtin_corpus", "folder_corpus", "load_corpus"]
 
@@ -35,7 +31,7 @@ class Corpus:
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """Those that were read; none of them is empty."""
+        """Splits that were read; none of them is empty."""
         return tuple(name for name in SPLITS if self.split(name))
 
     def split(self, name: Split) -> str:
@@ -43,18 +39,18 @@ class Corpus:
         return {"train": self.train, "valid": self.valid, "test": self.test}[name]
 
     def fingerprint(self) -> str:
-        """The start of a SHA-256 over all three splits, to tell texts of one name apart."""
+        """Hash of all three splits, to tell texts of one name apart."""
         return sha256("\0".join((self.train, self.valid, self.test)).encode()).hexdigest()[:16]
 
 
 def load_corpus(data: Path | None, *, train: bool = True) -> Corpus:
-    """The text in the folder ``data``, or the built-in one where that is ``None``.
+    """Read the text in the folder ``data``, or the built-in one where that is ``None``.
 
     Args:
         data: the folder.
-        train: read all splits. Otherwise ``test``, and ``valid`` where it is there: what is scored.
+        train: read all splits; else ``test``, and ``valid`` where there is one.
     Raises:
-        CorpusError: a file is missing, empty, or not UTF-8.
+        DataError: a file is missing, empty, or not UTF-8; with its line.
     """
     if data is not None:
         return folder_corpus(data, train=train)
@@ -64,11 +60,10 @@ def load_corpus(data: Path | None, *, train: bool = True) -> Corpus:
 def builtin_corpus() -> Corpus:
     """The topics of the Python language reference that ``help()`` shows.
 
-    About 65,000 words of English, of which a part stands in several topics: a paragraph is taken
-    once, or the model would have learned by heart what it is tested on. The number changes a little
-    with the version of Python, so a report carries the fingerprint. Topics go to the splits whole.
-    They are dealt out from the longest to the shortest, so that the two small splits have about a
-    tenth of the text each.
+    About 65,000 words of English. Some paragraphs occur in several topics and are taken once, so
+    that none is in the training set and in the test set. The text differs a little between versions
+    of Python, so a report has the fingerprint. Whole topics go to a split, dealt out from the
+    longest to the shortest, so that the two small splits have about a tenth of the text each.
     """
     from pydoc_data.topics import topics
 
@@ -88,7 +83,7 @@ def builtin_corpus() -> Corpus:
 
 
 def _each_paragraph_once(texts: Iterable[str]) -> Iterator[str]:
-    """The texts without the paragraphs that stood in a longer one, or before."""
+    """The texts without paragraphs of a longer or an earlier one."""
     seen: set[str] = set()
     for text in _longest_first(texts):
         kept = []
@@ -110,17 +105,16 @@ def folder_corpus(folder: Path, *, train: bool = True) -> Corpus:
     in WikiText; or ``ptb.{split}.txt``, as in the Penn Treebank.
 
     Args:
-        folder: of the files.
+        folder: folder of the files.
         train: as in `load_corpus`.
     Raises:
-        SplitMissingError: the folder, or one of the splits, is not there.
-        EmptySplitError: a split has no words.
-        TextEncodingError: a file is not UTF-8; with file and line.
+        MissingDataError: the folder, or one of the splits, is not there.
+        DataError: a split is empty, or not UTF-8; with its line.
     """
     found = {split: _find(folder, split) for split in SPLITS}  # all, before a long one is read
     for split, path in found.items():
         if path is None and (train or split == "test"):
-            raise SplitMissingError(folder=folder, split=split, names=_names(split))
+            raise _missing(folder, split)
     texts = dict.fromkeys(SPLITS, "")
     for split, path in found.items():
         if path is not None and (train or split != "train"):
@@ -129,20 +123,33 @@ def folder_corpus(folder: Path, *, train: bool = True) -> Corpus:
 
 
 def _find(folder: Path, split: Split) -> Path | None:
-    paths = (folder / name for name in _names(split))
+    paths = (folder / layout.format(split) for layout in LAYOUTS)
     return next((path for path in paths if path.is_file()), None)
 
 
-def _names(split: Split) -> list[str]:
-    return [layout.format(split) for layout in LAYOUTS]
+def _missing(folder: Path, split: Split) -> MissingDataError:
+    has = "that is not a folder"
+    if folder.is_dir():
+        files = sorted(path.name for path in folder.iterdir())[:8]
+        has = f"the folder holds {', '.join(files) or 'nothing'}"
+    names = " or ".join(layout.format(split) for layout in LAYOUTS)
+    return MissingDataError(
+        folder,
+        needs=f"be a folder with the split `{split}` as {names}",
+        has=has,
+        hint="Name the folder of a text in the WikiText layout, or leave `data` out to use the "
+        "text that comes with Python.",
+    )
 
 
 def _read(path: Path, split: Split) -> str:
     """The file's text; Windows' line ends become ``\\n``, a byte order mark goes."""
-    found = decoded(path.read_bytes())
-    if isinstance(found, Foreign):
-        raise TextEncodingError(path=path, line=found.line, byte=found.byte, guess=found.guess)
-    text = found.removeprefix("\ufeff").replace("\r\n", "\n")
+    text = read_text(path).replace("\r\n", "\n")
     if not text.strip():
-        raise EmptySplitError(path=path, split=split)
+        raise DataError(
+            path,
+            needs=f"hold the text of the split `{split}`",
+            has="has no words in it",
+            hint="Fetch the file again, or name another folder.",
+        )
     return text

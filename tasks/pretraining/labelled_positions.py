@@ -1,8 +1,8 @@
-"""Heads that score labelled positions alone, for models of transformers that score all.
+"""Heads that score labelled positions only, for models of transformers that score all.
 
 A masked language model predicts one position in seven, and its head is a matrix as large as the
 table. Most models of transformers multiply with it at every position. Here the encoder's output is
-cut down to the labelled positions before the head sees it; the model's code stays as it is.
+cut to the labelled positions before the head; the model's code stays as it is.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-__all__ = ["labelled_logits", "score_labelled_alone"]
+__all__ = ["score_labelled_only"]
 
 IGNORED = -100
 
 
-def score_labelled_alone(model: nn.Module) -> bool:
-    """Let the head see labelled positions alone, in calls with labels.
+def score_labelled_only(model: nn.Module) -> bool:
+    """Have a model's head score labelled positions only, in calls with labels.
 
-    Logits are then ``[1, M, V]`` of the ``M`` labelled positions. Whether a model can be treated so
-    is tried on two short rows: the loss has to stay what it is.
+    Logits are then ``[1, M, V]`` of the ``M`` labelled positions. That is tried on two short rows:
+    the loss must stay the same.
 
     Args:
-        model: A masked language model of transformers; on the CPU or any other device.
+        model: masked language model of transformers, on any device.
     Returns:
-        Whether it can; if not, the model is as it was.
+        Whether it works; if not, the model is as it was.
     """
     encoder = getattr(model, "base_model", None)
     if not isinstance(encoder, nn.Module) or encoder is model:
@@ -51,7 +51,7 @@ def score_labelled_alone(model: nn.Module) -> bool:
 @final
 @dataclass
 class _Cut:
-    """Carries the labelled positions from a model's beginning to its encoder's end."""
+    """Passes the labelled positions from a model's inputs to its encoder's output."""
 
     scored: Tensor | None = field(default=None, repr=False)
 
@@ -77,7 +77,7 @@ class _Cut:
 
 @torch.no_grad()
 def _probe(model: nn.Module) -> Tensor | None:
-    """The loss of two short rows; ``None`` where the model does not take them."""
+    """The loss of two short rows; ``None`` where the model fails on them."""
     training, device = model.training, next(model.parameters()).device
     ids = torch.tensor([[1, 2, 3, 2, 1], [3, 1, 1, 2, 0]], device=device)
     labels = torch.tensor([[-100, 2, -100, 1, -100], [-100, 1, 2, -100, -100]], device=device)
@@ -90,15 +90,3 @@ def _probe(model: nn.Module) -> Tensor | None:
         return loss
     finally:
         model.train(training)
-
-
-def labelled_logits(logits: Tensor, labels: Tensor) -> Tensor:
-    """``[M, V]`` of the labelled positions, from a model that scores these or all.
-
-    Args:
-        logits: ``[M, V]``, ``[1, M, V]`` or ``[B, T, V]``.
-        labels: ``[B, T]``.
-    """
-    if logits.dim() == 3 and logits.shape[:2] == labels.shape:
-        return logits[labels != IGNORED]
-    return logits.flatten(0, -2)

@@ -4,18 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from embshare.tasks.language_modelling.corpus import (
-    SPLITS,
-    builtin_corpus,
-    folder_corpus,
-    load_corpus,
-)
-from embshare.tasks.language_modelling.errors import (
-    CorpusError,
-    EmptySplitError,
-    SplitMissingError,
-    TextEncodingError,
-)
+from embshare.errors import EmbshareError
+from embshare.tasks.errors import DataError, MissingDataError
+from embshare.tasks.text.corpus import SPLITS, builtin_corpus, folder_corpus, load_corpus
 
 
 def write(folder: Path, layout: str = "{}.txt") -> Path:
@@ -57,7 +48,7 @@ def test_texts_of_one_name_are_told_apart(tmp_path: Path) -> None:
 
 def test_a_missing_split_names_folder_need_finding_and_way_out(tmp_path: Path) -> None:
     (write(tmp_path) / "valid.txt").unlink()
-    with pytest.raises(SplitMissingError) as caught:
+    with pytest.raises(MissingDataError) as caught:
         folder_corpus(tmp_path)
     assert str(caught.value) == (
         f"`{tmp_path}` must be a folder with the split `valid` as valid.txt or wiki.valid.tokens "
@@ -65,17 +56,17 @@ def test_a_missing_split_names_folder_need_finding_and_way_out(tmp_path: Path) -
         "folder of a text in the WikiText layout, or leave `data` out to use the text that comes "
         "with Python."
     )
-    assert (caught.value.folder, caught.value.split) == (tmp_path, "valid")
+    assert caught.value.path == tmp_path
 
 
 def test_a_folder_that_is_not_there_is_said_to_be_none(tmp_path: Path) -> None:
-    with pytest.raises(SplitMissingError, match="but that is not a folder\\. Name the folder"):
+    with pytest.raises(MissingDataError, match="but that is not a folder\\. Name the folder"):
         load_corpus(tmp_path / "nowhere")
 
 
 def test_an_empty_split_is_refused(tmp_path: Path) -> None:
     (write(tmp_path) / "test.txt").write_text("\n \n")
-    with pytest.raises(EmptySplitError) as caught:
+    with pytest.raises(DataError) as caught:
         folder_corpus(tmp_path)
     assert str(caught.value) == (
         f"`{tmp_path / 'test.txt'}` must hold the text of the split `test`, but has no words in "
@@ -85,14 +76,13 @@ def test_an_empty_split_is_refused(tmp_path: Path) -> None:
 
 def test_another_encoding_is_refused_with_file_and_line(tmp_path: Path) -> None:
     (write(tmp_path) / "train.txt").write_bytes(b"plain\nplain\ncaf\xe9 noir\n")
-    with pytest.raises(TextEncodingError) as caught:
+    with pytest.raises(EmbshareError) as caught:
         folder_corpus(tmp_path)
     assert str(caught.value) == (
         f"`{tmp_path / 'train.txt'}`, line 3, must be UTF-8, but has the byte 0xe9 where no "
         "character can have it. Convert the file, for example with `iconv -f latin1 -t utf-8`."
     )
-    assert (caught.value.line, caught.value.byte) == (3, 0xE9)
-    assert isinstance(caught.value, CorpusError)
+    assert getattr(caught.value, "line", None) == 3
 
 
 @pytest.mark.parametrize(
@@ -102,7 +92,7 @@ def test_wide_characters_are_refused_with_a_mark_and_without(
     tmp_path: Path, encoding: str, byte: str
 ) -> None:
     (write(tmp_path) / "test.txt").write_text("the quick fox\n", encoding=encoding)
-    with pytest.raises(TextEncodingError) as caught:
+    with pytest.raises(EmbshareError) as caught:
         folder_corpus(tmp_path)
     assert str(caught.value) == (
         f"`{tmp_path / 'test.txt'}`, line 1, must be UTF-8, but has the byte {byte} where no "
@@ -119,5 +109,5 @@ def test_an_evaluation_reads_what_is_scored(tmp_path: Path) -> None:
     assert load_corpus(tmp_path, train=False).splits == ("test",)
     assert load_corpus(None, train=False).splits == ("valid", "test")
     (tmp_path / "test.txt").unlink()
-    with pytest.raises(SplitMissingError, match="with the split `test` as"):
+    with pytest.raises(MissingDataError, match="with the split `test` as"):
         load_corpus(tmp_path, train=False)
