@@ -1,4 +1,4 @@
-"""The mean of a run's last checkpoints, which is often better than the last one."""
+"""Average a run's last checkpoints, which is often better than the last one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["AveragingError", "LostWeightsError", "check_average", "load_average"
 
 
 class AveragingError(EmbshareError, ValueError):
-    """There are not as many checkpoints as are to be averaged."""
+    """A run has fewer checkpoints than are to be averaged."""
 
     def __init__(self, *, where: str, needs: int, has: int) -> None:
         super().__init__(
@@ -32,7 +32,7 @@ class AveragingError(EmbshareError, ValueError):
 
 
 class LostWeightsError(EmbshareError, ValueError):
-    """A checkpoint lacks parameters of the model that it is of."""
+    """A checkpoint lacks parameters of its model."""
 
     def __init__(self, *, folder: Path, names: list[str]) -> None:
         super().__init__(
@@ -43,44 +43,44 @@ class LostWeightsError(EmbshareError, ValueError):
 
 
 def check_average(settings: TrainSettings, *, every: int, checkpoints: bool) -> None:
-    """See before a training that it will write as many checkpoints as are to be averaged.
+    """Check before training that enough checkpoints will be written to average.
 
     Args:
-        settings: With `TrainSettings.steps` counted.
-        every: Steps between two checkpoints; there is one more at the end.
-        checkpoints: Whether any are written.
+        settings: settings with `TrainSettings.steps` counted.
+        every: steps between two checkpoints; there is one more at the end.
+        checkpoints: whether any are written.
     Raises:
-        AveragingError: there will be fewer.
-        InvalidValueError: each process will write a part of them.
+        AveragingError: fewer will be written.
+        InvalidValueError: each process will write its shard alone.
     """
     has = math.ceil(settings.steps / every) if checkpoints else 0
     if settings.average > max(1, has):
         where = f"a run of {settings.steps} steps"
         raise AveragingError(where=where, needs=settings.average, has=has)
-    if settings.average > 1 and _in_parts():
+    if settings.average > 1 and _sharded():
         fault = (
-            "`average`: must be 1 where FSDP writes checkpoints in parts, but is "
-            f"{settings.average}. Have them whole by `--fsdp_state_dict_type FULL_STATE_DICT`"
+            "`average`: must be 1 where FSDP writes sharded checkpoints, but is "
+            f"{settings.average}. Write whole ones by `--fsdp_state_dict_type FULL_STATE_DICT`"
         )
         raise InvalidValueError(what="training", faults=[fault])
 
 
-def _in_parts() -> bool:
-    """What `accelerate launch` was told; parts are the default of its FSDP2."""
+def _sharded() -> bool:
+    """Whether `accelerate launch` asks for sharded checkpoints, the default of its FSDP2."""
     if not parse_flag_from_env("ACCELERATE_USE_FSDP"):
         return False
     return bool(FullyShardedDataParallelPlugin().state_dict_type.name != "FULL_STATE_DICT")
 
 
 def load_average(model: nn.Module, folder: Path, count: int) -> None:
-    """Set a model to the mean of the last checkpoints that its ``Trainer`` wrote.
+    """Load the average of the last checkpoints that a model's ``Trainer`` wrote.
 
     Stored parameters are averaged, so a shared model's weights are those of its mean table.
 
     Args:
-        model: that was trained; stays on its device.
-        folder: with ``checkpoint-STEP`` folders.
-        count: how many.
+        model: trained model; stays on its device.
+        folder: folder with ``checkpoint-STEP`` folders.
+        count: number of checkpoints.
     Raises:
         AveragingError: there are fewer.
         LostWeightsError: one of them lacks a parameter.
@@ -103,7 +103,7 @@ def load_average(model: nn.Module, folder: Path, count: int) -> None:
 
 
 def _read(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a checkpoint, which may be in several files."""
+    """Read all tensors of a checkpoint, which may be in several files."""
     return {
         name: tensor
         for file in sorted(folder.glob("*.safetensors"))
@@ -112,7 +112,7 @@ def _read(folder: Path) -> dict[str, Tensor]:
 
 
 def mean_of(states: list[dict[str, Tensor]], names: set[str]) -> dict[str, Tensor]:
-    """The mean of those tensors that all states have, computed in double precision."""
+    """Average the tensors that all states have, in double precision."""
     shared = names.intersection(*states)
     return {
         name: torch.stack([state[name].double() for state in states]).mean(dim=0).to(like.dtype)

@@ -1,4 +1,4 @@
-"""Batches of rows of about one length, by their symbols or by their number: little padding."""
+"""Batches of rows of similar length, by tokens or by rows, which need little padding."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from torch.utils.data import Sampler
 
 from embshare.errors import InvalidValueError
 
-__all__ = ["RowBatches", "SymbolBatches"]
+__all__ = ["RowBatches", "TokenBatches"]
 
 
 @final
-class SymbolBatches(Sampler[list[int]]):
-    """Batches of row numbers whose padded size is at most ``symbols``.
+class TokenBatches(Sampler[list[int]]):
+    """Batches of row numbers whose padded size is at most ``tokens``.
 
-    Rows are sorted by length with ties in random order, cut greedily, and the batches shuffled,
-    anew in every epoch. So padding is little and no order is the same twice.
+    In each epoch rows are sorted by length with ties in random order and cut greedily into batches,
+    which are shuffled.
 
     Args:
-        lengths: Of each row, in symbols: of its longest side.
-        symbols: Most symbols of a batch, with padding: its rows times its longest length.
-        seed: Of the order; with an epoch it decides it alone, so that a resumed run sees the same.
-        processes: The number of batches is a multiple of this: of several training processes none
-            may wait for a batch that another does not get. The batches left over in an epoch are
-            dropped.
+        lengths: length of each row in tokens, of the longer of several sequences in it.
+        tokens: maximum number of tokens in a batch, with padding: rows times the longest length.
+        seed: seed of the order. The order depends on seed and epoch alone, so that a resumed run
+            sees the same.
+        processes: number of training processes, which all get the same number of batches: none may
+            wait for a batch that another does not get. Left-over batches of an epoch are dropped.
     Raises:
         InvalidValueError: there are no rows, a row does not fit into a batch, or there are fewer
             batches than processes.
     """
 
     def __init__(
-        self, lengths: Sequence[int], *, symbols: int, seed: int, processes: int = 1
+        self, lengths: Sequence[int], *, tokens: int, seed: int, processes: int = 1
     ) -> None:
         self._lengths = np.asarray(lengths, dtype=np.int64)
         if not len(self._lengths):
             raise InvalidValueError(what="batches", faults=["there are no rows to make them of"])
-        if (longest := int(self._lengths.max())) > symbols:
-            fault = f"a row has {longest} symbols, but a batch holds {symbols}: raise that"
+        if (longest := int(self._lengths.max())) > tokens:
+            fault = f"a row has {longest} tokens, but a batch holds {tokens}: raise that"
             raise InvalidValueError(what="batches", faults=[fault])
-        self._symbols, self._seed, self._processes = symbols, seed, processes
+        self._tokens, self._seed, self._processes = tokens, seed, processes
         self._epoch = 0
         if not len(self):
             fault = f"{processes} processes have fewer batches than that: lower their size"
@@ -49,11 +49,11 @@ class SymbolBatches(Sampler[list[int]]):
 
     @property
     def sampler(self) -> Self:
-        """Where accelerate looks for `set_epoch` when it deals batches out to processes."""
+        """Itself: accelerate looks for `set_epoch` here when it deals batches to processes."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of an epoch."""
+        """Set the epoch, which decides the order."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -69,27 +69,28 @@ class SymbolBatches(Sampler[list[int]]):
             yield order[cuts[index] : cuts[index + 1]].tolist()
 
     def _cuts(self, ascending: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[int]:
-        """Where batches begin in rows sorted by length, and where the last one ends."""
+        """Boundaries of batches in rows sorted by length."""
         cuts = [0]
         for index, length in enumerate(ascending.tolist()):
-            if (index + 1 - cuts[-1]) * length > self._symbols:
+            if (index + 1 - cuts[-1]) * length > self._tokens:
                 cuts.append(index)
         return [*cuts, len(ascending)]
 
 
 @final
 class RowBatches(Sampler[list[int]]):
-    """Batches of a fixed number of rows of about one length.
+    """Batches of a fixed number of rows of similar length.
 
-    In each epoch the rows are shuffled and cut into portions of fifty batches; a portion is sorted
-    by length and cut into batches, and all batches are shuffled. So padding is little, and which
-    rows meet is chance.
+    In each epoch the rows are shuffled and cut into portions of fifty batches; each portion is
+    sorted by length and cut into batches, and all batches are shuffled. transformers'
+    ``LengthGroupedSampler`` does not shuffle batches, and draws from the global random state, which
+    a resumed run cannot repeat.
 
     Args:
-        lengths: Of each row, in symbols.
-        rows: Of a batch; the last one of an epoch has what is left.
-        seed: As in `SymbolBatches`.
-        processes: As in `SymbolBatches`.
+        lengths: length of each row, in tokens.
+        rows: batch size; the last batch of an epoch may be smaller.
+        seed: see `TokenBatches`.
+        processes: see `TokenBatches`.
     Raises:
         InvalidValueError: there are fewer batches than processes.
     """
@@ -106,11 +107,11 @@ class RowBatches(Sampler[list[int]]):
 
     @property
     def sampler(self) -> Self:
-        """As in `SymbolBatches`."""
+        """Itself, as in `TokenBatches`."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of an epoch."""
+        """Set the epoch, which decides the order."""
         self._epoch = epoch
 
     def __len__(self) -> int:

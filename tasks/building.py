@@ -1,4 +1,4 @@
-"""A model by name for a task: of the matched family, of the published systems, of transformers."""
+"""Build models by name: the matched family, the published systems, models of transformers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SYSTEMS: Final[Mapping[str, Place]] = MappingProxyType(
         "convbert-base": ("embshare.models.convbert", "ConvBertConfig.preset", ("base",)),
     }
 )
-"""NAME of ``embshare:NAME`` -> module, function and arguments that give its configuration."""
+"""NAME of ``embshare:NAME`` -> module, function and arguments that return its configuration."""
 
 FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -48,11 +48,11 @@ FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
         "embshare-convbert": "embshare.models.convbert",
     }
 )
-"""Model type of a ``config.json`` -> package whose import makes it known to transformers."""
+"""Model type of a ``config.json`` -> package whose import registers it with transformers."""
 
 
 class ModelNotForTaskError(EmbshareError, ValueError):
-    """A task cannot be done with a model of this name."""
+    """A model cannot be used for a task."""
 
     def __init__(self, *, model: str, finding: str, way_out: str) -> None:
         super().__init__(f"`{model}` cannot be used for this task: {finding}. {way_out}")
@@ -72,23 +72,24 @@ def build_model(
     auto: str | None,
     vocab_size: int,
     changes: Mapping[str, object] = MappingProxyType({}),
-    symbols: Mapping[str, int] = MappingProxyType({}),
+    special_tokens: Mapping[str, int] = MappingProxyType({}),
 ) -> nn.Module:
-    """The model of a name, with random weights or with those of its folder.
+    """Build a model, with random weights or with those of its folder.
 
     Args:
         model: ``lstm``, ``conv`` or ``attention``; ``embshare:NAME`` with a name of `SYSTEMS`; else
             a folder or a name that transformers knows. A folder without weights is an architecture.
-        seed: of the random start; torch's random state stays as it was.
+        seed: seed of the initialization; torch's random state is left as it was.
         matched: builds a model of the matched family.
-        auto: the Auto class of transformers for this task, ``AutoModelForCausalLM``; ``None`` where
+        auto: Auto class of transformers for this task, ``AutoModelForCausalLM``; ``None`` where
             the task takes the matched family alone.
-        vocab_size: symbols of the task. A new model gets as many; a trained one has to have them.
+        vocab_size: vocabulary size of the task. A new model gets as many rows; a trained one needs
+            at least as many.
         changes: further fields of a new or loaded configuration (``num_labels``).
-        symbols: the task's own special symbols, for a new configuration (``bos_token_id``).
+        special_tokens: special tokens of the task, for a new configuration (``bos_token_id``).
     Raises:
-        ModelNotForTaskError: there is no such model, it is of a kind that the task cannot use, or
-            its table has fewer rows than the task has symbols.
+        ModelNotForTaskError: there is no such model, the task cannot use models of its kind, or
+            its table has fewer rows than the task has tokens.
         MissingPackageError: transformers is not installed.
     """
     with torch.random.fork_rng(devices=[]):
@@ -102,7 +103,7 @@ def build_model(
                 finding="it takes models of the matched family",
                 way_out=f"Name one of {', '.join(get_args(Architecture))}.",
             )
-        new = {"vocab_size": vocab_size, **symbols, **changes}
+        new = {"vocab_size": vocab_size, **special_tokens, **changes}
         made: nn.Module = _of_transformers(model, auto, new, dict(changes))
         return made
 
@@ -141,7 +142,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _introduce(folder: Path) -> None:
-    """Import the family of a folder's model, if it is one of ours."""
+    """Register the family of a folder's model with transformers, if it is one of this library."""
     with suppress(OSError, ValueError, AttributeError):
         fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if (package := FAMILIES.get(fields.get("model_type"))) is not None:
@@ -171,7 +172,7 @@ def _with_enough_rows(name: str, model: Any, vocab_size: int) -> Any:
     if rows < vocab_size:
         raise ModelNotForTaskError(
             model=name,
-            finding=f"its table has {rows:,} rows, and the task has {vocab_size:,} symbols",
+            finding=f"its table has {rows:,} rows, and the task has {vocab_size:,} tokens",
             way_out="Use the tokenizer that it was trained with (`tokenizer`).",
         )
     return model

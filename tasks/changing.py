@@ -1,4 +1,4 @@
-"""Which settings a trained model may be scored with that are not those of its training."""
+"""Settings that may change between training and evaluation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["FixedSettingError", "scored_with"]
 
 
 class FixedSettingError(EmbshareError, ValueError):
-    """Settings differ from those with which a model, or a frozen part of it, was trained."""
+    """Settings differ from those that a model was trained with, and must not."""
 
     def __init__(self, *, changed: Mapping[str, tuple[object, object]]) -> None:
         faults = [
@@ -27,15 +27,14 @@ class FixedSettingError(EmbshareError, ValueError):
 
 
 def scored_with(trained: TaskConfig, changes: Mapping[str, Any]) -> TaskConfig:
-    """The settings of a training with some of them changed, to score the model that came of it.
+    """Change some settings of a trained model, to evaluate it.
 
     Args:
-        trained: those of the training.
-        changes: names and values, of which `TaskConfig.scoring` may be others.
+        trained: settings of the training.
+        changes: names and new values; those in `TaskConfig.scoring` may differ.
     Raises:
         InvalidValueError: a setting is unknown or out of range, or two contradict each other.
-        FixedSettingError: what the trained model stands and falls with is asked for in another way;
-            names all such settings.
+        FixedSettingError: settings that the trained model depends on would change; all are named.
     """
     elsewhere = any(changes.get(name) is not None for name in trained.sources)
     before = trained.model_dump(exclude=set(trained.sources) if elsewhere else None)

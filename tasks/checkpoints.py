@@ -1,4 +1,4 @@
-"""The checkpoints that a ``Trainer`` left in a folder."""
+"""Read the checkpoints that a ``Trainer`` wrote into a folder."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ STATE: Final = "trainer_state.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder that was written to its end."""
+    """A checkpoint that was written completely."""
 
     folder: Path
     step: int
     history: tuple[dict[str, Any], ...]
-    """What had been logged by then."""
+    """Points of the training curve up to this step."""
 
     @property
     def seconds(self) -> float:
-        """That training had taken when something was last logged; 0 where nothing was."""
+        """Training time up to the last logged point; 0 where none was logged."""
         return max((point.get("seconds", 0.0) for point in self.history), default=0.0)
 
 
 def read_checkpoints(folder: Path) -> list[Checkpoint]:
-    """Those in a folder by rising step, without what a killed run left half written.
+    """List the checkpoints in a folder by step, without those that a killed run left incomplete.
 
-    The trainer's state is the file that is written last: where it can be read, the rest is there.
+    The trainer's state is the file that is written last: where it can be read, the checkpoint is
+    complete.
     """
     return sorted(_whole(folder), key=lambda checkpoint: checkpoint.step)
 

@@ -1,4 +1,4 @@
-"""A teacher for any task: what it says of a batch, mixed with a model's own loss."""
+"""Distillation for any task: mix a model's own loss with that of a teacher's logits."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from embshare.models.distillation import require_same_labels, soft_cross_entropy
 
 __all__ = ["Teacher", "mix_losses"]
 
-ANSWERS: Final = ("labels", "label", "start_positions", "end_positions")
+LABELS: Final = ("labels", "label", "start_positions", "end_positions")
 
 
 @final
 class Teacher:
-    """A model that is asked and not trained.
+    """A teacher, which is not trained.
 
-    It is no module, so that a model that holds one lists none of its parameters.
+    It is no module, so that a model that holds one does not list its parameters.
 
     Args:
-        model: whose forward returns ``logits``; dense or shared. It is set to evaluation mode.
-        student: the model that learns from it; where both have a configuration of transformers with
-            labels, the labels have to be the same.
+        model: dense or shared model whose forward returns ``logits``; set to evaluation mode.
+        student: model that learns from it. Where both have a configuration of transformers with
+            labels, the labels must agree.
     Raises:
-        InvalidValueError: it has other labels, or is the student itself.
+        InvalidValueError: the labels differ, or the teacher is the student itself.
     """
 
     def __init__(self, model: nn.Module, student: nn.Module) -> None:
         if model is student:
-            fault = "it must be a model of its own, for example a deep copy of the student"
+            fault = "it must not be the student itself: use a deep copy"
             raise InvalidValueError(what="the teacher", faults=[fault])
         configs = [getattr(each, "config", None) for each in (student, model)]
         if all(hasattr(config, "id2label") for config in configs):
@@ -41,12 +41,12 @@ class Teacher:
         self.model = model.eval()
 
     @torch.no_grad()
-    def scores(self, inputs: Mapping[str, Any], names: tuple[str, ...] = ANSWERS) -> Tensor:
-        """What it says: ``logits``, ``[..., C]``.
+    def scores(self, inputs: Mapping[str, Any], names: tuple[str, ...] = LABELS) -> Tensor:
+        """Logits of the teacher, ``[..., C]``.
 
         Args:
             inputs: keyword arguments of its forward.
-            names: of those that it is not given, because they are answers.
+            names: inputs that are left out, because they are labels.
         Raises:
             InvalidValueError: it returns no ``logits``.
         """
@@ -72,17 +72,17 @@ def mix_losses(
     temperature: float = 2.0,
     labels: Tensor | None = None,
 ) -> Tensor:
-    """``(1 - share) * loss + share * soft_cross_entropy``.
+    """Compute ``(1 - share) * loss + share * soft_cross_entropy``.
 
     Args:
-        loss: the student's own, from labels.
-        student: its scores ``[..., C]``.
-        teacher: the teacher's, of the same shape.
-        share: of the teacher, from 0 to 1.
+        loss: loss of the student on labels.
+        student: logits of the student, ``[..., C]``.
+        teacher: logits of the teacher, of the same shape.
+        share: weight of the teacher, from 0 to 1.
         temperature: see `soft_cross_entropy`.
-        labels: ``[...]``; where they are -100 nothing is compared. None compares everywhere.
+        labels: ``[...]``; positions with -100 are left out. ``None`` compares all positions.
     Raises:
-        InvalidValueError: a share out of range, or shapes that differ.
+        InvalidValueError: the share is out of range, or shapes differ.
     Source:
         Hinton et al., 2015.
     """

@@ -1,4 +1,4 @@
-"""What is wrong with a task's data: the file and line, the need, the finding, and what helps."""
+"""Errors in a task's data, with file and line."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import NamedTuple
 
 from embshare.errors import EmbshareError
 
-__all__ = ["DataError", "MissingDataError", "Place"]
+__all__ = ["DataError", "MissingDataError", "Place", "encoding_error"]
 
 
 class Place(NamedTuple):
-    """Where something stands in a data set."""
+    """A place in a data set."""
 
     path: Path
+    """File or folder."""
     line: int | str | None = None
-    """A line from 1, an entry of a JSON file (``images[3]``), or ``None`` for the whole file."""
+    """Line from 1, entry of a JSON file (``images[3]``), or ``None`` for the whole file."""
 
     def __str__(self) -> str:
         match self.line:
@@ -28,23 +29,47 @@ class Place(NamedTuple):
 
 
 class DataError(EmbshareError, ValueError):
-    """A file that a task reads is not as it must be; raised before training.
+    """Data of a task are invalid; raised before training.
 
     Args:
-        path: of the file or folder.
-        line: as in `Place`.
-        needs: what it must do or be.
-        has: what was found.
-        hint: what helps.
+        path: file or folder, or the name of a data set that is neither (``hub:NAME``).
+        line: line or entry, as in `Place`.
+        needs: requirement, after "must".
+        has: finding, after "but".
+        hint: way to solve it, a sentence.
     """
 
     def __init__(
-        self, path: Path, line: int | str | None = None, *, needs: str, has: str, hint: str
+        self,
+        path: Path | str,
+        line: int | str | None = None,
+        *,
+        needs: str,
+        has: str,
+        hint: str,
     ) -> None:
-        comma = "" if line is None else ","
-        super().__init__(f"{Place(path, line)}{comma} must {needs}, but {has}. {hint}")
-        self.path, self.line, self.needs, self.has, self.hint = path, line, needs, has, hint
+        place, comma = Place(Path(path), line), "" if line is None else ","
+        super().__init__(f"{place}{comma} must {needs}, but {has}. {hint}")
+        self.path, self.line, self.needs, self.has, self.hint = *place, needs, has, hint
 
 
 class MissingDataError(DataError):
-    """A data set, a split of it or files that it names are not there."""
+    """A data set, a split of it or files that it names are missing."""
+
+
+def encoding_error(path: Path, line: int, *, byte: int, guess: str) -> DataError:
+    """Return the error for a file that is not UTF-8.
+
+    Args:
+        path: file.
+        line: line of the first invalid byte, from 1.
+        byte: that byte.
+        guess: likely encoding of the file, as ``iconv`` names it.
+    """
+    return DataError(
+        path,
+        line,
+        needs="be UTF-8",
+        has=f"has the byte 0x{byte:02x} where no character can have it",
+        hint=f"Convert the file, for example with `iconv -f {guess} -t utf-8`.",
+    )

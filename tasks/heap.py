@@ -1,4 +1,4 @@
-"""Freed memory stays with the process, where the C library would give it back at once."""
+"""Keep freed memory in the process, where the C library would return it at once."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def keep_freed_memory() -> bool:
     """Let tensors on the CPU reuse the memory of those before them.
 
     The GNU C library maps each large block anew and unmaps it when it is freed, so that the kernel
-    clears every page of every activation, in every step. A training asks for the same sizes again
-    and again; from now on its blocks come from what it has freed. Results are the same, and so, but
-    for fragments, is the most memory that the process has at once. It keeps that until it ends: so
-    commands and workers do this, and the library does not do it to whoever imports it.
+    clears every page of every activation, in every step. Training asks for the same sizes again
+    and again; afterwards its blocks come from freed memory. Results are the same, and so is peak
+    memory, but for fragmentation. The process keeps its memory until it ends: so commands and
+    workers call this, and an import does not.
 
     Returns:
-        Whether anything was changed: not on systems with another C library.
+        Whether anything was changed; false on systems with another C library.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,4 +1,4 @@
-"""Packages that training needs, looked for before anything is imported or read."""
+"""Check for optional packages before anything is imported or read."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ TRAINING: Final = ("transformers", "accelerate", "tokenizers", "yaml")
 
 
 def check_packages(names: Iterable[str], *, extra: str) -> None:
-    """Refuse to begin without them.
+    """Check that packages are installed.
 
     Raises:
-        MissingPackageError: one is not installed; with the extra of embshare that brings it.
+        MissingPackageError: one is not; the message names the extra of embshare that installs it.
     """
     for name in names:
         if find_spec(name) is None:

@@ -1,4 +1,4 @@
-"""What a model can read is tried once, before anything is trained."""
+"""Try the longest input on a model before training."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ __all__ = ["check_kinds", "read_a_row", "read_longest"]
 def read_longest(
     name: str, model: nn.Module, tokenizer: TextTokenizer, length: int, *, kinds: bool
 ) -> None:
-    """Let a model of transformers read the longest row of its task; matched ones read any.
+    """Run a model of transformers on a row of maximum length; matched models read any.
 
     Args:
-        name: of the model.
-        model: of that name.
-        tokenizer: of the task.
-        length: symbols.
-        kinds: with ``token_type_ids``, 1 from the middle on.
+        name: name of the model.
+        model: model of that name.
+        tokenizer: tokenizer of the task.
+        length: number of tokens.
+        kinds: add ``token_type_ids``, 1 in the second half.
     Raises:
-        ModelNotForTaskError: the model cannot read it.
+        ModelNotForTaskError: the model fails on it.
     """
     if is_matched(name):
         return
-    special = set(tokenizer.fast.all_special_ids)  # some models give padding no position
-    symbol = next((i for i in range(len(tokenizer)) if i not in special), tokenizer.start)
-    row: dict[str, list[int]] = {"input_ids": [symbol] * length}
+    special = set(tokenizer.fast.all_special_ids)  # padding has no position in some models
+    token = next((i for i in range(len(tokenizer)) if i not in special), tokenizer.start)
+    row: dict[str, list[int]] = {"input_ids": [token] * length}
     if kinds:
         first = length // 2
         row["token_type_ids"] = [0] * first + [1] * (length - first)
@@ -42,34 +42,34 @@ def read_longest(
 
 
 def check_kinds(name: str, model: nn.Module) -> None:
-    """Find a model that cannot be told of which sentence a symbol is, ``token_type_ids``.
+    """Check that a model takes ``token_type_ids``, which tell two sentences apart.
 
     Args:
-        name: of the model, for the error.
-        model: matched, or of transformers.
+        name: name of the model, for the error.
+        model: matched model, or model of transformers.
     Raises:
-        ModelNotForTaskError: its forward does not take them, or it knows no second kind.
+        ModelNotForTaskError: its forward does not take them, or it has a single token type.
     """
     known = getattr(getattr(model, "config", None), "type_vocab_size", 2)
     if known < 2 or "token_type_ids" not in signature(model.forward).parameters:
         raise ModelNotForTaskError(
             model=name,
-            finding="it cannot be told which of two sentences a symbol is of",
+            finding="it does not tell tokens of two sentences apart (token_type_ids)",
             way_out="Set token_types to false (--no-token-types).",
         )
 
 
 def read_a_row(name: str, model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
-    """Let a model read a row: one that is too long is found here, not after some hundred steps.
+    """Run a model on one row, so that too few positions are found before training.
 
-    Torch's random state, and whether the model is in training, stay as they were.
+    Torch's random state and the model's training mode are left as they were.
 
     Args:
-        name: of the model, for the error.
-        model: what is asked.
-        inputs: of the row, ``[1, T]`` each, with ``input_ids``.
+        name: name of the model, for the error.
+        model: model to run.
+        inputs: inputs of the row, ``[1, T]`` each, ``input_ids`` among them.
     Raises:
-        ModelNotForTaskError: the model cannot read it.
+        ModelNotForTaskError: the model fails on it.
     """
     training, device = model.training, next(model.parameters()).device
     try:
@@ -80,7 +80,7 @@ def read_a_row(name: str, model: nn.Module, inputs: Mapping[str, Tensor]) -> Non
         length = inputs["input_ids"].shape[1]
         raise ModelNotForTaskError(
             model=name,
-            finding=f"it does not read a row of {length} symbols ({lines[0].rstrip('. ')})",
+            finding=f"it does not read a row of {length} tokens ({lines[0].rstrip('. ')})",
             way_out="Lower `length`, or build the model with more positions.",
         ) from error
     finally:

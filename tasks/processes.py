@@ -1,4 +1,4 @@
-"""The processes that train one model, started by ``torchrun`` or ``accelerate launch``."""
+"""Training by several processes, started by ``torchrun`` or ``accelerate launch``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["gathered", "on_cpu", "one_after_the_other", "process_state"]
 
 
 def on_cpu() -> bool:
-    """Whether there is no accelerator, so that processes talk to each other over the CPU."""
+    """Whether there is no accelerator, so that processes communicate over the CPU."""
     return not (torch.cuda.is_available() or torch.backends.mps.is_available() or _other())
 
 
@@ -24,21 +24,22 @@ def _other() -> bool:
 
 
 def process_state() -> PartialState:
-    """Which process this is, of how many.
+    """Rank of this process, and the number of processes.
 
-    Accelerate alone would take each process of a machine without an accelerator for the only one.
+    By default, accelerate would take each process of a machine without an accelerator for the only
+    one.
     """
     return PartialState(cpu=on_cpu())
 
 
 def gathered(model: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
-    """A model that each process has the whole of.
+    """Gather a sharded model, so that each process has all of it.
 
     Args:
-        model: after a training; FSDP2 leaves a process its part of each parameter.
-        build: makes the model as it was before the training.
+        model: trained model; FSDP2 leaves each process its shard of each parameter.
+        build: builds the model as it was before training.
     Returns:
-        The model itself, or what ``build`` makes with its parameters, on its device.
+        The model itself if it is not sharded, else a new one with its parameters, on its device.
     """
     if not any(hasattr(parameter, "full_tensor") for parameter in model.parameters()):
         return model  # and nothing is imported, which takes most of a second
@@ -52,12 +53,12 @@ def gathered(model: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
 
 @contextmanager
 def one_after_the_other(*, shared: bool) -> Iterator[None]:
-    """What the first of several processes writes down in here, the others then find.
+    """Let the first of several processes write files before the others look for them.
 
-    Where machines have a disk each, the first process of each writes.
+    Where machines have a disk each, the first process of each machine writes.
 
     Args:
-        shared: whether there is a place that they share; else each goes ahead by itself.
+        shared: whether processes share a folder; otherwise none waits.
     """
     if not shared:
         yield

@@ -1,4 +1,4 @@
-"""A trained model as files, and back: one format for each kind of model."""
+"""Save and load trained models: one format for each kind of model."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["ModelFolderError", "load_trained", "save_trained"]
 
 WEIGHTS: Final = "model.safetensors"
 HALF_WRITTEN: Final = (".saving-*", ".model.safetensors.*", ".embshare.json.*")
-"""Of `save_pretrained` and of `embshare.save`; they would count as bytes of the model."""
+"""Temporary files of `save_pretrained` and `embshare.save`, which are no bytes of the model."""
 
 
 class ModelFolderError(EmbshareError, ValueError):
-    """A folder holds no model that a run has saved."""
+    """A folder does not hold the model of a run."""
 
     def __init__(self, *, folder: Path, finding: str) -> None:
         super().__init__(
@@ -34,14 +34,14 @@ class ModelFolderError(EmbshareError, ValueError):
 
 
 def save_trained(model: nn.Module, folder: Path) -> None:
-    """Write a model.
+    """Save a model.
 
     A model of transformers becomes a folder of transformers, shared or not. Another is written by
     `embshare.save` if it is shared, and as ``model.safetensors`` if it is dense.
 
     Args:
-        model: on any device.
-        folder: is made. What a killed process left half written in it goes.
+        model: model on any device.
+        folder: folder, made if needed. Temporary files of a killed process are removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for pattern in HALF_WRITTEN:
@@ -56,14 +56,14 @@ def save_trained(model: nn.Module, folder: Path) -> None:
 
 
 def load_trained(folder: Path, processor: Processor, name: str) -> nn.Module:
-    """Read back what `save_trained` wrote, on the CPU and in evaluation mode.
+    """Load what `save_trained` wrote, on the CPU and in evaluation mode.
 
     Args:
-        folder: the model's.
-        processor: that the model was built by.
-        name: that it was built from.
+        folder: folder of the model.
+        processor: processor that built the model.
+        name: name that it was built from.
     Raises:
-        ModelFolderError: the folder holds no weights, or those of another model.
+        ModelFolderError: the folder holds no weights, or those saved from a different model.
         CheckpointError: a shared model's files are not as they were written.
     """
     if not folder.is_dir() or not has_weights(folder):

@@ -1,8 +1,9 @@
-"""How long and how fast a model is trained: the part of a config that all tasks have."""
+"""Training settings, the part of a config that all tasks have."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import (
@@ -16,12 +17,23 @@ from pydantic import (
 
 from embshare._value import Value
 
-__all__ = ["Optimizer", "Schedule", "TaskConfig", "TrainSettings", "laid_over"]
+__all__ = ["FORMER", "Optimizer", "Schedule", "TaskConfig", "TrainSettings", "laid_over"]
 
 Optimizer = Literal["adamw", "lamb"]
 Schedule = Literal["cosine", "linear", "inverse_sqrt", "constant"]
+FORMER: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "batch_symbols": "batch_tokens",
+        "most_symbols": "max_train_tokens",
+        "most_valid_symbols": "max_valid_tokens",
+        "symbols": "tokens",
+        "source_symbols": "source_tokens",
+        "target_symbols": "target_tokens",
+    }
+)
+"""Former -> current names, in saved settings and in saved descriptions of data."""
 INSTEAD: Final = (("steps", "epochs"), ("warmup", "warmup_steps"))
-"""Fields of `TrainSettings` of which one stands for the other."""
+"""Pairs of fields of `TrainSettings` that exclude each other."""
 
 
 class TrainSettings(Value):
@@ -92,7 +104,7 @@ class TrainSettings(Value):
     (``tensorboard``)."""
 
     def steps_of_warmup(self, steps: int) -> int:
-        """Of so many steps, those in which the learning rate rises."""
+        """Number of warm-up steps in a run of ``steps``."""
         return round(self.warmup * steps) if self.warmup_steps is None else self.warmup_steps
 
     @model_validator(mode="after")
@@ -103,14 +115,14 @@ class TrainSettings(Value):
             raise ValueError("`warmup` and `warmup_steps` exclude each other: leave one out")
         if self.floor > 0 and self.schedule not in ("cosine", "linear"):
             raise ValueError(
-                f"`floor` must be 0 where `schedule` is {self.schedule!r}, which has none of its "
-                "own: leave it out, or choose cosine or linear"
+                f"`floor` must be 0 where `schedule` is {self.schedule!r}, which has no minimum: "
+                "leave it out, or choose cosine or linear"
             )
         return self
 
     @model_serializer(mode="wrap")
     def _what_counts(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the defaults of what something else stands for: what is written can be read."""
+        """Leave out the default of a field whose alternative is given, so that loading succeeds."""
         fields: dict[str, Any] = dump(self)
         if self.epochs is not None:
             fields.pop("steps", None)
@@ -120,11 +132,11 @@ class TrainSettings(Value):
 
 
 def laid_over(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of `TrainSettings` with others over them, which also win over what they stand for.
+    """Merge fields of `TrainSettings`.
 
     Args:
-        before: fields of less weight: defaults, or those of a file.
-        given: fields that win; ``epochs`` takes the place of ``steps`` as well.
+        before: fields of lower priority: defaults, or those of a file.
+        given: fields of higher priority; ``epochs`` also replaces ``steps``, and so on.
     """
     pairs = (*INSTEAD, *((other, one) for one, other in INSTEAD))
     replaced = {one for one, other in pairs if given.get(other) is not None}
@@ -132,10 +144,11 @@ def laid_over(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
 
 
 class TaskConfig(Value):
-    """What the configs of all tasks have in common: their `training` has defaults of its own.
+    """Base of the configs of all tasks, each with its defaults of `training`.
 
-    A mapping that is given for `training` is laid over the default of the task's class, whether it
-    comes from Python, the command line or a file; `TrainSettings` are taken as they are.
+    A mapping that is given for `training` is merged into the default of the task's class, whether
+    it comes from Python, the command line or a file; `TrainSettings` are taken as they are. Fields
+    may have their `FORMER` names, so that runs of earlier versions can be read.
 
     Raises:
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
@@ -144,9 +157,20 @@ class TaskConfig(Value):
     model_config = ConfigDict(use_attribute_docstrings=True)  # they are the options' help
 
     scoring: ClassVar[frozenset[str]]
-    """Fields by which a trained model is scored: what on, and how. All others made it, and stay."""
+    """Fields that may change when a trained model is evaluated: its data, and how it is scored."""
     sources: ClassVar[tuple[str, ...]] = ("data",)
-    """Of them those that say where data come from, of which one stands for the others."""
+    """Fields in `scoring` that name the data; giving one of them replaces all."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_current_names(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        known = {old: new for old, new in FORMER.items() if new in cls.model_fields}
+        return {
+            name if known.get(name, name) in given else known[name]: value
+            for name, value in given.items()
+        }
 
     @field_validator("training", mode="before", check_fields=False)  # tasks have the field
     @classmethod

@@ -1,8 +1,8 @@
-"""What every task offers to whoever trains, evaluates and compares models on it.
+"""Interface of a task, for training, evaluation and comparison of models.
 
-A task goes through three hands. `Task` is its settings and has read nothing. `PreparedTask` has its
-data, read and checked. `Processor` is what stays with a trained model: vocabularies and transforms,
-without any data, so that a saved model can be used where the data are not.
+It has three parts. `Task` holds the settings and has read no data. `PreparedTask` has read and
+checked them. `Processor` is saved with a trained model: vocabularies and transforms without data,
+so that a saved model can be used where the data are not.
 """
 
 from __future__ import annotations
@@ -38,135 +38,135 @@ Objective: TypeAlias = Callable[[nn.Module, Batch, int], Tensor]
 """From a model, a batch and the number of steps that are left, this one counted, to a loss."""
 
 OnStep: TypeAlias = Callable[[], None]
-"""Called after every training step, for whoever draws progress."""
+"""Called after every training step, for a progress bar."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """The one number by which a task's models are compared."""
+    """Metric by which a task's models are compared."""
 
     name: str
-    """Its key among what `PreparedTask.evaluate` returns."""
+    """Key in what `PreparedTask.evaluate` returns."""
     label: str
-    """With its unit, as a picture's axis carries it."""
+    """Label of a plot's axis, with its unit."""
     better: Literal["lower", "higher"]
     """Which way is better."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """What a training run measured."""
+    """Measurements of a training run."""
 
     step_ms: tuple[float, ...]
-    """Milliseconds of every step: forward, backward and update, without reading data."""
+    """Milliseconds per step: forward, backward and update, without reading data."""
     loss: float
     """Mean training loss over the run, in the task's unit; NaN where nobody logged it."""
     seconds: float
-    """That the run took, reading data included; of one that was taken up again, in all its parts,
-    without what was made again."""
+    """Seconds of training, reading data included; for a resumed run the sum over its parts, without
+    steps that were repeated."""
     curve: tuple[Mapping[str, float], ...] = ()
-    """What was logged on the way: ``step``, ``loss``, ``learning_rate``, ``grad_norm``,
+    """Logged points: ``step``, ``loss``, ``learning_rate``, ``grad_norm``,
     ``seconds``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Feed:
-    """What a model is trained on."""
+    """Training set of a model, and what is minimised on it."""
 
     rows: Dataset[Any]
-    """One example each; an ``IterableDataset`` streams."""
+    """Examples; an ``IterableDataset`` streams."""
     collate: Callable[[list[Any]], Batch] | None = None
-    """Examples to a batch; ``None`` stacks their tensors."""
+    """Makes a batch of examples; ``None`` stacks their tensors."""
     batches: Callable[[int], Sampler[list[int]]] | None = None
-    """From a seed to batches of row numbers, for tasks whose batches are not a fixed number of
-    rows. The sampler has ``__len__`` and ``set_epoch``. ``None``: rows in random order,
+    """Sampler of batches for a seed, for tasks whose batches are not a fixed number of rows. The
+    sampler has ``__len__`` and ``set_epoch``. ``None``: rows in random order,
     `TrainSettings.batch_size` at a time."""
     objective: Objective | None = None
-    """What is minimised; ``None`` is the loss that the model returns. It may take from a batch what
-    the model's forward does not know."""
+    """Loss to minimise; ``None`` is the loss that the model returns. It may take entries out of a
+    batch that the model's forward does not know."""
     rate: Callable[[int], float] | None = None
-    """From the number of steps that are left, this one counted, to a factor of the schedule's
-    learning rate; ``None`` is 1."""
-    next_symbol: bool = False
-    """Whether the scores at a position are for the label after it, as in causal models."""
+    """Factor of the schedule's learning rate, by the number of steps that are left, this one
+    counted; ``None`` is 1."""
+    next_token: bool = False
+    """Whether logits at a position predict the label after it, as in causal models."""
     compared: Callable[[Tensor, Batch], Tensor] | None = None
-    """From a model's ``logits`` and a batch to the scores in which it learns from a teacher, where
-    models lay them out differently; ``None`` takes the logits of labelled positions."""
+    """Makes the logits that are distilled from a model's ``logits`` and a batch, where models
+    arrange them differently; ``None`` takes the logits of labelled positions."""
     not_taught: str | None = None
-    """Why no model can learn from a teacher here, as the end of a sentence; ``None``: they can."""
+    """Why distillation is impossible here, as the end of a sentence; ``None``: it is possible."""
 
 
 class Processor(Protocol):
-    """What stands between text or images and a model, and is saved beside it."""
+    """Conversion between text or images and a model's tensors, saved beside the model."""
 
     def save(self, folder: Path) -> None:
-        """Write all that `Task.load_processor` needs, into a folder that is there."""
+        """Write all that `Task.load_processor` needs into an existing folder."""
         ...
 
     def build(self, model: str, seed: int) -> nn.Module:
-        """A new dense model, or a saved one; torch's random state stays as it was.
+        """Build a dense model, or load a saved one; torch's random state is left as it was.
 
         Args:
             model: ``lstm``, ``conv`` or ``attention`` of the matched family; else ``embshare:NAME``
                 or a model of transformers, by folder or name, as far as the task takes them.
-            seed: of the random start; the same gives the same model.
+            seed: seed of the initialization.
         Raises:
             EmbshareError: the task has no such model.
         """
         ...
 
     def check_reads(self, name: str, model: nn.Module) -> None:
-        """Find a model that cannot read rows as long as the settings ask for, if they have a say.
+        """Check that a model can read rows as long as the settings ask for.
 
         Args:
-            name: of the model, as for `build`, which asks this too.
-            model: of that name; matched models read rows of any length.
+            name: name of the model, as for `build`, which checks this too.
+            model: model of that name; matched models read rows of any length.
         Raises:
             EmbshareError: it cannot.
         """
         ...
 
     def predict(self, model: nn.Module, inputs: Iterable[str]) -> Iterator[str]:
-        """One line of output for each line of input, in order.
+        """Predict one line of output for each line of input, in order.
 
-        A line is a sentence to translate, an image file to describe, a text to go on with, or a
-        row to classify (its sentences between tabs).
+        A line is a sentence to translate, an image file to caption, a text to continue, or a row to
+        classify (its sentences separated by tabs).
         """
         ...
 
 
 class PreparedTask(Protocol):
-    """A task whose data are read and checked; making one is quick to fail."""
+    """A task with its data, read and checked."""
 
     @property
     def metric(self) -> Metric:
-        """The number to compare by."""
+        """Metric to compare models by."""
         ...
 
     @property
     def training(self) -> TrainSettings:
-        """How long and how fast one model is trained."""
+        """Training settings."""
         ...
 
     @property
     def processor(self) -> Processor:
-        """What is saved beside a model that was trained on these data."""
+        """Processor that is saved beside a model trained on these data."""
         ...
 
     def describe(self) -> Mapping[str, object]:
-        """What the data are: sources, sizes, fingerprints; as JSON can hold it."""
+        """Describe the data: sources, sizes, fingerprints; of JSON's types."""
         ...
 
     def feed(self) -> Feed:
-        """The training side."""
+        """Training set."""
         ...
 
     def evaluate(self, model: nn.Module, *, folder: Path) -> Mapping[str, float]:
-        """Metrics by name, the task's own `metric` among them.
+        """Compute metrics by name, `metric` among them.
 
         Args:
-            model: dense or shared; left on its device.
-            folder: for what a person may want to see: samples, predictions. It is there.
+            model: dense or shared model; left on its device.
+            folder: existing folder for samples and predictions.
         """
         ...
 
@@ -175,7 +175,7 @@ AnyProcessor = TypeVar("AnyProcessor", bound=Processor)
 
 
 class Task(Protocol[AnyProcessor]):
-    """A task that still has to read its data."""
+    """A task that has not read its data yet."""
 
     def prepare(
         self, processor: AnyProcessor | None = None, *, train: bool = False
@@ -183,25 +183,25 @@ class Task(Protocol[AnyProcessor]):
         """Read and check all data.
 
         Args:
-            processor: of a model that is there already, to evaluate it; ``None`` learns one from
-                the training side.
-            train: with a processor, to train another model with it: the training side has to be
-                there, which a task may do without where a model is only evaluated.
+            processor: processor of a trained model, to evaluate it; ``None`` learns one from the
+                training set.
+            train: with a processor, whether another model will be trained with it. Otherwise the
+                training set is optional.
         Raises:
-            EmbshareError: they are missing, or not as they must be; with file and line.
+            EmbshareError: data are missing or invalid; with file and line.
         """
         ...
 
     def load_processor(self, folder: Path) -> AnyProcessor:
-        """Read back what `Processor.save` wrote.
+        """Load what `Processor.save` wrote.
 
         Raises:
-            EmbshareError: files are missing or not as they were written.
+            EmbshareError: files are missing or damaged.
         """
         ...
 
 
 def described(task: PreparedTask) -> dict[str, Any]:
-    """What a task says of its data, through JSON's own types: as a file gives it back."""
+    """Return `PreparedTask.describe` as JSON loads it, to compare it with a saved one."""
     found: dict[str, Any] = json.loads(json.dumps(dict(task.describe())))
     return found

@@ -1,4 +1,4 @@
-"""The ``Trainer`` of transformers, with sharing seen to.
+"""``Trainer`` of transformers for shared models and for the feeds of tasks.
 
 This module imports transformers, so import it where a model is trained, not before.
 """
@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, final
 
 import torch
 from safetensors.torch import load_model
@@ -31,25 +31,23 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 import embshare
 from embshare.errors import EmbshareWarning
+from embshare.models.matched.embedding import IGNORED
 from embshare.tasks.checkpoints import Checkpoint
-from embshare.tasks.optimizing import make_lamb, rated_groups, schedule_with_floor
+from embshare.tasks.optimizing import make_lamb, rated_groups
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Feed, OnStep
 
 __all__ = ["DivergedWarning", "SharingTrainer", "StepClock"]
 
-IGNORED: Final = -100
-"""The label of what is not scored, as everywhere in transformers."""
-
 
 class DivergedWarning(EmbshareWarning):
-    """A training's loss is no finite number any more. Given once for each training."""
+    """Training has diverged: the loss is non-finite. Given once per training."""
 
     def __init__(self, *, loss: float, step: int) -> None:
         super().__init__(
-            f"the loss must be a finite number, but is {loss} at step {step:,}: the training has "
-            "diverged, and further steps hardly bring it back. Stop it, and lower the learning "
-            "rate, or `hidden_lr` where hidden matrices have one of their own."
+            f"the loss must be finite, but is {loss} at step {step:,}: training has diverged, "
+            "and further steps hardly ever recover. Stop it, and lower the learning rate, or "
+            "`hidden_lr`, which scales that of hidden matrices."
         )
         self.loss, self.step = loss, step
 
@@ -59,11 +57,11 @@ class SharingTrainer(Trainer):
     """A ``Trainer`` that derives weights once per evaluation, and groups parameters.
 
     Args:
-        hidden_lr: as in `embshare.parameter_groups`.
-        feed: where batches are not a fixed number of rows, what makes them.
-        settings: for what ``TrainingArguments`` have no word for; ``None`` is their defaults.
-        seconds: that the run has taken so far; each point of the curve says it.
-        given: to ``Trainer``.
+        hidden_lr: see `embshare.parameter_groups`.
+        feed: source of batches, of the objective and of the learning rate factor.
+        settings: settings that ``TrainingArguments`` do not have; ``None`` is their defaults.
+        seconds: returns the duration of the run so far, for each point of the curve.
+        given: arguments of ``Trainer``.
     """
 
     def __init__(
@@ -81,17 +79,17 @@ class SharingTrainer(Trainer):
         self._batches = None if feed is None else feed.batches
         self._objective = None if feed is None else feed.objective
         self._rate = None if feed is None else feed.rate
-        self._shifted = feed is not None and feed.next_symbol
+        self._shifted = feed is not None and feed.next_token
         self._seconds = seconds
         self._diverged = False
-        # `compute_loss` makes the mean over an update itself: what transformers asks a model's
-        # signature for, whether it can be told a count, is no promise that its loss divides by it.
+        # `compute_loss` makes the mean over an update itself: transformers looks for `**kwargs` in
+        # a model's signature, which is no promise that its loss divides by the count in them.
         self.model_accepts_loss_kwargs = True
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Any]:
-        """The batches of an update, and how many labels all of them have in all processes."""
+        """Return the batches of an update, and the number of their labels in all processes."""
         batches = list(islice(epoch_iterator, num_batches))
         if not batches:
             return batches, None
@@ -99,7 +97,7 @@ class SharingTrainer(Trainer):
         return batches, self.accelerator.gather(torch.stack(counts).sum()).sum()
 
     def _labels(self, batch: Mapping[str, Any]) -> Tensor:
-        """How many labels a batch has; where it has none by that name, how many rows."""
+        """Number of labels in a batch; where it has none by that name, of its rows."""
         labels = batch.get("labels")
         if not isinstance(labels, Tensor):
             return torch.tensor(len(next(iter(batch.values()))))
@@ -112,11 +110,10 @@ class SharingTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The loss of a batch, by its part of the labels of the update.
+        """Compute the loss of a batch, weighted by its part of the labels of the update.
 
-        Losses are means over a batch: of the feed's objective, or else of the model. So batches
-        that are accumulated, and those of several processes, count by their labels, and an update
-        is the one that a single batch of all of them would make.
+        Losses are means over a batch, of the feed's objective or of the model. The weights make an
+        update over accumulated batches and several processes equal to that of one large batch.
         """
         if self._objective is None:
             loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
@@ -129,7 +126,7 @@ class SharingTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Over `embshare.parameter_groups`, unless an optimizer was given."""
+        """Make the optimizer over `embshare.parameter_groups`, unless one was given."""
         if self.optimizer is None:
             owner = self.model if model is None else model
             assert owner is not None, "a Trainer without a model trains nothing"
@@ -150,12 +147,7 @@ class SharingTrainer(Trainer):
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> Any:
-        """As in transformers, but for a floor in the settings, and times the rate of the feed."""
-        if self._settings.floor and self.lr_scheduler is None:
-            owner = self.optimizer if optimizer is None else optimizer
-            assert owner is not None, "the Trainer makes its optimizer first"
-            made = schedule_with_floor(owner, self._settings, steps=num_training_steps)
-            self.lr_scheduler, self._created_lr_scheduler = made, True
+        """Make the schedule of transformers, times the learning rate factor of the feed."""
         scheduler: Any = super().create_scheduler(num_training_steps, optimizer)
         if (rate := self._rate) is not None:
             assert isinstance(scheduler, LambdaLR), "each schedule of the settings is one"
@@ -168,13 +160,13 @@ class SharingTrainer(Trainer):
         return scheduler
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """As in transformers, but for the batches of the feed, if it makes any."""
+        """Make the data loader, with the batches of the feed if it has any."""
         if self._batches is None:
             return super().get_train_dataloader()
         assert self.train_dataset is not None, "a Trainer without rows trains on nothing"
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         batches = self._batches(seed)
-        self.add_callback(_Passes(batches))
+        self.add_callback(_EpochStart(batches))
         loader: DataLoader[Any] = DataLoader(
             self.train_dataset,
             batch_sampler=batches,
@@ -186,10 +178,10 @@ class SharingTrainer(Trainer):
         return prepared
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """As in transformers, with the seconds that the run has taken.
+        """Log a point, with the duration of the run so far.
 
         Warns:
-            DivergedWarning: the loss is no finite number for the first time.
+            DivergedWarning: the loss is non-finite for the first time.
         """
         if not (self._diverged or math.isfinite(loss := logs.get("loss", 0.0))):
             self._diverged = True
@@ -206,9 +198,9 @@ class SharingTrainer(Trainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """As in transformers, with derived weights kept for as long as the loop runs."""
+        """Run the loop of transformers with derived weights kept for as long as it lasts."""
         assert self.model is not None, "a Trainer without a model evaluates nothing"
-        # It is in its place. Several processes on CPUs would be given a copy, by the name `cpu:0`.
+        # The model is on its device. Several processes on CPUs would get a copy, named `cpu:0`.
         self.accelerator.device_placement = False
         with embshare.cached(self.model):  # nothing to keep in a dense one
             return super().evaluation_loop(
@@ -216,7 +208,7 @@ class SharingTrainer(Trainer):
             )
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """A tied parameter once: what transformers does for its own models and for no other."""
+        """Save a tied parameter once, as transformers does for its own models alone."""
         if not isinstance(self.model, PreTrainedModel):
             assert self.model is not None
             state_dict = dict(_each_once(state_dict or self.model.state_dict()))
@@ -233,8 +225,8 @@ class SharingTrainer(Trainer):
             assert model is not None
             load_model(model, str(file))
 
-    def take_up(self, checkpoint: Checkpoint) -> None:
-        """The weights and the curve of a checkpoint, where no step is left to be made."""
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Load the weights and the curve of a checkpoint, where no step is left."""
         self._load_from_checkpoint(str(checkpoint.folder))
         self.state.log_history = list(checkpoint.history)
 
@@ -249,7 +241,7 @@ def _each_once(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
 
 @final
 class StepClock(TrainerCallback):
-    """Times each step, from data at hand to parameters updated; the device is waited for."""
+    """Times each step from its batch to the updated parameters, synchronised with the device."""
 
     def __init__(self, on_step: OnStep) -> None:
         self.step_ms: list[float] = []
@@ -264,14 +256,14 @@ class StepClock(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         self.step_ms.append((_now() - self._begun) * 1e3)
-        control.should_log |= control.should_save  # losses since a point are in no checkpoint
+        control.should_log |= control.should_save  # a checkpoint lacks losses since the last point
         self._on_step()
 
 
 @final
-class _Passes(TrainerCallback):
-    """Tells batches which pass begins: through what accelerate puts around them for several
-    processes and a resumed run nobody else does."""
+class _EpochStart(TrainerCallback):
+    """Sets the epoch of batches, which does not pass through the wrappers that accelerate puts
+    around them for several processes and for resumed runs."""
 
     def __init__(self, batches: Any) -> None:
         self._batches = batches
@@ -283,7 +275,7 @@ class _Passes(TrainerCallback):
 
 
 def _now() -> float:
-    """Seconds on a steady clock, once all that was started on a device is done."""
+    """Seconds on a monotonic clock, after all work on the device is done."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()

@@ -1,7 +1,7 @@
 """Training for every task, by the transformers ``Trainer``.
 
 This module imports transformers, so import it where a model is trained, not before;
-`TrainSettings` stands apart in `embshare.tasks.settings`.
+`TrainSettings` are in `embshare.tasks.settings`.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ __all__ = [
 ]
 
 Rows: TypeAlias = Dataset[dict[str, Tensor]]
-CHECKPOINTS: Final = 10  # of a run, unless the settings say how many
-POINTS: Final = 100  # of a curve, likewise
+CHECKPOINTS: Final = 10  # per run, unless the settings say how often
+POINTS: Final = 100  # per curve, unless the settings say how often
 
 
 @dataclass(frozen=True, kw_only=True)
 class Saving:
-    """What a run keeps on the way besides its curve."""
+    """Checkpoints of a run."""
 
     checkpoints: bool = True
-    """Write some, from which a killed run goes on."""
+    """Write checkpoints, from which a killed run can be resumed."""
     resume: bool = False
-    """Go on from the last checkpoint in the folder, if one is there."""
+    """Resume from the last checkpoint in the folder, if there is one."""
 
 
 def make_arguments(
@@ -68,17 +68,18 @@ def make_arguments(
     saving: Saving | None = None,
     even_batches: bool = True,
 ) -> TrainingArguments:
-    """The ``Trainer``'s arguments.
+    """Make the arguments of the ``Trainer``.
 
     Args:
-        settings: with `TrainSettings.steps` counted; `train` does that where epochs are asked for.
-        seed: of dropout and of the order of rows.
-        folder: for checkpoints and whatever else the ``Trainer`` writes.
-        saving: ``None`` saves nothing and logs nothing: for runs whose parts nobody asks for.
-        even_batches: of several processes each gets as many rows, at the cost of some rows twice;
-            batches that are not a fixed number of rows cannot have that.
+        settings: settings with `TrainSettings.steps` counted; `train` counts them from epochs.
+        seed: seed of dropout and data order.
+        folder: folder of the ``Trainer``, for checkpoints.
+        saving: ``None`` saves and logs nothing.
+        even_batches: give each process the same number of rows, by repeating some; impossible for
+            batches that are not a fixed number of rows.
     """
     steps = settings.steps
+    schedule, options, warmup = _schedule(settings)
     made = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
@@ -86,8 +87,9 @@ def make_arguments(
         per_device_eval_batch_size=settings.eval_batch_size,
         gradient_accumulation_steps=settings.accumulation,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type=_schedule(settings),
-        warmup_steps=settings.steps_of_warmup(steps),
+        lr_scheduler_type=schedule,
+        lr_scheduler_kwargs=options,
+        warmup_steps=warmup,
         weight_decay=settings.weight_decay,
         adam_beta1=settings.betas[0],
         adam_beta2=settings.betas[1],
@@ -101,7 +103,7 @@ def make_arguments(
         save_steps=save_steps(settings),
         save_total_limit=max(2, settings.average),
         logging_strategy="no" if saving is None else "steps",
-        logging_nan_inf_filter=False,  # a curve that diverged says so
+        logging_nan_inf_filter=False,  # a curve shows that training diverged
         logging_steps=settings.log_every or max(1, steps // POINTS),
         use_cpu=on_cpu(),
         report_to=list(settings.trackers),
@@ -113,15 +115,15 @@ def make_arguments(
         accelerator_config={"even_batches": even_batches},
         label_names=["labels"],
     )
-    made._n_gpu = min(1, made.n_gpu)  # several are used by several processes, never by DataParallel
+    made._n_gpu = min(1, made.n_gpu)  # one GPU per process: never DataParallel
     return made
 
 
 @contextmanager
 def _own_forward(model: nn.Module) -> Iterator[None]:
-    """Take back the autocast that accelerate leaves in a model's forward: what is scored after a
-    training is then what is scored from the saved model. Accelerate's own way back would leave a
-    method there, which `embshare.materialize` does not know and so does not take away."""
+    """Undo the autocast that accelerate leaves in a model's forward, so that scores after training
+    are those of the saved model. Accelerate's own undoing would leave a method there, which
+    `embshare.materialize` does not know and so does not remove."""
     before = vars(model).get("forward")
     try:
         yield
@@ -133,15 +135,15 @@ def _own_forward(model: nn.Module) -> Iterator[None]:
 
 
 def check_training(model: nn.Module, settings: TrainSettings, *, checkpoints: bool) -> None:
-    """Find what a training would only come upon after its folder was made, or at its end.
+    """Check settings against a model before training.
 
     Args:
-        model: That is to be trained.
-        settings: With `TrainSettings.steps` counted.
-        checkpoints: Whether any are written.
+        model: model to train.
+        settings: settings with `TrainSettings.steps` counted.
+        checkpoints: whether any are written.
     Raises:
-        AveragingError: there will be fewer checkpoints than are to be averaged.
-        InvalidValueError: rates of layers that the model does not have, unknown trackers.
+        AveragingError: fewer checkpoints will be written than are to be averaged.
+        InvalidValueError: the model has no layers for `layer_decay`, or a tracker is unknown.
         MissingPackageError: the optimizer's package is not installed.
     """
     check_average(settings, every=save_steps(settings), checkpoints=checkpoints)
@@ -165,12 +167,24 @@ def check_training(model: nn.Module, settings: TrainSettings, *, checkpoints: bo
 
 
 def save_steps(settings: TrainSettings) -> int:
-    """Steps from one checkpoint to the next; there is one more at the end."""
+    """Steps between two checkpoints; there is one more at the end."""
     return settings.save_every or max(1, settings.steps // CHECKPOINTS)
 
 
-def _schedule(settings: TrainSettings) -> str:
-    return "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
+def _schedule(settings: TrainSettings) -> tuple[str, dict[str, Any], int]:
+    """Name and options of a schedule of transformers, and its number of warm-up steps."""
+    warmup, floor = settings.steps_of_warmup(settings.steps), settings.floor
+    match settings.schedule:
+        case "cosine" if floor:
+            return "cosine_with_min_lr", {"min_lr_rate": floor}, warmup
+        case "linear" if floor:
+            options = {"lr_end": floor * settings.learning_rate, "power": 1.0}
+            # It divides by the number of steps after the warm-up, of which there must be one.
+            return "polynomial", options, min(warmup, settings.steps - 1)
+        case "constant":
+            return "constant_with_warmup", {}, warmup
+        case name:
+            return name, {}, warmup
 
 
 def train(
@@ -186,13 +200,13 @@ def train(
     """Train a model, whose forward returns a loss, in place.
 
     Args:
-        model: Dense or shared; moved to the device that the ``Trainer`` finds.
-        feed: Rows, which become keyword arguments of the model's forward.
-        settings: Length and speed.
-        seed: Of dropout and of the order of rows.
-        folder: For whatever the ``Trainer`` writes.
-        on_step: Called after every step.
-        saving: Write checkpoints into the folder, from which a killed run goes on.
+        model: dense or shared model; moved to the device that the ``Trainer`` finds.
+        feed: training set; its batches are keyword arguments of the model's forward.
+        settings: training settings.
+        seed: seed of dropout and data order.
+        folder: folder of the ``Trainer``, for checkpoints.
+        on_step: called after every step.
+        saving: checkpoints to write and to resume from; ``None`` writes none.
     """
     clock, begun = StepClock(on_step), time.perf_counter()
     settings = counted(settings, feed)
@@ -217,7 +231,7 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)  # a library is silent
     if done and done[-1].step >= settings.steps:  # killed after its last step
-        trainer.take_up(done[-1])
+        trainer.restore(done[-1])
         loss = math.nan
     else:
         last = str(done[-1].folder) if done else None
@@ -230,7 +244,7 @@ def train(
 
 
 def _mean(curve: Sequence[Mapping[str, float]], otherwise: float) -> float:
-    """The mean loss of a whole run, also of one that was taken up again.
+    """Mean loss of a whole run, resumed or not.
 
     Each point of a curve is the mean over the steps since the one before it; without a curve, the
     ``Trainer`` knows the mean over its own steps.
@@ -242,7 +256,7 @@ def _mean(curve: Sequence[Mapping[str, float]], otherwise: float) -> float:
 
 
 def counted(settings: TrainSettings, feed: Feed) -> TrainSettings:
-    """The settings with their epochs turned into steps."""
+    """Convert epochs to steps."""
     if settings.epochs is None:
         return settings
     processes = process_state().num_processes
@@ -250,8 +264,8 @@ def counted(settings: TrainSettings, feed: Feed) -> TrainSettings:
         batches = math.ceil(len(feed.rows) / settings.batch_size)  # type: ignore[arg-type]
     else:
         batches = len(feed.batches(0))  # type: ignore[arg-type]
-    a_pass = math.ceil(math.ceil(batches / processes) / settings.accumulation)  # its last is short
-    steps = math.ceil(settings.epochs * a_pass)
+    updates = math.ceil(math.ceil(batches / processes) / settings.accumulation)  # per epoch
+    steps = math.ceil(settings.epochs * updates)
     return settings.model_copy(update={"epochs": None, "steps": max(1, steps)})
 
 
@@ -268,13 +282,13 @@ def evaluate(
     """Evaluate a model on all rows, without keeping logits.
 
     Args:
-        model: Dense or shared.
-        rows: As in `Feed`; their labels go to ``reduce``.
-        settings: For the batch size.
-        folder: For whatever the ``Trainer`` writes.
-        reduce: Logits and labels of a batch to ``[B, ...]``, which is what is kept.
-        summarise: All that was kept, an array ``[N, ...]``, to metrics by name.
-        collate: As in `Feed`.
+        model: dense or shared model.
+        rows: data set, as in `Feed`; labels go to ``reduce``.
+        settings: source of the batch size.
+        folder: folder of the ``Trainer``.
+        reduce: reduces logits and labels of a batch to ``[B, ...]``, which is kept.
+        summarise: computes metrics by name from all that was kept, ``[N, ...]``.
+        collate: makes a batch, as in `Feed`.
     """
 
     def metrics(prediction: EvalPrediction) -> dict[str, float]:
@@ -291,7 +305,7 @@ def evaluate(
         hidden_lr=settings.hidden_lr,
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.is_fsdp_enabled = False  # each process has the whole model, and reads rows of its own
+    trainer.is_fsdp_enabled = False  # each process has the whole model, and evaluates its own rows
     with _own_forward(model):
         found = trainer.evaluate(metric_key_prefix="eval")
     return {k.removeprefix("eval_"): float(v) for k, v in found.items() if k.startswith("eval_")}

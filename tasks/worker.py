@@ -1,4 +1,4 @@
-"""Processes that work for another one, and end with it."""
+"""Worker processes that end with their parent."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["begin_worker"]
 
 
 def begin_worker(threads: int = 1) -> None:
-    """What a worker does first: take its threads and memory, and end when its starter ends.
+    """Set up a worker process: its threads and memory, and that it ends with its parent.
 
-    A pool ends its workers itself, except when its own process is killed: they would go on with
+    A pool ends its workers itself, except when its own process is killed: they would continue with
     work that nobody waits for.
 
     Args:
-        threads: of torch.
+        threads: number of threads of torch.
     """
     torch.set_num_threads(threads)
     keep_freed_memory()

@@ -48,7 +48,7 @@ COMMANDS: Final[Mapping[str, Entry]] = MappingProxyType(
         ),
         "predict": Entry(
             "embshare.cli.using:predict_lines",
-            "Translate sentences, describe image files, continue texts, or classify rows.",
+            "Translate sentences, caption image files, continue texts, or classify rows.",
         ),
         "elastic": Entry(
             "embshare.cli.elastic:elastic",

@@ -102,7 +102,7 @@ def predict_lines(
         ),
     ] = None,
 ) -> None:
-    """Translate sentences, describe image files, continue texts, or classify rows.
+    """Translate sentences, caption image files, continue texts, or classify rows.
 
     One line of output for each input, in order. The sentences of one row are separated by tabs.
     """

@@ -283,5 +283,5 @@ def write_captions(
                 best = beam_search(
                     scorer, state, limits=limits, first=BOS, end=EOS, beam=beam, device=device
                 )
-                found = [hypotheses[0].symbols for hypotheses in best]
+                found = [hypotheses[0].tokens for hypotheses in best]
             yield from (vocabulary.decode(tokens) for tokens in found)

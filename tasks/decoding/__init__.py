@@ -1,7 +1,7 @@
-"""Symbols from a model that scores the next one: the likeliest, the best of a beam, or drawn.
+"""Decoding with a model that scores the next token: greedy, beam search, or sampling.
 
-All searches work on a `Scorer`, which knows the model; they know nothing but log-probabilities.
-`SequenceScorer` is that of a `embshare.models.matched.MatchedSeq2Seq`, whatever its source is.
+All of them use a `Scorer`, which wraps the model and returns log-probabilities. `SequenceScorer`
+wraps an `embshare.models.matched.MatchedSeq2Seq`.
 
     memory = model.encode(input_ids)           # or model.encode(features=...)
     scorer = SequenceScorer(model, banned=(pad,))
@@ -10,16 +10,16 @@ All searches work on a `Scorer`, which knows the model; they know nothing but lo
             scorer,
             scorer.start(memory),
             limits=[40] * len(input_ids),
-            first=start_symbol,
-            end=end_symbol,
+            first=start_token,
+            end=end_token,
             beam=Beam(width=5, length_penalty=0.6),
         )
-    best = [hypotheses[0].symbols for hypotheses in found]
+    best = [hypotheses[0].tokens for hypotheses in found]
 """
 
 from embshare.tasks.decoding.beam import Beam, Hypothesis, beam_search
 from embshare.tasks.decoding.errors import NoFiniteScoreError
-from embshare.tasks.decoding.onwards import greedy_search, sample
+from embshare.tasks.decoding.greedy import greedy_search, sample
 from embshare.tasks.decoding.scorer import Scorer, SequenceScorer, SequenceState
 
 __all__ = [

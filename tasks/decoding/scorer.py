@@ -1,4 +1,4 @@
-"""What a search asks of a model: how likely each next symbol is, one position at a time."""
+"""Log-probabilities of the next token, one position at a time."""
 
 from __future__ import annotations
 
@@ -16,63 +16,62 @@ State = TypeVar("State")
 
 
 class Scorer(Protocol[State]):
-    """A model that reads a symbol of each of ``R`` rows at a time.
+    """A model that reads one token of each of ``R`` rows at a time.
 
-    What it has read is a value of its own kind, the state, so that a search can take a row twice,
-    or give it up.
+    Its state is a value, so that a search can continue a row twice, or drop it.
     """
 
-    def step(self, symbols: Tensor, state: State) -> tuple[Tensor, State]:
-        """Read one symbol of each row.
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """Read one token of each row.
 
         Args:
-            symbols: ``[R]``, int64; the start symbol first.
-            state: of what the rows have read before.
+            tokens: ``[R]``, int64; the start token first.
+            state: state of the rows before.
         Returns:
-            Natural logarithms of the next symbol's probabilities, ``[R, V]``, ``-inf`` where it
-            must not come, and the state after ``symbols``.
+            Natural logarithms of the next token's probabilities, ``[R, V]``, ``-inf`` where it is
+            forbidden, and the state after ``tokens``.
         """
         ...
 
     def reorder(self, state: State, rows: Tensor) -> State:
-        """The state of the rows ``[R']``; a row may be taken twice or not at all."""
+        """Select the state of rows ``[R']``; a row may occur twice or not at all."""
         ...
 
 
 class SequenceState(NamedTuple):
-    """What a `SequenceScorer` remembers."""
+    """State of a `SequenceScorer`."""
 
     memory: Memory
-    """Of each row's source."""
+    """Encoded source of each row."""
     read: BackboneState | None
-    """Of the symbols so far; ``None`` before the first."""
+    """State of the decoder; ``None`` before the first token."""
 
 
 @final
 class SequenceScorer:
-    """Scores with a `MatchedSeq2Seq`, which reads one position at a time and remembers the rest.
+    """Scorer of a `MatchedSeq2Seq`, which reads one position at a time and keeps its state.
 
     Args:
-        model: in evaluation mode; its source may be symbols or features.
-        banned: symbols that never come: padding, the start.
+        model: model in evaluation mode, with tokens or features as source.
+        banned: forbidden tokens: padding, the start.
     """
 
     def __init__(self, model: MatchedSeq2Seq, *, banned: Sequence[int] = ()) -> None:
         self._model, self._banned = model, list(banned)
 
     def start(self, memory: Memory) -> SequenceState:
-        """The state before the first symbol, from what ``model.encode`` returned."""
+        """Make the state before the first token from what ``model.encode`` returned."""
         return SequenceState(memory, None)
 
-    def step(self, symbols: Tensor, state: SequenceState) -> tuple[Tensor, SequenceState]:
-        """As in `Scorer`."""
-        logits, read = self._model.decode(symbols[:, None], state.memory, state.read)
+    def step(self, tokens: Tensor, state: SequenceState) -> tuple[Tensor, SequenceState]:
+        """Read one token of each row, as in `Scorer`."""
+        logits, read = self._model.decode(tokens[:, None], state.memory, state.read)
         scores = logits[:, -1].float()
         scores[:, self._banned] = -torch.inf
         return scores.log_softmax(dim=-1), SequenceState(state.memory, read)
 
     def reorder(self, state: SequenceState, rows: Tensor) -> SequenceState:
-        """As in `Scorer`."""
+        """Select the state of rows, as in `Scorer`."""
         hidden, mask = state.memory
         taken = Memory(
             hidden.index_select(0, rows), None if mask is None else mask.index_select(0, rows)

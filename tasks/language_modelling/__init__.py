@@ -1,4 +1,4 @@
-"""Language modelling: text, tokens, windows, exact perplexity and training.
+"""Language modelling: text, vocabularies, windows, exact perplexity and training.
 
 Modules are imported by name, since some need packages of the extra ``hf``.
 """

@@ -58,7 +58,7 @@ class LanguageModellingConfig(TaskConfig):
     @model_validator(mode="before")
     @classmethod
     def _size_of_subwords(cls, given: Any) -> Any:
-        """As a number, so that a saved value says what was learned."""
+        """Resolve the default, so that saved settings have the size that was learned."""
         if not isinstance(given, dict) or given.get("level", "subword") != "subword":
             return given
         if given.get("vocabulary_size") is not None:
@@ -75,11 +75,11 @@ class LanguageModellingConfig(TaskConfig):
         if self.level == "word" and self.tokenizer is not None:
             raise ValueError(
                 "`tokenizer` must be left out where `level` is 'word', since it has its own "
-                f"tokens, but is {self.tokenizer!r}"
+                f"vocabulary, but is {self.tokenizer!r}"
             )
         return self
 
     @property
     def evaluation_stride(self) -> int:
-        """The stride, with its default resolved."""
+        """Stride of evaluation, with its default resolved."""
         return self.length if self.stride is None else self.stride

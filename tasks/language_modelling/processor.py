@@ -1,25 +1,26 @@
-"""Tokenizer and model sizes: what a trained language model needs beside its weights."""
+"""Tokenizer, models and continuations: all that a trained model needs beside its weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar, Final, final
+from typing import Final, final
 
 import torch
 from torch import nn
 
+from embshare.caching import cached
 from embshare.models.matched import Architecture, MatchedConfig, MatchedLanguageModel
 from embshare.tasks.building import ModelNotForTaskError, build_model, is_matched
 from embshare.tasks.language_modelling.config import LanguageModellingConfig
-from embshare.tasks.language_modelling.continuing import continue_text
 from embshare.tasks.probing import read_a_row
 from embshare.tasks.text.errors import TokenizerError
 from embshare.tasks.text.tokenizer import TextTokenizer, text_pieces
 
-__all__ = ["LanguageModellingProcessor", "learn_processor", "load_processor"]
+__all__ = ["LanguageModellingProcessor", "continue_text", "learn_processor", "load_processor"]
 
 SPECIAL: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
@@ -27,31 +28,29 @@ SPECIAL: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "word": {"eos_token": "<eos>", "unk_token": "<unk>"},
     }
 )
-"""Level of a learned vocabulary -> its special tokens; ``<eos>`` is before the first token too."""
+"""Level of a learned vocabulary -> its special tokens; ``<eos>`` is the start token too."""
 
 
 @final
 @dataclass(frozen=True)
 class LanguageModellingProcessor:
-    """From text to tokens, and from settings to models."""
+    """Converts text to tokens, and builds models."""
 
-    masked: ClassVar[bool] = False
-    """Whether its models predict masked tokens; else the next one."""
     config: LanguageModellingConfig
     tokenizer: TextTokenizer
 
     def save(self, folder: Path) -> None:
-        """Write the tokenizer."""
+        """Save the tokenizer."""
         self.tokenizer.save(folder)
 
     @property
     def start(self) -> int:
-        """The token before the first token of a text."""
-        assert self.tokenizer.text_start is not None, "`load_processor` checks this"
+        """Start token, the context of the first token of a text."""
+        assert self.tokenizer.text_start is not None, "a tokenizer without one is refused"
         return self.tokenizer.text_start
 
     def model_config(self, architecture: Architecture) -> MatchedConfig:
-        """Configuration of one architecture; all have the same table, head, width and budget."""
+        """Sizes of the matched model of one architecture: equal table, head, width and budget."""
         config, start = self.config, self.start
         return MatchedConfig(
             architecture=architecture,
@@ -66,7 +65,7 @@ class LanguageModellingProcessor:
         )
 
     def build(self, model: str, seed: int) -> nn.Module:
-        """Build a causal language model: matched, or one that ``AutoModelForCausalLM`` reads.
+        """Build a causal language model; of transformers, one that ``AutoModelForCausalLM`` reads.
 
         Raises:
             ModelNotForTaskError: there is no such model, its table is too small, or it has too few
@@ -78,21 +77,21 @@ class LanguageModellingProcessor:
             matched=lambda architecture: MatchedLanguageModel(self.model_config(architecture)),
             auto="AutoModelForCausalLM",
             vocab_size=len(self.tokenizer),
-            symbols=dict.fromkeys(("bos_token_id", "eos_token_id"), self.start),
+            special_tokens=dict.fromkeys(("bos_token_id", "eos_token_id"), self.start),
         )
         self.check_reads(model, built)
         return built
 
     def check_reads(self, name: str, model: nn.Module) -> None:
-        """Check that a model reads rows of ``length`` tokens and one more.
+        """Check that a model has positions for a row, which is one token longer than ``length``.
 
         Raises:
-            ModelNotForTaskError: it has too few positions.
+            ModelNotForTaskError: it has too few.
         """
         if is_matched(name):
             return
         padding = getattr(getattr(model, "config", None), "pad_token_id", None)
-        taken = {self.start, padding}  # some models give padding no position
+        taken = {self.start, padding}  # padding has no position in some models
         ordinary = (i for i in range(len(self.tokenizer)) if i not in taken)
         token = next(ordinary, self.start)
         row = torch.full((1, self.config.length + 1), token)
@@ -106,19 +105,19 @@ class LanguageModellingProcessor:
             ) from error
 
     def predict(self, model: nn.Module, inputs: Iterable[str]) -> Iterator[str]:
-        """Yield each text and its greedy continuation, up to the end of a line."""
+        """Continue each text by greedy decoding, up to the end of a line."""
         for text in inputs:
             yield continue_text(
-                model, self.tokenizer, text, seen=self.config.length, most=self.config.length
+                model, self.tokenizer, text, context=self.config.length, most=self.config.length
             )
 
 
 def learn_processor(config: LanguageModellingConfig, text: str) -> LanguageModellingProcessor:
-    """Learn the vocabulary that the settings ask for, from the training set.
+    """Learn the vocabulary from the training set, or load the tokenizer of the settings.
 
     Raises:
-        VocabularySizeError: there is no vocabulary of this size.
-        TokenizerError: the tokenizer that the settings name cannot be loaded.
+        VocabularySizeError: no vocabulary of this size can be learned.
+        TokenizerError: the tokenizer cannot be loaded.
     """
     if config.tokenizer is not None:
         return LanguageModellingProcessor(config, _load(config.tokenizer))
@@ -134,7 +133,7 @@ def learn_processor(config: LanguageModellingConfig, text: str) -> LanguageModel
 
 
 def load_processor(config: LanguageModellingConfig, folder: Path) -> LanguageModellingProcessor:
-    """Read back what `LanguageModellingProcessor.save` wrote.
+    """Load what `LanguageModellingProcessor.save` wrote.
 
     Raises:
         TokenizerError: a file is missing or not as it was written.
@@ -153,3 +152,54 @@ def _load(name: str) -> TextTokenizer:
         kinds = "a bos_token, eos_token, cls_token or sep_token"
         raise TokenizerError(name=name, needs=kinds, finding="has none of them")
     return found
+
+
+def continue_text(
+    model: nn.Module, tokenizer: TextTokenizer, text: str, *, context: int, most: int
+) -> str:
+    """Continue a text by greedy decoding, to the end of a line or by ``most`` tokens.
+
+    The text itself is returned unchanged, unknown words included.
+
+    Args:
+        model: causal language model, of the matched family or of transformers.
+        tokenizer: tokenizer of the model.
+        text: text to continue; may be empty.
+        context: maximum context of a model of transformers, in tokens.
+        most: maximum number of tokens to add.
+    """
+    prompt, start = tokenizer.encode_prompt(text).tolist(), tokenizer.text_start
+    assert start is not None, "a tokenizer without one is refused"
+    added: list[int] = []
+    for token in islice(_greedy_tokens(model, [start, *prompt], context=context), most):
+        if token == start or "\n" in tokenizer.decode([token]):
+            break
+        added.append(token)
+    after = _after(tokenizer, prompt, added)
+    spaced = text[-1:].isspace() and tokenizer.unknown is not None
+    return text + (after.lstrip(" ") if spaced else after)
+
+
+def _after(tokenizer: TextTokenizer, prompt: list[int], added: list[int]) -> str:
+    """Decode tokens that follow others: decoded alone, they would lack the space before them."""
+    before, whole = tokenizer.decode(prompt), tokenizer.decode([*prompt, *added])
+    return whole[len(before) :] if whole.startswith(before) else tokenizer.decode(added)
+
+
+@torch.inference_mode()
+def _greedy_tokens(model: nn.Module, prompt: list[int], *, context: int) -> Iterator[int]:
+    """Decode greedily after a prompt, without end."""
+    model.eval()
+    device = next(model.parameters()).device
+    ids = torch.tensor([prompt], device=device)
+    with cached(model):
+        if isinstance(model, MatchedLanguageModel):
+            state = None
+            while True:
+                output = model(ids, state=state, keep_state=True)
+                state, ids = output["state"], output["logits"][:, -1:].argmax(dim=-1)
+                yield int(ids)
+        while True:
+            logits = model(input_ids=ids[:, -context:]).logits
+            ids = torch.cat((ids, logits[:, -1:].argmax(dim=-1)), dim=1)
+            yield int(ids[0, -1])

@@ -1,4 +1,4 @@
-"""Language modelling as a task: text read, models built, trained and evaluated."""
+"""Language modelling as a task: read text, build, train and evaluate models."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from embshare.models.matched import ARCHITECTURES
 from embshare.tasks.language_modelling.config import LanguageModellingConfig
-from embshare.tasks.language_modelling.perplexity import Perplexity, nats_per_row
+from embshare.tasks.language_modelling.data import Windows
+from embshare.tasks.language_modelling.metrics import Perplexity, nats_per_row
 from embshare.tasks.language_modelling.processor import (
     LanguageModellingProcessor,
     learn_processor,
     load_processor,
 )
-from embshare.tasks.language_modelling.windows import Windows
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Feed, Metric
 from embshare.tasks.text.corpus import Corpus, Split, load_corpus
@@ -27,31 +27,31 @@ from embshare.tasks.text.tokenizer import TextTokenizer
 
 __all__ = ["LanguageModelling", "PreparedLanguageModelling", "evaluate_perplexity"]
 
-SHOWN: Final = 10  # words of a sample that the model is given
+PROMPT: Final = 10  # words of a sample that are given
 LOGITS: Final = 2**23
-"""Most logits that are evaluated at once: larger blocks of memory are new pages every time, which
-cost more than the arithmetic."""
+"""Maximum number of logits to evaluate at once: the allocator maps larger blocks anew each time,
+which costs more than the arithmetic."""
 
 
 @final
 @dataclass(frozen=True)
 class LanguageModelling:
-    """The task before its text is read."""
+    """The task, before its text is read."""
 
     config: LanguageModellingConfig = field(default_factory=LanguageModellingConfig)
 
     def prepare(
         self, processor: LanguageModellingProcessor | None = None, *, train: bool = False
     ) -> PreparedLanguageModelling:
-        """Read the text, learn a vocabulary unless one is given, and encode the text.
+        """Read the text, learn the vocabulary if none is given, and encode the text.
 
-        With a vocabulary and without training, that is the test set, and the validation set where
-        there is one.
+        To evaluate a trained model, only the test set is needed, and the validation set if there is
+        one.
 
         Raises:
-            DataError: the text cannot be read.
-            VocabularySizeError: there is no vocabulary of this size.
-            TokenizerError: the tokenizer that the settings name cannot be loaded.
+            DataError: a file is missing, empty, or not UTF-8; with file and line.
+            VocabularySizeError: no vocabulary of this size can be learned.
+            TokenizerError: the tokenizer of the settings cannot be loaded.
             MatchedConfigError: no model has these sizes.
         """
         corpus = load_corpus(self.config.data, train=train or processor is None)
@@ -90,12 +90,12 @@ class PreparedLanguageModelling:
 
     @property
     def training(self) -> TrainSettings:
-        """Training settings of one model."""
+        """Training settings."""
         return self.config.training
 
     @property
     def tokenizer(self) -> TextTokenizer:
-        """From text to tokens."""
+        """Tokenizer of the processor."""
         return self.processor.tokenizer
 
     @cached_property
@@ -105,17 +105,17 @@ class PreparedLanguageModelling:
         return {split: self.tokenizer.encode_text(corpus.split(split)) for split in corpus.splits}
 
     def describe(self) -> Mapping[str, object]:
-        """Source, fingerprint, and sizes of vocabulary and splits; ``symbols`` are tokens.
+        """Describe source, fingerprint, and sizes of vocabulary and splits.
 
-        With an unknown token also ``unknown``: the fraction of tokens that are unknown, from 0 to
-        1, those that the text itself spells as unknown included.
+        With an unknown token also ``unknown``, the fraction of unknown tokens, those that the
+        text itself marks so included.
         """
         corpus, unknown = self.corpus, self.tokenizer.unknown
         found: dict[str, object] = {
             "text": self.corpus.name,
             "fingerprint": self.corpus.fingerprint(),
             "vocabulary": len(self.tokenizer),
-            "symbols": {split: len(found) for split, found in self.tokens.items()},
+            "tokens": {split: len(found) for split, found in self.tokens.items()},
             "bytes": {split: len(corpus.split(split).encode()) for split in corpus.splits},
         }
         if unknown is not None:
@@ -126,11 +126,12 @@ class PreparedLanguageModelling:
         return found
 
     def feed(self) -> Feed:
-        """Contiguous windows of the training set."""
-        return Feed(rows=self.windows("train", stride=self.config.length), next_symbol=True)
+        """Training set in windows that do not overlap."""
+        return Feed(rows=self.windows("train", stride=self.config.length), next_token=True)
 
     def evaluate(self, model: nn.Module, *, folder: Path) -> Mapping[str, float]:
-        """Perplexity of the test set; as ``valid_...`` of the validation set if there is one."""
+        """Compute perplexity on the test set, and as ``valid_...`` on the validation set, if there
+        is one."""
         metrics = self.perplexity(model, "test", folder=folder).metrics()
         if "valid" in self.corpus.splits:
             valid = self.perplexity(model, "valid", folder=folder).metrics()
@@ -139,20 +140,20 @@ class PreparedLanguageModelling:
         return metrics
 
     def _write_samples(self, model: nn.Module, folder: Path) -> None:
-        """Write greedy continuations of the beginnings of some lines of the test set."""
-        lines = [line for line in self.corpus.test.split("\n") if len(line.split()) >= 2 * SHOWN]
-        texts = [" ".join(line.split()[: 2 * SHOWN]) for line in lines[:: 1 + len(lines) // 5]]
-        given = [" ".join(text.split()[:SHOWN]) for text in texts]
+        """Write continuations of the beginning of some lines of the test set."""
+        lines = [line for line in self.corpus.test.split("\n") if len(line.split()) >= 2 * PROMPT]
+        texts = [" ".join(line.split()[: 2 * PROMPT]) for line in lines[:: 1 + len(lines) // 5]]
+        given = [" ".join(text.split()[:PROMPT]) for text in texts]
         found = self.processor.predict(model, given)
         samples = [
-            {"given": begin, "goes on": text[len(begin) :], "prediction": line[len(begin) :]}
+            {"prompt": begin, "reference": text[len(begin) :], "prediction": line[len(begin) :]}
             for begin, text, line in zip(given, texts, found, strict=True)
         ]
         content = json.dumps(samples, ensure_ascii=False, indent=1)
         (folder / "samples.json").write_text(content, encoding="utf-8")
 
     def perplexity(self, model: nn.Module, split: Split, *, folder: Path) -> Perplexity:
-        """Perplexity of a split."""
+        """Compute the perplexity of a model on a whole split."""
         rows = self.windows(split, stride=self.config.evaluation_stride)
         text = self.corpus.split(split) if self.tokenizer.unknown is None else None
         fitting = max(1, LOGITS // (len(self.tokenizer) * (self.config.length + 1)))
@@ -163,7 +164,7 @@ class PreparedLanguageModelling:
         return evaluate_perplexity(model, rows, settings, text=text, folder=folder)
 
     def windows(self, split: Split, *, stride: int) -> Windows:
-        """Rows of a split for a model."""
+        """Cut a split into windows."""
         return Windows(
             self.tokens[split],
             start=self.processor.start,
@@ -180,14 +181,15 @@ def evaluate_perplexity(
     text: str | None,
     folder: Path,
 ) -> Perplexity:
-    """Predict every token of some windows once.
+    """Compute the perplexity of a model, predicting every token once.
 
     Args:
-        model: takes ``input_ids`` and ``labels`` ``[B, T]``, returns ``loss`` and ``logits``.
+        model: model that takes ``input_ids`` and ``labels`` ``[B, T]`` and returns ``loss`` and
+            ``logits``.
         rows: windows of a split.
-        settings: training settings, for the batch size.
-        text: text of the tokens, where they lose nothing of it.
-        folder: folder for what the ``Trainer`` writes.
+        settings: source of the batch size.
+        text: text of the split, if the tokens are lossless.
+        folder: folder of the ``Trainer``.
     """
     from embshare.tasks.training import evaluate
 

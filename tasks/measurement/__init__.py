@@ -1,1 +1,1 @@
-"""What is measured of every model and every run: sizes, memory, and where a number came from."""
+"""Measure models and runs: sizes, memory, provenance."""

@@ -1,4 +1,4 @@
-"""The most memory that this process has had since a moment of our choice."""
+"""Measure the peak memory of this process since a given moment."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ SINCE_STARTED: Final = "ru_maxrss of the process since it started: this system c
 
 @final
 class PeakMemory:
-    """Measures memory from entering to leaving.
+    """Context manager that measures peak memory.
 
-    On Linux the kernel's own peak is set back on entering. Elsewhere, and where that is not
-    allowed, the peak is that of the process's whole life, and `source` says so.
+    On Linux the kernel's peak is reset on entering. Elsewhere, and where that is not allowed, the
+    peak is that since the process started, and `source` says so.
     """
 
     def __init__(self) -> None:
         self.before_mib = 0.0
-        """Resident on entering."""
+        """Resident memory on entering."""
         self.peak_mib = 0.0
-        """Most between entering and leaving; see `source`."""
+        """Peak between entering and leaving; see `source`."""
         self.source = SINCE_STARTED
-        """What was measured, and over which time."""
+        """Quantity that was measured, and since when."""
         self.device_peak_mib: float | None = None
-        """Most that tensors had on this process's CUDA device meanwhile; ``None`` without one."""
+        """Peak memory of tensors on this process's CUDA device; ``None`` without one."""
 
     def __enter__(self) -> Self:
         gc.collect()
@@ -61,7 +61,7 @@ class PeakMemory:
 
 
 def _return_free_pages() -> None:
-    """Let glibc give back what it keeps of earlier models, or they would hide the next one."""
+    """Have glibc return memory of earlier models, which would hide that of the next one."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
         if trim is not None:
@@ -77,7 +77,7 @@ def _reset_peak() -> bool:
 
 
 def _status_mib(field: str) -> float | None:
-    """A field of the kernel's page about this process, which counts in KiB."""
+    """Read a field of the kernel's status of this process, which counts in KiB."""
     try:
         found = re.search(rf"^{field}:\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE)
     except OSError:
@@ -86,7 +86,7 @@ def _status_mib(field: str) -> float | None:
 
 
 def _lifelong_peak_mib() -> float:
-    """The process's peak since it started; 0 on a system that does not tell."""
+    """Peak since the process started; 0 on a system that does not record it."""
     try:
         import resource
     except ModuleNotFoundError:  # Windows

@@ -1,4 +1,4 @@
-"""Where and from what a result came: without it, a number is not a result."""
+"""Provenance of a result: code, packages and machine."""
 
 from __future__ import annotations
 
@@ -37,31 +37,31 @@ PACKAGES: Final = (
 
 
 class Provenance(Value):
-    """Code, packages and machine of a run."""
+    """Code, packages and machine of a run; without them a number is not a result."""
 
     started: str
-    """UTC, ISO 8601."""
+    """Time of the start, UTC, ISO 8601."""
     seconds: float = 0.0
-    """Of the whole run."""
+    """Duration of the whole run."""
     commit: str | None
-    """Of the work tree that embshare is imported from; ``None`` for an installed wheel."""
+    """Commit of the work tree that embshare is imported from; ``None`` for an installed wheel."""
     dirty: bool | None
-    """Whether that work tree had changes that were not committed, or new Python files; other new
-    files, results among them, are no code."""
+    """Whether that work tree had uncommitted changes or new Python files; other new files, such as
+    results, do not count."""
     packages: dict[str, str]
     python: str
     platform: str
     processor: str
     cores: int
     threads: int
-    """That torch computes with."""
+    """Number of threads of torch."""
     memory_mib: int | None
     device: str
-    """That models were trained on."""
+    """Device that models were trained on."""
 
 
 def read_provenance() -> Provenance:
-    """Look at this process and this machine."""
+    """Record the provenance of this process."""
     commit, dirty = _work_tree(Path(embshare.__file__).parent)
     return Provenance(
         started=datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -79,7 +79,7 @@ def read_provenance() -> Provenance:
 
 
 def _device() -> str:
-    """What transformers' ``Trainer`` chooses."""
+    """Name of the device that transformers' ``Trainer`` chooses."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return "mps" if torch.backends.mps.is_available() else "cpu"
@@ -97,9 +97,9 @@ def _version(package: str) -> str | None:
 
 
 def _work_tree(folder: Path) -> tuple[str | None, bool | None]:
-    """Commit and dirtiness of the repository that tracks ``folder/__init__.py``, if one does.
+    """Commit and dirtiness of the repository that tracks ``folder/__init__.py``, if any.
 
-    A wheel may be installed below some other repository, whose commit would say nothing.
+    A wheel may be installed below another repository, whose commit would be meaningless.
     """
     if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
         return None, None
@@ -122,7 +122,7 @@ def _git(folder: Path, *words: str) -> str | None:
 
 
 def _processor() -> str:
-    """The processor's name; Python itself knows it on few systems."""
+    """Name of the processor, which Python knows on few systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Stored parameters, read parameters, and bytes of a model that was really saved."""
+"""Count stored and read parameters, and the bytes of a saved model."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ __all__ = ["Sizes", "sizes_of"]
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Numbers that compression must never mix up."""
+    """Sizes of a model, which differ under compression."""
 
     stored: int
-    """Parameters in a checkpoint; a shared one once."""
+    """Number of parameters in a checkpoint; shared ones once."""
     read: int
-    """Parameters that layers compute with; a shared one at each reader."""
+    """Number of parameters that layers compute with; shared ones at each reader."""
     hidden: int
-    """Of those in a checkpoint, what is no embedding table: layers, or what they come from."""
+    """Number of parameters in a checkpoint outside embedding tables: layers, or what they are
+    derived from."""
     bytes_on_disk: int
-    """Of all files of the checkpoint."""
+    """Total size of the checkpoint's files."""
 
 
 def sizes_of(model: nn.Module, folder: Path) -> Sizes:
-    """Count a model's parameters, and weigh the files that it was saved to."""
+    """Count a model's parameters, and the bytes of its files."""
     if bank_of(model) is not None:
         summary = embshare.summarize(model)
         stored, read = summary.stored, summary.read

@@ -99,7 +99,7 @@ class PretrainingProcessor:
             matched=lambda name: MatchedMaskedLanguageModel(self.model_config(name)),
             auto="AutoModelForPreTraining" if replacing else "AutoModelForMaskedLM",
             vocab_size=len(self.tokenizer),
-            symbols=self.special,
+            special_tokens=self.special,
         )
         if not is_matched(model):
             self._prepare(model, made)

@@ -15,8 +15,7 @@ from embshare.tasks.text.masked_models import labelled_logits
 __all__ = ["METRICS", "sums_per_row", "to_metrics"]
 
 IGNORED: Final = -100
-METRICS: Final = ("masked_perplexity", "masked_accuracy", "masked_symbols")
-"""Names in files of results; the last is the number of masked tokens."""
+METRICS: Final = ("masked_perplexity", "masked_accuracy", "masked_tokens")
 
 
 def sums_per_row(logits: Tensor, labels: Tensor) -> Tensor:

@@ -165,7 +165,7 @@ def _check_count(config: PretrainingConfig, text: Text, split: Split, count: int
 def _encode(
     config: PretrainingConfig, text: Text, split: Split, tokenizer: TextTokenizer, folder: Path
 ) -> Tokens:
-    most = config.most_symbols if split == "train" else _most_valid(config, text)
+    most = config.max_train_tokens if split == "train" else _most_valid(config, text)
     about = (text.fingerprint, tokenizer.fingerprint, config.documents, config.held_out, most)
     name = sha256(repr(about).encode()).hexdigest()[:16]
     return encode_to_disk(
@@ -176,9 +176,9 @@ def _encode(
 def _most_valid(config: PretrainingConfig, text: Text) -> int | None:
     """A held-out validation set is bounded in proportion: all pieces of a long stream are too
     many."""
-    if config.most_valid_symbols is not None or config.most_symbols is None or text.every is None:
-        return config.most_valid_symbols
-    return max(math.ceil(config.most_symbols / (text.every - 1)), config.length)
+    if config.max_valid_tokens is not None or config.max_train_tokens is None or text.every is None:
+        return config.max_valid_tokens
+    return max(math.ceil(config.max_train_tokens / (text.every - 1)), config.length)
 
 
 def _labelled(logits: Tensor, batch: Batch) -> Tensor:
@@ -216,14 +216,14 @@ class PreparedPretraining:
         return self.processor.tokenizer
 
     def describe(self) -> Mapping[str, object]:
-        """Source, sizes of the splits that were read in tokens (``symbols``), and a fingerprint of
-        the tokens of the validation set."""
+        """Describe source, sizes of vocabulary and splits, and a fingerprint of the tokens of the
+        validation set."""
         return {
             "text": self.text.name,
             "fingerprint": sha256(self.valid.read().tobytes()).hexdigest()[:16],
             "vocabulary": len(self.tokenizer),
             "vocabulary_fingerprint": self.tokenizer.fingerprint,
-            "symbols": {split: len(found) for split, found in self._splits.items()},
+            "tokens": {split: len(found) for split, found in self._splits.items()},
         }
 
     @property

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TextIO, TypeAlias
 
 from embshare.errors import MissingPackageError
-from embshare.tasks.errors import DataError, MissingDataError
+from embshare.tasks.errors import DataError, MissingDataError, encoding_error
 from embshare.tasks.pretraining.config import PretrainingConfig
 from embshare.tasks.text.corpus import LAYOUTS, builtin_corpus
-from embshare.tasks.text.utf8 import Foreign, decoded, not_utf8
+from embshare.tasks.text.utf8 import Foreign, decoded
 
 __all__ = ["Piece", "Split", "Text", "open_text"]
 
@@ -147,8 +147,9 @@ def _read(path: Path) -> Iterator[str]:
 
 def _not_utf8(path: Path) -> DataError:
     with path.open("rb") as file:
-        found = ((line, decoded(raw)) for line, raw in enumerate(file, 1))
-        return next(not_utf8(path, line, f) for line, f in found if isinstance(f, Foreign))
+        lines = ((line, decoded(raw)) for line, raw in enumerate(file, 1))
+        line, found = next((line, found) for line, found in lines if isinstance(found, Foreign))
+    return encoding_error(path, line, byte=found.byte, guess=found.guess)
 
 
 def _lines(file: TextIO, *, last: str = "") -> Iterator[str]:

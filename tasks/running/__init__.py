@@ -1,1 +1,1 @@
-"""One run: a task, a model, a seed; from settings to a folder with the model and its result."""
+"""Run a task with one model and one seed: from settings to a folder with model and result."""

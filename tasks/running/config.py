@@ -1,4 +1,4 @@
-"""All settings of one run, as a value that is saved with its result."""
+"""Settings of one run, saved with its result."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ __all__ = ["ConfigFileError", "RunConfig", "is_task", "read_config_file"]
 
 
 def is_task(name: object) -> bool:
-    """Whether it names one of `embshare.tasks.catalogue.TASKS`; a file may say anything."""
+    """Whether a value read from a file is one of `embshare.tasks.catalogue.TASKS`."""
     return isinstance(name, str) and name in TASKS
 
 
 class ConfigFileError(EmbshareError, ValueError):
-    """A file of settings cannot be read."""
+    """A settings file cannot be read."""
 
     def __init__(self, *, path: Path, finding: str) -> None:
         super().__init__(
             f"`{path}` must be a YAML file of settings, but {finding}. `embshare train` writes one "
-            "as config.yaml beside each result; start from that."
+            "as config.yaml beside each result: use that as a template."
         )
         self.path, self.finding = path, finding
 
 
 class RunConfig(Value):
-    """What one run trains, on what, and where it goes.
+    """Task, model, sharing and training of one run, and its folder.
 
     Raises:
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
@@ -81,23 +81,23 @@ class RunConfig(Value):
 
     @property
     def training(self) -> TrainSettings:
-        """How long and how fast the model is trained."""
+        """Training settings."""
         found: TrainSettings = self.settings.training  # type: ignore[attr-defined]
         return found
 
     def to_task(self) -> Task[Any]:
-        """The task, which has read nothing yet."""
+        """Make the task, which has read no data yet."""
         return TASKS[self.task].task(self.settings)
 
     def to_yaml(self) -> str:
-        """As a file that `from_yaml` reads back equal."""
+        """Return the settings as YAML; `from_yaml` reads them back equal."""
         fields = self.model_dump(mode="json")
         text: str = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
         return text
 
     @classmethod
     def from_yaml(cls, path: Path) -> Self:
-        """Read what `to_yaml` wrote.
+        """Read a file that `to_yaml` wrote.
 
         Raises:
             ConfigFileError: not a YAML file of settings.
@@ -112,11 +112,11 @@ class RunConfig(Value):
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """The fields in a YAML file, unchecked but for their shape.
+    """Read the fields in a YAML file, unchecked but for their structure.
 
     Raises:
-        ConfigFileError: no such file, no mapping in it, a name that is none or is there twice, or
-            something else where settings have their parts.
+        ConfigFileError: there is no such file, it or a part of it is not a mapping, or a name is
+            not a string or occurs twice.
     """
     try:
         found = yaml.load(path.read_text(encoding="utf-8"), _Loader)
@@ -124,7 +124,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
         raise ConfigFileError(path=path, finding=error.strerror or str(error)) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         what = " ".join(str(error).split())
-        raise ConfigFileError(path=path, finding=f"it is no YAML ({what})") from error
+        raise ConfigFileError(path=path, finding=f"it is not YAML ({what})") from error
     fields = _mapping(path, found, "it")
     if fields.get("share") is not None:
         _mapping(path, fields["share"], "`share`")
@@ -137,26 +137,26 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
 
 def _mapping(path: Path, found: object, place: str) -> dict[str, Any]:
-    """A part of a file that has names and values; one that is empty has none."""
+    """Check that a part of a file is a mapping with string keys; an empty part has none."""
     found = {} if found is None and place != "it" else found
     if not isinstance(found, dict):
-        raise ConfigFileError(path=path, finding=f"{place} holds no mapping of names to values")
+        raise ConfigFileError(path=path, finding=f"{place} is not a mapping of names to values")
     if wrong := [key for key in found if not isinstance(key, str)]:
         raise ConfigFileError(path=path, finding=f"{place} has {wrong[0]!r} where a name should be")
     return found
 
 
 MERGED: Final = "tag:yaml.org,2002:merge"
-"""Of ``<<``, which stands for the names of another mapping."""
+"""Tag of ``<<``, which inserts another mapping."""
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without names that are there twice, of which the first would be lost."""
+    """YAML loader that refuses duplicate names, of which the first would be lost."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != MERGED]
         if twice := [key for index, key in enumerate(keys) if key in keys[:index]]:
             raise yaml.constructor.ConstructorError(
-                None, None, f"{twice[0]!r} is there twice", node.start_mark
+                None, None, f"{twice[0]!r} occurs twice", node.start_mark
             )
         return super().construct_mapping(node, deep=deep)

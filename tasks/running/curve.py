@@ -1,4 +1,4 @@
-"""The training loss over the steps, as a picture."""
+"""Plot the training loss over the steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["draw_curve"]
 
 
 def draw_curve(points: Sequence[Mapping[str, float]], path: Path, *, title: str) -> None:
-    """Draw ``loss`` over ``step``; without matplotlib, or without points, nothing is drawn."""
+    """Plot ``loss`` over ``step``; without matplotlib or points, nothing is plotted."""
     if not points or find_spec("matplotlib") is None:
         return
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""One run from its settings to its result: check everything, train, evaluate, save."""
+"""Run a task from settings to result: check everything, train, evaluate, save."""
 
 from __future__ import annotations
 
@@ -46,29 +46,28 @@ def run(
     on_start: Callable[[int], None] = lambda steps: None,
     on_step: OnStep = lambda: None,
 ) -> RunResult:
-    """Train a model, evaluate it, and write both.
+    """Train a model, evaluate it, and save model and result.
 
-    Everything that can be wrong with settings, folder, data, model and plan is found before the
-    first step. Several processes (``torchrun``, ``accelerate launch``) train one model; the first
-    of them writes.
+    Errors in settings, folder, data, model and plan are raised before the first step. Several
+    processes (``torchrun``, ``accelerate launch``) train one model; the first of them writes.
 
     Args:
-        config: what to train, and the folder for it.
+        config: settings of the run, with its folder.
         overwrite: replace an earlier run in that folder.
-        resume: go on from the last checkpoint of the run in that folder; begin where there is none.
-        checkpoints: write them, so that the run can be taken up again.
-        prepared: the task's data, where they have been read already.
-        on_start: called with how many steps are to be made, before the first.
+        resume: resume from the last checkpoint in that folder, or start if there is none.
+        checkpoints: write checkpoints, so that the run can be resumed.
+        prepared: task whose data were read already.
+        on_start: called with the number of steps to make, before the first.
         on_step: called after each step.
     Returns:
-        What stands in ``result.json``.
+        The content of ``result.json``.
     Raises:
-        InvalidValueError: ``overwrite`` and ``resume`` at once.
-        RunExistsError: the folder holds something, and neither was asked for.
-        ForeignFolderError: what it holds is no run.
-        OtherRunError: the run that is to go on began with other settings.
-        OtherBeginError: it began with other data, or another number of processes.
-        EmbshareError: data that cannot be read, no such model, or a plan that it does not fit.
+        InvalidValueError: both ``overwrite`` and ``resume`` are set.
+        RunExistsError: the folder is not empty, and neither is set.
+        ForeignFolderError: its files are not those of a run.
+        OtherRunError: the run to resume has other settings.
+        OtherBeginError: it has other data, or another number of processes.
+        EmbshareError: data cannot be read, there is no such model, or the plan does not fit it.
     """
     if overwrite and resume:
         fault = "`overwrite` and `resume` exclude each other: leave one out"
@@ -91,7 +90,7 @@ def run(
     on_start(settings.steps - _made(folder, saving))
     model, trained = _train(config, task, feed, model, folder, saving, on_step)
     if process.is_main_process:
-        save_trained(model, folder.model)  # first: what an evaluation may fail at is not lost
+        save_trained(model, folder.model)  # before an evaluation, which may fail
     with _samples(folder, process.is_main_process) as samples:
         metrics = dict(task.evaluate(model, folder=samples))
     process.wait_for_everyone()
@@ -139,7 +138,7 @@ def _open(
 
 
 def _build(config: RunConfig, task: PreparedTask) -> nn.Module:
-    """The model; a projection that sharing adds starts from the run's seed too."""
+    """Build the model, shared or dense; the seed also initializes what sharing adds."""
     model = task.processor.build(config.model, config.seed)
     if config.share is None:
         return model
@@ -148,7 +147,7 @@ def _build(config: RunConfig, task: PreparedTask) -> nn.Module:
 
 
 def _made(folder: RunFolder, saving: Saving) -> int:
-    """Steps of an earlier part of the run."""
+    """Number of steps that were made before the run was stopped."""
     found = read_checkpoints(folder.checkpoints) if saving.resume else []
     return found[-1].step if found else 0
 
@@ -186,7 +185,7 @@ def _train(
 
 @contextmanager
 def _samples(folder: RunFolder, main: bool) -> Iterator[Path]:
-    """Where an evaluation writes: of several processes, the first alone is kept."""
+    """Folder for samples; of several processes, only the first writes into the run's."""
     if main:
         yield folder.samples
     else:
@@ -195,13 +194,13 @@ def _samples(folder: RunFolder, main: bool) -> Iterator[Path]:
 
 
 def _median(step_ms: tuple[float, ...]) -> float:
-    """Without the first steps, whose memory is new; 0 where a finished run was taken up again."""
+    """Median without the first steps, which allocate memory; 0 where no step was left."""
     kept = step_ms[min(10, len(step_ms) // 5) :]
     return statistics.median(kept) if kept else 0.0
 
 
 def _write(folder: RunFolder, result: RunResult, training: Training) -> None:
-    points = [  # JSON has no word for what is no number
+    points = [  # JSON has no NaN
         {key: value if isfinite(value) else None for key, value in point.items()}
         for point in training.curve
     ]

@@ -1,4 +1,4 @@
-"""The folder of one run: who may write to it, and what stands where."""
+"""The folder of one run: its files, and checks before they are written."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final, final
 
 from embshare.errors import EmbshareError
 from embshare.tasks.running.config import ConfigFileError, RunConfig, is_task, read_config_file
+from embshare.tasks.settings import FORMER
 
 __all__ = [
     "RESULT",
@@ -31,22 +32,22 @@ MINE: Final = ("processor", "model", "checkpoints", "samples")
 
 
 class RunExistsError(EmbshareError, FileExistsError):
-    """The folder for a run holds something already."""
+    """The folder for a run is not empty."""
 
     def __init__(self, *, folder: Path) -> None:
         super().__init__(
             f"`{folder}` must be a new or an empty folder, but is neither. Name another with "
-            "--out, replace the run in it with --overwrite, or go on with --resume."
+            "--out, replace the run in it with --overwrite, or resume it with --resume."
         )
         self.folder = folder
 
 
 class OtherRunError(EmbshareError, ValueError):
-    """A run is to go on with other settings than it began with."""
+    """A run cannot be resumed with settings that differ from its own."""
 
     def __init__(self, *, folder: Path, fields: list[str]) -> None:
         super().__init__(
-            f"the run in `{folder}` must go on with the settings that it began with, but "
+            f"the run in `{folder}` must be resumed with its own settings, but "
             f"{', '.join(f'`{name}`' for name in fields)} changed. Leave them as they are in "
             f"{folder / CONFIG}, or name another --out."
         )
@@ -54,13 +55,13 @@ class OtherRunError(EmbshareError, ValueError):
 
 
 class OtherBeginError(EmbshareError, ValueError):
-    """A run is to go on with other data, or other processes, than it began with."""
+    """A run cannot be resumed with other data, or another number of processes."""
 
     def __init__(self, *, folder: Path, fields: list[str]) -> None:
         super().__init__(
-            f"the run in `{folder}` must go on with the data and as many processes as it began "
-            f"with, but {', '.join(f'`{name}`' for name in fields)} changed. Put back what "
-            f"{folder / BEGIN} says, or name another --out."
+            f"the run in `{folder}` must be resumed with its own data and number of processes, but "
+            f"{', '.join(f'`{name}`' for name in fields)} changed. Restore what {folder / BEGIN} "
+            "says, or name another --out."
         )
         self.folder, self.fields = folder, fields
 
@@ -77,12 +78,12 @@ class NoFolderError(EmbshareError, OSError):
 
 
 class ForeignFolderError(EmbshareError, FileExistsError):
-    """Files of somebody else stand where a run, or a benchmark, would write."""
+    """A run or a benchmark would overwrite files that are not its own."""
 
     def __init__(self, *, folder: Path, found: Path, needs: str = CONFIG) -> None:
         super().__init__(
-            f"`{folder}` must hold results to replace them or to go on, but has no {needs} of "
-            f"ours, and `{found.relative_to(folder)}` would be lost. Name another with --out."
+            f"`{folder}` must hold results to replace or resume, but has no {needs} that embshare "
+            f"wrote, and `{found.relative_to(folder)}` would be lost. Name another with --out."
         )
         self.folder, self.found = folder, found
 
@@ -100,7 +101,7 @@ class NoRunError(EmbshareError, ValueError):
 
 @final
 class RunFolder:
-    """Where the parts of a run are; nothing is made before `open`."""
+    """Paths in the folder of a run; nothing is written before `open`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -110,12 +111,12 @@ class RunFolder:
         self.begin, self.curve = root / BEGIN, root / "curve.json"
 
     def check(self, config: RunConfig, *, overwrite: bool, resume: bool) -> None:
-        """Refuse what must not be written to, before any work.
+        """Check before any work that the folder may be written to.
 
         Raises:
-            RunExistsError: it holds something, and neither was asked for.
-            ForeignFolderError: it holds no run, and files that a run would write over.
-            OtherRunError: the run in it began with other settings.
+            RunExistsError: it is not empty, and neither ``overwrite`` nor ``resume`` is set.
+            ForeignFolderError: it holds no run, but files that a run would overwrite.
+            OtherRunError: the run in it has other settings.
         """
         if not self.root.exists():
             return
@@ -129,51 +130,52 @@ class RunFolder:
                 raise OtherRunError(folder=self.root, fields=changed)
 
     def parts(self) -> Iterator[Path]:
-        """The files at which a run would write, but for those in folders of other names."""
+        """Existing files that a run would overwrite."""
         for name in MINE:
             yield from (path for path in (self.root / name).rglob("*") if path.is_file())
-        picture = self.curve.with_suffix(".png")
-        files = (self.config, self.begin, self.result, self.curve, picture)
+        plot = self.curve.with_suffix(".png")
+        files = (self.config, self.begin, self.result, self.curve, plot)
         yield from (path for path in files if path.is_file())
 
     def is_run(self) -> bool:
-        """Whether a run was begun in it, perhaps one of an earlier version."""
+        """Whether the folder holds a run, perhaps of an earlier version."""
         try:
             return is_task(read_config_file(self.config).get("task"))
         except ConfigFileError:
             return False
 
     def clear(self) -> None:
-        """Remove what a run writes, and nothing else."""
+        """Remove the files of a run, and no others."""
         for name in MINE:
             shutil.rmtree(self.root / name, ignore_errors=True)
         for path in sorted(self.parts(), key=lambda path: path == self.config):
-            path.unlink()  # the settings last: by them the rest is known to be a run's
+            path.unlink()  # the settings last: they show that the other files belong to a run
 
     def check_begin(self, begin: Mapping[str, object]) -> None:
-        """Refuse to go on with a run that began otherwise, as far as it is known.
+        """Check that a run to resume had the same data and processes, if that was recorded.
 
         Args:
-            begin: As it would be given to `open`.
+            begin: data and processes, as for `open`.
         Raises:
-            OtherBeginError: it differs.
+            OtherBeginError: they differ.
         """
         if self.begin.is_file():
             before = json.loads(self.begin.read_text(encoding="utf-8"))
-            if changed := _changed(before, json.loads(json.dumps(begin))):
+            now = json.loads(json.dumps(begin))
+            if changed := _changed(_by_current_names(before), _by_current_names(now)):
                 raise OtherBeginError(folder=self.root, fields=changed)
 
     def open(
         self, config: RunConfig, *, overwrite: bool, begin: Mapping[str, object] | None = None
     ) -> None:
-        """Make the folder; of an earlier run, remove what a run writes and nothing else.
+        """Make the folder and write the settings.
 
         Args:
-            config: Of the run.
-            overwrite: Whether the earlier run goes.
-            begin: What else the run has to go on with, as JSON can hold it.
+            config: settings of the run.
+            overwrite: remove the files of an earlier run.
+            begin: data and processes that a resumed run must have too, of JSON's types.
         Raises:
-            NoFolderError: the system does not allow it.
+            NoFolderError: the operating system does not allow it.
         """
         if overwrite:
             self.clear()
@@ -188,10 +190,10 @@ class RunFolder:
             raise NoFolderError(folder=self.root, finding=finding) from error
 
     def read_config(self) -> RunConfig:
-        """The settings of the run.
+        """Read the settings of the run.
 
         Raises:
-            NoRunError: there is none.
+            NoRunError: there is no run.
         """
         if not self.config.is_file():
             raise NoRunError(folder=self.root)
@@ -199,7 +201,7 @@ class RunFolder:
 
 
 def differences(one: RunConfig, other: RunConfig) -> list[str]:
-    """The fields, with dots between, in which two runs differ; where they are written is none."""
+    """List the fields, with dots between, in which two runs differ, besides their folder."""
     left, right = (config.model_dump(mode="json", exclude={"out"}) for config in (one, other))
     return _changed(left, right)
 
@@ -209,6 +211,13 @@ def _changed(one: dict[str, object], other: dict[str, object]) -> list[str]:
     return [
         name for name in sorted(left.keys() | right.keys()) if left.get(name) != right.get(name)
     ]
+
+
+def _by_current_names(fields: Mapping[str, object]) -> dict[str, object]:
+    return {
+        FORMER.get(name, name): _by_current_names(value) if isinstance(value, dict) else value
+        for name, value in fields.items()
+    }
 
 
 def _flat(fields: dict[str, object], before: str = "") -> list[tuple[str, object]]:
@@ -222,7 +231,7 @@ def _flat(fields: dict[str, object], before: str = "") -> list[tuple[str, object
 
 
 def write_text(path: Path, text: str) -> None:
-    """All or nothing: whoever reads sees the old file or the new one."""
+    """Write a file atomically: readers see the old content or the new one."""
     part = path.with_name(f".{path.name}.part")
     part.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
     part.replace(path)

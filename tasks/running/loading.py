@@ -1,4 +1,4 @@
-"""A run that is there already: its model, to evaluate it on other data or to use it."""
+"""Load the model of a finished run, to evaluate or use it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["FinishedRun"]
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A trained model with all that it needs."""
+    """A trained model with its settings and its processor."""
 
     config: RunConfig
     processor: Processor
@@ -30,11 +30,11 @@ class FinishedRun:
 
     @classmethod
     def load(cls, root: Path) -> Self:
-        """Read a folder that a run wrote to its end; the model goes to the accelerator, if any.
+        """Load the folder of a finished run; the model goes to the accelerator, if any.
 
         Raises:
-            NoRunError: it is no such folder.
-            EmbshareError: a part of it is missing or not as it was written.
+            NoRunError: the folder holds no run.
+            EmbshareError: a part of it is missing or damaged.
         """
         folder = RunFolder(root)
         config = folder.read_config()
@@ -43,14 +43,14 @@ class FinishedRun:
         return cls(config, processor, model.to(process_state().device))
 
     def evaluate(self, changes: Mapping[str, Any], *, folder: Path) -> dict[str, float]:
-        """Metrics by name.
+        """Compute metrics by name.
 
         Args:
-            changes: of the task's settings: other ``data``, another beam.
-            folder: for samples and predictions.
+            changes: changes of the task's settings: other ``data``, another beam size.
+            folder: folder for samples and predictions.
         Raises:
-            FixedSettingError: settings that the trained model stands and falls with.
-            EmbshareError: settings that cannot be, data that cannot be read.
+            FixedSettingError: the trained model depends on a setting that would change.
+            EmbshareError: settings are invalid, or data cannot be read.
         """
         settings = scored_with(self.config.settings, changes)
         prepared = TASKS[self.config.task].task(settings).prepare(self.processor)

@@ -1,4 +1,4 @@
-"""What a run found, and all that it takes to repeat it."""
+"""The result of a run, with all that is needed to repeat it."""
 
 from __future__ import annotations
 
@@ -19,36 +19,38 @@ class RunResult(Record):
     format: Literal[1] = 1
     task: str
     metric: str
-    """Which of `metrics` models are compared by."""
+    """Name of the metric to compare models by."""
     metrics: dict[str, float]
-    """All that the task measured, by plain names."""
+    """All metrics of the task by name."""
     stored_parameters: int
-    """In the checkpoint; a shared one once."""
+    """Number of parameters in the checkpoint; shared ones once."""
     read_parameters: int
-    """That layers compute with; a shared one at each reader."""
+    """Number of parameters that layers compute with; shared ones at each reader."""
     hidden_parameters: int
-    """Of those in the checkpoint, what is no embedding table: layers, or what they come from."""
+    """Number of parameters in the checkpoint outside embedding tables: layers, or what they are
+    derived from."""
     bytes: int
-    """Of the model's files."""
+    """Total size of the model's files."""
     steps: int
-    """Updates of the parameters."""
+    """Number of optimizer updates."""
     seconds: float
-    """Of training alone; of a run that was taken up again, in all its parts."""
+    """Training time; for a resumed run the sum over its parts."""
     ms_per_step: float
-    """Median, from data at hand to parameters updated, of the last part of a run."""
+    """Median time of a step, from its batch to the updated parameters, since the run was started or
+    resumed."""
     training_loss: float
-    """Mean over the whole run, as far as its curve knows."""
+    """Mean over the whole run, as logged in its curve."""
     peak_mib: float
-    """Most memory that the process had during training."""
+    """Peak memory of the process during training."""
     resident_mib: float
-    """Memory that it had before, with Python and all libraries."""
+    """Memory of the process before training, with Python and all libraries."""
     device_peak_mib: float | None = None
-    """Most memory that tensors had on an accelerator of CUDA, in this process; ``None``: none."""
+    """Peak memory of tensors on this process's CUDA device; ``None`` without one."""
     seed: int
     processes: int = 1
-    """That trained the model together, each on batches of its own."""
+    """Number of training processes."""
     config: RunConfig
     data: dict[str, JsonValue]
-    """What the task says of its data."""
+    """Description of the data by the task."""
     provenance: Provenance
     """Versions, commit and machine."""

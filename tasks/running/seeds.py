@@ -1,4 +1,4 @@
-"""Several runs that differ in their seed alone, as one result: mean, spread and best."""
+"""Summarise runs that differ in their seed: mean, standard deviation and best."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ __all__ = ["SeedSummary", "mean_and_deviation", "summarise_seeds"]
 
 
 class SeedSummary(Record):
-    """One metric over the seeds of a run."""
+    """A metric over several seeds."""
 
     metric: str
     n: int
-    """Of runs."""
+    """Number of runs."""
     mean: float
-    spread: float | None
-    """Standard deviation of a sample (divided by n - 1); ``None`` for a single run, NaN where one
+    std: float | None
+    """Sample standard deviation (divided by n - 1); ``None`` for a single run, NaN where one
     diverged."""
     best: float
     best_seed: int
 
     def __str__(self) -> str:
-        spread = "" if self.spread is None else f" ± {self.spread:.1f}"
-        return f"{self.metric} {self.mean:.1f}{spread} (n = {self.n}, best {self.best:.1f})"
+        std = "" if self.std is None else f" ± {self.std:.1f}"
+        return f"{self.metric} {self.mean:.1f}{std} (n = {self.n}, best {self.best:.1f})"
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
-    """The mean, and the standard deviation of a sample.
+    """Compute the mean and the sample standard deviation.
 
     Args:
-        values: At least one. Where one is not finite the deviation is NaN, and the mean is what
-            their sum makes it.
+        values: one or more values. If one is non-finite the deviation is NaN, and the mean is that
+            of floating-point arithmetic.
     Returns:
-        Both; the deviation of a single value is ``None``.
+        Mean and standard deviation; the latter is ``None`` for a single value.
     """
     finite = all(map(math.isfinite, values))
     mean = statistics.fmean(values) if finite else sum(values) / len(values)
@@ -55,17 +55,17 @@ def summarise_seeds(
     better: Literal["lower", "higher"],
     metric: str | None = None,
 ) -> SeedSummary:
-    """The mean over seeds, which is to be reported, and the best, which may be shown beside it.
+    """Summarise a metric over seeds: report the mean; the best may be shown beside it.
 
-    A value that is no number is the worst.
+    NaN ranks as the worst value.
 
     Args:
-        results: of runs with the same settings and other seeds.
-        better: which way is better, as the task's `Metric` says.
-        metric: by name; by default the one that runs are compared by.
+        results: results of runs with equal settings and different seeds.
+        better: direction of the metric, as in the task's `Metric`.
+        metric: name of the metric; by default the one that runs are compared by.
     Raises:
-        InvalidValueError: there are no results, two have one seed, they differ in more than their
-            seeds, or they have no such metric.
+        InvalidValueError: there are no results, two have the same seed, they differ in more than
+            their seeds, or they do not have the metric.
     """
     _check(results)
     name = metric or results[0].metric
@@ -76,12 +76,12 @@ def summarise_seeds(
     choose, worst = (min, math.inf) if better == "lower" else (max, -math.inf)
     ranks = {seed: worst if math.isnan(value) else value for seed, value in values.items()}
     seed = choose(ranks, key=ranks.__getitem__)
-    mean, spread = mean_and_deviation(list(values.values()))
+    mean, std = mean_and_deviation(list(values.values()))
     return SeedSummary(
         metric=name,
         n=len(values),
         mean=mean,
-        spread=spread,
+        std=std,
         best=values[seed],
         best_seed=seed,
     )
@@ -93,11 +93,11 @@ def _check(results: Sequence[RunResult]) -> None:
         faults.append("`results` must hold a run, but is empty")
     seeds = [result.seed for result in results]
     if len(set(seeds)) < len(seeds):
-        faults.append(f"`results` must have seeds of their own, but have {sorted(seeds)}")
+        faults.append(f"`results` must have different seeds, but have {sorted(seeds)}")
     for other in results[1:]:
         changed = [n for n in differences(results[0].config, other.config) if n != "seed"]
         if changed:
-            faults.append(f"`results` must differ in their seeds alone, but differ in {changed}")
+            faults.append(f"`results` must differ in their seeds only, but differ in {changed}")
             break
     if faults:
         raise InvalidValueError(what="the summary over seeds", faults=faults)

@@ -1,4 +1,4 @@
-"""A run that learns from a model of an earlier run, besides from labels."""
+"""Distil the model of an earlier run into that of a new one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from embshare.errors import EmbshareError
+from embshare.models.matched.embedding import IGNORED
 from embshare.tasks.distillation import Teacher, mix_losses
 from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.folder import RunFolder
@@ -18,11 +19,9 @@ from embshare.tasks.task import Batch, Feed, PreparedTask
 
 __all__ = ["TeacherRunError", "prepare_taught", "taught"]
 
-IGNORED = -100
-
 
 class TeacherRunError(EmbshareError, ValueError):
-    """A run cannot be the teacher of another."""
+    """A run cannot be the teacher of this one."""
 
     def __init__(self, *, folder: Path, finding: str) -> None:
         super().__init__(
@@ -33,19 +32,19 @@ class TeacherRunError(EmbshareError, ValueError):
 
 
 class Taught(NamedTuple):
-    """A task prepared with the vocabulary of its teacher, and the teacher."""
+    """A task prepared with the vocabulary of its teacher, and the teacher's model."""
 
     task: PreparedTask
     teacher: nn.Module
 
 
 def prepare_taught(config: RunConfig) -> Taught:
-    """Load the teacher, and read the task's data with what the teacher reads them with.
+    """Load the teacher, and prepare the task with its processor.
 
     Args:
-        config: with a `RunConfig.teacher`.
+        config: settings with a `RunConfig.teacher`.
     Raises:
-        TeacherRunError: the teacher's run is of another task.
+        TeacherRunError: the teacher was trained on a different task.
         EmbshareError: its folder or the data cannot be read.
     """
     assert config.teacher is not None
@@ -58,11 +57,11 @@ def prepare_taught(config: RunConfig) -> Taught:
 
 
 def taught(feed: Feed, teacher: nn.Module, student: nn.Module, config: RunConfig) -> Feed:
-    """The feed with a loss that is mixed with what the teacher says.
+    """Add the distillation loss to a feed.
 
     Raises:
-        TeacherRunError: the task minimises something of its own, which a teacher does not.
-        InvalidValueError: the teacher has other labels.
+        TeacherRunError: the task's objective cannot be distilled.
+        InvalidValueError: the labels of the teacher differ.
     """
     assert config.teacher is not None
     if feed.not_taught is not None:
@@ -77,7 +76,7 @@ def taught(feed: Feed, teacher: nn.Module, student: nn.Module, config: RunConfig
     def objective(model: nn.Module, batch: Batch, left: int) -> Tensor:
         outputs: Any = model(**batch)
         own = outputs["logits"]
-        scores = asked.scores(batch, names=())  # it is told labels too: it scores the same places
+        scores = asked.scores(batch, names=())  # with labels, so that the same positions are scored
         if feed.compared is not None:
             own, scores = feed.compared(own, batch), feed.compared(scores, batch)
         return mix_losses(
@@ -86,15 +85,15 @@ def taught(feed: Feed, teacher: nn.Module, student: nn.Module, config: RunConfig
             scores,
             share=config.teacher_share,
             temperature=config.temperature,
-            labels=_scored(batch, own, next_symbol=feed.next_symbol),
+            labels=_scored(batch, own, next_token=feed.next_token),
         )
 
     return replace(feed, objective=objective)
 
 
-def _scored(batch: Batch, logits: Tensor, *, next_symbol: bool) -> Tensor | None:
-    """Labels where the scores for them stand; ``None`` where they stand nowhere in particular."""
+def _scored(batch: Batch, logits: Tensor, *, next_token: bool) -> Tensor | None:
+    """Labels at the positions of their logits; ``None`` where they do not correspond."""
     labels = batch["labels"]
     if labels.shape != logits.shape[:-1] or labels.is_floating_point():
         return None
-    return F.pad(labels[:, 1:], (0, 1), value=IGNORED) if next_symbol else labels
+    return F.pad(labels[:, 1:], (0, 1), value=IGNORED) if next_token else labels

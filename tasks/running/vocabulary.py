@@ -1,4 +1,4 @@
-"""The vocabulary of a trained model: its rows mean the tokens of the tokenizer it came with."""
+"""Choose the tokenizer of a trained model, whose embedding rows belong to its tokens."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ TOKENIZER: Final = (
     *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt"),
     *("spiece.model", "sentencepiece.bpe.model", "source.spm", "vocab.model"),
 )
-"""By any of these files a folder has a tokenizer."""
+"""Files that show that a folder has a tokenizer."""
 
 
 def with_own_tokenizer(config: RunConfig) -> RunConfig:
-    """Have a run of a trained model use the tokenizer that the model came with.
+    """Set a trained model's own tokenizer, unless the settings name one, or a run with one.
 
-    A vocabulary that is learned anew would give every row of its table another meaning, and
-    nothing but the scores would tell. What settings say of a tokenizer, a run to start from or a
-    teacher stays as it is.
+    A newly learned vocabulary would give every row of its embedding table another meaning, and
+    only the scores would show it.
 
     Raises:
         ModelNotForTaskError: a folder has trained weights and no tokenizer, or it has one and the
-            settings ask for whole words.
+            settings ask for a word-level vocabulary.
     """
     settings, model = config.settings, config.model
     if "tokenizer" not in type(settings).model_fields or config.teacher is not None:
@@ -36,16 +35,16 @@ def with_own_tokenizer(config: RunConfig) -> RunConfig:
         return config
     found = _tokenizer_of(model)
     if found is None or getattr(settings, "level", "subword") == "word":
-        what = "no tokenizer beside them" if found is None else "subwords, not whole words"
+        what = "no tokenizer beside them" if found is None else "a subword vocabulary"
         raise ModelNotForTaskError(
             model=model,
             finding=f"it has trained weights and {what}, and a vocabulary learned from the "
-            "data would give the rows of its table other meanings",
+            "data would give the rows of its embedding table other meanings",
             way_out="Name the tokenizer that it was trained with (`tokenizer`), or a folder with "
             "its config.json alone, to train the architecture from a random start.",
         )
-    told = type(settings)(**{**dict(settings), "tokenizer": found})
-    return config.model_copy(update={"settings": told})
+    chosen = type(settings)(**{**dict(settings), "tokenizer": found})
+    return config.model_copy(update={"settings": chosen})
 
 
 def _is_trained(model: str) -> bool:
@@ -56,7 +55,7 @@ def _is_trained(model: str) -> bool:
 
 
 def _is_on_hub(name: str) -> bool:
-    """Whether there is such a model; of a name that is misspelt, its building tells."""
+    """Whether there is such a model; a misspelt name raises an error when the model is built."""
     from transformers import AutoConfig
 
     try:
@@ -67,7 +66,7 @@ def _is_on_hub(name: str) -> bool:
 
 
 def _tokenizer_of(model: str) -> str | None:
-    """A folder or name that has it: the model's own, or the one beside it in a run."""
+    """Folder or name with the tokenizer of a model; in a run it is beside the model."""
     folder = Path(model)
     if not folder.is_dir():
         return model

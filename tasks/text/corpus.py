@@ -1,4 +1,4 @@
-"""Text in three splits: a folder in the WikiText layout, or the text that comes with Python."""
+"""Text in three splits, from a folder in the layout of WikiText or from Python's own help."""
 
 from __future__ import annotations
 
@@ -8,23 +8,31 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from embshare.tasks.errors import DataError, MissingDataError
-from embshare.tasks.text.files import read_text
+from embshare.tasks.errors import DataError, MissingDataError, encoding_error
+from embshare.tasks.text.utf8 import Foreign, decoded
 
-__all__ = ["LAYOUTS", "SPLITS", "Corpus", "Split", "builtin_corpus", "folder_corpus", "load_corpus"]
+__all__ = [
+    "LAYOUTS",
+    "SPLITS",
+    "Corpus",
+    "Split",
+    "builtin_corpus",
+    "folder_corpus",
+    "load_corpus",
+]
 
 Split = Literal["train", "valid", "test"]
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
 LAYOUTS: Final = ("{}.txt", "wiki.{}.tokens", "wiki.{}.raw", "ptb.{}.txt")
-TOPICS_PER_ROUND: Final = 10  # of the built-in text: eight to learn from, one for each other split
+TOPICS_PER_ROUND: Final = 10  # of the built-in text: eight for training, one for each other split
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """The three splits of a text, or those that an evaluation needs; others are empty."""
+    """Splits of a text; those that an evaluation does not need are empty."""
 
     name: str
-    """Where it came from, for a report."""
+    """Where the text comes from, for a report."""
     train: str
     valid: str
     test: str
@@ -35,22 +43,22 @@ class Corpus:
         return tuple(name for name in SPLITS if self.split(name))
 
     def split(self, name: Split) -> str:
-        """The text of one split."""
+        """Return the text of a split."""
         return {"train": self.train, "valid": self.valid, "test": self.test}[name]
 
     def fingerprint(self) -> str:
-        """Hash of all three splits, to tell texts of one name apart."""
+        """Return the start of a SHA-256 over all splits, which tells texts of one name apart."""
         return sha256("\0".join((self.train, self.valid, self.test)).encode()).hexdigest()[:16]
 
 
 def load_corpus(data: Path | None, *, train: bool = True) -> Corpus:
-    """Read the text in the folder ``data``, or the built-in one where that is ``None``.
+    """Load the text in a folder, or the built-in one.
 
     Args:
-        data: the folder.
-        train: read all splits; else ``test``, and ``valid`` where there is one.
+        data: folder; ``None`` is the built-in text.
+        train: read all splits. Otherwise ``test``, and ``valid`` if there is one.
     Raises:
-        DataError: a file is missing, empty, or not UTF-8; with its line.
+        DataError: a file is missing, empty, or not UTF-8; with file and line.
     """
     if data is not None:
         return folder_corpus(data, train=train)
@@ -58,12 +66,12 @@ def load_corpus(data: Path | None, *, train: bool = True) -> Corpus:
 
 
 def builtin_corpus() -> Corpus:
-    """The topics of the Python language reference that ``help()`` shows.
+    """Load the topics of the Python language reference that ``help()`` shows.
 
-    About 65,000 words of English. Some paragraphs occur in several topics and are taken once, so
-    that none is in the training set and in the test set. The text differs a little between versions
-    of Python, so a report has the fingerprint. Whole topics go to a split, dealt out from the
-    longest to the shortest, so that the two small splits have about a tenth of the text each.
+    About 65,000 words of English. Some paragraphs occur in several topics and are used once: the
+    test set must not contain training text. The text differs a little between versions of Python,
+    so a report has its fingerprint. Each topic is in one split. They are dealt from the longest to
+    the shortest, so that the validation and the test set have about a tenth of the text each.
     """
     from pydoc_data.topics import topics
 
@@ -83,7 +91,7 @@ def builtin_corpus() -> Corpus:
 
 
 def _each_paragraph_once(texts: Iterable[str]) -> Iterator[str]:
-    """The texts without paragraphs of a longer or an earlier one."""
+    """Remove paragraphs that occur in a longer text, or before."""
     seen: set[str] = set()
     for text in _longest_first(texts):
         kept = []
@@ -106,15 +114,21 @@ def folder_corpus(folder: Path, *, train: bool = True) -> Corpus:
 
     Args:
         folder: folder of the files.
-        train: as in `load_corpus`.
+        train: see `load_corpus`.
     Raises:
-        MissingDataError: the folder, or one of the splits, is not there.
-        DataError: a split is empty, or not UTF-8; with its line.
+        MissingDataError: the folder or a split is missing.
+        DataError: a split has no words, or a file is not UTF-8; with file and line.
     """
-    found = {split: _find(folder, split) for split in SPLITS}  # all, before a long one is read
+    found = {split: _find(folder, split) for split in SPLITS}  # before a long one is read
     for split, path in found.items():
         if path is None and (train or split == "test"):
-            raise _missing(folder, split)
+            raise MissingDataError(
+                folder,
+                needs=f"be a folder with the split `{split}` as {' or '.join(_names(split))}",
+                has=_content(folder),
+                hint="Name the folder of a text in the WikiText layout, or leave `data` out to use "
+                "the text that comes with Python.",
+            )
     texts = dict.fromkeys(SPLITS, "")
     for split, path in found.items():
         if path is not None and (train or split != "train"):
@@ -122,29 +136,28 @@ def folder_corpus(folder: Path, *, train: bool = True) -> Corpus:
     return Corpus(name=str(folder), train=texts["train"], valid=texts["valid"], test=texts["test"])
 
 
+def _content(folder: Path) -> str:
+    if not folder.is_dir():
+        return "that is not a folder"
+    found = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+    return f"the folder holds {found}"
+
+
 def _find(folder: Path, split: Split) -> Path | None:
-    paths = (folder / layout.format(split) for layout in LAYOUTS)
+    paths = (folder / name for name in _names(split))
     return next((path for path in paths if path.is_file()), None)
 
 
-def _missing(folder: Path, split: Split) -> MissingDataError:
-    has = "that is not a folder"
-    if folder.is_dir():
-        files = sorted(path.name for path in folder.iterdir())[:8]
-        has = f"the folder holds {', '.join(files) or 'nothing'}"
-    names = " or ".join(layout.format(split) for layout in LAYOUTS)
-    return MissingDataError(
-        folder,
-        needs=f"be a folder with the split `{split}` as {names}",
-        has=has,
-        hint="Name the folder of a text in the WikiText layout, or leave `data` out to use the "
-        "text that comes with Python.",
-    )
+def _names(split: Split) -> list[str]:
+    return [layout.format(split) for layout in LAYOUTS]
 
 
 def _read(path: Path, split: Split) -> str:
-    """The file's text; Windows' line ends become ``\\n``, a byte order mark goes."""
-    text = read_text(path).replace("\r\n", "\n")
+    """Read a text; Windows' line ends become ``\\n``, and a byte order mark is removed."""
+    found = decoded(path.read_bytes())
+    if isinstance(found, Foreign):
+        raise encoding_error(path, found.line, byte=found.byte, guess=found.guess)
+    text = found.removeprefix("\ufeff").replace("\r\n", "\n")
     if not text.strip():
         raise DataError(
             path,

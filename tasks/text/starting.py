@@ -117,7 +117,7 @@ class Start:
             auto=auto,
             vocab_size=len(self.tokenizer),
             changes=changes,
-            symbols={"pad_token_id": self.tokenizer.pad},
+            special_tokens={"pad_token_id": self.tokenizer.pad},
         )
         if self.run is not None and not trained:
             self.run.fill(made)

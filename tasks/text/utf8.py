@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final, NamedTuple
 
-from embshare.tasks.errors import DataError
-
-__all__ = ["Foreign", "decoded", "not_utf8"]
+__all__ = ["Foreign", "decoded"]
 
 WIDE: Final = (b"\xff\xfe", b"\xfe\xff")
 """How a file in UTF-16 begins, where it has a byte order mark."""
@@ -38,14 +35,3 @@ def decoded(raw: bytes) -> str | Foreign:
         return text
     guess = "utf-16" if b"\0" in raw or raw[:2] in WIDE else "latin1"
     return Foreign(raw.count(b"\n", 0, at) + 1, raw[at], guess)
-
-
-def not_utf8(path: Path, line: int, found: Foreign) -> DataError:
-    """The error of a file that is not UTF-8, with the line and the way out."""
-    return DataError(
-        path,
-        line,
-        needs="be UTF-8",
-        has=f"has the byte 0x{found.byte:02x} where no character can have it",
-        hint=f"Convert the file, for example with `iconv -f {found.guess} -t utf-8`.",
-    )

@@ -83,7 +83,7 @@ class TranslationConfig(TaskConfig):
     """Kernel size of the convolutions, in positions."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Dropout of embeddings and of layers' outputs."""
-    batch_symbols: Annotated[int, Field(ge=1)] = 200
+    batch_tokens: Annotated[int, Field(ge=1)] = 200
     """Batch size per device (tokens of the longer language, with padding). The default is for the
     short phrases from the CLDR; sentences want a thousand or more."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -104,14 +104,14 @@ class TranslationConfig(TaskConfig):
             raise ValueError(
                 f"`source_lang` and `target_lang` must differ, but are both {self.source_lang!r}"
             )
-        if self.batch_symbols < self.max_length:
+        if self.batch_tokens < self.max_length:
             raise ValueError(
-                f"`batch_symbols` must be at least `max_length` ({self.max_length}), or a "
-                f"sentence would fit into no batch, but is {self.batch_symbols}"
+                f"`batch_tokens` must be at least `max_length` ({self.max_length}), or a "
+                f"sentence would fit into no batch, but is {self.batch_tokens}"
             )
         if len(set(self.evaluate_on)) < len(self.evaluate_on) or "train" in self.evaluate_on:
             raise ValueError(
-                "`evaluate_on` must name each split once, and not the training side, but is "
+                "`evaluate_on` must name each split once, and not the training set, but is "
                 f"{', '.join(self.evaluate_on)}"
             )
         return self

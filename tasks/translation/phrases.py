@@ -1,8 +1,7 @@
-"""Phrases of two languages that mean the same, rendered by Babel from the CLDR.
+"""Phrases of the same meaning in two languages, rendered by Babel from the CLDR.
 
-What every machine with Babel has: dates, durations, units, amounts of money, and names of
-territories, languages and currencies, alone and in lists, in two of some hundred locales, as far as
-both have names.
+Built-in data for every machine with Babel: dates, durations, units, amounts of money, and names of
+territories, languages and currencies, alone and in lists, in any two of some hundred locales.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from embshare.errors import MissingPackageError
-from embshare.tasks.translation.errors import NamelessLocaleError, UnknownLocaleError
+from embshare.tasks.errors import MissingDataError
 
 if TYPE_CHECKING:
     from babel import Locale
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["PARTS_OF_SPEED", "Names", "Renderer", "draw_phrase", "phrase_pairs"]
 
 Phrase: TypeAlias = Callable[["Renderer"], str]
-"""What is meant; each language's renderer says it in its own way."""
+"""Meaning of a phrase; the renderer of a language puts it into words."""
 
 UNITS: Final = (
     "area-hectare area-square-kilometer area-square-meter digital-gigabyte digital-megabyte "
@@ -44,7 +43,7 @@ PARTS_OF_SPEED: Final = (
     ("volume-liter", "duration-minute"),
     ("digital-megabyte", "duration-second"),
 )
-"""Units of which one is counted per one of the other."""
+"""Pairs of units of a rate: the first per one of the second."""
 CURRENCIES: Final = (
     "USD EUR GBP JPY CHF SEK NOK DKK PLN CZK HUF RUB CNY INR BRL TRY MXN KRW".split()
 )
@@ -57,7 +56,7 @@ GRANULARITIES: Final = ("year", "month", "week", "day", "hour", "minute", "secon
 
 @dataclass(frozen=True)
 class Names:
-    """Codes of what has a name in both languages."""
+    """Codes of territories and languages that have a name in both languages."""
 
     territories: Sequence[str]
     languages: Sequence[str]
@@ -65,27 +64,31 @@ class Names:
 
 @dataclass(frozen=True)
 class Renderer:
-    """Says things in one language."""
+    """Renders phrases in one language."""
 
     locale: Locale
 
     @classmethod
     def of(cls, language: str) -> Renderer:
-        """For a locale as CLDR writes it: ``de``, ``pt_BR``, ``zh-Hant``.
+        """Make the renderer of a locale as the CLDR writes it: ``de``, ``pt_BR``, ``zh-Hant``.
 
         Raises:
-            UnknownLocaleError: Babel does not know it.
+            MissingDataError: Babel does not know the locale.
             MissingPackageError: Babel is not installed.
         """
         try:
-            from babel import Locale
-            from babel import UnknownLocaleError as NotKnown
+            from babel import Locale, UnknownLocaleError
         except ModuleNotFoundError as error:
             raise MissingPackageError(package="babel", extra="translation") from error
         try:
             return cls(Locale.parse(language.replace("-", "_")))
-        except (NotKnown, ValueError) as error:
-            raise UnknownLocaleError(language=language) from error
+        except (UnknownLocaleError, ValueError) as error:
+            raise MissingDataError(
+                "CLDR",
+                needs=f"have the language {language!r}",
+                has="Babel knows no such locale",
+                hint="Name another one (de, pt_BR, zh_Hant), or a folder as `data`.",
+            ) from error
 
     def date(self, when: datetime, style: str) -> str:
         from babel.dates import format_date
@@ -98,7 +101,7 @@ class Renderer:
         return str(format_datetime(when, style, locale=self.locale))
 
     def distance(self, seconds: float, granularity: str) -> str:
-        """How long ago, or in how long."""
+        """Time since or until a moment."""
         from babel.dates import format_timedelta
 
         delta = timedelta(seconds=seconds)
@@ -143,16 +146,16 @@ class Renderer:
 
 
 def phrase_pairs(source: str, target: str, *, count: int, seed: int) -> list[tuple[str, str]]:
-    """Different phrases in two languages; the same for a seed and a version of Babel.
+    """Render pairs of phrases, reproducibly for a seed and a version of Babel.
 
     Args:
-        source: locale of the first of each pair.
-        target: of the second.
-        count: of pairs. No source phrase stands in two of them.
-        seed: of what is meant.
+        source: locale of the source phrases.
+        target: locale of their translations.
+        count: number of pairs. No source phrase occurs in two of them.
+        seed: seed of the phrases.
     Raises:
-        UnknownLocaleError: Babel does not know a locale.
-        NamelessLocaleError: the two have names of no territory, or of no language, in common.
+        MissingDataError: Babel does not know a locale, or no territory or no language has a name
+            in both.
         MissingPackageError: Babel is not installed.
     """
     renderers = Renderer.of(source), Renderer.of(target)
@@ -177,12 +180,17 @@ def _names_in_both(source: Locale, target: Locale) -> Names:
     languages = [code for code in LANGUAGES if code in known]
     for kind, codes in (("territory", territories), ("language", languages)):
         if not codes:
-            raise NamelessLocaleError(languages=(str(source), str(target)), kind=kind)
+            raise MissingDataError(
+                "CLDR",
+                needs=f"have names in both {str(source)!r} and {str(target)!r}",
+                has=f"has the name of no {kind} in both",
+                hint="Name another language, or a folder as `data`.",
+            )
     return Names(territories, languages)
 
 
 def _one_line(text: str) -> str:
-    """CLDR has narrow and fixed spaces, which nobody can see."""
+    """Replace the CLDR's narrow and fixed spaces by ordinary ones."""
     return " ".join(text.split())
 
 
@@ -192,7 +200,7 @@ def _phrases(random: Random, names: Names) -> Iterator[Phrase]:
 
 
 def draw_phrase(random: Random, names: Names) -> Phrase:
-    """One thing to say, or two of a kind."""
+    """Draw the meaning of a phrase, or of two of one kind in a list."""
     kinds = (_date, _moment, _distance, _amount, _rate, _money, _territory, _language)
     kind = random.choice(kinds)
     many = random.choice((1, 1, 1, 2))
@@ -241,7 +249,7 @@ def _money(random: Random, _: Names) -> Phrase:
 
 
 def _number(random: Random) -> float:
-    """Mostly small, as numbers of things are; some with a fraction, some in thousands."""
+    """Draw a number: mostly small, some with a fraction, some in the thousands."""
     match random.randrange(8):
         case 0:
             return 100 * random.randint(10, 99)

@@ -1,4 +1,4 @@
-"""Translation as a task: sentences read, models built, trained and scored."""
+"""Translation as a task: read sentences, build, train and evaluate models."""
 
 from __future__ import annotations
 
@@ -11,51 +11,54 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, final, get_args
 
-import torch
-import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Sampler
 
 from embshare.models.matched import ARCHITECTURES
-from embshare.tasks.batching import SymbolBatches
+from embshare.tasks.batching import TokenBatches
+from embshare.tasks.errors import DataError
 from embshare.tasks.task import Feed, Metric
 from embshare.tasks.translation.config import TranslationConfig, TranslationTraining
-from embshare.tasks.translation.corpus import Corpus, load_corpus
-from embshare.tasks.translation.errors import EmptySideError
-from embshare.tasks.translation.lengths import LongSentence, Side
-from embshare.tasks.translation.named import SACREBLEU
+from embshare.tasks.translation.data import (
+    SACREBLEU,
+    Collate,
+    Corpus,
+    PairRows,
+    Pairs,
+    load_corpus,
+)
+from embshare.tasks.translation.metrics import Score, Scorers, SmoothedLoss, nats_per_row
 from embshare.tasks.translation.processor import (
+    LongSentence,
+    Side,
     TranslationProcessor,
     learn_processor,
     load_processor,
 )
-from embshare.tasks.translation.reading import Pairs
-from embshare.tasks.translation.rows import IGNORED, Collate, PairRows, SmoothedLoss
-from embshare.tasks.translation.scoring import Score, Scorers
 
-__all__ = ["PreparedTranslation", "Translation", "nats_per_row"]
+__all__ = ["PreparedTranslation", "Translation"]
 
-SAMPLES: Final = 50  # sentences of each split that a report may show
+SAMPLES: Final = 50  # sentences of each split in a report
 
 
 @final
 @dataclass(frozen=True)
 class Translation:
-    """The task before its sentences are read."""
+    """The task, before its data are read."""
 
     config: TranslationConfig = field(default_factory=TranslationConfig)
 
     def prepare(
         self, processor: TranslationProcessor | None = None, *, train: bool = False
     ) -> PreparedTranslation:
-        """Read the sentences, learn vocabularies unless they are given, encode the training set.
+        """Read the sentences, learn subwords if none are given, and encode the training set.
 
         Raises:
-            PairsError: the data cannot be read.
-            VocabularySizeError: there is no vocabulary of this size.
-            TokenizerError: the tokenizer that the settings name cannot be used.
+            DataError: data are missing or invalid; with file and line.
+            VocabularySizeError: the vocabulary size is too small.
+            TokenizerError: the tokenizer of the settings cannot be used.
             MatchedConfigError: no model has these sizes.
-            MissingPackageError: sacrebleu, or what the data need, is not installed.
+            MissingPackageError: sacrebleu, or a package that the data need, is not installed.
         """
         corpus = load_corpus(self.config, train=train or processor is None)
         if processor is None:
@@ -67,7 +70,7 @@ class Translation:
         return prepared
 
     def load_processor(self, folder: Path) -> TranslationProcessor:
-        """Load the tokenizers of a trained model.
+        """Load the subwords of a trained model.
 
         Raises:
             TokenizerError: they cannot be read.
@@ -78,16 +81,16 @@ class Translation:
 @final
 @dataclass(frozen=True)
 class PreparedTranslation:
-    """The task with its sentences."""
+    """The task with its data."""
 
     config: TranslationConfig
     corpus: Corpus
     learned: TranslationProcessor
-    """Processor without these data."""
+    """Processor without knowledge of these data."""
 
     @cached_property
     def processor(self) -> TranslationProcessor:
-        """Processor that checks a model against the longest sentences of these data."""
+        """Processor that checks models against the longest sentences of these data."""
         return replace(self.learned, longest=tuple(self._longest()))
 
     def _longest(self) -> Iterator[LongSentence]:
@@ -95,31 +98,31 @@ class PreparedTranslation:
             rows = self.rows if split == "train" else self.held_out[split]
             for side, (row, tokens) in zip(get_args(Side), rows.longest, strict=True):
                 if side == "source" or split in ("train", "valid"):  # others have no loss
-                    yield LongSentence(f"`{split}`, {side}, row {row:,},", side, tokens)
+                    yield LongSentence(f"{split}, {side}", f"row {row:,}", side, tokens)
 
     @property
     def metric(self) -> Metric:
-        """BLEU of the first split to translate."""
+        """BLEU of the first split in `evaluate_on`."""
         return Metric(name="bleu", label=f"BLEU, {self.config.evaluate_on[0]}", better="higher")
 
     @property
     def training(self) -> TranslationTraining:
-        """Training settings of one model."""
+        """Training settings."""
         return self.config.training
 
     @property
     def scorers(self) -> Scorers:
-        """BLEU and chrF as the settings want them."""
+        """BLEU and chrF with the tokenizer and case of the settings."""
         return Scorers(tokenizer=self.config.bleu_tokenizer, lowercase=self.config.lowercase)
 
     @cached_property
     def rows(self) -> PairRows:
-        """The training set, encoded once for all models."""
+        """Training set, encoded once for all models."""
         return self._encoded("train", longest=self.config.max_length)
 
     @cached_property
     def held_out(self) -> Mapping[str, PairRows]:
-        """The other splits, with pairs of any length, encoded once for all models."""
+        """Other splits, with pairs of any length; encoded once for all models."""
         return {name: self._encoded(name) for name in self.corpus.splits if name != "train"}
 
     def _encoded(self, split: str, *, longest: int | None = None) -> PairRows:
@@ -131,17 +134,20 @@ class PreparedTranslation:
         )
 
     def check(self) -> None:
-        """Find faults before training that would show after it.
+        """Raise errors that would otherwise come after training.
 
         Raises:
-            EmptySideError: no training pair is short enough.
+            DataError: no training pair is short enough.
             MissingPackageError: sacrebleu is not installed.
         """
         _ = self.signatures
         if "train" in self.corpus.splits and not len(self.rows):
-            origin = self.corpus.splits["train"].origin
-            place = f"{origin}, without pairs of more than {self.config.max_length} tokens"
-            raise EmptySideError(place=place, split="train")
+            raise DataError(
+                self.corpus.splits["train"].origin,
+                needs=f"hold pairs of at most {self.config.max_length} tokens",
+                has="all of them are longer",
+                hint="Raise `max_length`.",
+            )
 
     @cached_property
     def signatures(self) -> Mapping[str, Mapping[str, str]]:
@@ -152,7 +158,7 @@ class PreparedTranslation:
         }
 
     def describe(self) -> Mapping[str, object]:
-        """Sources, fingerprint, sizes, and the signatures of the metrics."""
+        """Describe sources, fingerprint, sizes, and the signatures of the metrics."""
         splits: dict[str, dict[str, object]] = {
             split: {"origin": pairs.origin, "pairs": len(pairs)}
             for split, pairs in self.corpus.splits.items()
@@ -162,8 +168,8 @@ class PreparedTranslation:
             splits["train"] |= {
                 "empty_left_out": self.corpus.splits["train"].left_out,
                 "too_long_left_out": self.rows.too_long,
-                "source_symbols": source,
-                "target_symbols": target,
+                "source_tokens": source,
+                "target_tokens": target,
             }
         return {
             "text": self.corpus.name,
@@ -175,7 +181,7 @@ class PreparedTranslation:
         }
 
     def feed(self) -> Feed:
-        """The training set in batches of pairs of similar length."""
+        """Training set in batches of pairs of similar length."""
         smoothing = self.config.label_smoothing
         return Feed(
             rows=self.rows,
@@ -191,18 +197,19 @@ class PreparedTranslation:
     def _batches(self, seed: int) -> Sampler[list[int]]:
         from accelerate import PartialState  # type: ignore[import-untyped]
 
-        return SymbolBatches(
+        return TokenBatches(
             self.rows.lengths,
-            symbols=self.config.batch_symbols,
+            tokens=self.config.batch_tokens,
             seed=seed,
             processes=PartialState().num_processes,
         )
 
     def evaluate(self, model: nn.Module, *, folder: Path) -> Mapping[str, float]:
-        """``bleu`` and ``chrf`` of the first split, those of others with the split in front, and
-        the validation loss, which is never smoothed.
+        """Compute ``bleu`` and ``chrf`` of each split, and the loss of the validation set.
 
-        In the folder: all translations, ``samples.json``, and ``scores.json`` with signatures.
+        The metrics of splits after the first are prefixed with its name. The validation loss is
+        without label smoothing. Writes all translations, ``samples.json``, and ``scores.json``
+        with signatures.
         """
         metrics: dict[str, float] = {}
         samples: list[dict[str, str]] = []
@@ -224,7 +231,7 @@ class PreparedTranslation:
         return metrics
 
     def _translate(self, model: nn.Module, lines: Sequence[str]) -> list[str]:
-        """Translate a part in each process, and gather all in each."""
+        """Translate lines; each of several processes translates a part, and all get the whole."""
         from accelerate import PartialState
         from accelerate.utils import gather_object  # type: ignore[import-untyped]
 
@@ -256,27 +263,12 @@ class PreparedTranslation:
         return {"valid_loss": loss, "valid_perplexity": math.exp(min(loss, 700.0))}
 
 
-def nats_per_row(logits: Any, labels: Tensor) -> Tensor:
-    """Sum of ``-log p`` and number of tokens of each row, ``[B, 2]`` of float64.
-
-    Args:
-        logits: ``[B, T, V]``, position ``t`` predicts token ``t``; or a tuple with them first.
-        labels: ``[B, T]``, -100 where nothing is predicted.
-    """
-    scores: Tensor = logits[0] if isinstance(logits, tuple) else logits
-    nats = F.cross_entropy(
-        scores.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="none"
-    )
-    per_row = nats.view_as(labels).double().sum(dim=1)
-    return torch.stack((per_row, labels.ne(IGNORED).sum(dim=1).double()), dim=1)
-
-
 def _references(pairs: Pairs) -> tuple[tuple[str, ...], ...]:
     return (pairs.target, *pairs.others)
 
 
 def _plain_name(split: str) -> str:
-    """The split as a part of a file's or a metric's name."""
+    """Make a part of the name of a file or metric."""
     return re.sub(r"\W+", "_", split.removeprefix(SACREBLEU))
 
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import embshare
 from embshare.cli import app
 from embshare.cli.application import COMMANDS, Commands, Entry
+from embshare.tasks.catalogue import TASKS
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -115,8 +116,9 @@ def test_help_imports_nothing_that_a_command_needs(command: list[str]) -> None:
     assert imported_by_help(*command) & HEAVY == set()
 
 
-def test_help_does_not_import_torch() -> None:
-    assert "torch" not in imported_by_help()
+@pytest.mark.parametrize("command", [[], ["train"], *(["train", task] for task in TASKS)])
+def test_help_does_not_import_torch(command: list[str]) -> None:
+    assert "torch" not in imported_by_help(*command)
 
 
 def test_as_a_module_from_another_folder(tmp_path: Path) -> None:

@@ -145,12 +145,12 @@ def test_a_mistake_is_one_message(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("settings: 5", "`settings` holds no mapping of names to values"),
-        ("settings: {training: [1]}", "`settings.training` holds no mapping"),
-        ("share: veps", "`share` holds no mapping"),
+        ("settings: 5", "`settings` is not a mapping of names to values"),
+        ("settings: {training: [1]}", "`settings.training` is not a mapping"),
+        ("share: veps", "`share` is not a mapping"),
         ("1: 2", "it has 1 where a name should be"),
-        ("seed: 1\nseed: 2", "'seed' is there twice"),
-        ("- 1", "it holds no mapping"),
+        ("seed: 1\nseed: 2", "'seed' occurs twice"),
+        ("- 1", "it is not a mapping"),
     ],
 )
 def test_a_file_of_another_shape_is_one_message(tmp_path: Path, text: str, says: str) -> None:

@@ -125,7 +125,7 @@ def _translation(folder: Path) -> dict[str, Any]:
         "width": 16,
         "heads": 2,
         "max_length": 16,
-        "batch_symbols": 128,
+        "batch_tokens": 128,
         "beam": 2,
         "training": {"steps": 8, "save_every": 2},
     }

@@ -1,4 +1,4 @@
-"""A teacher for any task."""
+"""Distillation for any task."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from embshare.tasks.distillation import Teacher, mix_losses
 from tests.models.dynabert.examples import batch, model
 
 
-def test_it_is_asked_without_answers_and_without_a_graph() -> None:
+def test_a_teacher_gets_no_labels_and_no_graph() -> None:
     teacher, student = model(sharing="tied").train(), model()
     found = Teacher(teacher, student).scores(batch())
     assert not teacher.training and not found.requires_grad
@@ -39,7 +39,7 @@ def test_what_cannot_be() -> None:
     with pytest.raises(InvalidValueError, match=r"`share` must be from 0 to 1, but is 1\.5"):
         mix_losses(torch.tensor(1.0), scores, scores, share=1.5)
     made = model()
-    with pytest.raises(InvalidValueError, match="it must be a model of its own"):
+    with pytest.raises(InvalidValueError, match="it must not be the student itself"):
         Teacher(made, made)
     with pytest.raises(InvalidValueError, match="the teacher's labels must be the student's"):
         Teacher(model("BertForQuestionAnswering"), made)

@@ -28,7 +28,7 @@ print(json.dumps([returned, changed, min(faults() for _ in range(5))]))
 GLIBC = platform.libc_ver()[0] == "glibc"
 
 
-@pytest.mark.skipif(not GLIBC, reason="the GNU C library's allocator is what is told")
+@pytest.mark.skipif(not GLIBC, reason="these are options of the GNU C library's allocator")
 def test_blocks_of_a_step_are_those_of_the_step_before() -> None:
     said = subprocess.run(
         [sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True

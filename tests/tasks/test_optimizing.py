@@ -1,8 +1,9 @@
-"""LAMB against steps by hand, and schedules with a floor."""
+"""LAMB against steps by hand, and schedules with a minimum learning rate."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 import embshare
 from embshare.errors import InvalidValueError
 from embshare.models.matched import MatchedConfig, MatchedLanguageModel
-from embshare.tasks.optimizing import factor_of_step, fall_by_layer, make_lamb
+from embshare.tasks.optimizing import decay_by_layer, make_lamb
 from embshare.tasks.settings import Schedule, TrainSettings
 from embshare.tasks.trainer import SharingTrainer
 from embshare.tasks.training import make_arguments
@@ -116,14 +117,32 @@ def test_rates_rise_and_come_down_to_the_floor(
     assert rates[100] == pytest.approx(floor)
 
 
-def test_the_cosine_is_elc_berts() -> None:
+def factor(settings: TrainSettings, folder: Path) -> Callable[[int], float]:
+    """From a step to the factor of the peak learning rate."""
+    made = trainer(settings, folder)
+    made.create_optimizer_and_scheduler(settings.steps)
+    found: Callable[[int], float] = made.lr_scheduler.lr_lambdas[0]  # type: ignore[union-attr]
+    return found
+
+
+def test_the_cosine_is_elc_berts(tmp_path: Path) -> None:
     steps, warmup = 15_625, 250
+    found = factor(TrainSettings(steps=steps, warmup_steps=warmup, floor=0.1), tmp_path)
     for step in (250, 1000, 8000, 15_625):
         share = (step - warmup) / (steps - warmup)
         official = max(0.1, 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * share)))
-        found = factor_of_step(step, steps=steps, warmup=warmup, floor=0.1, line=False)
-        assert found == pytest.approx(official)
-    assert factor_of_step(125, steps=steps, warmup=warmup, floor=0.1, line=False) == 0.5
+        assert found(step) == pytest.approx(official)
+    assert found(125) == 0.5
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_warm_up_may_be_as_long_as_the_run(
+    tmp_path: Path, schedule: Schedule, steps: int
+) -> None:
+    settings = TrainSettings(steps=steps, warmup_steps=steps, schedule=schedule, floor=0.1)
+    rates = [factor(settings, tmp_path)(step) for step in range(steps + 1)]
+    assert all(0 <= rate <= 1 for rate in rates)
 
 
 def test_a_floor_needs_a_schedule_that_comes_down() -> None:
@@ -147,7 +166,7 @@ def test_rates_fall_from_the_head_to_the_embeddings() -> None:
     """ELECTRA's rule for three layers: 0.8 to the power of 5 minus the depth."""
     model = classifier()
     groups = embshare.parameter_groups(model, lr=2.0, hidden_lr=0.5)
-    found = fall_by_layer(model, groups, 0.8)
+    found = decay_by_layer(model, groups, 0.8)
     rates = {p: group["lr"] for group in found for p in group["params"]}
     names = dict(model.named_parameters())
     assert rates.keys() == set(names.values())
@@ -165,7 +184,7 @@ def test_rates_fall_from_the_head_to_the_embeddings() -> None:
 def test_a_decay_of_one_changes_no_group() -> None:
     model = classifier()
     groups = embshare.parameter_groups(model, lr=2.0)
-    assert fall_by_layer(model, groups, 1.0) is groups
+    assert decay_by_layer(model, groups, 1.0) is groups
 
 
 @pytest.mark.parametrize(
@@ -178,7 +197,7 @@ def test_a_decay_of_one_changes_no_group() -> None:
 def test_rates_of_layers_that_are_none_cannot_fall(model: Any, finding: str) -> None:
     made = model()
     with pytest.raises(InvalidValueError, match=f"`layer_decay` must be 1 .* {finding}"):
-        fall_by_layer(made, embshare.parameter_groups(made, lr=1.0), 0.8)
+        decay_by_layer(made, embshare.parameter_groups(made, lr=1.0), 0.8)
 
 
 def test_the_trainer_lets_rates_fall(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_a_trained_model_computes_as_it_did_before(tmp_path: Path, shared: bool)
     torch.testing.assert_close(logits, plain.eval()(ids)["logits"])
 
 
-def test_a_training_that_diverged_says_so_once_and_goes_on(tmp_path: Path) -> None:
+def test_a_training_that_diverged_warns_once_and_continues(tmp_path: Path) -> None:
     made = 0
 
     def objective(model: nn.Module, batch: Batch, remaining: int) -> Tensor:

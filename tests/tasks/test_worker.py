@@ -52,12 +52,12 @@ def wait_until(done: Callable[[], bool], seconds: float = 60.0) -> bool:
 @pytest.mark.skipif(os.name != "posix", reason="kills a process as POSIX systems do")
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM"])
 def test_a_worker_ends_with_whoever_started_it(tmp_path: Path, how: str) -> None:
-    script, told = tmp_path / "main.py", tmp_path / "told"
+    script, found = tmp_path / "main.py", tmp_path / "found"
     script.write_text(MAIN)
-    main = subprocess.Popen([sys.executable, str(script), str(told)])
+    main = subprocess.Popen([sys.executable, str(script), str(found)])
     try:
-        assert wait_until(lambda: told.exists() and told.read_text().count(" ") == 1)
-        worker, threads = map(int, told.read_text().split())
+        assert wait_until(lambda: found.exists() and found.read_text().count(" ") == 1)
+        worker, threads = map(int, found.read_text().split())
         assert threads == 1
         assert alive(worker)
     finally:

@@ -1,4 +1,4 @@
-"""The matched encoder-decoder as a scorer: with its state, and reading all anew each time."""
+"""The matched encoder-decoder as a scorer: with its state, and without."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ PAD, FIRST, END = 0, 1, 2
 
 
 class Prefix(NamedTuple):
-    """All that a scorer without memory is told."""
+    """State of a scorer that keeps no hidden state."""
 
     source: Tensor
     read: Tensor
 
 
-class Forgetful:
-    """Reads source and prefix anew for every symbol."""
+class Stateless:
+    """Reads source and prefix again for every token."""
 
     def __init__(self, model: MatchedSeq2Seq) -> None:
         self._model = model
 
-    def step(self, symbols: Tensor, state: Prefix) -> tuple[Tensor, Prefix]:
-        read = torch.cat((state.read, symbols[:, None]), dim=1)
+    def step(self, tokens: Tensor, state: Prefix) -> tuple[Tensor, Prefix]:
+        read = torch.cat((state.read, tokens[:, None]), dim=1)
         logits = self._model(state.source, decoder_input_ids=read)["logits"][:, -1]
         logits[:, [PAD, FIRST]] = -torch.inf
         return logits.log_softmax(dim=-1), Prefix(state.source, read)
@@ -41,7 +41,7 @@ class Forgetful:
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @torch.inference_mode()
-def test_what_is_remembered_changes_nothing(architecture: Architecture, shared: bool) -> None:
+def test_the_state_changes_nothing(architecture: Architecture, shared: bool) -> None:
     with torch.inference_mode(False):
         model = MatchedSeq2Seq(
             MatchedConfig(architecture=architecture, vocab_size=31, width=32, layers=2, heads=2)
@@ -56,20 +56,18 @@ def test_what_is_remembered_changes_nothing(architecture: Architecture, shared: 
         scorer = SequenceScorer(model, banned=(PAD, FIRST))
         start = scorer.start(model.encode(source))
         found = beam_search(scorer, start, limits=limits, first=FIRST, end=END, beam=beam)
-        anew, nothing = Forgetful(model), torch.empty(5, 0, dtype=torch.long)
+        anew, nothing = Stateless(model), torch.empty(5, 0, dtype=torch.long)
         again = beam_search(
             anew, Prefix(source, nothing), limits=limits, first=FIRST, end=END, beam=beam
         )
         greedy = greedy_search(scorer, start, limits=limits, first=FIRST, end=END)
-    assert [[h.symbols for h in row] for row in found] == [
-        [h.symbols for h in row] for row in again
-    ]
+    assert [[h.tokens for h in row] for row in found] == [[h.tokens for h in row] for row in again]
     scores = [h.log_prob for row in found for h in row]
     assert scores == pytest.approx([h.log_prob for row in again for h in row], rel=1e-4)
-    assert any(len(symbols) > 2 for symbols in greedy)
+    assert any(len(tokens) > 2 for tokens in greedy)
 
 
-def test_banned_symbols_have_no_probability() -> None:
+def test_banned_tokens_have_no_probability() -> None:
     model = MatchedSeq2Seq(MatchedConfig(architecture="conv", vocab_size=9, width=16)).eval()
     scorer = SequenceScorer(model, banned=(PAD, FIRST))
     with torch.inference_mode():

@@ -10,9 +10,9 @@ import pytest
 from embshare.tasks.building import SYSTEMS
 from embshare.tasks.catalogue import TASKS
 from embshare.tasks.glue.config import GlueConfig
-from embshare.tasks.optimizing import factor_of_step
 from embshare.tasks.running.config import RunConfig, read_config_file
 from embshare.tasks.running.engine import run
+from embshare.tasks.training import make_arguments
 from tests.tasks.examples import EXAMPLES
 
 RECIPES = TASKS["glue"].recipes()
@@ -33,13 +33,13 @@ def test_the_published_fine_tunings_have_one() -> None:
     assert set(RECIPES) == {"convbert-base", "convbert-small", "sharebert"}
 
 
-def test_sharebert_rises_for_fifty_steps_and_ends_at_its_last_rate() -> None:
+def test_sharebert_rises_for_fifty_steps_and_ends_at_its_last_rate(tmp_path: Path) -> None:
     training = read("sharebert").training
     assert (training.epochs, training.batch_size) == (5, 64)
-    warmup = training.steps_of_warmup(1_000)
-    assert warmup == 50
-    last = factor_of_step(1_000, steps=1_000, warmup=warmup, floor=training.floor, line=True)
-    assert training.learning_rate * last == pytest.approx(1e-7)
+    counted = training.model_copy(update={"epochs": None, "steps": 1_000})
+    made = make_arguments(counted, seed=0, folder=tmp_path)
+    assert (made.lr_scheduler_type, made.warmup_steps) == ("polynomial", 50)
+    assert made.lr_scheduler_kwargs == {"lr_end": pytest.approx(1e-7), "power": 1.0}
 
 
 def test_convbert_has_its_published_rates() -> None:

@@ -15,11 +15,10 @@ from embshare.models.matched import ARCHITECTURES, Architecture
 from embshare.tasks.building import ModelNotForTaskError
 from embshare.tasks.errors import MissingDataError
 from embshare.tasks.language_modelling.config import LanguageModellingConfig
-from embshare.tasks.language_modelling.continuing import continue_text
-from embshare.tasks.language_modelling.perplexity import Perplexity, nats_per_row
-from embshare.tasks.language_modelling.processor import learn_processor
+from embshare.tasks.language_modelling.data import Windows
+from embshare.tasks.language_modelling.metrics import Perplexity, nats_per_row
+from embshare.tasks.language_modelling.processor import continue_text, learn_processor
 from embshare.tasks.language_modelling.task import LanguageModelling, evaluate_perplexity
-from embshare.tasks.language_modelling.windows import Windows
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.training import train
 
@@ -49,7 +48,7 @@ def tiny(folder: Path, **changes: Any) -> LanguageModellingConfig:
 
 
 class Uniform(nn.Module):
-    """Knows nothing: every token is as likely as any other."""
+    """Predicts a uniform distribution."""
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
@@ -61,7 +60,7 @@ class Uniform(nn.Module):
 
 
 class Echo(Uniform):
-    """Always predicts one token."""
+    """Always predicts the same token."""
 
     def __init__(self, vocabulary: int, token: float) -> None:
         super().__init__(vocabulary)
@@ -89,8 +88,8 @@ def test_a_model_learns_a_text_that_repeats(folder: Path, architecture: Architec
     after = task.evaluate(model, folder=folder)
     assert len(steps) == len(training.step_ms) == task.training.steps == 40
     assert after[task.metric.name] < 2 < before[task.metric.name]
-    assert after["symbols"] == 4 * 13
-    assert after["valid_symbols"] == 3 * 13
+    assert after["tokens"] == 4 * 13
+    assert after["valid_tokens"] == 3 * 13
 
 
 def test_the_same_seed_is_the_same_run(folder: Path) -> None:
@@ -136,7 +135,7 @@ def test_a_hopeless_model_has_an_infinite_perplexity() -> None:
     found = Perplexity(nats=1e6, tokens=2, bytes=None)
     assert found.perplexity == math.inf
     assert found.bits_per_byte is None
-    assert set(found.metrics()) == {"perplexity", "nats", "symbols"}
+    assert set(found.metrics()) == {"perplexity", "nats", "tokens"}
 
 
 def test_the_builtin_text_gives_bits_per_byte(tmp_path: Path) -> None:
@@ -148,7 +147,7 @@ def test_the_builtin_text_gives_bits_per_byte(tmp_path: Path) -> None:
     described: Any = task.describe()
     bits = metrics["nats"] / math.log(2) / described["bytes"]["test"]
     assert metrics["bits_per_byte"] == pytest.approx(bits)
-    assert metrics["symbols"] == described["symbols"]["test"]
+    assert metrics["tokens"] == described["tokens"]["test"]
 
 
 def test_building_leaves_the_random_state_alone(folder: Path) -> None:
@@ -197,7 +196,7 @@ def test_a_report_has_the_part_of_words_that_are_unknown(folder: Path) -> None:
     assert "unknown" not in LanguageModelling(subwords).prepare().describe()
 
 
-def test_a_model_is_evaluated_where_there_is_no_training_side(folder: Path) -> None:
+def test_a_model_is_evaluated_without_a_training_set(folder: Path) -> None:
     task = LanguageModelling(tiny(folder))
     whole = task.prepare()
     model = whole.processor.build("conv", seed=0)
@@ -231,7 +230,7 @@ def test_a_model_with_too_few_positions_is_found_before_training(folder: Path) -
     with pytest.raises(ModelNotForTaskError) as caught:
         LanguageModelling(tiny(folder, **settings)).prepare().processor.build(name, seed=0)
     assert str(caught.value) == (
-        f"`{name}` cannot be used for this task: it does not read a row of 13 symbols (index out "
+        f"`{name}` cannot be used for this task: it does not read a row of 13 tokens (index out "
         "of range in self), the 12 of `length` and one before. Lower `length` to one less than the "
         "model has positions, or further."
     )
@@ -239,7 +238,7 @@ def test_a_model_with_too_few_positions_is_found_before_training(folder: Path) -
     state = torch.get_rng_state()
     model = task.processor.build(name, seed=0)
     assert torch.equal(torch.get_rng_state(), state)
-    assert task.evaluate(model, folder=folder)["symbols"] > 0
+    assert task.evaluate(model, folder=folder)["tokens"] > 0
 
 
 @pytest.mark.parametrize(
@@ -257,7 +256,7 @@ def test_words_that_are_given_are_said_again_as_they_were(
 ) -> None:
     tokenizer = LanguageModelling(tiny(folder)).prepare().tokenizer
     model = Echo(len(tokenizer), tokenizer.encode_prompt("lazy").item())
-    assert continue_text(model, tokenizer, text, seen=12, most=2) == found
+    assert continue_text(model, tokenizer, text, context=12, most=2) == found
 
 
 @pytest.mark.parametrize("text", ["the zebra  jumps", "the\tzebra ", "fünf \u2028", ""])
@@ -265,7 +264,7 @@ def test_subwords_that_are_given_are_said_again_as_they_were(folder: Path, text:
     task = LanguageModelling(tiny(folder, level="subword", vocabulary_size=300)).prepare()
     tokenizer = task.tokenizer
     model = Echo(len(tokenizer), tokenizer.encode_prompt(" the").item())
-    assert continue_text(model, tokenizer, text, seen=12, most=2) == f"{text} the the"
+    assert continue_text(model, tokenizer, text, context=12, most=2) == f"{text} the the"
 
 
 def test_samples_are_cut_behind_what_was_given(folder: Path) -> None:
@@ -275,10 +274,10 @@ def test_samples_are_cut_behind_what_was_given(folder: Path) -> None:
     fixed = Echo(len(task.tokenizer), task.tokenizer.encode_prompt("lazy").item())
     task._write_samples(fixed, folder)
     samples = json.loads((folder / "samples.json").read_text())
-    assert [sample["given"].split()[0] for sample in samples] == ["zebra0", "zebra2", "zebra4"]
+    assert [sample["prompt"].split()[0] for sample in samples] == ["zebra0", "zebra2", "zebra4"]
     for sample in samples:
         assert sample["prediction"] == " lazy" * 12
-        assert sample["goes on"].startswith(" dog and sits down the quick")
+        assert sample["reference"].startswith(" dog and sits down the quick")
 
 
 def test_sizes_that_no_model_can_have_are_found_before_training(folder: Path) -> None:

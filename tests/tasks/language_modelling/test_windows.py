@@ -1,11 +1,11 @@
-"""Windows: each token is predicted once, with as much context as was promised."""
+"""Windows: each token is predicted once, with the promised context."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embshare.tasks.language_modelling.windows import Windows
+from embshare.tasks.language_modelling.data import Windows
 
 
 @given(

@@ -148,5 +148,5 @@ def test_metrics_are_divided_once() -> None:
     found = to_metrics(sums.numpy())
     assert found["masked_perplexity"] == pytest.approx(torch.tensor(1.0).exp().item())
     assert found["masked_accuracy"] == 0.5
-    assert found["masked_symbols"] == 4
+    assert found["masked_tokens"] == 4
     assert to_metrics(torch.tensor([[1e9, 0.0, 1.0]]).numpy())["masked_perplexity"] == float("inf")

@@ -92,7 +92,7 @@ def test_a_uniform_model_has_the_perplexity_of_its_vocabulary(folder: Path) -> N
     found = task.evaluate(Uniform(len(task.tokenizer)), folder=folder)
     assert found["masked_perplexity"] == pytest.approx(len(task.tokenizer), rel=1e-6)
     per_row = 2  # of 16, less an end of a document at most
-    assert found["masked_symbols"] == per_row * (len(task.valid) // 16)
+    assert found["masked_tokens"] == per_row * (len(task.valid) // 16)
 
 
 @pytest.mark.parametrize("model", ARCHITECTURES)
@@ -115,7 +115,7 @@ def test_a_model_learns(folder: Path, tmp_path: Path, model: str, share: Any) ->
     assert "[MASK]" in samples[0]["given"]
     assert samples[0]["reference"].count(",") == samples[0]["prediction"].count(",")
     described: Any = result.data
-    assert described["symbols"]["train"] > 5 * described["symbols"]["valid"] / 2
+    assert described["tokens"]["train"] > 5 * described["tokens"]["valid"] / 2
 
 
 @pytest.mark.parametrize("kind", ["bert", "albert"])
@@ -203,7 +203,7 @@ def test_the_cache_is_read_again(folder: Path, tmp_path: Path) -> None:
     assert len(times) == 2
     assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.arrow")} == times
     assert second.describe() == first.describe()
-    prepare(folder, cache=cache, most_symbols=200)
+    prepare(folder, cache=cache, max_train_tokens=200)
     assert len(list(cache.rglob("*=train-*/*/*.arrow"))) == 2
 
 
@@ -250,13 +250,13 @@ def test_a_set_that_is_held_out_is_bounded_with_the_other(folder: Path, tmp_path
     (tmp_path / "one" / "a.txt").write_text(text * 4)
     held = {"held_out": 5}
     whole = counts(tmp_path / "one", **held)
-    assert counts(tmp_path / "one", **held, most_symbols=1_000) == (1_000, 250)
-    assert counts(tmp_path / "one", **held, most_symbols=30) == (30, 18)  # a row's length
-    assert counts(tmp_path / "one", **held, most_valid_symbols=90) == (whole[0], 90)
+    assert counts(tmp_path / "one", **held, max_train_tokens=1_000) == (1_000, 250)
+    assert counts(tmp_path / "one", **held, max_train_tokens=30) == (30, 18)  # a row's length
+    assert counts(tmp_path / "one", **held, max_valid_tokens=90) == (whole[0], 90)
     own = counts(folder)
     assert own[1] > 100
-    assert counts(folder, most_symbols=100) == (100, own[1])  # scores are of the same text
-    assert counts(folder, most_valid_symbols=70) == (own[0], 70)
+    assert counts(folder, max_train_tokens=100) == (100, own[1])  # scores are of the same text
+    assert counts(folder, max_valid_tokens=70) == (own[0], 70)
 
 
 def test_tokens_go_when_the_task_does(folder: Path) -> None:
@@ -354,7 +354,7 @@ def test_a_trained_model_is_scored_without_the_training_set(folder: Path, tmp_pa
     assert scored.train is None
     (path,) = (tmp_path / "cache").rglob("*.arrow")
     assert path == scored.valid.path and "=valid-" in str(path)
-    assert scored.describe() == {**whole.describe(), "symbols": {"valid": len(whole.valid)}}
+    assert scored.describe() == {**whole.describe(), "tokens": {"valid": len(whole.valid)}}
     model = Uniform(len(whole.tokenizer))
     assert scored.evaluate(model, folder=folder) == whole.evaluate(model, folder=folder)
     assert task.prepare(whole.processor, train=True).train is not None
@@ -404,4 +404,4 @@ def test_words_need_a_tokenizer_that_tells_them(folder: Path, tmp_path: Path) ->
 def test_the_builtin_text_is_the_default() -> None:
     described: Any = prepare(None, vocabulary_size=500).describe()
     assert described["text"] == "pydoc_data.topics"
-    assert described["symbols"]["train"] > 60_000
+    assert described["tokens"]["train"] > 60_000

@@ -1,4 +1,4 @@
-"""What is found before a training, and what a result says of one."""
+"""Checks before training, and the content of a result."""
 
 import json
 import math
@@ -37,7 +37,7 @@ def test_what_is_no_run_is_left_alone(tmp_path: Path, asked: str) -> None:
     (other.out / "model").mkdir(parents=True)
     (other.out / "model" / "weights.bin").write_text("precious")
     (other.out / "config.yaml").write_text("a: 1\n")
-    with pytest.raises(ForeignFolderError, match="must hold results to replace them or to go on"):
+    with pytest.raises(ForeignFolderError, match="must hold results to replace or resume"):
         run(other, **asked_for)
     assert (other.out / "model" / "weights.bin").read_text() == "precious"
     assert (other.out / "config.yaml").read_text() == "a: 1\n"
@@ -56,7 +56,7 @@ def test_only_what_a_run_writes_is_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("task", ["{_name: translation}", "[glue]", "5", "null"])
-def test_a_file_whose_task_is_no_name_is_no_run(tmp_path: Path, task: str) -> None:
+def test_a_file_whose_task_is_not_a_name_is_not_a_run(tmp_path: Path, task: str) -> None:
     settings = config(tmp_path)
     settings.out.mkdir()
     (settings.out / "config.yaml").write_text(f"task: {task}\nout: x\n")
@@ -99,7 +99,7 @@ def test_an_average_needs_checkpoints(tmp_path: Path) -> None:
 def test_an_average_needs_whole_checkpoints(
     tmp_path: Path, kind: str | None, whole: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FSDP2 writes them in parts unless it is told otherwise."""
+    """FSDP2 writes sharded ones by default."""
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_VERSION", "2")
     if kind is not None:
@@ -120,7 +120,7 @@ def test_the_mean_is_of_whole_models(tmp_path: Path) -> None:
 
 def test_a_model_that_diverged_says_so_everywhere(tmp_path: Path) -> None:
     training = {"learning_rate": 1e30, "warmup": 0.0}
-    with pytest.warns(DivergedWarning, match="must be a finite number, but is nan at step 2"):
+    with pytest.warns(DivergedWarning, match="must be finite, but is nan at step 2"):
         result = run(config(tmp_path, training=training))
     assert math.isnan(result.training_loss)
     assert RunResult.from_json((result.config.out / "result.json").read_text()).steps == 8

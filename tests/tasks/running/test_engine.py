@@ -1,4 +1,4 @@
-"""One run: who may write where, and what is refused before any work."""
+"""One run: its folder, and errors before training."""
 
 from __future__ import annotations
 
@@ -26,24 +26,21 @@ from embshare.tasks.text.errors import TokenizerError
 from tests.tasks.running.example import config
 
 
-def test_a_folder_that_holds_something_is_left_alone_unless_told(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_left_alone_unless_overwrite_is_set(tmp_path: Path) -> None:
     settings = config(tmp_path)
     settings.out.mkdir()
     note = settings.out / "notes.txt"
     note.write_text("mine")
-    with pytest.raises(RunExistsError) as caught:
+    with pytest.raises(RunExistsError, match="or resume it with --resume") as caught:
         run(settings)
-    assert str(caught.value) == (
-        f"`{settings.out}` must be a new or an empty folder, but is neither. Name another with "
-        "--out, replace the run in it with --overwrite, or go on with --resume."
-    )
+    assert caught.value.folder == settings.out
     first = run(settings, overwrite=True)
     second = run(settings, overwrite=True)
     assert first.metrics == second.metrics
     assert note.read_text() == "mine"
 
 
-def test_a_run_goes_on_with_its_own_settings_alone(tmp_path: Path) -> None:
+def test_a_run_is_resumed_with_its_own_settings_only(tmp_path: Path) -> None:
     run(config(tmp_path))
     other = config(tmp_path, seed=1, training={"learning_rate": 0.5})
     with pytest.raises(OtherRunError, match=r"`seed`, `settings\.training\.learning_rate` changed"):
@@ -124,10 +121,10 @@ def test_a_folder_without_a_run_says_so(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match="cannot be loaded"):
         FinishedRun.load(settings.out)
     folder.config.write_text("- a list")
-    with pytest.raises(ConfigFileError, match="holds no mapping"):
+    with pytest.raises(ConfigFileError, match="is not a mapping"):
         FinishedRun.load(settings.out)
     folder.config.write_text("task: [")
-    with pytest.raises(ConfigFileError, match="it is no YAML"):
+    with pytest.raises(ConfigFileError, match="it is not YAML"):
         FinishedRun.load(settings.out)
 
 
@@ -142,7 +139,7 @@ def test_a_model_of_transformers_is_trained_and_its_folder_read(tmp_path: Path) 
     found = FinishedRun.load(settings.out)
     again = found.evaluate({}, folder=tmp_path)
     assert again["perplexity"] == pytest.approx(result.metrics["perplexity"], rel=1e-6)
-    with pytest.raises(ModelNotForTaskError, match="does not read a row of 33 symbols"):
+    with pytest.raises(ModelNotForTaskError, match="does not read a row of 33 tokens"):
         found.evaluate({"length": 32}, folder=tmp_path)
     assert len(next(iter(found.processor.predict(found.model, ["the quick"])))) > 9
     plain: Any = AutoModelForCausalLM.from_pretrained(folder.model)

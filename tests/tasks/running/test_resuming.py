@@ -1,4 +1,4 @@
-"""A run that was stopped goes on as if it had not been, or says why it cannot."""
+"""A resumed run equals one that was never stopped, or an error says why it cannot be resumed."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def test_a_run_killed_after_its_last_step_makes_no_other(
         run(killed)
     last = killed.out / "checkpoints" / "checkpoint-8" / "trainer_state.json"
     trained = json.loads(last.read_text())["log_history"][-1]["seconds"]
-    for _ in range(2):  # a finished run may be taken up again, too
+    for _ in range(2):  # a finished run may be resumed, too
         resumed = run(killed, resume=True)
         assert resumed.metrics == whole.metrics
         assert resumed.training_loss == whole.training_loss
@@ -104,7 +104,7 @@ def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path, lost: str) -> 
     assert resumed.seconds >= seconds[-1]
 
 
-def test_a_run_goes_on_with_the_data_that_it_began_with(tmp_path: Path) -> None:
+def test_a_run_is_resumed_with_the_same_data_only(tmp_path: Path) -> None:
     killed = config(tmp_path)
     run(killed)
     before = (killed.out / "processor").stat()
@@ -116,7 +116,7 @@ def test_a_run_goes_on_with_the_data_that_it_began_with(tmp_path: Path) -> None:
     assert run(killed, overwrite=True).data != {}
 
 
-def test_a_run_goes_on_with_as_many_processes(tmp_path: Path) -> None:
+def test_a_run_is_resumed_with_the_same_number_of_processes_only(tmp_path: Path) -> None:
     killed = config(tmp_path)
     run(killed)
     begin = killed.out / "begin.json"
@@ -155,11 +155,11 @@ def test_a_point_of_the_curve_is_of_the_same_steps(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_in_a_later_pass(tmp_path: Path) -> None:
-    """With batches of rows of one length, whose order is anew in each pass."""
+def test_two_processes_resume_in_a_later_epoch(tmp_path: Path) -> None:
+    """With batches of rows of similar length, whose order changes with the epoch."""
     (tmp_path / "data").mkdir()
     settings = EXAMPLES["glue"].settings(tmp_path / "data")
-    settings["training"] |= {"batch_size": 10, "save_every": 4, "log_every": 1}  # passes of 3 steps
+    settings["training"] |= {"batch_size": 10, "save_every": 4, "log_every": 1}  # epochs of 3 steps
     fields: dict[str, Any] = {"model": "conv", "out": tmp_path / "run", "settings": settings}
     begun = RunConfig(task="glue", **fields)
     file = tmp_path / "config.yaml"
@@ -174,7 +174,7 @@ def test_two_processes_go_on_in_a_later_pass(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("share", [None, ShareConfig()])
-def test_a_sharded_training_is_saved_whole_and_goes_on(
+def test_a_sharded_training_is_saved_whole_and_resumed(
     tmp_path: Path, share: ShareConfig | None
 ) -> None:
     begun = config(tmp_path, share=share, training={"average": 2})

@@ -1,4 +1,4 @@
-"""Several seeds as one result."""
+"""Summaries over several seeds."""
 
 import math
 from pathlib import Path
@@ -25,27 +25,27 @@ def result(seed: int, value: float, **settings: Any) -> RunResult:
     )
 
 
-def test_mean_spread_and_best() -> None:
+def test_mean_std_and_best() -> None:
     found = summarise_seeds([result(0, 60), result(4, 66), result(2, 63)], better="higher")
-    assert (found.metric, found.n, found.mean, found.spread) == ("accuracy", 3, 63, 3)
+    assert (found.metric, found.n, found.mean, found.std) == ("accuracy", 3, 63, 3)
     assert (found.best, found.best_seed) == (66, 4)
     assert str(found) == "accuracy 63.0 ± 3.0 (n = 3, best 66.0)"
     lowest = summarise_seeds([result(0, 60), result(1, 66)], better="lower")
     assert lowest.best_seed == 0
-    assert lowest.spread == pytest.approx(math.sqrt(18))
+    assert lowest.std == pytest.approx(math.sqrt(18))
 
 
-def test_one_seed_has_no_spread() -> None:
+def test_one_seed_has_no_std() -> None:
     found = summarise_seeds([result(0, 60)], better="higher", metric="loss")
-    assert (found.mean, found.spread) == (-60, None)
+    assert (found.mean, found.std) == (-60, None)
     assert str(found) == "loss -60.0 (n = 1, best -60.0)"
 
 
 @pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
-def test_a_seed_that_diverged_spoils_the_spread_and_nothing_else(bad: float) -> None:
+def test_a_seed_that_diverged_makes_the_std_nan(bad: float) -> None:
     runs = [result(0, bad), result(1, 66), result(2, 63)]
     found = summarise_seeds(runs, better="higher" if bad != math.inf else "lower")
-    assert found.spread is not None and math.isnan(found.spread)
+    assert found.std is not None and math.isnan(found.std)
     assert not math.isfinite(found.mean)
     assert found.best_seed == (2 if bad == math.inf else 1)
     assert SeedSummary.from_json(found.to_json()).n == 3
@@ -56,7 +56,7 @@ def test_a_seed_that_diverged_spoils_the_spread_and_nothing_else(bad: float) -> 
     ("results", "message"),
     [
         ([], "`results` must hold a run"),
-        ([result(0, 1), result(0, 2)], r"seeds of their own, but have \[0, 0\]"),
+        ([result(0, 1), result(0, 2)], r"different seeds, but have \[0, 0\]"),
         ([result(0, 1), result(1, 2, width=8)], r"differ in \['settings\.width'\]"),
     ],
 )

@@ -47,7 +47,7 @@ def test_a_shared_model_learns_from_a_dense_one_of_another_kind(
     assert FinishedRun.load(student.out).evaluate({}, folder=tmp_path)["perplexity"] > 1
 
 
-def test_the_loss_is_mixed_where_symbols_are_predicted(tmp_path: Path, teacher: Path) -> None:
+def test_the_loss_is_mixed_where_tokens_are_predicted(tmp_path: Path, teacher: Path) -> None:
     settings = config(tmp_path, teacher=teacher, teacher_share=0.25, temperature=2.0)
     found = prepare_taught(settings)
     student = found.task.processor.build("conv", 0).eval()
@@ -66,7 +66,7 @@ def test_the_loss_is_mixed_where_symbols_are_predicted(tmp_path: Path, teacher: 
 
 
 @pytest.mark.parametrize("student", ["bert", "attention"])
-def test_hidden_words_are_learned_from_a_teacher_whose_scores_have_another_shape(
+def test_masked_tokens_are_distilled_from_logits_of_another_shape(
     tmp_path: Path, student: str
 ) -> None:
     """Of transformers they are ``[1, M, V]``, of the matched family ``[M, V]``."""

@@ -1,4 +1,4 @@
-"""Which files are which split."""
+"""Files of the splits in published layouts."""
 
 from __future__ import annotations
 
@@ -6,14 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from embshare.tasks.errors import DataError, MissingDataError
 from embshare.tasks.translation.config import TranslationConfig
-from embshare.tasks.translation.corpus import Corpus, load_corpus
-from embshare.tasks.translation.errors import (
-    MisalignedError,
-    PairsMissingError,
-    PartnerMissingError,
-    UnlikeFileError,
-)
+from embshare.tasks.translation.data import Corpus, load_corpus
 from tests.tasks.translation.data import PAIRS, write_folder, write_sides
 
 
@@ -83,23 +78,20 @@ def test_years_are_paired_by_name(tmp_path: Path) -> None:
     write_iwslt(tmp_path)
     (tmp_path / "IWSLT14.TED.tst2011.de-en.de.xml").unlink()
     (tmp_path / "IWSLT14.TED.tst2010.de-en.en.xml").unlink()
-    with pytest.raises(PartnerMissingError) as caught:
+    with pytest.raises(DataError, match="must have a file of the same name for") as caught:
         load(tmp_path)
     path = tmp_path / "IWSLT14.TED.tst2011.de-en.en.xml"
-    assert str(caught.value) == (
-        f"`{path}` must have a file of the same name for the other language beside it, but is "
-        "alone. Fetch the other one, or remove this one."
-    )
+    assert caught.value.path == path
     path.unlink()
     (tmp_path / "IWSLT14.TED.tst2010.de-en.de.xml").unlink()
-    with pytest.raises(PairsMissingError):
+    with pytest.raises(MissingDataError):
         load(tmp_path)
 
 
-def test_one_year_more_in_one_language_is_told(tmp_path: Path) -> None:
+def test_one_year_more_in_one_language_is_an_error(tmp_path: Path) -> None:
     write_iwslt(tmp_path)
     (tmp_path / "IWSLT14.TED.dev2010.de-en.de.xml").unlink()
-    with pytest.raises(PartnerMissingError, match=r"dev2010\.de-en\.en\.xml` must have a file"):
+    with pytest.raises(DataError, match=r"dev2010\.de-en\.en\.xml` must have a file"):
         load(tmp_path)
 
 
@@ -113,7 +105,7 @@ def test_segments_may_share_a_line(tmp_path: Path) -> None:
     found = load(tmp_path, "tst2010").splits["tst2010"]
     assert found.target == ("TED.tst2010 eins", "TED.tst2010 zwei & drei")
     file.write_text(file.read_text().replace("three </seg>", "three"))
-    with pytest.raises(UnlikeFileError, match=r"line 4, must be segments that end on their line"):
+    with pytest.raises(DataError, match=r"line 4, must hold segments that end on their line"):
         load(tmp_path, "tst2010")
 
 
@@ -122,31 +114,30 @@ def test_faults_in_xml_have_file_and_line(tmp_path: Path) -> None:
     file = tmp_path / "IWSLT14.TED.tst2010.de-en.de.xml"
     text = file.read_text()
     file.write_text(text.replace(" eins </seg>", " eins"))
-    with pytest.raises(UnlikeFileError, match=r"tst2010\.de-en\.de\.xml`, line 4, .*does not end"):
+    with pytest.raises(DataError, match=r"tst2010\.de-en\.de\.xml`, line 4, .*does not end"):
         load(tmp_path)
     file.write_text("nothing\n")
-    with pytest.raises(UnlikeFileError, match="the file has no segments"):
+    with pytest.raises(DataError, match="it has no segments"):
         load(tmp_path)
     file.write_text("\n".join(line for line in text.split("\n") if 'id="2"' not in line))
-    with pytest.raises(MisalignedError, match="but have 2 and 1"):
+    with pytest.raises(DataError, match="have 2 and 1 lines"):
         load(tmp_path)
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     write_folder(tmp_path)
     (tmp_path / "test.de").unlink()
-    with pytest.raises(PairsMissingError) as caught:
+    with pytest.raises(MissingDataError, match="leave `data` out to use phrases") as caught:
         load(tmp_path)
-    assert str(caught.value) == (
-        f"`{tmp_path}` must be a folder with the split `test` as test.en and test.de; or "
-        "test_2016_flickr.en and test_2016_flickr.de; or IWSLT's files of en and de, but the "
-        "folder holds test.en, train.de, train.en, valid.de, valid.en. Name the folder of aligned "
-        "files in the layout of plain files, Multi30k or IWSLT, check `source_lang` and "
-        "`target_lang`, or leave `data` out to use phrases from the CLDR."
+    assert caught.value.path == tmp_path
+    assert caught.value.needs == (
+        "be a folder with the split `test` as test.en and test.de; or test_2016_flickr.en and "
+        "test_2016_flickr.de; or IWSLT's files of en and de"
     )
-    with pytest.raises(PairsMissingError, match="that is not a folder"):
+    assert caught.value.has == "the folder holds test.en, train.de, train.en, valid.de, valid.en"
+    with pytest.raises(MissingDataError, match="that is not a folder"):
         load(tmp_path / "none")
-    with pytest.raises(PairsMissingError, match=r"train\.en and train\.fr"):
+    with pytest.raises(MissingDataError, match=r"train\.en and train\.fr"):
         load(tmp_path, target="fr")
 
 

@@ -1,4 +1,4 @@
-"""Sets by name, from folders that stand for what would be fetched."""
+"""Data sets by name, from folders in place of downloads."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from embshare.tasks.errors import DataError, MissingDataError
 from embshare.tasks.translation.config import TranslationConfig
-from embshare.tasks.translation.corpus import Corpus, load_corpus
-from embshare.tasks.translation.errors import EmptyLineError, NamedSetError, PairsMissingError
+from embshare.tasks.translation.data import Corpus, load_corpus
 from tests.tasks.translation.data import PAIRS, write_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -41,9 +41,9 @@ def test_a_set_of_datasets(tmp_path: Path, nested: bool, monkeypatch: pytest.Mon
     assert [len(pairs) for pairs in corpus.splits.values()] == [25, 4, 3]
     assert corpus.splits["test"].source == tuple(pair[0] for pair in PAIRS[4:7])
     assert corpus.splits["test"].target == tuple(pair[1] for pair in PAIRS[4:7])
-    with pytest.raises(NamedSetError, match=r"(without fr|its columns are)"):
+    with pytest.raises(MissingDataError, match=r"(without fr|its columns are)"):
         load(f"hub:{folder}", target_lang="fr")
-    with pytest.raises(NamedSetError, match="it has the splits train, validation, test, and no `t"):
+    with pytest.raises(MissingDataError, match="the splits train, validation, test, and no `t"):
         load(f"hub:{folder}", evaluate_on=("test2",))
 
 
@@ -56,7 +56,7 @@ def test_a_set_that_was_saved_and_its_rows_by_number(tmp_path: Path) -> None:
     whole = datasets.Dataset.from_dict({"translation": pairs[:5]})
     folder = tmp_path / "saved"
     datasets.DatasetDict(train=part, validation=whole, test=whole).save_to_disk(str(folder))
-    with pytest.raises(EmptyLineError, match=r"saved, split train, de`, line 12, must hold"):
+    with pytest.raises(DataError, match=r"saved, split train, de`, line 12, must hold"):
         load(f"hub:{folder}")
     assert len(load(f"hub:{folder}", empty_lines="skip").splits["train"]) == 24
 
@@ -80,7 +80,7 @@ def saved(folder: Path, rows: dict[str, list[Any]]) -> str:
 )
 def test_a_row_that_is_null_has_empty_sides(tmp_path: Path, rows: dict[str, list[Any]]) -> None:
     name = saved(tmp_path / "set", rows)
-    with pytest.raises(EmptyLineError, match=r"split train, en`, line 2, must hold a sentence"):
+    with pytest.raises(DataError, match=r"split train, en`, line 2, must hold a sentence"):
         load(name)
     train = load(name, empty_lines="skip").splits["train"]
     assert (len(train), train.left_out) == (1, 1)
@@ -89,21 +89,33 @@ def test_a_row_that_is_null_has_empty_sides(tmp_path: Path, rows: dict[str, list
 @pytest.mark.parametrize(
     ("rows", "finding"),
     [
-        ({"en": ["one", "two"], "de": [1, 2]}, r"split train, de, row 1, is a int and no text\."),
-        ({"en": [["one"]], "de": ["eins"]}, r"split train, en, row 1, is a list and no text\."),
-        ({"translation": [{"en": "one", "de": 3}]}, r"train, de, row 1, is a int and no text\."),
-        ({"translation": [None, "en de"]}, r"row 2 of `translation` is a str and no mapping\."),
+        (
+            {"en": ["one", "two"], "de": [1, 2]},
+            r"train, de`, line 1, must be text, but is a int\.",
+        ),
+        (
+            {"en": [["one"]], "de": ["eins"]},
+            r"train, en`, line 1, must be text, but is a list\.",
+        ),
+        (
+            {"translation": [{"en": "one", "de": 3}]},
+            r"train, de`, line 1, must be text, but is a int\.",
+        ),
+        (
+            {"translation": [None, "en de"]},
+            r"`, line 2, must be a mapping .*, but is a str\.",
+        ),
     ],
 )
 def test_a_row_that_is_no_text_is_named(
     tmp_path: Path, rows: dict[str, list[Any]], finding: str
 ) -> None:
-    with pytest.raises(NamedSetError, match=finding):
+    with pytest.raises(DataError, match=finding):
         load(saved(tmp_path / "set", rows))
 
 
 def test_a_set_that_cannot_be_had(tmp_path: Path) -> None:
-    with pytest.raises(NamedSetError, match=r"^`hub:.*none` must be the name .* datasets can read"):
+    with pytest.raises(MissingDataError, match=r"^`hub:.*none` must be a translation set that"):
         load(f"hub:{tmp_path}/none")
 
 
@@ -137,9 +149,9 @@ def test_a_test_set_of_sacrebleu(wmt: Path, tmp_path: Path) -> None:
 
 
 def test_sacrebleu_says_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(NamedSetError, match=r"`sacrebleu:wmt41`.* of en-de it has .*wmt"):
+    with pytest.raises(MissingDataError, match=r"`sacrebleu:wmt41`.* of en-de it has .*wmt"):
         load("sacrebleu:wmt41", train=False)
-    with pytest.raises(PairsMissingError, match="test sets of sacreBLEU have no training side"):
+    with pytest.raises(MissingDataError, match="but sacreBLEU has test sets only"):
         load("sacrebleu:wmt14")
     from sacrebleu.dataset import DATASETS
 
@@ -148,11 +160,11 @@ def test_sacrebleu_says_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
 
     found: Any = DATASETS["wmt14"]
     monkeypatch.setattr(found, "get_source_file", fail)
-    with pytest.raises(NamedSetError, match="Check the name, the languages and the network"):
+    with pytest.raises(MissingDataError, match="Check the name, the languages and the network"):
         load("sacrebleu:wmt14", train=False)
 
 
-def test_a_set_without_a_validation_side_can_be_scored(
+def test_data_without_a_validation_set_can_be_evaluated_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import datasets
@@ -164,5 +176,5 @@ def test_a_set_without_a_validation_side_can_be_scored(
     (folder / "validation.jsonl").rename(tmp_path / "elsewhere.jsonl")
     (folder / "train.jsonl").unlink()
     assert list(load(f"hub:{folder}", train=False).splits) == ["test"]
-    with pytest.raises(NamedSetError, match="without fr"):
+    with pytest.raises(MissingDataError, match="without fr"):
         load(f"hub:{folder}", train=False, target_lang="fr")

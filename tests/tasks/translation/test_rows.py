@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from embshare.models.matched import MatchedConfig, MatchedSeq2Seq
-from embshare.tasks.translation.rows import IGNORED, Collate, PairRows, SmoothedLoss
-from embshare.tasks.translation.task import nats_per_row
+from embshare.models.matched.embedding import IGNORED
+from embshare.tasks.translation.data import Collate, PairRows
+from embshare.tasks.translation.metrics import SmoothedLoss, nats_per_row
 
 
 def test_long_pairs_are_left_out_and_counted() -> None:

@@ -14,13 +14,13 @@ import embshare
 from embshare.errors import InvalidValueError
 from embshare.models.matched import ARCHITECTURES, Architecture, MatchedSeq2Seq
 from embshare.tasks.decoding import NoFiniteScoreError
+from embshare.tasks.errors import MissingDataError
 from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.engine import run
 from embshare.tasks.running.loading import FinishedRun
 from embshare.tasks.training import train
 from embshare.tasks.translation.config import TranslationConfig
-from embshare.tasks.translation.errors import PairsMissingError
-from embshare.tasks.translation.reading import numbered_lines
+from embshare.tasks.translation.data import numbered_lines
 from embshare.tasks.translation.subwords import Subwords
 from embshare.tasks.translation.task import PreparedTranslation, Translation
 from tests.tasks.translation.data import PAIRS, write_folder
@@ -45,7 +45,7 @@ def tiny(folder: Path, **changes: Any) -> TranslationConfig:
         "layers": 1,
         "heads": 2,
         "dropout": 0.0,
-        "batch_symbols": 200,
+        "batch_tokens": 200,
         "max_length": 32,
         "beam": 2,
         "training": {"steps": 160, "learning_rate": 1e-2, "hidden_lr": 1.0},
@@ -102,7 +102,7 @@ def test_validation_is_not_smoothed(folder: Path, tmp_path: Path) -> None:
     assert losses[0] == pytest.approx(float(own), rel=1e-5)
 
 
-def test_other_splits_stand_beside_the_first(folder: Path, tmp_path: Path) -> None:
+def test_metrics_of_other_splits_have_their_names(folder: Path, tmp_path: Path) -> None:
     task = Translation(tiny(folder, evaluate_on=("test", "valid"), beam=1)).prepare()
     model = task.processor.build("conv", seed=0)
     metrics = task.evaluate(model, folder=tmp_path)
@@ -115,7 +115,7 @@ def test_other_splits_stand_beside_the_first(folder: Path, tmp_path: Path) -> No
 def test_a_model_is_scored_on_a_test_set_alone(folder: Path, tmp_path: Path) -> None:
     settings = tiny(folder, training={"steps": 2})
     run(RunConfig(task="translation", model="lstm", settings=settings, out=tmp_path / "run"))
-    (folder / "train.de").unlink()  # what is scored needs no training side
+    (folder / "train.de").unlink()  # evaluation needs no training set
     (folder / "train.en").unlink()
     found = FinishedRun.load(tmp_path / "run")
     with pytest.raises(embshare.errors.EmbshareError, match="must be a folder with the split `tr"):
@@ -123,7 +123,7 @@ def test_a_model_is_scored_on_a_test_set_alone(folder: Path, tmp_path: Path) -> 
     assert "bleu" in found.evaluate({"beam": 1}, folder=tmp_path)
 
 
-def test_a_model_is_scored_where_there_is_no_validation_set(folder: Path, tmp_path: Path) -> None:
+def test_a_model_is_evaluated_without_a_validation_set(folder: Path, tmp_path: Path) -> None:
     settings = tiny(folder, training={"steps": 2})
     run(RunConfig(task="translation", model="conv", settings=settings, out=tmp_path / "run"))
     found, alone = FinishedRun.load(tmp_path / "run"), tmp_path / "alone"
@@ -132,7 +132,7 @@ def test_a_model_is_scored_where_there_is_no_validation_set(folder: Path, tmp_pa
     for lang in ("en", "de"):
         (folder / f"test.{lang}").rename(alone / f"test.{lang}")
     assert set(found.evaluate({"data": alone, "beam": 1}, folder=tmp_path)) == {"bleu", "chrf"}
-    with pytest.raises(PairsMissingError, match="with the split `valid` as"):
+    with pytest.raises(MissingDataError, match="with the split `valid` as"):
         found.evaluate({"data": alone, "evaluate_on": ("test", "valid")}, folder=tmp_path)
 
 
@@ -177,19 +177,17 @@ def test_a_translation_is_one_line(folder: Path, end: str) -> None:
     assert translator.all(model, ["one", "two"]) == ["eins zwei"] * 2
 
 
-def test_a_model_that_has_diverged_is_told_by_its_translations(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_a_model_that_has_diverged_is_an_error_in_translation(folder: Path, tmp_path: Path) -> None:
     for beam in (1, 3):
         task = Translation(tiny(folder, beam=beam)).prepare()
         model = task.processor.build("attention", seed=0)
         torch.nn.init.constant_(model.get_parameter("embedding.weight"), torch.nan)
-        with pytest.raises(NoFiniteScoreError, match="It has diverged in training: lower the lea"):
+        with pytest.raises(NoFiniteScoreError, match="Its training has diverged: lower the lea"):
             task.evaluate(model, folder=tmp_path)
 
 
 def write_transformer(folder: Path) -> Path:
-    """A tiny T5 with a tokenizer of words, as a folder of transformers."""
+    """Write a tiny T5 with a word-level tokenizer."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, T5Config
 
@@ -242,7 +240,7 @@ def test_a_model_of_transformers_brings_its_tokenizer(folder: Path, tmp_path: Pa
     ("changes", "message"),
     [
         ({"source_lang": "de"}, "`source_lang` and `target_lang` must differ, but are both 'de'"),
-        ({"batch_symbols": 31}, r"`batch_symbols` must be at least `max_length` \(32\)"),
+        ({"batch_tokens": 31}, r"`batch_tokens` must be at least `max_length` \(32\)"),
         ({"evaluate_on": ("test", "test")}, "`evaluate_on` must name each split once"),
         ({"evaluate_on": ("train",)}, "`evaluate_on` must name each split once, and not the tr"),
         ({"evaluate_on": ()}, "`evaluate_on`"),
@@ -254,6 +252,6 @@ def test_a_wrong_setting_is_named(folder: Path, changes: dict[str, Any], message
         tiny(folder, **changes)
 
 
-def test_options_of_training_stand_on_the_tasks_own_defaults() -> None:
+def test_training_settings_are_merged_into_the_tasks_defaults() -> None:
     plain, given = TranslationConfig(), TranslationConfig(training={"steps": 9})  # type: ignore[arg-type]
     assert given.training == plain.training.model_copy(update={"steps": 9})

@@ -1,4 +1,4 @@
-"""Models of transformers: how they learn from pairs, and how long sentences may be."""
+"""Models of transformers: their loss on pairs, and the maximum length of sentences."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from embshare.models.matched.embedding import IGNORED
 from embshare.tasks.building import ModelNotForTaskError
+from embshare.tasks.errors import DataError
 from embshare.tasks.translation.config import TranslationConfig
-from embshare.tasks.translation.errors import SentenceTooLongError
-from embshare.tasks.translation.lengths import ANY, Positions
-from embshare.tasks.translation.rows import IGNORED, SmoothedLoss
+from embshare.tasks.translation.metrics import SmoothedLoss
+from embshare.tasks.translation.processor import ANY, Positions, Translator, max_tokens
 from embshare.tasks.translation.task import PreparedTranslation, Translation
-from embshare.tasks.translation.translating import Translator, longest_translation
 from tests.tasks.translation.data import PAIRS, write_folder
 from tests.tasks.translation.transformer import SIZES, write_config
 
@@ -98,9 +98,9 @@ def lengthen(folder: Path, file: str, line: int) -> None:
 @pytest.mark.parametrize(
     ("file", "place"),
     [
-        ("test.en", "`test`, source, row 2,"),
-        ("valid.en", "`valid`, source, row 2,"),
-        ("valid.de", "`valid`, target, row 2,"),
+        ("test.en", "test, source"),
+        ("valid.en", "valid, source"),
+        ("valid.de", "valid, target"),
     ],
 )
 def test_a_sentence_that_is_too_long_is_found_before_training(
@@ -109,13 +109,9 @@ def test_a_sentence_that_is_too_long_is_found_before_training(
     lengthen(folder, file, 2)
     model = write_config(tmp_path / "bart", "BartConfig")
     task = prepared(folder, model)
-    with pytest.raises(SentenceTooLongError) as caught:
+    with pytest.raises(DataError, match=r"must have at most 64 tokens.*, but has 65") as caught:
         task.processor.build(str(model), 0)
-    assert str(caught.value) == (
-        f"{place} must have at most 64 tokens, as many as the model has positions, but has 65. "
-        "Shorten it, leave it out with a lower `max_length` if it is trained on, or take a model "
-        "with more positions."
-    )
+    assert (str(caught.value.path), caught.value.line) == (place, "row 2")
     task.processor.build("conv", 0)
     more = write_config(tmp_path / "more", "BartConfig", max_position_embeddings=65)
     task.processor.build(str(more), 0)
@@ -128,7 +124,7 @@ def test_what_no_model_reads_may_be_long_and_what_is_trained_on_may_not(
     lengthen(folder, "train.de", 3)
     model = write_config(tmp_path / "bart", "BartConfig")
     prepared(folder, model).processor.build(str(model), 0)
-    with pytest.raises(SentenceTooLongError, match=r"`train`, target, row 3, must have at most 64"):
+    with pytest.raises(DataError, match=r"`train, target`, `row 3`, must have at most 64"):
         prepared(folder, model, max_length=65).processor.build(str(model), 0)
 
 
@@ -177,10 +173,7 @@ def test_a_translation_does_not_depend_on_its_batch(
     model.final_logits_bias[0, :4] = -1e4  # words alone, which can be counted
     alone = replace(translator, batch_size=1)
     assert translator.all(model, [SHORT, LONG]) == alone.all(model, [SHORT, LONG])
-    assert lengths(translator, model, [SHORT, LONG]) == [
-        longest_translation(6),
-        longest_translation(21),
-    ]
+    assert lengths(translator, model, [SHORT, LONG]) == [max_tokens(6), max_tokens(21)]
     model.final_logits_bias[0, 2] = 0.0
     found = [source for source, _ in PAIRS[:6]] + [LONG]
     assert translator.all(model, found) == alone.all(model, found)
@@ -198,5 +191,5 @@ def test_a_model_writes_and_reads_no_more_than_it_has_positions_for(
     found = replace(translator, batch_size=1).stream(model, lines)
     for _ in range(16):  # those that are read ahead before it
         next(found)
-    with pytest.raises(SentenceTooLongError, match=r"^line 18 must have at most 64 tokens"):
+    with pytest.raises(DataError, match=r"^`input`, line 18, must have at most 64 tokens"):
         next(found)

@@ -28,7 +28,7 @@ SIZES: dict[str, Any] = {
 
 
 def write_tokenizer(folder: Path) -> Path:
-    """Of words, with the end symbol behind each sentence."""
+    """Write a word-level tokenizer that appends the end token."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,4 +1,4 @@
-"""The likeliest symbol each time, and drawn ones."""
+"""Greedy decoding and sampling."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from embshare.tasks.decoding import greedy_search, sample
 from tests.tasks.decoding.conftest import END, FIRST, Table
 
 
-def test_greedy_takes_the_likeliest_until_the_end_or_the_limit() -> None:
+def test_greedy_decoding_takes_the_most_probable_token_until_the_end_or_the_limit() -> None:
     table, limits = Table(12, seed=1), [5, 2, 1, 6] * 3
     found = greedy_search(table, table.start(), limits=limits, first=FIRST, end=END)
-    for source, (limit, symbols) in enumerate(zip(limits, found, strict=True)):
+    for source, (limit, tokens) in enumerate(zip(limits, found, strict=True)):
         read: list[int] = [source, FIRST]
-        for symbol in symbols:
-            assert symbol == int(table.log_probs(read).argmax())
-            read.append(symbol)
-        assert len(symbols) == limit - 1 or int(table.log_probs(read).argmax()) == END
+        for token in tokens:
+            assert token == int(table.log_probs(read).argmax())
+            read.append(token)
+        assert len(tokens) == limit - 1 or int(table.log_probs(read).argmax()) == END
 
 
-def test_drawing_follows_the_probabilities() -> None:
+def test_sampling_follows_the_probabilities() -> None:
     table, draws = Table(1, seed=2), 4000
     start = table.start().expand(draws, 1)
     random = torch.Generator().manual_seed(0)
     found = sample(
         table, start, limits=[3] * draws, first=FIRST, end=END, generator=random, temperature=2.0
     )
-    first = Counter(symbols[0] if symbols else END for symbols in found)
+    first = Counter(tokens[0] if tokens else END for tokens in found)
     expected = (table.log_probs([0, FIRST]) / 2).softmax(dim=-1)
-    for symbol, share in enumerate(expected.tolist()):
-        assert first[symbol] / draws == pytest.approx(share, abs=0.03)
+    for token, share in enumerate(expected.tolist()):
+        assert first[token] / draws == pytest.approx(share, abs=0.03)
 
 
-def test_a_seed_draws_the_same_again_and_one_symbol_is_the_likeliest() -> None:
+def test_sampling_is_reproducible_and_of_one_token_greedy() -> None:
     table, limits = Table(9, seed=4), [6] * 9
 
     def draw(seed: int, among: int | None) -> list[tuple[int, ...]]:
@@ -56,7 +56,7 @@ def test_a_seed_draws_the_same_again_and_one_symbol_is_the_likeliest() -> None:
     assert draw(0, 1) == greedy
 
 
-def test_settings_that_draw_nothing_are_refused() -> None:
+def test_settings_that_sample_nothing_are_refused() -> None:
     table, random = Table(1, seed=0), torch.Generator()
     with pytest.raises(InvalidValueError, match=r"`temperature` must be above 0.*`among` must be"):
         sample(

@@ -1,4 +1,4 @@
-"""Perplexity, counted exactly: sums of nats and of tokens, divided once at the end."""
+"""Exact perplexity: sums of nats and of tokens, divided once at the end."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-__all__ = ["Perplexity", "nats_per_row"]
+from embshare.models.matched.embedding import IGNORED
 
-IGNORED = -100
+__all__ = ["Perplexity", "nats_per_row"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Perplexity:
-    """How well a text was predicted."""
+    """Log-likelihood of a text, and its size."""
 
     nats: float
     """Sum of ``-log p`` over all predicted tokens."""
     tokens: int
-    """Number of predicted tokens: all of the text."""
+    """Number of predicted tokens: all tokens of the text."""
     bytes: int | None
     """Length of the text in UTF-8; ``None`` where tokens lose part of the text."""
 
     @property
     def perplexity(self) -> float:
-        """``exp`` of the mean nats per token; comparable between models with one vocabulary."""
+        """``exp`` of the mean nats per token; comparable between models with equal vocabularies."""
         try:
             return math.exp(self.nats / self.tokens)
         except OverflowError:
@@ -35,19 +35,19 @@ class Perplexity:
 
     @property
     def bits_per_byte(self) -> float | None:
-        """Comparable between vocabularies too; ``None`` where tokens lose part of the text."""
+        """Bits per byte, comparable between vocabularies; ``None`` where tokens lose text."""
         return None if self.bytes is None else self.nats / math.log(2) / self.bytes
 
     def metrics(self) -> dict[str, float]:
-        """Numbers by name, for a report; ``symbols`` is what files of results call the tokens."""
-        found = {"perplexity": self.perplexity, "nats": self.nats, "symbols": float(self.tokens)}
+        """Return metrics by name."""
+        found = {"perplexity": self.perplexity, "nats": self.nats, "tokens": float(self.tokens)}
         if self.bits_per_byte is not None:
             found["bits_per_byte"] = self.bits_per_byte
         return found
 
 
 def nats_per_row(logits: Tensor, labels: Tensor) -> Tensor:
-    """Sum of ``-log p`` and number of predicted tokens of each row.
+    """Sum ``-log p`` and count the predicted tokens of each row.
 
     Args:
         logits: ``[B, T, V]``; position ``t`` predicts token ``t + 1``.

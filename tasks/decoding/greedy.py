@@ -1,4 +1,4 @@
-"""One sequence for each row, symbol after symbol: the likeliest each time, or a drawn one."""
+"""Greedy decoding and sampling."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def greedy_search(
     end: int,
     device: torch.device | str = "cpu",
 ) -> list[tuple[int, ...]]:
-    """The likeliest symbol each time; arguments as in `beam_search`.
+    """Decode greedily; arguments as in `beam_search`.
 
     Returns:
-        For each source its symbols, without the start and the end symbol.
+        Tokens of each source without start and end.
     Raises:
         InvalidValueError: a limit is below 1.
-        NoFiniteScoreError: a score is not a number, or none is finite.
+        NoFiniteScoreError: a score is NaN, or none is finite.
     """
-    return _onwards(
+    return _decode(
         scorer,
         start,
         limits=limits,
@@ -58,13 +58,12 @@ def sample(
     among: int | None = None,
     device: torch.device | str = "cpu",
 ) -> list[tuple[int, ...]]:
-    """A drawn symbol each time; other arguments and result as in `greedy_search`.
+    """Sample sequences; other arguments and result as in `greedy_search`.
 
     Args:
-        generator: on ``device``; the same state draws the same symbols.
-        temperature: log-probabilities are divided by it before drawing; below 1 the likely ones
-            are drawn more often.
-        among: draw from this many likeliest symbols alone; ``None`` is all.
+        generator: generator on ``device``; the same state samples the same tokens.
+        temperature: divisor of log-probabilities; below 1 probable tokens are sampled more often.
+        among: number of most probable tokens to sample from (top-k); ``None`` is all.
     Raises:
         InvalidValueError: ``temperature`` is not above 0, ``among`` or a limit is below 1.
         NoFiniteScoreError: as in `greedy_search`.
@@ -77,17 +76,17 @@ def sample(
     if faults:
         raise InvalidValueError(what="sample", faults=faults)
 
-    def draw(log_probs: Tensor) -> Tensor:
+    def choose(log_probs: Tensor) -> Tensor:
         if among is not None and among < log_probs.shape[-1]:
             least = log_probs.topk(among, dim=-1).values[:, -1:]
             log_probs = log_probs.masked_fill(log_probs < least, -torch.inf)
         probabilities = (log_probs / temperature).softmax(dim=-1)
         return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
 
-    return _onwards(scorer, start, limits=limits, first=first, end=end, choose=draw, device=device)
+    return _decode(scorer, start, limits=limits, first=first, end=end, choose=choose, device=device)
 
 
-def _onwards(
+def _decode(
     scorer: Scorer[State],
     start: State,
     *,
@@ -97,29 +96,29 @@ def _onwards(
     choose: Callable[[Tensor], Tensor],
     device: torch.device | str,
 ) -> list[tuple[int, ...]]:
-    """Rows that have ended, or are full, are given up, so that the batch shrinks."""
+    """Decode token by token; the batch shrinks as rows end."""
     check_limits(limits)
     found: list[list[int]] = [[] for _ in limits]
     active, state = list(range(len(limits))), start
-    symbols = torch.full((len(limits),), first, dtype=torch.long, device=device)
+    tokens = torch.full((len(limits),), first, dtype=torch.long, device=device)
     while True:
-        log_probs, state = scorer.step(symbols, state)
-        # The greatest of a row is not a number where any is none.
+        log_probs, state = scorer.step(tokens, state)
+        # The maximum of a row is NaN where any of its scores is.
         finite = log_probs.amax(dim=-1).isfinite()
         if not finite.all():
             place = int(finite.logical_not().nonzero()[0])
             raise NoFiniteScoreError(row=active[place], position=len(found[active[place]]) + 1)
-        symbols = choose(log_probs)
-        going_on = []
-        for place, symbol in enumerate(symbols.tolist()):
+        tokens = choose(log_probs)
+        continued = []
+        for place, token in enumerate(tokens.tolist()):
             row = active[place]
-            # The end symbol has the last place of a row that gets that far.
-            if symbol != end and len(found[row]) < limits[row] - 1:
-                found[row].append(symbol)
-                going_on.append(place)
-        if not going_on:
+            # The last position of a row is that of the end token.
+            if token != end and len(found[row]) < limits[row] - 1:
+                found[row].append(token)
+                continued.append(place)
+        if not continued:
             return [tuple(row) for row in found]
-        if len(going_on) < len(active):
-            active = [active[place] for place in going_on]
-            rows = torch.tensor(going_on, device=symbols.device)
-            symbols, state = symbols[rows], scorer.reorder(state, rows)
+        if len(continued) < len(active):
+            active = [active[place] for place in continued]
+            rows = torch.tensor(continued, device=tokens.device)
+            tokens, state = tokens[rows], scorer.reorder(state, rows)

@@ -1,11 +1,11 @@
-"""Scores that others can compare with."""
+"""BLEU and chrF, with signatures."""
 
 from __future__ import annotations
 
 import pytest
 import sacrebleu
 
-from embshare.tasks.translation.scoring import Scorers
+from embshare.tasks.translation.metrics import Scorers
 
 FOUND = ["Das ist ein Haus.", "Der Hund läuft im Park!"]
 TRUE = [

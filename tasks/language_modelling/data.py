@@ -1,4 +1,4 @@
-"""A long stream of tokens, cut into windows such that each token is predicted exactly once."""
+"""Windows of a long text, in which each token is predicted exactly once."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-__all__ = ["Windows"]
+from embshare.models.matched.embedding import IGNORED
 
-IGNORED = -100
+__all__ = ["Windows"]
 
 
 @final
 class Windows(Dataset[dict[str, Tensor]]):
-    """Rows of ``length + 1`` tokens, whose labels are the tokens themselves or -100.
+    """Rows of ``length + 1`` tokens that predict each token of a text exactly once.
 
-    The model shifts labels by one, so a row predicts up to ``length`` tokens. With
-    ``stride == length`` rows are contiguous, as in training. With a smaller stride rows overlap:
-    every row but the first predicts its last ``stride`` tokens only, and sees at least
-    ``length - stride`` tokens before each of them.
+    Labels are the tokens themselves or -100. The model shifts labels by one, so a row predicts up
+    to ``length`` tokens. With ``stride == length`` rows do not overlap, as in training. With a
+    smaller stride each row but the first predicts its last ``stride`` tokens only, with a context
+    of at least ``length - stride`` tokens.
 
     Args:
-        tokens: ``[N]``, the tokens to predict.
-        start: token before the first one, so that all ``N`` are predicted.
-        length: maximum number of predicted tokens of a row; the model reads one more.
+        tokens: ``[N]``, tokens to predict.
+        start: start token, the context of the first token, so that all ``N`` are predicted.
+        length: maximum number of predicted tokens in a row. The model reads the last of them too,
+            and so one more.
         stride: number of tokens from one row to the next.
     Raises:
         ValueError: ``stride`` is not from 1 to ``length``, or there are no tokens.
@@ -49,14 +50,14 @@ class Windows(Dataset[dict[str, Tensor]]):
             raise IndexError(index)
         begin = index * self.stride
         found = self.stream[begin : begin + self.length + 1].long()
-        missing = self.length + 1 - len(found)  # of the last row alone
+        missing = self.length + 1 - len(found)  # of the last row only
         labels = found.clone()
-        labels[: self._seen_before(index)] = IGNORED
+        labels[: self._context(index)] = IGNORED
         return {
             "input_ids": torch.cat((found, found.new_zeros(missing))),
             "labels": torch.cat((labels, labels.new_full((missing,), IGNORED))),
         }
 
-    def _seen_before(self, index: int) -> int:
-        """Number of tokens at a row's beginning that are context and not predicted."""
+    def _context(self, index: int) -> int:
+        """Number of tokens at a row's beginning that are not predicted."""
         return 1 if index == 0 else self.length + 1 - self.stride
