@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from embshare.errors import EmbshareError, InvalidValueError
-from embshare.tasks.text.errors import BadLineError
+from embshare.tasks.errors import DataError
 from embshare.tasks.text.files import read_lines
 
 __all__ = ["BlimpDataError", "Pair", "read_pairs"]
@@ -64,9 +64,9 @@ def read_pairs(folder: Path, *, most: int | None = None) -> list[Pair]:
     for path in files:
         try:
             lines = read_lines(path)
-        except BadLineError as error:
-            finding = f"it is not UTF-8: it {error.finding}"
-            raise BlimpDataError(path=path, line=error.line, finding=finding) from error
+        except DataError as error:
+            finding = f"it is not UTF-8: it {error.has}"
+            raise BlimpDataError(path=path, line=int(error.line or 0), finding=finding) from error
         found = [_pair(path, n, line) for n, line in enumerate(lines, start=1) if line.strip()]
         if not found:
             raise BlimpDataError(path=path, line=None, finding="it holds no pair")
