@@ -378,10 +378,11 @@ class _Reader:
         Raises:
             DataError: it lacks a sentence or a label, or has another label than the task's.
         """
-        if not isinstance(row, Mapping) or not row.keys() >= {*self.wanted}:
+        if not isinstance(row, Mapping):
+            raise self._fault(place, "be a JSON object", "is none")
+        if missing := [name for name in self.wanted if name not in row]:
             needs = f"have {' and '.join(f'`{name}`' for name in self.wanted)}"
-            has = "lacks one" if isinstance(row, Mapping) else "is no JSON object"
-            raise self._fault(place, needs, has)
+            raise self._fault(place, needs, f"lacks `{missing[0]}`")
         texts = tuple(row[name] for name in self.task.fields)
         if wrong := [text for text in texts if not isinstance(text, str)]:
             raise self._fault(place, "have sentences", f"has {wrong[0]!r:.40}, which is no string")

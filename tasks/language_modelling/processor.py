@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -14,6 +14,7 @@ from embshare.models.matched import Architecture, MatchedConfig, MatchedLanguage
 from embshare.tasks.building import ModelNotForTaskError, build_model, is_matched
 from embshare.tasks.language_modelling.config import LanguageModellingConfig
 from embshare.tasks.language_modelling.continuing import continue_text
+from embshare.tasks.language_modelling.contractions import split_as_corpus
 from embshare.tasks.language_modelling.vocabulary import (
     SubwordVocabulary,
     TrainedVocabulary,
@@ -21,6 +22,7 @@ from embshare.tasks.language_modelling.vocabulary import (
     WordVocabulary,
 )
 from embshare.tasks.probing import read_a_row
+from embshare.tasks.text.likelihood import Values, causal_log_likelihoods
 
 __all__ = ["LanguageModellingProcessor", "learn_processor", "load_processor"]
 
@@ -98,6 +100,16 @@ class LanguageModellingProcessor:
             yield continue_text(
                 model, self.vocabulary, text, seen=self.config.length, most=self.config.length
             )
+
+    def log_likelihoods(self, model: nn.Module, sentences: Sequence[str]) -> Values:
+        """Compute the log-likelihood of each sentence; see `SentenceScorer`."""
+        vocabulary = self.vocabulary
+        if isinstance(vocabulary, WordVocabulary):
+            sentences = split_as_corpus(sentences, vocabulary.ids)
+        ids = [vocabulary.encode_part(sentence).tolist() for sentence in sentences]
+        return causal_log_likelihoods(
+            model, ids, start=vocabulary.start, vocabulary=len(vocabulary)
+        )
 
 
 def learn_processor(config: LanguageModellingConfig, text: str) -> LanguageModellingProcessor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -18,6 +18,7 @@ from embshare.tasks.pretraining.generator import as_masked_model, is_replacing
 from embshare.tasks.pretraining.sparse import score_labelled_alone
 from embshare.tasks.pretraining.vocabulary import MaskedVocabulary
 from embshare.tasks.probing import read_a_row
+from embshare.tasks.text.likelihood import Values, pseudo_log_likelihoods
 
 __all__ = ["PretrainingProcessor"]
 
@@ -121,3 +122,16 @@ class PretrainingProcessor:
             with embshare.cached(model):
                 found = guess_masks(masked, vocabulary, symbols, length=length)
             yield write_words(text, hidden, [vocabulary.spellings[symbol] for symbol in found])
+
+    def log_likelihoods(self, model: nn.Module, sentences: Sequence[str]) -> Values:
+        """Compute the pseudo-log-likelihood of each sentence; see `SentenceScorer`."""
+        symbols = self.vocabulary.symbols
+        return pseudo_log_likelihoods(
+            as_masked_model(model),
+            self.vocabulary.encode(sentences),
+            begin=symbols["cls_token_id"],
+            end=symbols["sep_token_id"],
+            mask=symbols["mask_token_id"],
+            pad=symbols["pad_token_id"],
+            vocabulary=len(self.vocabulary),
+        )

@@ -45,7 +45,7 @@ def test_published_files_have_their_published_sizes(data: Path, name: Any) -> No
     found = read_folder(TASKS[name], data / "glue")
     assert sizes(found) == PUBLISHED[name]
     assert found.skipped == 0
-    assert all(len(row.texts) == len(TASKS[name].columns) for row in found.train)
+    assert all(len(row.texts) == len(TASKS[name].fields) for row in found.train)
     if name == "mrpc":
         assert sum(row.label == 1 for row in found.train) == 2474
         assert found.train[0].texts[0].startswith("Amrozi accused his brother")
@@ -169,8 +169,11 @@ def test_a_score_is_from_0_to_5(tmp_path: Path, score: str) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "must have `premise` and `hypothesis` and `label`, but is no JSON object"),
-        ('{"premise": "a", "label": 1}', "but lacks one"),
+        ("{", "must be a JSON object, but is none"),
+        (
+            '{"premise": "a", "label": 1}',
+            "`premise` and `hypothesis` and `label`, but lacks `hypothesis`",
+        ),
         (
             '{"premise": "a", "hypothesis": 3, "label": 1}',
             "must have sentences, but has 3, which is no string",

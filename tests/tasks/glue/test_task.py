@@ -95,7 +95,7 @@ def test_scores_begin_with_the_one_to_compare_by(tmp_path: Path) -> None:
 
 def test_a_model_without_kinds_of_sentences_is_refused_before_training(tmp_path: Path) -> None:
     fields = {**TINY, "name": "stsb", "data": stsb(tmp_path)}
-    with pytest.raises(ModelNotForTaskError, match=r"which of two .*--no-token-types"):
+    with pytest.raises(ModelNotForTaskError, match=r"two sentences .*--no-token-types"):
         Glue(GlueConfig(**fields)).prepare().processor.build("embshare:elc-bert-small", seed=0)
     task = Glue(GlueConfig(**fields, token_types=False)).prepare()
     assert task.processor.build("embshare:elc-bert-small", seed=0)
@@ -115,7 +115,7 @@ def test_a_model_that_knows_one_kind_of_sentence_alone_is_refused_before_trainin
     ).save_pretrained(tmp_path / "roberta")
     fields = {**TINY, "name": "stsb", "data": stsb(tmp_path)}
     name = str(tmp_path / "roberta")
-    with pytest.raises(ModelNotForTaskError, match=r"which of two .*--no-token-types"):
+    with pytest.raises(ModelNotForTaskError, match=r"two sentences .*--no-token-types"):
         Glue(GlueConfig(**fields)).prepare().processor.build(name, seed=0)
     assert Glue(GlueConfig(**fields, token_types=False)).prepare().processor.build(name, seed=0)
 
@@ -132,7 +132,7 @@ def test_a_row_that_is_too_long_for_a_model_is_found_before_training(tmp_path: P
     ).save_pretrained(tmp_path / "bert")
     fields = {**TINY, "name": "stsb", "data": stsb(tmp_path)}
     name = str(tmp_path / "bert")
-    with pytest.raises(ModelNotForTaskError, match=r"a row of 128 symbols .*Lower `length`"):
+    with pytest.raises(ModelNotForTaskError, match=r"a row of 128 .*Lower `length`"):
         Glue(GlueConfig(**fields)).prepare().processor.build(name, seed=0)
     assert Glue(GlueConfig(**fields, length=32)).prepare().processor.build(name, seed=0)
 
