@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,8 +16,10 @@ from embshare.caching import cached
 from embshare.models.matched import Architecture, MatchedConfig, MatchedLanguageModel
 from embshare.tasks.building import ModelNotForTaskError, build_model, is_matched
 from embshare.tasks.language_modelling.config import LanguageModellingConfig
+from embshare.tasks.language_modelling.contractions import split_as_corpus
 from embshare.tasks.probing import read_a_row
 from embshare.tasks.text.errors import TokenizerError
+from embshare.tasks.text.likelihood import Values, causal_log_likelihoods
 from embshare.tasks.text.tokenizer import TextTokenizer, text_pieces
 
 __all__ = ["LanguageModellingProcessor", "continue_text", "learn_processor", "load_processor"]
@@ -110,6 +112,14 @@ class LanguageModellingProcessor:
             yield continue_text(
                 model, self.tokenizer, text, context=self.config.length, most=self.config.length
             )
+
+    def log_likelihoods(self, model: nn.Module, sentences: Sequence[str]) -> Values:
+        """Compute the log-likelihood of each sentence; see `SentenceScorer`."""
+        tokenizer = self.tokenizer
+        if tokenizer.word_level:
+            sentences = split_as_corpus(sentences, tokenizer.fast.get_vocab())
+        ids = [tokenizer.encode_prompt(sentence).tolist() for sentence in sentences]
+        return causal_log_likelihoods(model, ids, start=self.start, vocabulary=len(tokenizer))
 
 
 def learn_processor(config: LanguageModellingConfig, text: str) -> LanguageModellingProcessor:

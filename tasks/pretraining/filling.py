@@ -8,8 +8,8 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from embshare.tasks.pretraining.masked_models import labelled_logits
 from embshare.tasks.pretraining.token_properties import TokenProperties
-from embshare.tasks.text.masked_models import labelled_logits
 
 __all__ = ["guess_masks", "write_words"]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Final, final
+from typing import Any, Final, final
 
 import torch
 from torch import nn
@@ -17,9 +17,10 @@ from embshare.tasks.building import ModelNotForTaskError, build_model, is_matche
 from embshare.tasks.pretraining.config import PretrainingConfig
 from embshare.tasks.pretraining.filling import guess_masks, write_words
 from embshare.tasks.pretraining.labelled_positions import score_labelled_only
+from embshare.tasks.pretraining.masked_models import as_masked_model, is_replacing
 from embshare.tasks.pretraining.token_properties import TokenProperties
 from embshare.tasks.probing import read_a_row
-from embshare.tasks.text.masked_models import as_masked_model, is_replacing
+from embshare.tasks.text.likelihood import Values, pseudo_log_likelihoods
 from embshare.tasks.text.tokenizer import TextTokenizer
 
 __all__ = ["NEEDED", "PretrainingProcessor"]
@@ -36,8 +37,6 @@ class PretrainingProcessor:
     What is saved is a tokenizer of transformers, for ``AutoTokenizer.from_pretrained``.
     """
 
-    masked: ClassVar[bool] = True
-    """Whether its models predict masked tokens; else the next one."""
     config: PretrainingConfig
     tokenizer: TextTokenizer
 
@@ -139,3 +138,16 @@ class PretrainingProcessor:
             with embshare.cached(model):
                 found = guess_masks(masked, self.properties, tokens, length=length)
             yield write_words(text, masks, [spellings[token] for token in found])
+
+    def log_likelihoods(self, model: nn.Module, sentences: Sequence[str]) -> Values:
+        """Compute the pseudo-log-likelihood of each sentence; see `SentenceScorer`."""
+        special = self.special
+        return pseudo_log_likelihoods(
+            as_masked_model(model),
+            self.tokenizer.ids(sentences, reads_special=False),
+            begin=special["cls_token_id"],
+            end=special["sep_token_id"],
+            mask=special["mask_token_id"],
+            pad=special["pad_token_id"],
+            vocabulary=len(self.tokenizer),
+        )

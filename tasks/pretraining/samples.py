@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from embshare.tasks.pretraining.collating import FixedMasks
+from embshare.tasks.pretraining.masked_models import as_masked_model, labelled_logits
 from embshare.tasks.pretraining.processor import PretrainingProcessor
 from embshare.tasks.pretraining.rows import Rows
-from embshare.tasks.text.masked_models import as_masked_model, labelled_logits
 
 __all__ = ["write_samples"]
 

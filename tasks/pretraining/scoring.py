@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from embshare.tasks.text.masked_models import labelled_logits
+from embshare.tasks.pretraining.masked_models import labelled_logits
 
 __all__ = ["METRICS", "sums_per_row", "to_metrics"]
 

@@ -19,6 +19,7 @@ from embshare.tasks.errors import DataError
 from embshare.tasks.pretraining.collating import FIXED, FixedMasks, TrainingMasks, Unmasked
 from embshare.tasks.pretraining.config import PretrainingConfig
 from embshare.tasks.pretraining.discriminator import discriminator_scores
+from embshare.tasks.pretraining.masked_models import as_masked_model, is_replacing, labelled_logits
 from embshare.tasks.pretraining.processor import NEEDED, PretrainingProcessor
 from embshare.tasks.pretraining.rows import RowBatches, Rows, Stage
 from embshare.tasks.pretraining.samples import write_samples
@@ -29,7 +30,6 @@ from embshare.tasks.processes import one_after_the_other, process_state
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Batch, Feed, Metric
 from embshare.tasks.text.errors import TokenizerError
-from embshare.tasks.text.masked_models import as_masked_model, is_replacing, labelled_logits
 from embshare.tasks.text.tokenizer import TextTokenizer
 
 __all__ = ["PreparedPretraining", "Pretraining", "learn_tokenizer"]

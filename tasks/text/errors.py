@@ -1,4 +1,4 @@
-"""What can be wrong with a file of text, a tokenizer or a pre-trained run."""
+"""Errors of tokenizers, vocabularies and pretrained runs."""
 
 from __future__ import annotations
 
@@ -6,44 +6,7 @@ from pathlib import Path
 
 from embshare.errors import EmbshareError
 
-__all__ = [
-    "BadFileError",
-    "BadLineError",
-    "PretrainedRunError",
-    "SetNotFoundError",
-    "TokenizerError",
-    "VocabularySizeError",
-]
-
-
-class BadFileError(EmbshareError, ValueError):
-    """A file of a data set is missing, empty, or not of its format."""
-
-    def __init__(self, *, path: Path, needs: str, finding: str, way_out: str) -> None:
-        super().__init__(f"`{path}` must {needs}, but {finding}. {way_out}")
-        self.path, self.needs, self.finding, self.way_out = path, needs, finding, way_out
-
-
-class BadLineError(BadFileError):
-    """A line of a file is not as it must be."""
-
-    def __init__(self, *, path: Path, line: int, needs: str, finding: str, way_out: str) -> None:
-        EmbshareError.__init__(
-            self, f"`{path}`, line {line:,}, must {needs}, but {finding}. {way_out}"
-        )
-        self.path, self.line = path, line
-        self.needs, self.finding, self.way_out = needs, finding, way_out
-
-
-class SetNotFoundError(EmbshareError, ValueError):
-    """A data set of the hub cannot be had, or is not what it has to be."""
-
-    def __init__(self, *, name: str, finding: str) -> None:
-        super().__init__(
-            f"`{name}` must be a data set that the package datasets can load, but {finding}. Name "
-            "one as the hub spells it, or a folder of your own with `data`."
-        )
-        self.name, self.finding = name, finding
+__all__ = ["PretrainedRunError", "TokenizerError", "VocabularySizeError"]
 
 
 class TokenizerError(EmbshareError, ValueError):
@@ -73,7 +36,7 @@ class VocabularySizeError(EmbshareError, ValueError):
 
 
 class PretrainedRunError(EmbshareError, ValueError):
-    """A folder is not a run that models can start from."""
+    """A folder is not a run that models can be initialized from."""
 
     def __init__(self, *, folder: Path, finding: str, way_out: str) -> None:
         super().__init__(

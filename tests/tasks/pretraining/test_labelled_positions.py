@@ -15,8 +15,8 @@ import embshare
 from embshare.models.elc_bert import ElcBertConfig, ElcBertForMaskedLM
 from embshare.models.sharebert import ShareBertConfig, ShareBertForMaskedLM
 from embshare.tasks.pretraining.labelled_positions import score_labelled_only
+from embshare.tasks.pretraining.masked_models import labelled_logits
 from embshare.tasks.pretraining.scoring import sums_per_row, to_metrics
-from embshare.tasks.text.masked_models import labelled_logits
 
 SMALL: dict[str, Any] = {
     "vocab_size": 50,
