@@ -10,10 +10,10 @@ from typing import Final
 
 import numpy as np
 
+from embshare.models.matched.embedding import IGNORED
 from embshare.tasks.pretraining.counter_rng import Bools, CounterRNG, Integers
 
 __all__ = [
-    "IGNORED",
     "Chosen",
     "choose_ltg_spans",
     "choose_spans",
@@ -23,8 +23,6 @@ __all__ = [
     "replace_tokens",
 ]
 
-IGNORED: Final = -100
-"""The label of positions that are not predicted."""
 TRIES: Final = 100
 """Number of spans that `choose_ltg_spans` tries in a row, as in the official LTG-BERT."""
 

@@ -1,4 +1,4 @@
-"""Tokenizer and models of the pretraining task."""
+"""Tokenizer and models of the pretraining task, and texts whose masks they fill."""
 
 from __future__ import annotations
 
@@ -13,20 +13,26 @@ from torch import nn
 
 import embshare
 from embshare.models.matched import Architecture, MatchedConfig, MatchedMaskedLanguageModel
+from embshare.models.matched.embedding import IGNORED
 from embshare.tasks.building import ModelNotForTaskError, build_model, is_matched
 from embshare.tasks.pretraining.config import PretrainingConfig
-from embshare.tasks.pretraining.filling import guess_masks, write_words
-from embshare.tasks.pretraining.labelled_positions import score_labelled_only
-from embshare.tasks.pretraining.masked_models import as_masked_model, is_replacing
+from embshare.tasks.pretraining.masked_models import (
+    as_masked_model,
+    is_replacing,
+    labelled_logits,
+    score_labelled_only,
+)
 from embshare.tasks.pretraining.token_properties import TokenProperties
 from embshare.tasks.probing import read_a_row
 from embshare.tasks.text.likelihood import Values, pseudo_log_likelihoods
 from embshare.tasks.text.tokenizer import TextTokenizer
 
-__all__ = ["NEEDED", "PretrainingProcessor"]
+__all__ = ["NEEDED", "PretrainingProcessor", "write_words"]
 
 NEEDED: Final = ("pad_token", "cls_token", "sep_token", "mask_token")
 """Special tokens that rows and masks are made with."""
+ENDS: Final = 2
+"""Number of special tokens of a row: one at its beginning, one at its end."""
 
 
 @final
@@ -136,7 +142,7 @@ class PretrainingProcessor:
             tokens, places = tokenizer.locate(text)
             masks = [places[n] for n, token in enumerate(tokens) if token == mask]
             with embshare.cached(model):
-                found = guess_masks(masked, self.properties, tokens, length=length)
+                found = _guess_masks(masked, self.properties, tokens, length=length)
             yield write_words(text, masks, [spellings[token] for token in found])
 
     def log_likelihoods(self, model: nn.Module, sentences: Sequence[str]) -> Values:
@@ -151,3 +157,55 @@ class PretrainingProcessor:
             pad=special["pad_token_id"],
             vocabulary=len(self.tokenizer),
         )
+
+
+@torch.inference_mode()
+def _guess_masks(
+    model: nn.Module, properties: TokenProperties, tokens: Sequence[int], *, length: int
+) -> list[int]:
+    """The most probable token for each mask, of those that can be written into a line.
+
+    Args:
+        model: masked language model, in evaluation mode.
+        properties: properties of its tokens.
+        tokens: tokens of a text, without special ones at its ends. A longer text is read in
+            contiguous rows, each on its own.
+        length: sequence length, with the special tokens at both ends.
+    Returns:
+        A token for each mask, in their order.
+    """
+    special, device = properties.tokenizer.special_ids, next(model.parameters()).device
+    begin, end = special["cls_token_id"], special["sep_token_id"]
+    fitting = torch.from_numpy(properties.fitting).to(device)
+    found: list[int] = []
+    for first in range(0, len(tokens), length - ENDS):
+        part = tokens[first : first + length - ENDS]
+        ids = torch.tensor([[begin, *part, end]], device=device)
+        masked = ids == special["mask_token_id"]
+        if masked.any():
+            labels = ids.masked_fill(~masked, IGNORED)
+            output: Any = model(input_ids=ids, labels=labels)
+            logits = labelled_logits(output["logits"], labels)[:, : len(fitting)]
+            found += logits.masked_fill(~fitting, -torch.inf).argmax(dim=-1).tolist()
+    return found
+
+
+def write_words(text: str, places: Sequence[tuple[int, int]], words: Sequence[str]) -> str:
+    """Replace parts of a text by words.
+
+    Args:
+        text: any text.
+        places: first character of each part, and the one after its last, in order; white space at
+            the ends of a part stays.
+        words: one for each part; the space that a word begins with is left out after white space
+            and at the beginning of the text.
+    """
+    made, done = [""], 0
+    for (begin, end), word in zip(places, words, strict=True):
+        part = text[begin:end]
+        begin, end = end - len(part.lstrip()), begin + len(part.rstrip())
+        made.append(text[done:begin])
+        before = "".join(made[-2:])
+        made.append(word if before[-1:].strip() else word.removeprefix(" "))
+        done = end
+    return "".join([*made, text[done:]])

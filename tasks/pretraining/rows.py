@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, Sampler
 
 from embshare.errors import InvalidValueError
 from embshare.tasks.pretraining.counter_rng import Integers
-from embshare.tasks.pretraining.tokens import Tokens
+from embshare.tasks.pretraining.data import Tokens
 
 __all__ = ["EPOCHS", "Row", "RowBatches", "Rows", "Stage"]
 

@@ -18,14 +18,17 @@ from embshare.models.matched import ARCHITECTURES
 from embshare.tasks.errors import DataError
 from embshare.tasks.pretraining.collating import FIXED, FixedMasks, TrainingMasks, Unmasked
 from embshare.tasks.pretraining.config import PretrainingConfig
-from embshare.tasks.pretraining.discriminator import discriminator_scores
+from embshare.tasks.pretraining.data import Scratch, Split, Text, Tokens, encode_to_disk, open_text
 from embshare.tasks.pretraining.masked_models import as_masked_model, is_replacing, labelled_logits
+from embshare.tasks.pretraining.metrics import (
+    METRICS,
+    discriminator_scores,
+    sums_per_row,
+    to_metrics,
+    write_samples,
+)
 from embshare.tasks.pretraining.processor import NEEDED, PretrainingProcessor
 from embshare.tasks.pretraining.rows import RowBatches, Rows, Stage
-from embshare.tasks.pretraining.samples import write_samples
-from embshare.tasks.pretraining.scoring import METRICS, sums_per_row, to_metrics
-from embshare.tasks.pretraining.text import Split, Text, open_text
-from embshare.tasks.pretraining.tokens import Scratch, Tokens, encode_to_disk
 from embshare.tasks.processes import one_after_the_other, process_state
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Batch, Feed, Metric
@@ -293,7 +296,7 @@ class PreparedPretraining:
             if is_replacing(model):
                 batches = self._unmasked_batches(rows, settings.eval_batch_size)
                 metrics.update(discriminator_scores(model.eval(), batches, seed=FIXED))  # type: ignore[arg-type]
-            write_samples(self.processor, model, rows, masks, folder)
+            write_samples(self.tokenizer, model, rows, masks, folder)
         return metrics
 
     def _evaluation_settings(self) -> TrainSettings:

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from embshare.tasks.pretraining.config import PretrainingConfig
-from embshare.tasks.pretraining.filling import write_words
-from embshare.tasks.pretraining.processor import PretrainingProcessor
+from embshare.tasks.pretraining.processor import PretrainingProcessor, write_words
 from embshare.tasks.pretraining.task import learn_tokenizer
 from embshare.tasks.text.tokenizer import TextTokenizer
 

@@ -13,9 +13,8 @@ from datasets import Dataset  # type: ignore[import-untyped]
 
 from embshare.errors import InvalidValueError
 from embshare.tasks.errors import DataError
+from embshare.tasks.pretraining.data import Piece, Tokens, encode_to_disk
 from embshare.tasks.pretraining.rows import EPOCHS, RowBatches, Rows, Stage
-from embshare.tasks.pretraining.text import Piece
-from embshare.tasks.pretraining.tokens import Tokens, encode_to_disk
 from embshare.tasks.text.tokenizer import TextTokenizer
 
 

@@ -20,8 +20,8 @@ from embshare.models.matched import ARCHITECTURES
 from embshare.tasks.building import ModelNotForTaskError
 from embshare.tasks.errors import DataError
 from embshare.tasks.pretraining.config import PretrainingConfig
+from embshare.tasks.pretraining.data import open_text
 from embshare.tasks.pretraining.task import PreparedPretraining, Pretraining
-from embshare.tasks.pretraining.text import open_text
 from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.engine import run
 from embshare.tasks.running.loading import FinishedRun

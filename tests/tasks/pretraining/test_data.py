@@ -12,9 +12,8 @@ import pytest
 
 from embshare.tasks.errors import DataError, MissingDataError
 from embshare.tasks.pretraining.config import PretrainingConfig
+from embshare.tasks.pretraining.data import Piece, Text, encode_to_disk, open_text
 from embshare.tasks.pretraining.task import learn_tokenizer
-from embshare.tasks.pretraining.text import Piece, Text, open_text
-from embshare.tasks.pretraining.tokens import encode_to_disk
 
 WIKI = " \n = One = \n \n first line \n = = Part = = \n second \n = Two = \n third \n"
 
@@ -98,7 +97,7 @@ LONG = "the  quick\t brown fox, (jumped) over. lazy\u3000dogs ## walked \u00e4 "
 def test_the_parts_of_a_long_line_have_its_tokens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Any
 ) -> None:
-    monkeypatch.setattr("embshare.tasks.pretraining.text.LONGEST", 40)
+    monkeypatch.setattr("embshare.tasks.pretraining.data.LONGEST", 40)
     config = PretrainingConfig(vocabulary_size=320, tokenization=way)
     tokenizer = learn_tokenizer(config, [LONG])
     for side in ("train", "valid"):

@@ -14,9 +14,8 @@ from torch import nn
 import embshare
 from embshare.models.elc_bert import ElcBertConfig, ElcBertForMaskedLM
 from embshare.models.sharebert import ShareBertConfig, ShareBertForMaskedLM
-from embshare.tasks.pretraining.labelled_positions import score_labelled_only
-from embshare.tasks.pretraining.masked_models import labelled_logits
-from embshare.tasks.pretraining.scoring import sums_per_row, to_metrics
+from embshare.tasks.pretraining.masked_models import labelled_logits, score_labelled_only
+from embshare.tasks.pretraining.metrics import sums_per_row, to_metrics
 
 SMALL: dict[str, Any] = {
     "vocab_size": 50,
