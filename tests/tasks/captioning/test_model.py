@@ -17,10 +17,10 @@ from embshare.tasks.captioning.image_encoder import make_encoder
 from embshare.tasks.captioning.images import ModelInputs
 from embshare.tasks.captioning.model import Captioner, move_at_random
 from embshare.tasks.captioning.processor import CaptioningProcessor, write_captions
-from embshare.tasks.captioning.words import SPECIALS, Vocabulary
+from embshare.tasks.captioning.words import SPECIAL, Vocabulary
 from embshare.tasks.decoding import Beam
 
-WORDS = Vocabulary((*SPECIALS, *(f"word{index}" for index in range(60))))
+WORDS = Vocabulary.learn(f"word{index}" for index in range(60))
 
 
 def processor(**changes: Any) -> CaptioningProcessor:
@@ -89,7 +89,8 @@ def test_captions_are_words_and_the_same_twice(architecture: Architecture, share
 
     found = write(3, 2)
     assert found == write(3, 5)
-    assert all(set(caption.split()) <= set(WORDS.words[len(SPECIALS) :]) for caption in found)
+    words = WORDS.ids.keys() - set(SPECIAL.values())
+    assert all(set(caption.split()) <= words for caption in found)
     assert all(len(caption.split()) <= 6 for caption in [*found, *write(1, 5)])
 
 

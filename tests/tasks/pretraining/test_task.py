@@ -405,3 +405,8 @@ def test_the_builtin_text_is_the_default() -> None:
     described: Any = prepare(None, vocabulary_size=500).describe()
     assert described["text"] == "pydoc_data.topics"
     assert described["tokens"]["train"] > 60_000
+
+
+def test_settings_of_earlier_versions_are_read() -> None:
+    former = PretrainingConfig.from_json('{"most_symbols": 500, "most_valid_symbols": 60}')
+    assert former == PretrainingConfig(max_train_tokens=500, max_valid_tokens=60)
