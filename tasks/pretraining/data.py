@@ -344,7 +344,7 @@ def encode_to_disk(
     Raises:
         DataError: a part of the text cannot be read.
     """
-    from datasets import Dataset  # type: ignore[import-untyped]
+    from datasets import Dataset
     from datasets.exceptions import DatasetGenerationError  # type: ignore[import-untyped]
 
     try:

@@ -303,7 +303,8 @@ def test_what_no_model_can_have_is_found_before_training(
 def test_long_captions_are_cut_and_unknown_words_kept_apart(folder: Path) -> None:
     task = Captioning(tiny(folder, least=12, most_words=3)).prepare()
     vocabulary = task.processor.vocabulary
-    assert set(vocabulary.words[4:]) == {"a", "picture", "this", "is", "very", "wall"}
+    assert len(vocabulary) == 4 + 6
+    assert {"a", "picture", "this", "is", "very", "wall"} <= vocabulary.ids.keys()
     rows = task.feed().rows
     _, tokens = rows[1]  # this is a very red wall
     assert vocabulary.decode(tokens) == "this is a <eos>"
