@@ -29,6 +29,7 @@ FORMER: Final[Mapping[str, str]] = MappingProxyType(
         "symbols": "tokens",
         "source_symbols": "source_tokens",
         "target_symbols": "target_tokens",
+        "test_side": "test_set",
     }
 )
 """Former -> current names, in saved settings and in saved descriptions of data."""

@@ -11,23 +11,12 @@ import numpy as np
 from torch import nn
 
 from embshare.caching import cached
-from embshare.errors import EmbshareError
+from embshare.errors import InvalidValueError
 from embshare.tasks.blimp.data import Pair, read_pairs
 from embshare.tasks.task import Processor
 from embshare.tasks.text.likelihood import SentenceScorer, Values
 
-__all__ = ["NotALanguageModelError", "blimp_scores", "score_pairs"]
-
-
-class NotALanguageModelError(EmbshareError, ValueError):
-    """A run's model does not tell how likely a sentence is."""
-
-    def __init__(self, *, kind: str) -> None:
-        super().__init__(
-            f"BLiMP needs the processor of a run of language_modelling or pretraining, but was "
-            f"given {kind}. Name a run that trained a language model."
-        )
-        self.kind = kind
+__all__ = ["blimp_scores", "score_pairs"]
 
 
 def blimp_scores(
@@ -48,14 +37,15 @@ def blimp_scores(
         As `score_pairs`.
     Raises:
         DataError: the folder does not hold the files, or they are not as published.
-        InvalidValueError: ``most`` is below 1.
-        NotALanguageModelError: the processor is of another task.
+        InvalidValueError: ``most`` is below 1, or the processor is of another task.
         ModelNotForTaskError: the model cannot read the longest sentence.
     Source:
         Warstadt et al. 2020, BLiMP, TACL 8.
     """
     if not isinstance(processor, SentenceScorer):
-        raise NotALanguageModelError(kind=type(processor).__name__)
+        needs = "be that of a run of language_modelling or pretraining"
+        fault = f"`processor` must {needs}, but is {type(processor).__name__}: name such a run"
+        raise InvalidValueError(what="BLiMP", faults=[fault])
     pairs = read_pairs(folder, most=most)
     model.eval()
     with cached(model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import Field, model_validator
 
 from embshare.tasks.settings import TaskConfig, TrainSettings
 
@@ -46,8 +46,7 @@ class GlueConfig(TaskConfig):
     tokenizer: str | None = None
     """Path or name of a pretrained tokenizer of transformers, in place of a learned vocabulary: for
     models that come with one."""
-    # Runs that were saved with the name `test_side` are read too.
-    test_set: bool = Field(default=True, validation_alias=AliasChoices("test_set", "test_side"))
+    test_set: bool = True
     """Predict the test set too, where there is one, in the format of the GLUE server."""
     token_types: bool | None = None
     """Pass token type ids, which say which of two sentences a token belongs to; ``None``: yes,

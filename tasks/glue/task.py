@@ -148,7 +148,7 @@ class PreparedGlue:
             "vocabulary": len(self.processor.start.tokenizer),
             "rows": {name: len(rows) for name, rows in splits.items()},
             "skipped": self.data.skipped,
-            "symbols": sum(len(row["input_ids"]) for row in self.rows),
+            "tokens": sum(len(row["input_ids"]) for row in self.rows),
             **({"absent": list(self.data.absent)} if self.data.absent else {}),
         }
 

@@ -123,7 +123,7 @@ class PreparedSquad:
             "vocabulary": len(self.processor.start.tokenizer),
             "questions": {name: len(questions) for name, questions in splits.items()},
             "windows": len(self.rows),
-            "symbols": sum(len(row["input_ids"]) for row in self.rows),
+            "tokens": sum(len(row["input_ids"]) for row in self.rows),
         }
 
     def feed(self) -> Feed:

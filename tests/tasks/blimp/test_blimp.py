@@ -13,7 +13,7 @@ import torch
 
 from embshare.errors import InvalidValueError
 from embshare.tasks.blimp import Pair, blimp_scores, read_pairs
-from embshare.tasks.blimp.metrics import NotALanguageModelError, score_pairs
+from embshare.tasks.blimp.metrics import score_pairs
 from embshare.tasks.building import ModelNotForTaskError
 from embshare.tasks.errors import DataError, MissingDataError
 from embshare.tasks.language_modelling.config import LanguageModellingConfig
@@ -165,7 +165,7 @@ def test_no_pairs_are_no_score(folder: Path, most: int) -> None:
 
 
 def test_another_task_is_refused(folder: Path) -> None:
-    with pytest.raises(NotALanguageModelError, match="but was given int"):
+    with pytest.raises(InvalidValueError, match="language_modelling or pretraining, but is int"):
         blimp_scores(Unigram(torch.zeros(2)), 3, folder)  # type: ignore[arg-type]
 
 
