@@ -1,4 +1,4 @@
-"""What can go wrong when a model, or inputs for it, are asked for by name."""
+"""Errors in building models by name, and in finding inputs for them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["InputsError", "ModelNotBuiltError", "suggestion"]
 
 
 class ModelNotBuiltError(EmbshareError):
-    """A model that was asked for by name cannot be had."""
+    """A model cannot be built by its name."""
 
-    def __init__(self, *, model: str, finding: str, way_out: str) -> None:
-        super().__init__(f"`{model}`: {finding}. {way_out}")
-        self.model, self.finding, self.way_out = model, finding, way_out
+    def __init__(self, *, model: str, finding: str, hint: str) -> None:
+        super().__init__(f"`{model}`: {finding}. {hint}")
+        self.model, self.finding, self.hint = model, finding, hint
 
 
 class InputsError(EmbshareError):
-    """There are no inputs that a model could be run on."""
+    """No inputs were found that the model runs on."""
 
     def __init__(self, *, place: str, finding: str, hint: str) -> None:
         super().__init__(f"`{place}`: {finding}. {hint}")
@@ -27,7 +27,7 @@ class InputsError(EmbshareError):
 
 
 def suggestion(name: str, known: Iterable[str], *, shown: int = 3) -> str:
-    """The known names that are most like a wrong one, or else the first few, as a sentence.
+    """Suggest the known names most similar to a wrong one, or else the first few.
 
     >>> suggestion("lsmt", ["lstm", "conv"])
     'Did you mean `lstm`?'

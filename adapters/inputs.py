@@ -19,7 +19,7 @@ __all__ = ["call", "candidates", "find_inputs", "inputs_from", "score"]
 
 LIMIT: Final = 1e4
 """Outputs beyond it are those of masks."""
-SIDE: Final = 224
+SIZE: Final = 224
 """Height and width of an image, where a model does not say its own."""
 HOW: Final = (
     "Give some: `--input FILE.py:function` on the command line, `inputs=` in Python. The function "
@@ -56,8 +56,8 @@ def _plain(model: nn.Module) -> Iterator[Tensor]:
             return
         if isinstance(layer, _ConvNd):
             dimensions = len(layer.kernel_size)
-            for side in dict.fromkeys((_side(model), SIDE)):
-                yield waves(ROWS, layer.in_channels, *[side] * dimensions)
+            for size in dict.fromkeys((_image_size(model), SIZE)):
+                yield waves(ROWS, layer.in_channels, *[size] * dimensions)
             return
         if isinstance(layer, nn.Linear):
             yield waves(ROWS, layer.in_features)
@@ -65,28 +65,28 @@ def _plain(model: nn.Module) -> Iterator[Tensor]:
             return
 
 
-def _side(model: nn.Module) -> int:
+def _image_size(model: nn.Module) -> int:
     """The size of images that timm's configuration or torchvision's attribute says."""
     config: Any = getattr(model, "pretrained_cfg", None) or {}
     size = config.get("input_size") if isinstance(config, Mapping) else None
-    found = size[-1] if size else getattr(model, "image_size", SIDE)
-    return found if isinstance(found, int) else SIDE
+    found = size[-1] if size else getattr(model, "image_size", SIZE)
+    return found if isinstance(found, int) else SIZE
 
 
 def find_inputs(model: nn.Module, tried: Iterable[object]) -> object:
     """The first of some batches that a model runs on.
 
     Raises:
-        InputsError: there is none; the first batch's error is told.
+        InputsError: there is none; the message has the first batch's error.
     """
     place, finding = type(model).__name__, ""
     for inputs in tried:
         try:
             with torch.no_grad():
                 score(call(model, inputs))
-        except Exception as error:  # a model says with an error what it cannot do without
-            told = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
-            finding = finding or f"does not run on inputs that were made for it ({told})"
+        except Exception as error:  # models raise errors of any class
+            first = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+            finding = finding or f"does not run on inputs that were made for it ({first})"
         else:
             return inputs
     raise InputsError(

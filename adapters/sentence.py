@@ -1,7 +1,7 @@
-"""The companion of sentence-transformers: its wrappers have the model inside them shared.
+"""Integration with sentence-transformers: the model inside its wrappers is shared.
 
-A `SentenceTransformer`, `CrossEncoder` or `SparseEncoder` is a row of modules, and each of them is
-saved by its own method, the first one by `save_pretrained` of the model of transformers that it
+A `SentenceTransformer`, `CrossEncoder` or `SparseEncoder` is a sequence of modules, each of which
+is saved by its own method, the first one by `save_pretrained` of the model of transformers that it
 holds. So that model has to own the bank, and its folder the plan.
 """
 
@@ -16,15 +16,15 @@ __all__ = ["attach", "detach", "home", "introduce"]
 
 
 def introduce() -> None:
-    """Nothing: transformers, which the package stands on, writes and reads the folders."""
+    """Do nothing: transformers, on which the package is built, writes and reads the folders."""
 
 
 def attach(model: nn.Module) -> None:
-    """Nothing, likewise."""
+    """Do nothing."""
 
 
 def detach(model: nn.Module) -> None:
-    """Nothing, likewise."""
+    """Do nothing."""
 
 
 def home(model: nn.Module) -> nn.Module | None:
@@ -39,7 +39,7 @@ def home(model: nn.Module) -> nn.Module | None:
 
 
 def _is_wrapper(model: nn.Module) -> bool:
-    """By the package of a class that a user may have derived his own from."""
+    """Whether the class or a base of it is from the package."""
     return any(
         kind.__module__.partition(".")[0] == "sentence_transformers" for kind in type(model).__mro__
     )

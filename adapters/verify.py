@@ -60,7 +60,7 @@ class Step:
     finding: str = ""
     """The error in one line."""
     hint: str = ""
-    """The way out, where the finding has none of its own."""
+    """Way to solve it, where the finding does not say so."""
     seconds: float = 0.0
 
 
@@ -82,10 +82,10 @@ class Verification:
         return next((step for step in self.steps if step.outcome == "failed"), None)
 
     def __str__(self) -> str:
-        table = Table("step", "outcome", "seconds", "finding and way out", box=box.SIMPLE)
+        table = Table("step", "outcome", "seconds", "finding and hint", box=box.SIMPLE)
         for step in self.steps:
-            told = " ".join(filter(None, [step.finding, step.hint]))
-            table.add_row(step.name, step.outcome, f"{step.seconds:.1f}", told)
+            finding = " ".join(filter(None, [step.finding, step.hint]))
+            table.add_row(step.name, step.outcome, f"{step.seconds:.1f}", finding)
         return "\n".join([render(table), *(f"Note: {note}." for note in self.notes)])
 
 
@@ -100,7 +100,7 @@ def verify(
 ) -> Verification:
     """Share copies of a model and check what becomes of them; the model itself is not touched.
 
-    The dense model is run and trained first, so that a fault of its own is not taken for one of
+    The dense model is run and trained first, so that its own errors are not taken for those of
     sharing. Then a shared copy is run and takes a training step, which must change its loss and
     every derived weight; is saved and loaded, and must come back equal to the bit; and is
     materialized, with equal weights to the bit and the names of the dense model.

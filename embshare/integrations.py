@@ -52,7 +52,7 @@ class Companion(Protocol):
 
 COMPANIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "transformers.quantizers.auto": "embshare.adapters.huggingface.companion",
+        "transformers.quantizers.auto": "embshare.adapters.huggingface.integration",
         "transformers.modeling_utils": "embshare.adapters.huggingface.loading",
         "sentence_transformers": "embshare.adapters.sentence",
         "accelerate.big_modeling": "embshare.adapters.huggingface.offloading",

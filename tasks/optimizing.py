@@ -70,7 +70,7 @@ def decay_by_layer(
 
     The factor is ``decay ** (L + 2 - depth)`` for a model of ``L`` layers: depth 0 are embeddings,
     ``i + 1`` is layer ``i``, and ``L + 2`` is the head, which is all the rest. timm's
-    ``param_groups_layer_decay`` is the same rule, but makes groups of its own, without the learning
+    ``param_groups_layer_decay`` is the same rule, but makes other groups, without the learning
     rates of tables and hidden matrices.
 
     Args:

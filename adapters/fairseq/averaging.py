@@ -35,7 +35,7 @@ def average(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Any]:
         A checkpoint; ``torch.save`` it. Floating tensors are summed in double precision and keep
         their type, integers are those of the first file.
     Raises:
-        CheckpointError: a file cannot be read, or is of another model or another plan.
+        CheckpointError: a file cannot be read, or is of a different model or plan.
     """
     if not paths:
         raise CheckpointError(path="", finding="no checkpoint to average", way_out="Name some.")

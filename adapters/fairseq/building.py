@@ -71,7 +71,7 @@ def build_fairseq(name: str) -> nn.Module:
         raise ModelNotBuiltError(
             model=asked,
             finding="there is no such architecture for text",
-            way_out=suggestion(name, known),
+            hint=suggestion(name, known),
         )
     try:
         return build_arch(name, _SAID_ELSEWHERE, dictionary(VOCABULARY))
@@ -79,7 +79,7 @@ def build_fairseq(name: str) -> nn.Module:
         raise ModelNotBuiltError(
             model=asked,
             finding=f"fairseq cannot build it ({type(error).__name__}: {error})",
-            way_out="Name another architecture, or a function: `package.module:factory`.",
+            hint="Name another architecture, or a function: `package.module:factory`.",
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""`install`: the places where fairseq is told of embshare.
+"""`install`: the functions of fairseq that know of embshare.
 
 fairseq has no way to change a model of any architecture after it was built, so some of its
 functions are wrapped: the parsing of options, the building of models, the reading of checkpoints

@@ -20,7 +20,7 @@ def keeping(generate: Callable[..., Any]) -> Callable[..., Any]:
     """A generator's ``generate(self, models, sample, …)`` inside `embshare.cached`.
 
     fairseq's generators call ``decoder.forward`` and not the decoder, so without this each layer
-    would derive its weights for each symbol.
+    would derive its weights for each token.
     """
 
     @functools.wraps(generate)
@@ -40,8 +40,8 @@ class GenerationMaker:
     """A model's own ``make_generation_fast_``, which removes weight norms.
 
     A norm's weight belongs to one layer alone, and its direction cannot be taken from a layer that
-    derives it. So a model with derived directions is made plain: it is no longer trained or saved,
-    and the weights in memory are those that a dense model of fairseq has then.
+    derives it. So a model with derived directions is materialized: it is not trained or saved any
+    more, and the weights in memory are those that a dense model of fairseq has then.
     """
 
     def __init__(self, model: nn.Module) -> None:

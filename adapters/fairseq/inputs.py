@@ -21,7 +21,7 @@ TOKENS: Final = 64
 def sentences(model: nn.Module) -> Iterator[tuple[Tensor, ...]]:
     """What a model's ``forward`` takes: two sentences, one padded.
 
-    A multilingual model has no ``forward`` of its own that takes one pair of languages.
+    The ``forward`` of a multilingual model does not take one pair of languages.
     """
     models: Any = import_module("fairseq.models")
     source, lengths, before, target = batch()

@@ -1,7 +1,7 @@
 """The plan of a checkpoint: in its configuration, and with the weights that are loaded from it.
 
 A plan is made anew wherever a model is built, and its gains are measured on a random start. So a
-checkpoint holds the plan that its weights were trained with, and a model that loads them goes on
+checkpoint holds the plan that its weights were trained with, and a model that loads them continues
 with that one; where anything but a measured number differs, loading is an error.
 """
 

@@ -23,13 +23,13 @@ def plan_fairseq(
 
     A module with an embedding called ``embed_tokens`` (fairseq's encoders and decoders) has its
     layers read from that one. Where the tables are one parameter, there is one source; where
-    there are several, what stands outside of all these modules reads from the largest.
+    there are several, layers outside of all these modules read from the largest.
 
     Args:
         model: dense.
         config: what to share and how.
         rules: layer kind -> rule.
-        trained: as of `plan_sharing`.
+        trained: see `plan_sharing`.
     Returns:
         The plan; its config has the sources that were chosen.
     Raises:

@@ -95,7 +95,7 @@ def _kept(folder: Path) -> Iterator[Path]:
 
 
 def _modules(folder: Path) -> Iterator[Path]:
-    """The folders of a model of sentence-transformers, none of them outside of its own."""
+    """List the folders of a model of sentence-transformers, all inside of its folder."""
     try:
         entries = json.loads((folder / MODULES).read_text(encoding="utf-8"))
         paths = [str(entry["path"]) for entry in entries]

@@ -41,7 +41,7 @@ def build(name: str, *, weights: bool = True) -> nn.Module:
         made: nn.Module = kind(config) if hasattr(kind, "forward") else kind.from_config(config)
     except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
         raise ModelNotBuiltError(
-            model=name, finding=f"its config.json makes no model ({error})", way_out=_FACTORY
+            model=name, finding=f"its config.json makes no model ({error})", hint=_FACTORY
         ) from error
     return made
 
@@ -60,7 +60,7 @@ def _read_config(transformers: Any, name: str) -> Any:
             model=name,
             finding=f"{'its config.json cannot be read' if local else 'not to be had'} "
             f"({_first_line(error)})",
-            way_out=_FACTORY if local else "A folder with a config.json can be named too.",
+            hint=_FACTORY if local else "A folder with a config.json can be named too.",
         ) from error
 
 
@@ -77,7 +77,7 @@ def _load(kind: Any, name: str) -> nn.Module:
         raise ModelNotBuiltError(
             model=name,
             finding=f"its weights cannot be read ({_first_line(error)})",
-            way_out="It can be built without them.",
+            hint="It can be built without them.",
         ) from error
     return model
 

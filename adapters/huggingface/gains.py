@@ -1,7 +1,7 @@
-"""What stands in the place of derived weights in a folder: the gain of their slot, one number.
+"""Save the gain of a slot, one number, in place of derived weights.
 
 Code that has not imported embshare would draw those weights at random and only warn. A single
-number in the place of a matrix is a wrong shape, which transformers refuses to load. And it tells
+number in the place of a matrix is a wrong shape, which transformers refuses to load. And it shows
 whether weights and plan belong together: two random starts of one model have different gains.
 """
 

@@ -129,7 +129,7 @@ def _mask(model: nn.Module) -> Tensor:
 
 
 def _placeholders(model: nn.Module) -> Tensor | None:
-    """Tokens that stand for the parts of an image, and nothing else."""
+    """Placeholder tokens for the parts of an image."""
     token = _setting(model.config, "image_token_id", "video_token_id", default=None)
     return None if token is None else torch.full((ROWS, LENGTH), int(token))
 

@@ -1,4 +1,4 @@
-"""The companion of transformers that knows which weights were loaded by `from_pretrained`.
+"""Integration with transformers that knows which weights were loaded by `from_pretrained`.
 
 ``config._name_or_path`` does not tell: a model that is built anew from the configuration of a
 loaded one has it too. So each layer of a loaded model remembers which of its parameters no file
@@ -35,11 +35,11 @@ def introduce() -> None:
 
 
 def attach(model: nn.Module) -> None:
-    """Nothing: a layer remembers, whatever is done to it."""
+    """Do nothing: a layer remembers, whatever is done to it."""
 
 
 def detach(model: nn.Module) -> None:
-    """Nothing, likewise."""
+    """Do nothing."""
 
 
 def trained(model: nn.Module) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The companion of PEFT: adapters are not merged into derived weights.
+"""Integration with PEFT: adapters are not merged into derived weights.
 
 PEFT merges by writing into a layer's weight. Into a derived one that would be lost with the next
 call, without a word; into a table it would change every weight that is derived from it.

@@ -1,7 +1,7 @@
 """A folder that another program writes file by file, replaced so that its files stay of one save.
 
-A process may be killed between any two files. Where one file differs from those that stand there,
-as when a training goes on, its replacement is one step: the folder is the old one or the new one.
+A process may be killed between any two files. Where one file differs from those in the folder,
+as in a resumed training, its replacement is one step: the folder is the old one or the new one.
 Where more differ, ``config.json`` is taken away first and comes back last: in between, which is
 the time of a few renamings, the folder is refused by whoever looks for it. A kill in that moment
 leaves no model that loads; what a folder never holds is a model of two saves.
@@ -22,7 +22,7 @@ __all__ = ["staged"]
 
 CONFIG: Final = "config.json"
 PREFIX: Final = ".saving-"
-"""Of the folder that is written to; where a process was killed it stays, and may be deleted."""
+"""Prefix of the temporary folder; a killed process leaves it, and it may be deleted."""
 _WEIGHTS: Final = re.compile(r"(.+?)(-\d{5}-of-\d{5})?\.(safetensors|bin)(\.index\.json)?")
 
 

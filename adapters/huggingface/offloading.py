@@ -1,4 +1,4 @@
-"""The companion of accelerate: shared models are offloaded and dispatched like any other.
+"""Integration with accelerate: shared models are offloaded and dispatched like any other.
 
 Accelerate moves parameters away by the names of a state dict, and brings those of one module back
 while that module runs. The bank asks hooks for values by itself (`embshare.blocks.resident`); what
@@ -74,7 +74,7 @@ def _wrap(places: Iterable[Any], name: str, wrapper: Callable[[Function], Functi
 
 
 def _attaching(function: Function) -> Function:
-    """Of the two functions that go through a model, calling themselves, and attach hooks."""
+    """Wrap the two functions that recurse through a model and attach hooks."""
     signature = inspect.signature(function)
 
     def attach(*args: Any, **kwargs: Any) -> Any:
@@ -195,7 +195,7 @@ def _hooks(module: nn.Module) -> tuple[Any, ...]:
 
 
 def _detaching(function: Function) -> Function:
-    """Of a hook that puts parameters back: ties are made again."""
+    """Wrap the method of a hook that restores parameters: ties are made again."""
 
     def detach_hook(hook: Any, module: nn.Module) -> nn.Module:
         result: nn.Module = function(hook, module)
@@ -219,7 +219,7 @@ def _tie_again(known: Tied, prefix: str) -> None:
 
 
 def _setting(function: Function) -> Function:
-    """Of the function that puts a tensor into a module, whatever was there."""
+    """Wrap the function that replaces a tensor of a module."""
 
     def set_module_tensor_to_device(
         module: nn.Module, tensor_name: str, *args: Any, **kwargs: Any
@@ -231,7 +231,7 @@ def _setting(function: Function) -> Function:
 
 
 def _writing(function: Function) -> Function:
-    """Of the function that writes a part of a model to disk: it may have nothing of its own."""
+    """Wrap the function that writes a part of a model to disk, which may store nothing."""
 
     def offload_state_dict(save_dir: Any, state_dict: Mapping[str, Any]) -> Any:
         result = function(save_dir, state_dict)
@@ -243,7 +243,7 @@ def _writing(function: Function) -> Function:
 
 
 def _tying(function: Function) -> Function:
-    """Of the function that ties parameters again, by names."""
+    """Wrap the function that ties parameters again, by names."""
 
     def retie_parameters(model: nn.Module, *args: Any, **kwargs: Any) -> Any:
         with _stored(model.modules()):

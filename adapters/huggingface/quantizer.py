@@ -14,9 +14,9 @@ import torch
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from embshare.adapters.huggingface.dressing import dress, names_of, tie, undress
 from embshare.adapters.huggingface.entry import METHOD, parse
 from embshare.adapters.huggingface.files import check_files, check_missing
+from embshare.adapters.huggingface.filling import names_of, prepare, restore, tie
 from embshare.adapters.huggingface.versions import files_of, is_of_bank, keep_names, take_names
 from embshare.errors import CheckpointError, EmbshareError
 from embshare.plan.migrate import naming, readers_kept, refit
@@ -54,7 +54,7 @@ class SharingQuantizer(HfQuantizer):
     ties: Mapping[str, str]
 
     def update_device_map(self, device_map: Any) -> Any:
-        """A shared model stands on one device: every layer reads from the same table.
+        """Check that the model is on one device: every layer reads from the same table.
 
         Raises:
             CheckpointError: the map names several, or the disk.
@@ -91,7 +91,7 @@ class SharingQuantizer(HfQuantizer):
                 finding=f"its plan does not fit this {type(model).__name__} ({error})",
                 way_out="Load it into the class that was saved, or save it again.",
             ) from error
-        undress(model, readers_kept(saved.plan, names, here))
+        prepare(model, readers_kept(saved.plan, names, here))
         files = files_of(context, model.config.name_or_path or "", saved)
         check_files(model, files, saved.plan, self.ties)
         keep_names(model)
@@ -107,7 +107,7 @@ class SharingQuantizer(HfQuantizer):
         bank.adopt(bank.scales.plan)  # whatever transformers cast its numbers to
         bank.scales.to(bank.columns[0].device())
         tie(model, self.ties)
-        dress(model)
+        restore(model)
         for key in ("hf_quantizer", "is_quantized", "quantization_method"):
             model.__dict__.pop(key, None)
         for module in model.modules():

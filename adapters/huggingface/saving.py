@@ -2,7 +2,7 @@
 
 It is written aside and then moved into place, so that plan and weights are never of two saves.
 
-The plan stands in the configuration while the folder is written, and at no other time: to the
+The plan is in the configuration while the folder is written, and at no other time: to the
 rest of transformers a shared model is an ordinary one, which may be trained, cast and moved.
 """
 
@@ -56,7 +56,7 @@ class Saving:
         Raises:
             NotSharedError: this is a part of a shared model, whose bank it would leave behind.
             OffloadedError: hooks of accelerate have moved values away.
-            CheckpointError: it is quantized too, or a module stands between it and a shared layer.
+            CheckpointError: it is quantized too, or a module is between it and a shared layer.
         """
         model = self.model
         bank = require_bank(model)
@@ -76,7 +76,7 @@ class Saving:
         state = fit_state(state, model, bank, plan) | as_tensors(plan)
         for key, numbers in scales_of(plan).items():  # by which the folder's plan is known again
             state[f"{bank_name(model)}.{key}"] = numbers.float()
-        del state[f"{bank_name(model)}.scales.gains"]  # which stand in the place of the weights
+        del state[f"{bank_name(model)}.scales.gains"]  # which replace the weights
         if "save_original_format" in inspect.signature(plain).parameters:
             options["save_original_format"] = False  # names in the file are those of the plan
         with (
@@ -104,7 +104,7 @@ def _plan_now(model: nn.Module, bank: Bank, state: Mapping[str, Tensor]) -> Shar
     """The plan without weights that are stored by now, as a resized head is.
 
     Raises:
-        CheckpointError: a module stands between the model and a layer, so that transformers would
+        CheckpointError: a module is between the model and a layer, so that transformers would
             not find its weight under the name that it had.
     """
     derived = {place.name for place in places(model, bank)}

@@ -25,11 +25,11 @@ INDEX: Final = "model.safetensors.index.json"
 def files_of(context: Mapping[str, Any], folder: str, entry: Entry) -> list[str]:
     """The files that a model's weights will be read from.
 
-    Since version 5 a quantizer is told. Before, they are looked for where a local folder has
+    Since version 5 a quantizer gets them. Before, they are looked for where a local folder has
     them, and taken where its configuration is the one that was read: not so in a subfolder.
 
     Args:
-        context: what a quantizer is told.
+        context: keyword arguments of a quantizer.
         folder: the name that was loaded, of a folder or on the hub.
         entry: the one that was read.
     Returns:

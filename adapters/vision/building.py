@@ -49,7 +49,7 @@ def build_timm(name: str, *, weights: bool = False) -> nn.Module:
 
 def _unknown(asked: str, name: str, known: list[str]) -> ModelNotBuiltError:
     return ModelNotBuiltError(
-        model=asked, finding="there is no such model", way_out=suggestion(name, known)
+        model=asked, finding="there is no such model", hint=suggestion(name, known)
     )
 
 
@@ -60,7 +60,7 @@ def _build(asked: str, build: Callable[[], nn.Module]) -> nn.Module:
         raise ModelNotBuiltError(
             model=asked,
             finding=f"cannot be built ({type(error).__name__}: {error})",
-            way_out="Where its weights are the trouble, build it without them.",
+            hint="Where its weights are the trouble, build it without them.",
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Tables for models that embed no symbols: their classes', their patches', or a new one."""
+"""Tables for models without tokens: of their classes, of their patches, or a new one."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ TABLE: Final = "shared_table"
 """Name of a new table among the model's parameters."""
 ROWS: Final = 4096
 COLUMNS: Final = 128
-SPREAD: Final = 0.02
-"""Standard deviation of a new table, as transformers for pictures start theirs."""
+STD: Final = 0.02
+"""Standard deviation of a new table, as in vision transformers."""
 
 _NEW: Final = re.compile(r"new(?::([1-9]\d{0,8})x([1-9]\d{0,6}))?")
 
@@ -32,7 +32,7 @@ def table_of(model: nn.Module, kind: str) -> str:
     """The name of the parameter that a model without a token table can be shared from.
 
     Args:
-        model: of torchvision, timm, or any other that turns pictures into classes.
+        model: of torchvision, timm, or any other image classifier.
         kind: ``classifier``, the embeddings of its classes, ``[classes, width]``: the weight of
             timm's ``get_classifier()``, or else of the last Linear or convolution of one pixel.
             ``patch``, its patch embedding, ``[width, channels, height, width]``, read as a matrix
@@ -80,9 +80,9 @@ def add_table(model: M, *, rows: int = ROWS, columns: int = COLUMNS) -> M:
 
     Args:
         model: changed in place, and returned.
-        rows: as many as there are symbols in a vocabulary elsewhere; more make the projection
+        rows: number of rows, the vocabulary size of other tables; more make the projection
             smaller and the table larger.
-        columns: of the table; the fewer, the less is stored, and the less weights differ.
+        columns: width of the table; the fewer, the less is stored, and the less weights differ.
     Raises:
         InvalidValueError: the model has one, or a size is below one.
     """
@@ -97,7 +97,7 @@ def add_table(model: M, *, rows: int = ROWS, columns: int = COLUMNS) -> M:
         raise InvalidValueError(what="a new table", faults=faults)
     like = next(model.parameters(), torch.empty(0))
     table = torch.empty(rows, columns, device=like.device, dtype=like.dtype)
-    model.register_parameter(TABLE, nn.Parameter(nn.init.normal_(table, std=SPREAD)))
+    model.register_parameter(TABLE, nn.Parameter(nn.init.normal_(table, std=STD)))
     return model
 
 
@@ -106,7 +106,7 @@ def with_tables(model: nn.Module, config: ShareConfig) -> ShareConfig:
 
     Args:
         model: gets its new table here, where one is asked for.
-        config: any; names that stand for none of these are left as they are.
+        config: any; other names are left as they are.
     Raises:
         NoSourceError: the model has no such layer.
         InvalidValueError: it has a new table already.
@@ -136,13 +136,13 @@ def share_vision(
     source: str = "classifier",
     generator: torch.Generator | None = None,
 ) -> M:
-    """Share a model of pictures, in place.
+    """Share a vision model, in place.
 
     Args:
-        model: of torchvision, timm, or like them.
+        model: model of torchvision, timm, or similar.
         config: what to share and how; its own `source` is not looked at.
         source: ``classifier``, ``patch``, ``new``, ``new:ROWSxCOLUMNS``, or a parameter's name.
-        generator: of the random start.
+        generator: generator of the random start.
     Returns:
         The model.
     Raises:

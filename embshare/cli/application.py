@@ -88,7 +88,7 @@ class LazyGroup(TyperGroup):
         return list(self.summaries())
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """What stands for a command in the list."""
+        """Placeholder of a command in the list."""
         summary = self.summaries().get(cmd_name)
         return None if summary is None else TyperCommand(cmd_name, help=summary)
 
@@ -113,7 +113,7 @@ class Commands(LazyGroup):
         """Import a command's module and make its function a command."""
         module, _, function = COMMANDS[name].place.partition(":")
         found = getattr(importlib.import_module(module), function)
-        if isinstance(found, typer.Typer):  # a command with commands of its own
+        if isinstance(found, typer.Typer):  # a group of commands
             group = typer.main.get_command(found)
             group.name = name
             return group

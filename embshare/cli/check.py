@@ -64,7 +64,7 @@ def _look(folder: Path) -> Findings:
         )
     if not huggingface.has_weights(inner):
         raise ModelNotBuiltError(
-            model=str(folder), finding="has no weights", way_out="Take another copy."
+            model=str(folder), finding="has no weights", hint="Take another copy."
         )
     model = huggingface.build(str(inner), weights=True)
     if not banks_of(model):

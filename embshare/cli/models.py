@@ -69,12 +69,12 @@ def build_model(name: str, *, weights: bool, meta: bool = False) -> Built:
         meta: without weights, build models of transformers, torchvision, timm and fairseq on meta:
             shapes alone, in no time and no memory.
     Raises:
-        ModelNotBuiltError: the name stands for no model; the message says what was looked for.
+        ModelNotBuiltError: there is no model of this name; the message says what was looked for.
         MissingPackageError: it needs an extra that is not installed.
     """
     if not name.strip():
         raise ModelNotBuiltError(
-            model=name, finding="not a model's name", way_out=f"MODEL is {FORMS}."
+            model=name, finding="not a model's name", hint=f"MODEL is {FORMS}."
         )
     scheme, colon, rest = name.partition(":")
     if colon and not Path(name).exists():
@@ -126,7 +126,7 @@ def _hugging_face(name: str, weights: bool, meta: bool) -> Built:
         raise _no_config(folder)
     if not folder.exists() and (name[0] in "./~\\" or name.count("/") > 1 or name[-1] == "/"):
         raise ModelNotBuiltError(
-            model=name, finding="there is no such folder", way_out=f"MODEL is {FORMS}."
+            model=name, finding="there is no such folder", hint=f"MODEL is {FORMS}."
         )
     name = str(folder) if folder.is_dir() else name
     if weights and folder.is_dir() and not huggingface.has_weights(folder):
@@ -141,10 +141,10 @@ def _no_config(folder: Path) -> ModelNotBuiltError:
         return ModelNotBuiltError(
             model=str(folder),
             finding="a checkpoint of embshare, which holds no code",
-            way_out="Load it in Python with embshare.load(folder, factory).",
+            hint="Load it in Python with embshare.load(folder, factory).",
         )
     return ModelNotBuiltError(
-        model=str(folder), finding="has no config.json", way_out=f"MODEL is {FORMS}."
+        model=str(folder), finding="has no config.json", hint=f"MODEL is {FORMS}."
     )
 
 
@@ -156,7 +156,7 @@ def _matched(rest: str) -> Built:
         raise ModelNotBuiltError(
             model=f"embshare:{rest}",
             finding="there is no such model",
-            way_out=suggestion(rest, ARCHITECTURES),
+            hint=suggestion(rest, ARCHITECTURES),
         )
     config = MatchedConfig(architecture=architecture, vocab_size=MATCHED_VOCABULARY)
     return _describe(MatchedLanguageModel(config), f"embshare:{rest}", "with random weights")
@@ -179,7 +179,7 @@ def _factory(module: str, attribute: str) -> Built:
         raise ModelNotBuiltError(
             model=name,
             finding=f"must give a torch.nn.Module, but gave a {type(model).__name__}",
-            way_out="Name a function that returns one, or its class.",
+            hint="Name a function that returns one, or its class.",
         )
     return _describe(model, name, "as its factory made it")
 
@@ -203,19 +203,19 @@ def _import(name: str, module: str) -> object:
             raise ModelNotBuiltError(
                 model=name,
                 finding=f"there is no module `{error.name}`",
-                way_out=f"MODEL is {FORMS}; modules are looked for in this folder too.",
+                hint=f"MODEL is {FORMS}; modules are looked for in this folder too.",
             ) from error
         raise ModelNotBuiltError(
             model=name,
             finding=f"importing `{module}` failed ({type(error).__name__}: {error})",
-            way_out="Import it in Python to see where.",
+            hint="Import it in Python to see where.",
         ) from error
 
 
 def _find(name: str, module: str, attribute: str) -> Any:
     if not all(part.isidentifier() for part in f"{module}.{attribute}".split(".")):
         raise ModelNotBuiltError(
-            model=name, finding="not a model's name", way_out=f"MODEL is {FORMS}."
+            model=name, finding="not a model's name", hint=f"MODEL is {FORMS}."
         )
     found: Any = _import(name, module)
     for part in attribute.split("."):
@@ -224,7 +224,7 @@ def _find(name: str, module: str, attribute: str) -> Any:
             raise ModelNotBuiltError(
                 model=name,
                 finding=f"`{module}` has no `{attribute}`",
-                way_out=suggestion(part, public),
+                hint=suggestion(part, public),
             )
         found = getattr(found, part)
     return found
@@ -235,7 +235,7 @@ def _call(name: str, factory: Any) -> object:
         raise ModelNotBuiltError(
             model=name,
             finding=f"must be a function, a class or a module, but is a {type(factory).__name__}",
-            way_out="Name a function that returns a torch.nn.Module.",
+            hint="Name a function that returns a torch.nn.Module.",
         )
     try:
         inspect.signature(factory).bind()
@@ -243,7 +243,7 @@ def _call(name: str, factory: Any) -> object:
         raise ModelNotBuiltError(
             model=name,
             finding=f"cannot be called without arguments ({error})",
-            way_out="Name a function that takes none and fills them in.",
+            hint="Name a function that takes none and fills them in.",
         ) from error
     except ValueError:
         pass  # something without a signature; calling it tells
@@ -253,5 +253,5 @@ def _call(name: str, factory: Any) -> object:
         raise ModelNotBuiltError(
             model=name,
             finding=f"failed ({type(error).__name__}: {error})",
-            way_out="Call it in Python to see where.",
+            hint="Call it in Python to see where.",
         ) from error

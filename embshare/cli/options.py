@@ -78,7 +78,7 @@ class Fields:
         """
         for name, names in self.flags.items():
             kind = _kind(self.config.model_fields[name].annotation)
-            told = option(
+            made = option(
                 _help(self.config, name, getattr(self.defaults, name, None)),
                 *([f"{each}/--no-{each[2:]}" for each in names] if kind == bool | None else names),
                 panel=self.panel,
@@ -87,7 +87,7 @@ class Fields:
                 f"{part}_{name}",
                 inspect.Parameter.KEYWORD_ONLY,
                 default=None,
-                annotation=Annotated[kind, told],
+                annotation=Annotated[kind, made],
             )
 
     def take(self, part: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -34,8 +34,8 @@ def check_target(path: Path, *, new: bool = False) -> None:
     """Refuse a file that cannot be written, before any work is done.
 
     Args:
-        path: Of the file.
-        new: It must not be there yet.
+        path: file.
+        new: whether it must not exist yet.
     Raises:
         CheckpointError: its folder is not there, it is a folder itself, or there already.
     """

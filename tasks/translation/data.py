@@ -522,7 +522,7 @@ def _load_hub(name: str, langs: Langs) -> Any:
         if (Path(path) / "dataset_dict.json").is_file():
             return load_from_disk(path)
         return load_dataset(path, chosen or _hub_config(path, langs))
-    except Exception as error:  # the package has no error class of its own
+    except Exception as error:  # the package raises errors of any class
         raise _unknown_set(name, "datasets", _first_line(error)) from error
 
 

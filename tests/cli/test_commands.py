@@ -81,12 +81,12 @@ def test_a_vision_model_has_no_table_unless_one_is_named() -> None:
 @SAVES
 def test_share_saves_what_load_reads(tmp_path: Path) -> None:
     out = tmp_path / "small"
-    code, told, err = run("share", "embshare:attention", "--out", out, "--tie", "cycle:2")
+    code, printed, err = run("share", "embshare:attention", "--out", out, "--tie", "cycle:2")
     assert (code, err) == (0, "")
-    assert f"Saved in {out}." in told
-    assert "start at random" in told
+    assert f"Saved in {out}." in printed
+    assert "start at random" in printed
     model = embshare.load(out, build_model("embshare:attention", weights=True).model)
-    assert str(embshare.summarize(model)) in told
+    assert str(embshare.summarize(model)) in printed
 
 
 @SAVES
@@ -100,9 +100,9 @@ def test_share_is_repeatable(tmp_path: Path) -> None:
 
 @SAVES
 def test_share_from_the_trained_weights(tmp_path: Path) -> None:
-    code, told, _ = run("share", "embshare:conv", "--out", tmp_path / "a", "--init", "svd")
+    code, printed, _ = run("share", "embshare:conv", "--out", tmp_path / "a", "--init", "svd")
     assert code == 0
-    assert "start at random" not in told
+    assert "start at random" not in printed
 
 
 @pytest.mark.filterwarnings("ignore")  # of whatever transformers has to say
@@ -113,13 +113,15 @@ def test_share_writes_a_folder_of_transformers(tmp_path: Path) -> None:
     config = BertConfig(vocab_size=50, hidden_size=16, **sizes)  # type: ignore[arg-type]
     BertForMaskedLM(config).save_pretrained(tmp_path / "dense")
     (tmp_path / "dense" / "vocab.txt").write_text("[PAD]\n[UNK]\n")
-    code, told, err = run("share", tmp_path / "dense", "--out", tmp_path / "small", "--factor", 4)
+    code, printed, err = run(
+        "share", tmp_path / "dense", "--out", tmp_path / "small", "--factor", 4
+    )
     assert code == 0, err
     assert {path.name for path in (tmp_path / "small").iterdir()} == {
         *("README.md", "config.json", "model.safetensors", "vocab.txt")
     }
     model = AutoModelForMaskedLM.from_pretrained(tmp_path / "small")
-    assert str(embshare.summarize(model)) in told
+    assert str(embshare.summarize(model)) in printed
     assert "BertForMaskedLM.from_pretrained('small')" in (tmp_path / "small/README.md").read_text()
 
 
@@ -135,8 +137,8 @@ def test_share_overwrites_nothing_without_being_asked(tmp_path: Path) -> None:
     out = tmp_path / "small"
     out.mkdir()
     (out / "notes.txt").write_text("mine")
-    code, told, err = run("share", "embshare:lstm", "--out", out)
-    assert (code, told) == (1, "")
+    code, printed, err = run("share", "embshare:lstm", "--out", out)
+    assert (code, printed) == (1, "")
     assert "not empty. Name another folder, or replace files of the same names by --over" in err
     assert [path.name for path in out.iterdir()] == ["notes.txt"]
     assert run("share", "embshare:lstm", "--out", out, "--overwrite")[0] == 0
@@ -150,8 +152,8 @@ def test_share_of_a_hub_name_without_a_network(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    code, told, err = run("share", "no-such-owner/no-such-model", "--out", tmp_path / "a")
-    assert (code, told) == (1, "")
+    code, printed, err = run("share", "no-such-owner/no-such-model", "--out", tmp_path / "a")
+    assert (code, printed) == (1, "")
     assert "error: `no-such-owner/no-such-model`: not to be had (" in err
     assert err.endswith("A folder with a config.json can be named too.\n")
     assert not (tmp_path / "a").exists()
@@ -170,8 +172,8 @@ def test_share_of_an_unsupported_kind_loads_no_weights(
         raise AssertionError("weights were loaded")
 
     monkeypatch.setattr(ViTModel, "from_pretrained", loaded)
-    code, told, err = run("share", tmp_path / "vit", "--out", tmp_path / "small")
-    assert (code, told) == (1, "")
+    code, printed, err = run("share", tmp_path / "vit", "--out", tmp_path / "small")
+    assert (code, printed) == (1, "")
     assert "error: ViTModel has no table `auto` to read weights from" in err
     assert not (tmp_path / "small").exists()
 
@@ -179,8 +181,8 @@ def test_share_of_an_unsupported_kind_loads_no_weights(
 @pytest.mark.filterwarnings("ignore")  # of whatever transformers has to say
 def test_share_of_a_model_type_that_nobody_knows(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "nonsense"}')
-    code, told, err = run("share", tmp_path, "--out", tmp_path / "small")
-    assert (code, told) == (1, "")
+    code, printed, err = run("share", tmp_path, "--out", tmp_path / "small")
+    assert (code, printed) == (1, "")
     assert "its config.json cannot be read" in err and "nonsense" in err
 
 
@@ -196,8 +198,10 @@ def test_share_of_a_folder_of_a_newer_format(tmp_path: Path) -> None:
     found = json.loads(file.read_text())
     found["quantization_config"]["format"] = 2
     file.write_text(json.dumps(found))
-    code, told, err = run("share", tmp_path / "newer", "--out", tmp_path / "small")
-    assert (code, told) == (1, "")
+    code, printed, err = run("share", tmp_path / "newer", "--out", tmp_path / "small")
+    assert (code, printed) == (1, "")
     assert "has format 2, newer than 1. Upgrade embshare." in err
-    code, told, err = run("share", tmp_path / "newer", "--out", tmp_path / "small", "--no-weights")
+    code, printed, err = run(
+        "share", tmp_path / "newer", "--out", tmp_path / "small", "--no-weights"
+    )
     assert code == 0, err  # the plan of the folder is not asked for

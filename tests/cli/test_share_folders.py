@@ -89,10 +89,10 @@ def test_a_trained_folder_starts_from_its_weights_and_comes_out_complete(
     }
     for name in JUNK:
         (source / name).write_bytes(b"junk")
-    code, told, err = run("share", source, "--out", out, "--source", _table(source))
+    code, printed, err = run("share", source, "--out", out, "--source", _table(source))
     assert code == 0, err
-    assert "Start: svd (" in told and "relative error of the fit 0." in told
-    assert "start at random" not in told
+    assert "Start: svd (" in printed and "relative error of the fit 0." in printed
+    assert "start at random" not in printed
     assert {str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()} == wanted
     for name in wanted - {"README.md", "config.json", "model.safetensors"}:
         if name != "generation_config.json":
@@ -111,9 +111,9 @@ def _table(source: Path) -> str:
 def test_a_random_start_has_to_be_asked_for(option: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     encoder(tmp_path / "source")
-    code, told, err = run("share", tmp_path / "source", "--out", tmp_path / "small", *option)
+    code, printed, err = run("share", tmp_path / "source", "--out", tmp_path / "small", *option)
     assert code == 0, err
-    assert "start at random" in told and "Start: random" in told
+    assert "start at random" in printed and "Start: random" in printed
 
 
 def test_a_processor_reads_what_came_along(tmp_path: Path) -> None:
@@ -176,8 +176,8 @@ def test_a_source_is_never_written_over(
     out = place(source)
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
     monkeypatch.setattr("embshare.cli.sharing.build_model", None)  # no work is done
-    code, told, err = run("share", source, "--out", out, *overwrite)
-    assert (code, told) == (1, "")
+    code, printed, err = run("share", source, "--out", out, *overwrite)
+    assert (code, printed) == (1, "")
     assert "a source is never written over" in err
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
 
@@ -227,9 +227,9 @@ def test_a_folder_of_sentence_transformers_stays_one(
     source, out = tmp_path / "source", tmp_path / "small"
     sentence_folder(source, inner, normalised=normalised, pooling=pooling)
     dense: Any = SentenceTransformer(str(source), device="cpu")
-    code, told, err = run("share", source, "--out", out, "--residual-rank", 16)
+    code, printed, err = run("share", source, "--out", out, "--residual-rank", 16)
     assert code == 0, err
-    assert "Start: svd" in told
+    assert "Start: svd" in printed
     shared: Any = SentenceTransformer(str(out), device="cpu")
     assert shared.max_seq_length == dense.max_seq_length == 5
     assert [str(module) for module in shared][1:] == [str(module) for module in dense][1:]

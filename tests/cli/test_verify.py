@@ -92,30 +92,30 @@ PASSED = dict.fromkeys(STEPS, "ok")
 
 
 def test_a_function_of_ones_own_is_verified_and_left_as_it_is(here: Path) -> None:
-    code, found, told = run("models_to_verify:Tagger", "--verify")
-    assert (code, found) == (0, PASSED), told
-    assert "stored parameters" in told
+    code, found, err = run("models_to_verify:Tagger", "--verify")
+    assert (code, found) == (0, PASSED), err
+    assert "stored parameters" in err
 
 
 @pytest.mark.parametrize("function", ["pair", "named"])
 def test_inputs_are_a_function_in_a_file(here: Path, function: str) -> None:
     given = f"models_to_verify.py:{function}"
-    code, found, told = run("models_to_verify:Pair", "--verify", "--input", given)
-    assert (code, found) == (0, PASSED), told
+    code, found, err = run("models_to_verify:Pair", "--verify", "--input", given)
+    assert (code, found) == (0, PASSED), err
 
 
 def test_where_inputs_cannot_be_made_it_says_how_to_give_them(here: Path) -> None:
-    code, found, told = run("models_to_verify:Pair", "--verify")
+    code, found, err = run("models_to_verify:Pair", "--verify")
     assert code == 1
     assert found["run dense"] == "failed" and found["share"] == "not reached"
-    assert "InputsError" in told and "--input" in told
+    assert "InputsError" in err and "--input" in err
 
 
 def test_a_step_that_fails_is_named_with_what_to_do(here: Path) -> None:
-    code, found, told = run("models_to_verify:Cut", "--verify")
+    code, found, err = run("models_to_verify:Cut", "--verify")
     assert code == 1
     assert found == PASSED | {"train": "failed"} | dict.fromkeys(STEPS[7:], "not reached")
-    assert "TypeError: hidden must be" in told and "please report" in told
+    assert "TypeError: hidden must be" in err and "please report" in err
 
 
 def test_a_model_of_transformers(tmp_path: Path) -> None:
@@ -125,20 +125,20 @@ def test_a_model_of_transformers(tmp_path: Path) -> None:
         vocab_size=100, intermediate_size=32, architectures=["BertForMaskedLM"], **settings
     )
     config.save_pretrained(tmp_path)
-    code, found, told = run(tmp_path, "--verify")
-    assert (code, found) == (0, PASSED), told
+    code, found, err = run(tmp_path, "--verify")
+    assert (code, found) == (0, PASSED), err
 
 
 def test_a_classifier_of_images() -> None:
     pytest.importorskip("torchvision")
-    code, found, told = run("torchvision:shufflenet_v2_x0_5", "--verify", "--source", "new:512x16")
-    assert (code, found) == (0, PASSED), told
+    code, found, err = run("torchvision:shufflenet_v2_x0_5", "--verify", "--source", "new:512x16")
+    assert (code, found) == (0, PASSED), err
 
 
 @pytest.mark.fairseq
 def test_an_architecture_of_fairseq() -> None:
-    code, found, told = run("fairseq:transformer_tiny", "--verify")
-    assert (code, found) == (0, PASSED), told
+    code, found, err = run("fairseq:transformer_tiny", "--verify")
+    assert (code, found) == (0, PASSED), err
 
 
 @pytest.mark.parametrize(
@@ -158,15 +158,15 @@ def test_an_architecture_of_fairseq() -> None:
 def test_a_wrong_place_of_inputs_is_said_before_any_work(here: Path, place: str, says: str) -> None:
     with pytest.raises(InputsError, match=re.escape(says)):
         inputs_from(place)
-    code, found, told = run("models_to_verify:Tagger", "--verify", "--input", place)
+    code, found, err = run("models_to_verify:Tagger", "--verify", "--input", place)
     assert (code, found) == (1, {})
-    assert says in told
+    assert says in err
 
 
 def test_inputs_without_verify_are_refused(here: Path) -> None:
-    code, found, told = run("models_to_verify:Tagger", "--input", "models_to_verify.py:pair")
+    code, found, err = run("models_to_verify:Tagger", "--input", "models_to_verify.py:pair")
     assert (code, found) == (2, {})
-    assert "--input is for --verify alone" in told
+    assert "--input is for --verify alone" in err
 
 
 class Words(nn.Module):

@@ -62,8 +62,8 @@ try:
 except embshare.EmbshareError as error:
     print(error)
 """
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout == "`transformers` is not installed: pip install 'embshare[hf]'\n"
+    info = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert info.stdout == "`transformers` is not installed: pip install 'embshare[hf]'\n"
 
 
 @every_family
@@ -127,9 +127,9 @@ def test_a_saved_model_is_loaded_by_its_auto_class(case: Case, tmp_path: Path) -
     model.save_pretrained(tmp_path)
     assert type(AutoConfig.from_pretrained(tmp_path)) is type(model.config)
     auto = case.family.auto[case.kind]
-    loaded, told = auto.from_pretrained(tmp_path, output_loading_info=True)
+    loaded, info = auto.from_pretrained(tmp_path, output_loading_info=True)
     assert type(loaded) is case.kind
-    assert not any(told[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert not any(info[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     given, got = (dict(m.named_parameters()) for m in (model, loaded))
     assert given.keys() == got.keys()
     assert all(torch.equal(given[name], got[name]) for name in given)
@@ -148,10 +148,10 @@ def test_a_pretrained_encoder_gets_a_new_head(case: Case, tmp_path: Path) -> Non
         for parameter in pretrained.parameters():
             parameter.add_(0.5)
     pretrained.save_pretrained(tmp_path)
-    model, told = AutoModelForSequenceClassification.from_pretrained(
+    model, info = AutoModelForSequenceClassification.from_pretrained(
         tmp_path, num_labels=5, output_loading_info=True
     )
-    assert set(told["missing_keys"]) == case.family.new
+    assert set(info["missing_keys"]) == case.family.new
     ours, theirs = pretrained.base_model.state_dict(), model.base_model.state_dict()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)

@@ -1,1 +1,1 @@
-"""Holds the one folder that fairseq puts on ``sys.path``; nothing else may stand here."""
+"""Holds the one folder that fairseq puts on ``sys.path``; nothing else may be here."""

@@ -16,7 +16,7 @@ __all__ = ["MixedAttention", "SeparableConv", "dynamic_convolution"]
 
 
 def dynamic_convolution(values: Tensor, kernels: Tensor) -> Tensor:
-    """Average each position's neighbours by a kernel of its own; zeros stand beyond the edges.
+    """Average each position's neighbours by a kernel per position; zeros are beyond the edges.
 
     Args:
         values: ``[B, T, N, S]``.

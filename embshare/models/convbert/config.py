@@ -49,7 +49,7 @@ class ConvBertConfig(BertConfig):
         pad_token_id: of the tokenizer; the model itself reads padding from ``attention_mask``.
         cls_token_id: never masked, as the next two.
         sep_token_id: ends a segment.
-        mask_token_id: stands in place of masked tokens.
+        mask_token_id: replaces masked tokens.
         **kwargs: as every configuration of transformers takes, ``num_labels`` for one.
     Raises:
         InvalidValueError: a size below 1, heads that do not divide the width, a ratio that does

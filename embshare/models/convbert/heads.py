@@ -103,7 +103,7 @@ class ConvBertForQuestionAnswering(ConvBertPreTrainedModel):
 
         Args:
             token_type_ids: ``[B, T]``, 1 in the passage, where alone answers are sought, and at
-                position 0, which stands for none.
+                position 0, which means none.
             start_positions: ``[B]``; without it the best starts are followed.
             end_positions: ``[B]``, for the loss. A position outside of the sequence is not scored.
             is_impossible: ``[B]``, 1 where there is no answer; None is 0 everywhere.

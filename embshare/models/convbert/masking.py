@@ -103,7 +103,7 @@ def replace_words(input_ids: Tensor, words: Tensor, positions: Tensor) -> Tensor
 
 
 def draw_words(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Draw from the softmax of ``[..., V]`` by Gumbel noise; no gradient passes.
+    """Draw from the softmax of ``[..., V]`` by Gumbel noise, without a gradient.
 
     Source:
         The official ``pretrain_helpers.sample_from_softmax``.

@@ -33,7 +33,7 @@ class GlorotLinear(nn.Linear):
 
 
 class GroupedLinear(nn.Conv1d):
-    """Contiguous chunks of the features, each mapped by a matrix of its own, in order.
+    """Contiguous chunks of the features, each mapped by its own matrix, in order.
 
     A convolution of one position, as which it is shared where convolutions are. ``weight`` is
     ``[out, in / groups, 1]``.

@@ -8,7 +8,7 @@ from embshare.models.elc_bert.config import ElcBertConfig
 from embshare.models.elc_bert.convert import convert_official_state_dict
 from embshare.models.elc_bert.heads import ElcBertForMaskedLM, ElcBertForSequenceClassification
 from embshare.models.elc_bert.model import ElcBertModel
-from embshare.models.elc_bert.picture import draw_layer_weights, layer_weights
+from embshare.models.elc_bert.plot import draw_layer_weights, layer_weights
 from embshare.models.elc_bert.presets import base, small
 
 __all__ = [

@@ -12,7 +12,7 @@ from embshare.models._bert_config import BertConfig
 __all__ = ["SPAN", "VARIANTS", "ElcBertConfig", "Variant"]
 
 SPAN: Final = 512
-"""The distance over which buckets are spread in a longer sequence, where a variant fixes it."""
+"""Distance that buckets cover in a longer sequence, where a variant fixes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class ElcBertConfig(BertConfig):
         intermediate_size: the inner width ``I`` of the feed-forward part, after its gate.
         num_attention_heads: a divisor of ``hidden_size``.
         num_hidden_layers: the depth ``L``.
-        max_position_embeddings: the distance ``M`` over which buckets are spread. A longer sequence
+        max_position_embeddings: the distance ``M`` that buckets cover. A longer sequence
             is read too.
         position_bucket_size: buckets ``C`` on either side; an even number.
         layer_norm_eps: of every norm.

@@ -84,7 +84,7 @@ def _convert(name: str, config: ElcBertConfig) -> str:
 
 
 def _check_buckets(tables: Mapping[str, Tensor], config: ElcBertConfig) -> None:
-    """Nothing else in a checkpoint shows over which distance its buckets are spread."""
+    """Check the distance that buckets cover, which nothing else in a checkpoint shows."""
     length = config.max_position_embeddings
     ours = bucket_indices(
         length, buckets=config.position_bucket_size, span=length, device=torch.device("cpu")

@@ -89,7 +89,7 @@ class ElcBertAttention(nn.Module):
         Args:
             x: the layer's input.
             relative: normed relative positions ``[R, H]``.
-            buckets: which of them stands between two positions, ``[T, T]``.
+            buckets: bucket of each pair of positions, ``[T, T]``.
             padding: ``[B, 1, 1, T]``, True at padding.
         """
         x = self.norm_in(x)
@@ -259,9 +259,9 @@ class ElcBertPreTrainedModel(BertPreTrainedModel):
                     nn.init.zeros_(bias)
 
     def _draw(self, owner: nn.Module, name: str, scale: float = 1.0) -> None:
-        spread = math.sqrt(2 / (5 * self.config.hidden_size)) * scale
+        std = math.sqrt(2 / (5 * self.config.hidden_size)) * scale
         if (stored := owner._parameters.get(name)) is not None:  # not a derived one
-            nn.init.trunc_normal_(stored, std=spread, a=-2 * spread, b=2 * spread)
+            nn.init.trunc_normal_(stored, std=std, a=-2 * std, b=2 * std)
 
 
 @torch.no_grad()

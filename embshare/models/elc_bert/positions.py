@@ -14,7 +14,7 @@ def bucket_indices(length: int, *, buckets: int, span: int, device: torch.device
     """Rows of the table of relative positions, ``[T, T]``: row ``i`` asks, column ``j`` is read.
 
     With ``m = C / 2``, a distance ``r = i - j`` of at most ``m`` has the row ``C - 1 + r``; a
-    larger one stands ``ceil((m - 1) ln(|r| / m) / ln((M - 1) / m)) + m`` rows from the middle, on
+    larger one is ``ceil((m - 1) ln(|r| / m) / ln((M - 1) / m)) + m`` rows from the middle, on
     the side of its sign. Distances from ``M`` on are read as ``M - 1``.
 
     Args:

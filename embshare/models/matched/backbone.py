@@ -148,7 +148,7 @@ class Backbone(nn.Module):
 
         Args:
             x: ``[B, T, D]``.
-            mask: ``[B, T]``, true at real positions; padding stands on the right.
+            mask: ``[B, T]``, true at real positions; padding is on the right.
             memory: ``[B, S, D]``; needed for the first piece, later ones find it in the state.
             memory_mask: ``[B, S]``, true at real positions; needed for every piece.
             state: What the call for the piece before returned; causal backbones alone have one.

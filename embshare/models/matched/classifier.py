@@ -1,4 +1,4 @@
-"""A classifier, or a regression, of the matched family."""
+"""Classification and regression models of the matched family."""
 
 # Axis letters: B batch, T positions, D width.
 
@@ -18,7 +18,7 @@ __all__ = ["ClassifierOutput", "MatchedClassifier", "mean_of_real"]
 
 
 class ClassifierOutput(TypedDict):
-    """What a forward returns; the transformers ``Trainer`` takes any mapping with these names."""
+    """Output of a forward; the transformers ``Trainer`` takes any mapping with these names."""
 
     logits: Tensor
     """``[B, labels]``, unnormalised."""
@@ -60,14 +60,14 @@ class MatchedClassifier(nn.Module):
         """Classify each row.
 
         Args:
-            input_ids: ``[B, T]``; two sentences stand behind each other, with a symbol between.
-            attention_mask: ``[B, T]``, true at real symbols, which stand on the left; ``None``
-                is wherever ``input_ids`` is not the padding symbol.
+            input_ids: ``[B, T]``; two sentences are separated by a token.
+            attention_mask: ``[B, T]``, true at tokens, false at padding on the right; ``None``
+                is true wherever ``input_ids`` is not the padding token.
             labels: ``[B]``, classes as integers, or numbers where ``config.labels == 1``.
-            token_type_ids: ``[B, T]``, 1 in the second sentence and 0 in the first; read where
-                ``pairs``, and nowhere else: no vector stands for them.
+            token_type_ids: ``[B, T]``, 1 in the second sentence and 0 in the first; used with
+                ``pairs`` only: they have no embedding.
         Raises:
-            ValueError: ``pairs``, and no ``token_type_ids``.
+            ValueError: ``pairs`` without ``token_type_ids``.
         """
         mask = (
             input_ids.ne(self.settings.pad_token_id) if attention_mask is None else attention_mask
@@ -96,6 +96,6 @@ class MatchedClassifier(nn.Module):
 
 
 def mean_of_real(hidden: Tensor, mask: Tensor) -> Tensor:
-    """The mean over the positions ``[B, T, D]`` where ``mask`` ``[B, T]`` is true: ``[B, D]``."""
+    """Average over the positions ``[B, T, D]`` where ``mask`` ``[B, T]`` is true: ``[B, D]``."""
     weight = mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)

@@ -1,4 +1,4 @@
-"""What a model of the matched family looks like, and how its three architectures are matched."""
+"""Configuration of the matched family, whose three architectures have equal budgets."""
 
 from __future__ import annotations
 
@@ -19,11 +19,9 @@ class MatchedConfigError(EmbshareError, ValueError):
     Raised when the config is made, so before any tensor is.
     """
 
-    def __init__(self, *, field: str, needs: str, has: object, way_out: str) -> None:
-        super().__init__(
-            f"`MatchedConfig.{field}` must be {needs}, but is {has!r} instead. {way_out}"
-        )
-        self.field, self.needs, self.has, self.way_out = field, needs, has, way_out
+    def __init__(self, *, field: str, needs: str, has: object, hint: str) -> None:
+        super().__init__(f"`MatchedConfig.{field}` must be {needs}, but is {has!r} instead. {hint}")
+        self.field, self.needs, self.has, self.hint = field, needs, has, hint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +49,13 @@ class MatchedConfig:
     """
 
     architecture: Architecture
-    """Which mixer the layers use."""
+    """Mixer of the layers."""
     vocab_size: int
     """Rows of the embedding table, and outputs of the tied head."""
     width: int = 128
     """Columns of the table, and the width of every layer's input and output."""
     layers: int = 4
-    """Layers of a backbone; an encoder-decoder has as many on either side."""
+    """Number of layers of a backbone; an encoder-decoder has two backbones."""
     budget: int = 12
     """Weights of one layer without biases and norms, in units of ``width**2``."""
     heads: int = 4
@@ -71,15 +69,15 @@ class MatchedConfig:
     labels: int = 2
     """Classes of a `MatchedClassifier`; 1 is regression."""
     pad_token_id: int = 0
-    """The symbol that fills short rows; masks are derived from it where none is given."""
+    """Padding token; masks are derived from it where none is given."""
     bos_token_id: int = 1
-    """The symbol that a decoder starts from."""
+    """Start token of a decoder."""
 
     def __post_init__(self) -> None:
         self._check_choice()
         for field in ("vocab_size", "width", "layers", "budget", "heads", "kernel_size", "labels"):
             self._check_positive(field)
-        self._check_symbols()
+        self._check_special_tokens()
         self._check_dropout()
         self._check_shapes()
 
@@ -103,23 +101,23 @@ class MatchedConfig:
                 field="architecture",
                 needs=f"one of {', '.join(ARCHITECTURES)}",
                 has=self.architecture,
-                way_out="Other architectures can be shared too, but are not of this family.",
+                hint="Other architectures can be shared too, but are not of this family.",
             )
 
     def _check_positive(self, field: str) -> None:
         if (value := getattr(self, field)) < 1:
             raise MatchedConfigError(
-                field=field, needs="at least 1", has=value, way_out=f"Raise `{field}`."
+                field=field, needs="at least 1", has=value, hint=f"Raise `{field}`."
             )
 
-    def _check_symbols(self) -> None:
+    def _check_special_tokens(self) -> None:
         for field in ("pad_token_id", "bos_token_id"):
             if not 0 <= (value := getattr(self, field)) < self.vocab_size:
                 raise MatchedConfigError(
                     field=field,
                     needs=f"a row of the table, from 0 to {self.vocab_size - 1:,}",
                     has=value,
-                    way_out="Choose another symbol, or raise `vocab_size`.",
+                    hint="Choose another token, or raise `vocab_size`.",
                 )
 
     def _check_dropout(self) -> None:
@@ -128,7 +126,7 @@ class MatchedConfig:
                 field="dropout",
                 needs="at least 0 and below 1",
                 has=self.dropout,
-                way_out="0 turns it off.",
+                hint="0 turns it off.",
             )
 
     def _check_shapes(self) -> None:
@@ -138,21 +136,21 @@ class MatchedConfig:
                 field="width",
                 needs=f"a multiple of 2 * heads = {2 * self.heads}",
                 has=self.width,
-                way_out="Rotary positions turn pairs of columns of each head.",
+                hint="Rotary positions turn pairs of columns of each head.",
             )
         if self.kernel_size % 2 == 0:
             raise MatchedConfigError(
                 field="kernel_size",
                 needs="odd",
                 has=self.kernel_size,
-                way_out="An even kernel cannot be centred.",
+                hint="An even kernel cannot be centred.",
             )
         if not self.dilations or min(self.dilations) < 1:
             raise MatchedConfigError(
                 field="dilations",
                 needs="one or more steps of at least 1",
                 has=self.dilations,
-                way_out="(1,) is an ordinary convolution.",
+                hint="(1,) is an ordinary convolution.",
             )
         if min(self.inner_width(causal=True), self.inner_width(causal=False)) < 1:
             units = max(self._mixer_units(causal=causal) for causal in (True, False))
@@ -160,5 +158,5 @@ class MatchedConfig:
                 field="budget",
                 needs=f"more than the {units} that the {self.architecture} mixer takes alone",
                 has=self.budget,
-                way_out="Raise `budget`, or lower `kernel_size` where the mixer is a convolution.",
+                hint="Raise `budget`, or lower `kernel_size` where the mixer is a convolution.",
             )

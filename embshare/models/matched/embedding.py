@@ -1,4 +1,4 @@
-"""What all models of the family do alike: embed symbols, start from good weights, count."""
+"""Embedding, initialization and loss of all models of the family."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ IGNORED: Final = -100
 
 
 def embed(table: nn.Embedding, input_ids: Tensor) -> Tensor:
-    """Rows of the table with a spread of about 1 in every column, ``[B, T]`` to ``[B, T, D]``.
+    """Embed tokens with a standard deviation of about 1, ``[B, T]`` to ``[B, T, D]``.
 
-    The table starts with a spread of ``1 / sqrt(D)``, so that the tied head's outputs start with
-    one of about 1; the factor here undoes that on the way in (Vaswani et al. 2017, section 3.4).
+    The table is initialized with a standard deviation of ``1 / sqrt(D)``, so that the tied head's
+    outputs have one of about 1; the factor here undoes that for the inputs (Vaswani et al. 2017,
+    section 3.4).
     """
     rows: Tensor = table(input_ids)
     return rows * math.sqrt(table.embedding_dim)
@@ -27,7 +28,7 @@ def embed(table: nn.Embedding, input_ids: Tensor) -> Tensor:
 
 @torch.no_grad()
 def initialise_(model: nn.Module) -> None:
-    """Fill a new model: a table of spread ``1 / sqrt(D)``, no biases, LSTMs that start open.
+    """Initialize a model: a table of std ``1 / sqrt(D)``, zero biases, open forget gates.
 
     Weights of layers keep torch's own start. An LSTM's forget gate gets a bias of 1, so that it
     remembers before it has learned to (Jozefowicz et al. 2015).
@@ -64,8 +65,8 @@ def hidden_parameters(model: nn.Module) -> int:
 def sequence_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy in nats of ``labels`` ``[B, T]`` under ``logits`` ``[B, T, V]``.
 
-    Position by position: whoever predicts the next symbol shifts before. Labels of -100 do not
-    count; where all are, the loss is 0 and has a gradient of zeros, instead of being NaN.
+    Labels are those of the same positions: models that predict the next token shift them before.
+    Labels of -100 do not count; where all are, the loss is 0 with a gradient of zeros, not NaN.
     """
     total = F.cross_entropy(
         logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum"

@@ -21,19 +21,19 @@ __all__ = ["LanguageModelOutput", "MatchedLanguageModel"]
 
 
 class LanguageModelOutput(TypedDict):
-    """What a forward returns; the transformers ``Trainer`` takes any mapping with these names."""
+    """Output of a forward; the transformers ``Trainer`` takes any mapping with these names."""
 
     logits: Tensor
-    """``[B, T, V]``, unnormalised; position ``t`` predicts symbol ``t + 1``."""
+    """``[B, T, V]``, unnormalised; position ``t`` predicts token ``t + 1``."""
     loss: NotRequired[Tensor]
-    """Mean nats per predicted symbol; there only where labels were given."""
+    """Mean nats per predicted token; present with labels only."""
     state: NotRequired[BackboneState]
-    """For the next piece of the sequence; there only where it was asked for."""
+    """State for the next piece of the sequence; present with ``keep_state`` only."""
 
 
 @final
 class MatchedLanguageModel(nn.Module):
-    """Predicts every symbol from those before it; the head is the embedding table."""
+    """Predicts every token from those before it; the head is the embedding table."""
 
     def __init__(self, config: MatchedConfig) -> None:
         super().__init__()
@@ -53,16 +53,16 @@ class MatchedLanguageModel(nn.Module):
         state: BackboneState | None = None,
         keep_state: bool = False,
     ) -> LanguageModelOutput:
-        """Score the symbols that follow ``input_ids``.
+        """Score the tokens that follow ``input_ids``.
 
         Args:
             input_ids: ``[B, T]``.
-            attention_mask: ``[B, T]``, true at real symbols, which stand on the left. Padding is
-                not scored; beyond that the mask changes nothing, since nothing real sees padding.
-            labels: ``[B, T]``, the same symbols as ``input_ids``: the model itself moves them by
+            attention_mask: ``[B, T]``, true at tokens, false at padding on the right. Padding is
+                not scored; the mask has no other effect, since no token attends to later padding.
+            labels: ``[B, T]``, the same tokens as ``input_ids``: the model itself shifts them by
                 one, as transformers does. Those of -100 are not scored.
-            state: What an earlier call returned with ``keep_state``, to read on from there.
-            keep_state: Return the state after the last position too.
+            state: state that an earlier call returned with ``keep_state``, to continue from.
+            keep_state: return the state after the last position too.
         """
         x = self.dropout(embed(self.embedding, input_ids))
         hidden, after = self.backbone(x, state=state)
@@ -70,7 +70,7 @@ class MatchedLanguageModel(nn.Module):
         if labels is not None:
             if attention_mask is not None:
                 labels = labels.masked_fill(~attention_mask.bool(), IGNORED)
-            # The labels move, not the logits: those are large, and a part of them is a copy.
+            # The labels are shifted, not the logits: those are large, and slicing would copy them.
             following = F.pad(labels[:, 1:], (0, 1), value=IGNORED)
             output["loss"] = sequence_loss(output["logits"], following)
         if keep_state:

@@ -1,4 +1,4 @@
-"""A masked language model of the matched family: an encoder that fills in what is hidden."""
+"""A masked language model of the matched family."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ __all__ = ["MaskedLanguageModelOutput", "MatchedMaskedLanguageModel"]
 
 
 class MaskedLanguageModelOutput(TypedDict):
-    """What a forward returns; the transformers ``Trainer`` takes any mapping with these names."""
+    """Output of a forward; the transformers ``Trainer`` takes any mapping with these names."""
 
     logits: Tensor
-    """Unnormalised: ``[M, V]`` of the ``M`` labelled positions, row after row, where labels were
-    given; ``[B, T, V]`` where not."""
+    """Unnormalised: with labels ``[M, V]`` of the ``M`` labelled positions, row after row; without
+    ``[B, T, V]``."""
     loss: NotRequired[Tensor]
-    """Mean nats per labelled position; there only where labels were given."""
+    """Mean nats per labelled position; present with labels only."""
 
 
 @final
 class MatchedMaskedLanguageModel(nn.Module):
-    """Predicts hidden symbols from both sides; the head is the embedding table.
+    """Predicts masked tokens from both directions; the head is the embedding table.
 
-    ``embedding`` and ``backbone`` are those of `MatchedClassifier`, which can go on with them.
+    ``embedding`` and ``backbone`` are those of `MatchedClassifier`, for fine-tuning.
     The head of a small model costs more than its layers, so it is applied to labelled positions
-    alone.
+    only.
     """
 
     def __init__(self, config: MatchedConfig) -> None:
@@ -57,10 +57,10 @@ class MatchedMaskedLanguageModel(nn.Module):
         """Score the vocabulary.
 
         Args:
-            input_ids: ``[B, T]``, with mask symbols where something is hidden.
-            attention_mask: ``[B, T]``, true at real symbols, which stand on the left; ``None``
-                where all are, as in rows that are packed without padding.
-            labels: ``[B, T]``, what stood there, and -100 where nothing is to be predicted.
+            input_ids: ``[B, T]``, with mask tokens.
+            attention_mask: ``[B, T]``, true at tokens, false at padding on the right; ``None``
+                without padding, as in packed rows.
+            labels: ``[B, T]``, the original tokens, and -100 where nothing is predicted.
         """
         x = self.dropout(embed(self.embedding, input_ids))
         hidden, _ = self.backbone(x, attention_mask)

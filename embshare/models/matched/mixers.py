@@ -1,9 +1,9 @@
-"""The three ways in which a layer can move information along the sequence.
+"""Mixers of the three architectures, which move information along the sequence.
 
 All have one call: ``mixer(x, mask, state) -> (y, state)``, with
 
 * ``x``, ``y`` ``[B, T, D]``;
-* ``mask`` ``[B, T]``, true at real positions, or ``None`` where all are. Padding stands on the
+* ``mask`` ``[B, T]``, true at real positions, or ``None`` where all are. Padding is on the
   right. A causal mixer needs no mask: nothing real comes after padding, so nothing real sees it;
 * ``state`` a tuple of tensors with the batch in front, or ``None`` at the beginning of a sequence.
   A causal mixer returns what it must remember of ``x`` and of the state before, so a sequence may

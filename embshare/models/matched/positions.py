@@ -1,4 +1,4 @@
-"""Positions that are computed: nothing is stored, and any length will do."""
+"""Positional encodings that are computed: nothing is stored, and any length is possible."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["rotate", "sinusoids"]
 def rotate(x: Tensor, *, start: int = 0, base: float = 10_000.0) -> Tensor:
     """Turn every pair of columns of ``x`` by an angle that grows with the position.
 
-    The product of two rotated vectors then depends on their distance, not on where they stand.
+    The product of two rotated vectors then depends on their distance only.
 
     Args:
         x: ``[..., T, C]`` with an even ``C``; column ``i`` is paired with ``i + C / 2``.
@@ -31,7 +31,8 @@ def rotate(x: Tensor, *, start: int = 0, base: float = 10_000.0) -> Tensor:
 
 
 def sinusoids(x: Tensor, *, start: int = 0, base: float = 10_000.0) -> Tensor:
-    """Sines and cosines of the same angles, to be added to ``x``, whose spread is about 1.
+    """Sines and cosines of the same angles, to be added to ``x``, whose standard deviation is
+    about 1.
 
     Args:
         x: ``[..., T, D]``; an odd last column gets nothing.

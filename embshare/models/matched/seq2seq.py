@@ -1,4 +1,4 @@
-"""An encoder-decoder of the matched family, which reads a sentence or a grid of features."""
+"""An encoder-decoder of the matched family, for sentences or image features."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["MatchedSeq2Seq", "Memory", "Seq2SeqOutput"]
 
 
 class Memory(NamedTuple):
-    """What the decoder reads."""
+    """Encoded source."""
 
     hidden: Tensor
     """``[B, S, D]``."""
@@ -30,29 +30,30 @@ class Memory(NamedTuple):
 
 
 class Seq2SeqOutput(TypedDict):
-    """What a forward returns; the transformers ``Trainer`` takes any mapping with these names."""
+    """Output of a forward; the transformers ``Trainer`` takes any mapping with these names."""
 
     logits: Tensor
-    """``[B, T, V]``, unnormalised; position ``t`` predicts symbol ``t`` of the target."""
+    """``[B, T, V]``, unnormalised; position ``t`` predicts token ``t`` of the target."""
     loss: NotRequired[Tensor]
-    """Mean nats per target symbol; there only where labels were given."""
+    """Mean nats per target token; present with labels only."""
 
 
 @final
 class MatchedSeq2Seq(nn.Module):
-    """Encoder over source symbols or features, decoder with attention over what it returns.
+    """Encoder of source tokens or features, and a decoder with attention over its output.
 
-    Both sides of a convolutional model are told positions, as in Gehring et al. 2017: its decoder
-    would otherwise not know how much it has written, and repeat itself.
+    A convolutional model has positional encodings in encoder and decoder, as in Gehring et al.
+    2017: without them its decoder would repeat itself.
 
     Args:
-        config: Of both sides. Source and target have one vocabulary and one table, unless
-            ``source_vocab_size`` is given; then ``config.vocab_size`` is the target's.
-        feature_width: ``None`` for symbols as source. Otherwise the source is a sequence of
-            vectors of this width (an image's grid, row by row, say), and one linear layer brings
-            them to the model's width where symbols would be embedded.
-        source_vocab_size: ``None`` for one vocabulary. Otherwise the source's symbols have a table
-            of their own with so many rows; padding is the same symbol in both.
+        config: configuration of encoder and decoder. Source and target have one vocabulary and
+            one table, unless ``source_vocab_size`` is given; then ``config.vocab_size`` is the
+            target's.
+        feature_width: ``None`` for tokens as source. Otherwise the source is a sequence of
+            vectors of this width (an image's grid, row by row, say), and a linear layer maps
+            them to the model's width in place of an embedding.
+        source_vocab_size: ``None`` for one vocabulary. Otherwise the source has a separate table
+            with this number of rows; the padding token is the same in both.
     Raises:
         ValueError: the source is features and has a vocabulary too, or one without padding.
     """
@@ -93,7 +94,7 @@ class MatchedSeq2Seq(nn.Module):
             )
         if source_vocab_size <= config.pad_token_id:
             raise ValueError(
-                f"`source_vocab_size` must be more than the padding symbol {config.pad_token_id}, "
+                f"`source_vocab_size` must be more than the padding token {config.pad_token_id}, "
                 f"but is {source_vocab_size}."
             )
 
@@ -108,11 +109,11 @@ class MatchedSeq2Seq(nn.Module):
         """Encode a source and score a target against it.
 
         Args:
-            input_ids: ``[B, S]``, the source, where it is symbols.
-            attention_mask: ``[B, S]``, true at real source positions, which stand on the left.
-            labels: ``[B, T]``, the target with its end symbol, -100 where there is none.
-            features: ``[B, S, feature_width]``, the source, where it is features.
-            decoder_input_ids: ``[B, T]``; by default the labels, moved by one, after the symbol
+            input_ids: ``[B, S]``, a source of tokens.
+            attention_mask: ``[B, S]``, true at source positions, false at padding on the right.
+            labels: ``[B, T]``, the target with its end token, -100 at padding.
+            features: ``[B, S, feature_width]``, a source of features.
+            decoder_input_ids: ``[B, T]``; by default the labels, shifted by one, after the token
                 ``config.bos_token_id``.
         Raises:
             ValueError: not one source but none or two, of the wrong kind, or no target.
@@ -137,7 +138,7 @@ class MatchedSeq2Seq(nn.Module):
         """Read a source; arguments and errors as in `forward`."""
         if self.bridge is None:
             if input_ids is None or features is not None:
-                raise ValueError("this model reads symbols: give `input_ids`, and no `features`.")
+                raise ValueError("this model reads tokens: give `input_ids`, and no `features`.")
             own = self.source_embedding
             x, mask = embed(self.embedding if own is None else own, input_ids), attention_mask
             if mask is None:
@@ -155,7 +156,7 @@ class MatchedSeq2Seq(nn.Module):
         """Score what follows ``decoder_input_ids`` ``[B, T]``, the next piece of the target.
 
         Returns:
-            Logits ``[B, T, V]``, and the state to go on with.
+            Logits ``[B, T, V]``, and the state to continue from.
         """
         x = self.dropout(embed(self.embedding, decoder_input_ids))
         hidden, after = self.decoder(
@@ -167,7 +168,7 @@ class MatchedSeq2Seq(nn.Module):
         return self.head(self.dropout(hidden)), after
 
     def shift(self, labels: Tensor) -> Tensor:
-        """The decoder's inputs ``[B, T]`` for ``labels`` ``[B, T]``: its start symbol first."""
+        """Shift ``labels`` ``[B, T]`` to the decoder's inputs ``[B, T]``, the start token first."""
         start = labels.new_full((labels.shape[0], 1), self.settings.bos_token_id)
         before = labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, self.settings.pad_token_id)
         return torch.cat((start, before), dim=1)

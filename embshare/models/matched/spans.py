@@ -1,4 +1,4 @@
-"""Answers as spans of a passage, by a model of the matched family."""
+"""Extractive question answering by a model of the matched family."""
 
 # Axis letters: B batch, T positions, D width.
 
@@ -21,7 +21,7 @@ OUTSIDE: Final = -1e4
 
 
 class SpansOutput(TypedDict):
-    """What a forward returns; the transformers ``Trainer`` takes any mapping with these names."""
+    """Output of a forward; the transformers ``Trainer`` takes any mapping with these names."""
 
     start_logits: Tensor
     """``[B, T]``, unnormalised."""
@@ -40,7 +40,7 @@ class MatchedSpans(nn.Module):
 
     Source:
         The bilinear scores of Chen et al. 2017, Reading Wikipedia to Answer Open-Domain Questions,
-        section 3.2; position 0 stands for "no answer" as in Devlin et al. 2019, section 4.3.
+        section 3.2; position 0 means "no answer" as in Devlin et al. 2019, section 4.3.
     """
 
     def __init__(self, config: MatchedConfig) -> None:
@@ -64,15 +64,15 @@ class MatchedSpans(nn.Module):
         """Score every position.
 
         Args:
-            input_ids: ``[B, T]``: a first symbol, the question, the passage.
-            attention_mask: ``[B, T]``, true at real symbols, which stand on the left; ``None``
-                is wherever ``input_ids`` is not the padding symbol.
-            token_type_ids: ``[B, T]``, 1 in the passage, where alone answers are, and 0 before.
-            start_positions: ``[B]``, of the answer's first symbol; 0 where there is no answer, -100
-                where the row is not scored.
-            end_positions: ``[B]``, of its last one.
+            input_ids: ``[B, T]``: a start token, the question, the passage.
+            attention_mask: ``[B, T]``, true at tokens, false at padding on the right; ``None``
+                is true wherever ``input_ids`` is not the padding token.
+            token_type_ids: ``[B, T]``, 1 in the passage, which has the answers, and 0 before.
+            start_positions: ``[B]``, positions of the first token of answers; 0 where there is no
+                answer, -100 where the row is not scored.
+            end_positions: ``[B]``, positions of the last token of answers.
         Raises:
-            ValueError: no ``token_type_ids``.
+            ValueError: ``token_type_ids`` are missing.
         """
         if token_type_ids is None:
             raise ValueError("this model has to know the passage: give `token_type_ids`.")
@@ -92,7 +92,7 @@ class MatchedSpans(nn.Module):
         wanted = self.question(mean_of_real(hidden, question)).view(-1, 2, width)
         scores = self.outputs(hidden) + hidden @ wanted.transpose(1, 2) / width**0.5
         outside = ~passage
-        outside[:, 0] = False  # there stands "no answer"
+        outside[:, 0] = False  # "no answer"
         start, end = scores.masked_fill(outside.unsqueeze(-1), OUTSIDE).unbind(dim=-1)
         return start, end
 

@@ -59,7 +59,7 @@ def convert_official_state_dict(
         state_dict: of the official encoder, masked language model or classifier; ``module.`` in
             front of its names, as wrappers leave it, does no harm.
         config: of the checkpoint. A post-LN checkpoint has the same names and shapes as a pre-LN
-            one: its ``encoder_ln_mode`` stands in its ``config.json`` alone, and `ShareBertConfig`
+            one: its ``encoder_ln_mode`` is in its ``config.json`` only, and `ShareBertConfig`
             refuses it.
     Returns:
         The same tensors, for a strict ``load_state_dict`` of `ShareBertModel`,

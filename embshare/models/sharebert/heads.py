@@ -32,7 +32,7 @@ class PredictionHead(nn.Module):
 
 
 class ShareBertForMaskedLM(MaskedLM, ShareBertPreTrainedModel):
-    """Predicts masked tokens with a head of its own, neither shared nor tied to the table.
+    """Predicts masked tokens with a separate head, neither shared nor tied to the table.
 
     Where ``config.sparse_mask_prediction``, as published, labelled positions alone are scored in
     training, and the decoder's bias is stored and left out. It is frozen then, and so is the

@@ -142,7 +142,7 @@ def share_config(config: ShareBertConfig) -> ShareConfig:
 def sharebert_plan(config: ShareBertConfig) -> SharePlan:
     """The plan by which every ShareBERT of these settings is shared; allocates no weights.
 
-    From the right-hand edge of the columns stand queries, keys, values, the feed-forward part's
+    From the right-hand edge of the columns there are queries, keys, values, the feed-forward part's
     two matrices, the attention's output and the pooler: the order of the plain model's parameters.
 
     Raises:
@@ -190,7 +190,7 @@ class ShareBertPreTrainedModel(BertPreTrainedModel):
         for part in self.unread():
             part.requires_grad_(False)
             for module in part.modules() if isinstance(part, nn.Module) else ():
-                module.__dict__.pop(TRAINED, None)  # not trained, and meant so: nobody is told
+                module.__dict__.pop(TRAINED, None)  # not trained on purpose: no warning
 
     def _init_weights(self, module: nn.Module) -> None:
         if module is self:  # comes last, and after loading too, which makes every tensor anew

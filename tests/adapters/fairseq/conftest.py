@@ -108,7 +108,7 @@ class Commands:
         """Train up to an update on the CPU, with what is in the folder ``save`` as the start.
 
         Without ``--grouped-shuffling`` fairseq cuts batches once, by the epoch that it starts in,
-        and a training that goes on within a later epoch sees others, dense or shared.
+        and a training resumed within a later epoch sees others, dense or shared.
         """
         fixed = (
             f"{data} --user-dir {PLUGIN} --cpu --optimizer adam --lr 0.01 --batch-size 16 "
@@ -119,7 +119,7 @@ class Commands:
         return self.run("train", *fixed.split(), *words, before=before)
 
     def generate(self, checkpoint: str, *words: str) -> Ran:
-        """Translate the test side by beam search."""
+        """Translate the test set by beam search."""
         fixed = f"pairs --user-dir {PLUGIN} --path {checkpoint} --cpu --beam 3 --max-len-b 12"
         more = "--batch-size 4 --required-batch-size-multiple 1".split()
         return self.run("generate", *fixed.split(), *more, *words)

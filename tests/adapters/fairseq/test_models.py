@@ -59,7 +59,7 @@ def generate(model: nn.Module) -> list[tuple[list[int], float]]:
 
 
 def assert_same(found: list[tuple[list[int], float]], wanted: object, rel: float = 1e-5) -> None:
-    """The same symbols; scores but for rounding, as weights are derived one by one or at once."""
+    """The same tokens; scores but for rounding, as weights are derived one by one or at once."""
     assert [(tokens, pytest.approx(score, rel=rel)) for tokens, score in found] == wanted
 
 
@@ -71,7 +71,7 @@ def test_generation_equals_the_plain_models_and_derives_once(arch: str) -> None:
     before = bank.evaluations
     found = generate(model)
     # One for each source, and some more where a weight norm asks for its direction first; without
-    # `keeping` it is one for each layer and symbol.
+    # `keeping` it is one for each layer and token.
     assert bank.evaluations - before <= len(bank.plan.slots)
     assert_same(found, generate(plain))
     assert len({score for _, score in found}) == 2
@@ -91,7 +91,7 @@ def test_made_fast_it_generates_the_same(arch: str) -> None:
 
 
 def advance(model: Any) -> torch.Tensor:
-    """Scores of the last symbol, computed one symbol at a time."""
+    """Scores of the last token, computed one token at a time."""
     source, lengths, before, _ = batch()
     encoded = model.encoder(source, src_lengths=lengths)
     state: dict[str, Any] = {}
@@ -127,7 +127,7 @@ def replace_data(model: nn.Module) -> None:
 @pytest.mark.parametrize("change", [step, write_through_data, replace_data])
 @pytest.mark.parametrize("arch", FAMILIES)
 def test_increments_use_the_current_weights(arch: str, change: Callable[[nn.Module], None]) -> None:
-    # A linearised convolution may keep its weight across symbols, and would keep it here too long.
+    # A linearised convolution may keep its weight across tokens, and would keep it here too long.
     model = shared(arch)
     with torch.no_grad():
         first = advance(model)

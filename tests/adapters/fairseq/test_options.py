@@ -22,8 +22,8 @@ class Tagger(nn.Module):
         self.embed_tokens = nn.Embedding(20, 8)
         self.layers = nn.ModuleList([nn.Linear(8, 8) for _ in range(2)])
 
-    def forward(self, symbols: torch.Tensor) -> torch.Tensor:
-        hidden = self.embed_tokens(symbols)
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        hidden = self.embed_tokens(tokens)
         for layer in self.layers:
             hidden = layer(hidden)
         return torch.as_tensor(hidden)
@@ -114,12 +114,12 @@ def test_weights_bring_their_plan_along() -> None:
     assert mine.embshare_plan != theirs.embshare_plan  # the gains of another start
     found = checkpoint(source, mine)
     attach_plan(found)
-    symbols = torch.arange(6)
+    tokens = torch.arange(6)
     for state in (found["model"], found["extra_state"]["ema"]):  # type: ignore[index]
         target = shared_and_kept(2, theirs)
         assert isinstance(state, OrderedDict)
         target.load_state_dict(state)
-        assert torch.equal(target(symbols), source(symbols))
+        assert torch.equal(target(tokens), source(tokens))
         assert theirs.embshare_plan == mine.embshare_plan  # what the next checkpoint will say
 
 

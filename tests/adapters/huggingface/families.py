@@ -174,7 +174,7 @@ def jamba() -> Any:
 
 
 def two_berts() -> Any:
-    """Two models of transformers in one, each with a table of its own."""
+    """Two models of transformers in one, each with its own table."""
     parts = (BertConfig(**SIZES), BertConfig(**SIZES))
     special: dict[str, Any] = {"decoder_start_token_id": 0, "pad_token_id": 0}
     config = EncoderDecoderConfig.from_encoder_decoder_configs(*parts, **special)

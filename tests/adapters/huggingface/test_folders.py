@@ -343,7 +343,7 @@ def test_materialized_it_is_a_plain_folder(config: ShareConfig, tmp_path: Path) 
     saved(tmp_path / "shared", "gpt2", config)
     loaded: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "shared")
     plain = embshare.materialize(loaded)
-    if config.factor_norm:  # its head is one of its own, which 4.57 asks the configuration for
+    if config.factor_norm:  # its head is a separate one, which 4.57 asks the configuration for
         plain.config.tie_word_embeddings = False
     plain.save_pretrained(tmp_path / "plain")
     assert "quantization_config" not in json.loads((tmp_path / "plain/config.json").read_text())

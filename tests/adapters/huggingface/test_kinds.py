@@ -14,7 +14,7 @@ from embshare.errors import EmbshareWarning
 from embshare.runtime.bank import bank_of
 from tests.adapters.huggingface.families import IDS, KINDS, logits, rwkv
 
-# What EncoderDecoderModel has to say of its own history, and how 4.57 copies its mask.
+# What EncoderDecoderModel says of its history, and how 4.57 copies its mask.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Version v4.12.0 introduces:FutureWarning"),
     pytest.mark.filterwarnings("ignore:To copy construct from a tensor:UserWarning"),

@@ -89,9 +89,9 @@ def test_a_trained_model_starts_from_its_weights(make: Make, folder: Path) -> No
     assert "weights were loaded trained" in (plan.init_reason or "")
     assert {slot.gain for slot in plan.slots} == {1.0}
     shared = embshare.share_from_embedding(model, plan, inplace=False)
-    told = embshare.summarize(shared)
-    assert told.fit_error is not None and 0 < told.fit_error < 1
-    assert all(row.fit_error is not None for row in told.layers)
+    info = embshare.summarize(shared)
+    assert info.fit_error is not None and 0 < info.fit_error < 1
+    assert all(row.fit_error is not None for row in info.layers)
 
 
 @pytest.mark.parametrize("make", UNTRAINED.values(), ids=UNTRAINED)

@@ -18,7 +18,7 @@ from tests.adapters.huggingface.test_folders import same
 
 
 class KilledError(BaseException):
-    """What stands for SIGKILL."""
+    """Raised in place of SIGKILL."""
 
 
 def start(seed: int) -> Any:

@@ -20,7 +20,7 @@ Change = Callable[[dict[str, Any]], None]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Of a shared BERT with a factor."""
+    """State of a shared BERT with a factor."""
     embshare.share_from_embedding(bert(), ShareConfig(factor=4)).save_pretrained(tmp_path)
     return tmp_path
 
@@ -137,7 +137,7 @@ def test_a_changed_entry(by: Change, message: str, folder: Path) -> None:
 
 
 def test_a_lost_dense_tensor_in_4(folder: Path) -> None:
-    """4.57 would draw it at random and go on; 5 says so in its report, as of any folder."""
+    """4.57 would draw it at random and continue; 5 says so in its report, as of any folder."""
     if not hasattr(PreTrainedModel, "_get_key_renaming_mapping"):
         pytest.skip("transformers 5 asks a quantizer nothing about names that are missing")
     file = folder / "model.safetensors"

@@ -1,4 +1,4 @@
-"""Models of pictures, which have no token table of their own."""
+"""Vision models, which have no token table."""
 
 from collections.abc import Callable
 from pathlib import Path

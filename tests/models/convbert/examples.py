@@ -50,17 +50,17 @@ TYPES = torch.tensor([[0, 0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 1, 0, 0]])
 
 
 def config(**settings: Any) -> ConvBertConfig:
-    """Of a test's size, without dropout."""
+    """Tiny configuration without dropout."""
     return ConvBertConfig(**(SETTINGS | settings))
 
 
 def made(kind: Any, seed: int = 0, **settings: Any) -> Any:
     """A double-precision model whose every number is random and far from its start."""
     model = kind(config(**settings)).double()
-    chance = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=chance, dtype=torch.double)
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.double)
             parameter.copy_(0.4 * noise + (1.0 if parameter.dim() == 1 else 0.0))
     return model
 

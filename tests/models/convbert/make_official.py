@@ -69,14 +69,14 @@ def tensorflow() -> Any:
 
 def keep(tf: Any, kept: dict[str, Any], place: str, outputs: dict[str, Any], loss: Any) -> None:
     """Fill the graph with random numbers; keep them, what they give, and the loss's gradients."""
-    chance = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     variables = tf.trainable_variables()
     gradients = tf.gradients(loss, variables)
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         for variable in variables:
             shape = variable.shape.as_list()
-            whole = np.rint(0.25 * GRID * chance.standard_normal(shape))
+            whole = np.rint(0.25 * GRID * generator.standard_normal(shape))
             whole += GRID * variable.name.endswith("gamma:0")
             variable.load((whole / GRID).astype(np.float32), session)
             kept[f"{place}/weight/{variable.op.name}"] = whole.astype(np.int16)

@@ -49,7 +49,7 @@ def built(kind: Any, **settings: Any) -> Any:
 
 
 def outputs(model: nn.Module) -> Any:
-    """Of a batch that every head has labels for."""
+    """Batch with labels for every head."""
     given: dict[str, Any] = {
         "input_ids": IDS,
         "attention_mask": MASK,
@@ -123,9 +123,9 @@ def test_transformers_own_model_type_is_left_alone() -> None:
 def test_what_is_pretrained_is_the_body_of_any_task(kind: Any, tmp_path: Path) -> None:
     pretrained = made(ConvBertForPreTraining)
     pretrained.save_pretrained(tmp_path)
-    model, told = kind.from_pretrained(tmp_path, dtype=torch.double, output_loading_info=True)
+    model, info = kind.from_pretrained(tmp_path, dtype=torch.double, output_loading_info=True)
     body = model if kind is ConvBertModel else model.convbert
-    assert not any("encoder" in name or "embeddings" in name for name in told["missing_keys"])
+    assert not any("encoder" in name or "embeddings" in name for name in info["missing_keys"])
     theirs = pretrained.convbert.state_dict()
     assert all(torch.equal(theirs[name], tensor) for name, tensor in body.state_dict().items())
 
@@ -186,7 +186,7 @@ def test_it_compiles_without_graph_breaks(shared: bool) -> None:
     torch.testing.assert_close(compiled(IDS, MASK, TYPES).logits, model(IDS, MASK, TYPES).logits)
 
 
-# ---------------------------------------------------------------- chance
+# ---------------------------------------------------------------- random masks
 
 
 def test_a_seeded_step_of_pretraining_is_repeated_exactly() -> None:

@@ -184,8 +184,8 @@ def step_apart(found: Any = None) -> float:
         "loss": "loss",
     }
     apart = [distance(found[ours], numbers()[f"pretraining/{kept[ours]}"]) for ours in kept]
-    told = distance(found.logits.sigmoid(), numbers()["pretraining/disc_probs"])
-    return max(told, *apart)
+    probabilities = distance(found.logits.sigmoid(), numbers()["pretraining/disc_probs"])
+    return max(probabilities, *apart)
 
 
 @pytest.mark.parametrize("case", official.BODIES)

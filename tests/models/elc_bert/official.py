@@ -35,7 +35,7 @@ def under(prefix: str) -> dict[str, Tensor]:
 
 
 def gradients(variant: str) -> dict[str, Tensor]:
-    """By official names, the tied table under both of its own."""
+    """Weights by official names, the tied table under both names."""
     found = under(f"{variant}/grad/")
     return found | {second: found[first] for second, first in TABLES.items()}
 

@@ -48,14 +48,14 @@ def built(kind: Callable[[ElcBertConfig], Any], variant: str = "base", **setting
 def test_matrices_start_from_the_cut_distribution() -> None:
     sizes: dict[str, Any] = {"hidden_size": 192, "intermediate_size": 256, "vocab_size": 2000}
     model = built(ElcBertForMaskedLM, position_bucket_size=16, **sizes)
-    spread = math.sqrt(2 / (5 * 192))
+    std = math.sqrt(2 / (5 * 192))
     for name, parameter in model.named_parameters():
         if parameter.dim() < 2:
             continue
         scale = 1.0
         if "feed_forward" in name:
             scale = math.sqrt(1 / (2 * (1 + int(name.split(".")[3]))))
-        drawn = parameter.detach() / (spread * scale)
+        drawn = parameter.detach() / (std * scale)
         assert float(drawn.std()) == pytest.approx(0.8796, rel=0.05), name
         assert 1.9 < float(drawn.abs().max()) <= 2.0001, name
 

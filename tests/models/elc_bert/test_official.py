@@ -376,5 +376,5 @@ def test_settings_are_read_and_not_written() -> None:
     before = settings.to_dict()
     converted = convert_official_state_dict(state_dict("base"), settings)
     assert settings.to_dict() == before
-    told = ElcBertForMaskedLM(settings).load_state_dict(converted)
-    assert not told.missing_keys and not told.unexpected_keys
+    loaded = ElcBertForMaskedLM(settings).load_state_dict(converted)
+    assert not loaded.missing_keys and not loaded.unexpected_keys

@@ -118,10 +118,10 @@ def test_a_state_can_be_reordered_as_beams_are(architecture: Architecture, posit
 
 def test_with_positions_the_same_words_further_on_are_read_differently() -> None:
     words = torch.randn(1, 1, WIDTH).expand(1, 40, WIDTH)
-    told = backbone("conv", causal=True, positions=True)(words)[0][0]
+    encoded = backbone("conv", causal=True, positions=True)(words)[0][0]
     untold = backbone("conv", causal=True)(words)[0][0]
     torch.testing.assert_close(untold[20], untold[30])
-    assert not torch.allclose(told[20], told[30])
+    assert not torch.allclose(encoded[20], encoded[30])
 
 
 def test_the_memory_is_read_and_its_padding_is_not(architecture: Architecture) -> None:

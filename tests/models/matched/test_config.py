@@ -63,7 +63,7 @@ def test_a_layer_has_the_weights_that_the_budget_says(architecture: Architecture
         (
             {"pad_token_id": 50},
             "`MatchedConfig.pad_token_id` must be a row of the table, from 0 to 49, but is 50 "
-            "instead. Choose another symbol, or raise `vocab_size`.",
+            "instead. Choose another token, or raise `vocab_size`.",
         ),
         (
             {"dropout": 1.0},

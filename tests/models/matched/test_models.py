@@ -38,8 +38,8 @@ def config(architecture: Architecture, *, labels: int = 3, dropout: float = 0.0)
     )
 
 
-def symbols(*shape: int) -> Tensor:
-    """Random symbols, none of them padding."""
+def tokens(*shape: int) -> Tensor:
+    """Random tokens, none of them padding."""
     return torch.randint(2, VOCAB, shape)
 
 
@@ -57,7 +57,7 @@ def fit(model: nn.Module, steps: int = 60, **inputs: Tensor) -> float:
 
 def test_a_new_language_model_starts_near_a_guess(architecture: Architecture) -> None:
     model = MatchedLanguageModel(config(architecture)).eval()
-    ids = symbols(8, 30)
+    ids = tokens(8, 30)
     assert model(ids, labels=ids)["loss"].item() < 2 * math.log(VOCAB)
 
 
@@ -70,13 +70,13 @@ def test_the_head_is_the_table(architecture: Architecture) -> None:
 
 
 def test_a_language_model_learns_a_batch_by_heart(architecture: Architecture) -> None:
-    ids = symbols(2, 12)
+    ids = tokens(2, 12)
     assert fit(MatchedLanguageModel(config(architecture)), input_ids=ids, labels=ids) < 0.5
 
 
 def test_padding_is_not_scored(architecture: Architecture) -> None:
     model = MatchedLanguageModel(config(architecture)).eval()
-    ids = symbols(2, 8)
+    ids = tokens(2, 8)
     padded = torch.cat((ids, torch.zeros(2, 3, dtype=torch.long)), dim=1)
     output = model(padded, attention_mask=padded.ne(0), labels=padded)
     torch.testing.assert_close(output["loss"], model(ids, labels=ids)["loss"])
@@ -85,7 +85,7 @@ def test_padding_is_not_scored(architecture: Architecture) -> None:
 
 def test_labels_that_are_all_ignored_give_no_loss_and_no_nan(architecture: Architecture) -> None:
     model = MatchedLanguageModel(config(architecture))
-    ids = symbols(2, 8)
+    ids = tokens(2, 8)
     loss = model(ids, labels=torch.full_like(ids, -100))["loss"]
     loss.backward()
     assert loss.item() == 0
@@ -95,7 +95,7 @@ def test_labels_that_are_all_ignored_give_no_loss_and_no_nan(architecture: Archi
 
 def test_a_language_model_reads_on_from_its_state(architecture: Architecture) -> None:
     model = MatchedLanguageModel(config(architecture)).eval()
-    ids = symbols(2, 9)
+    ids = tokens(2, 9)
     whole = model(ids)
     assert set(whole) == {"logits"}
     first = model(ids[:, :4], keep_state=True)
@@ -107,7 +107,7 @@ def test_a_language_model_reads_on_from_its_state(architecture: Architecture) ->
 
 def test_a_classifier_learns_and_ignores_padding(architecture: Architecture) -> None:
     model = MatchedClassifier(config(architecture))
-    ids, labels = symbols(6, 10), torch.tensor([0, 1, 2, 0, 1, 2])
+    ids, labels = tokens(6, 10), torch.tensor([0, 1, 2, 0, 1, 2])
     assert fit(model, input_ids=ids, labels=labels) < 0.1
     model.eval()
     padded = torch.cat((ids, torch.zeros(6, 4, dtype=torch.long)), dim=1)
@@ -116,26 +116,26 @@ def test_a_classifier_learns_and_ignores_padding(architecture: Architecture) -> 
 
 def test_one_label_is_a_regression(architecture: Architecture) -> None:
     model = MatchedClassifier(config(architecture, labels=1))
-    assert fit(model, input_ids=symbols(4, 6), labels=torch.tensor([0.0, 1.5, 3.0, 5.0])) < 0.1
+    assert fit(model, input_ids=tokens(4, 6), labels=torch.tensor([0.0, 1.5, 3.0, 5.0])) < 0.1
 
 
 def test_an_encoder_decoder_learns_to_copy(architecture: Architecture) -> None:
-    ids = symbols(4, 7)
+    ids = tokens(4, 7)
     assert fit(MatchedSeq2Seq(config(architecture)), input_ids=ids, labels=ids) < 0.3
 
 
 def test_the_source_matters_and_its_padding_does_not(architecture: Architecture) -> None:
     model = MatchedSeq2Seq(config(architecture)).eval()
-    source, target = symbols(2, 7), symbols(2, 5)
+    source, target = tokens(2, 7), tokens(2, 5)
     padded = torch.cat((source, torch.zeros(2, 3, dtype=torch.long)), dim=1)
     logits = model(source, labels=target)["logits"]
     torch.testing.assert_close(model(padded, labels=target)["logits"], logits)
-    assert not torch.allclose(model(symbols(2, 7), labels=target)["logits"], logits)
+    assert not torch.allclose(model(tokens(2, 7), labels=target)["logits"], logits)
 
 
 def test_decoding_step_by_step_is_decoding_at_once(architecture: Architecture) -> None:
     model = MatchedSeq2Seq(config(architecture)).eval()
-    source, target = symbols(2, 7), symbols(2, 5)
+    source, target = tokens(2, 7), tokens(2, 5)
     memory, state, steps = model.encode(source), None, []
     for column in torch.split(model.shift(target), 1, dim=1):
         logits, state = model.decode(column, memory, state)
@@ -144,7 +144,7 @@ def test_decoding_step_by_step_is_decoding_at_once(architecture: Architecture) -
 
 
 def test_a_convolutional_encoder_decoder_knows_how_far_it_has_come() -> None:
-    """Of one word over and over its kernels alone would see the same everywhere."""
+    """Without positions, a repeated word looks the same to its kernels everywhere."""
     model = MatchedSeq2Seq(config("conv")).eval()
     same = torch.full((1, 60), 7)
     memory = model.encode(same)
@@ -156,7 +156,7 @@ def test_a_convolutional_encoder_decoder_knows_how_far_it_has_come() -> None:
 
 def test_a_grid_of_features_can_be_the_source(architecture: Architecture) -> None:
     model = MatchedSeq2Seq(config(architecture), feature_width=10)
-    target = symbols(3, 5)
+    target = tokens(3, 5)
     assert fit(model, features=torch.randn(3, 9, 10), labels=target) < 0.5
 
 
@@ -165,7 +165,7 @@ def test_a_source_can_have_a_table_of_its_own(architecture: Architecture) -> Non
     assert model.source_embedding is not None
     assert model.source_embedding.weight.shape == (90, 32)
     assert model.head.weight is model.embedding.weight
-    source, target = torch.randint(60, 90, (4, 7)), symbols(4, 7)
+    source, target = torch.randint(60, 90, (4, 7)), tokens(4, 7)
     assert fit(model, input_ids=source, labels=target) < 0.3
     logits = model.eval()(source, labels=target)["logits"]
     padded = torch.cat((source, torch.zeros(4, 2, dtype=torch.long)), dim=1)
@@ -179,7 +179,7 @@ def test_the_targets_table_is_the_one_that_is_shared(architecture: Architecture)
         source={"encoder.*": "source_embedding", "decoder.*": "embedding"}, method="veps"
     )
     embshare.share_from_embedding(model, both)
-    ids = symbols(4, 7)
+    ids = tokens(4, 7)
     assert fit(model, input_ids=ids, labels=ids) < 0.5
 
 
@@ -199,7 +199,7 @@ def test_ignored_labels_are_shifted_as_padding(architecture: Architecture) -> No
 @pytest.mark.parametrize(
     ("feature_width", "inputs", "message"),
     [
-        (None, {"features": torch.randn(1, 2, 4)}, "this model reads symbols: give `input_ids`"),
+        (None, {"features": torch.randn(1, 2, 4)}, "this model reads tokens: give `input_ids`"),
         (4, {"input_ids": torch.ones(1, 2).long()}, "this model reads features: give `features`"),
         (None, {"input_ids": torch.ones(1, 2).long()}, "`labels` or `decoder_input_ids` must be"),
     ],
@@ -213,7 +213,7 @@ def test_a_source_of_the_wrong_kind_is_refused(
 
 
 def test_every_parameter_of_every_model_is_trained(architecture: Architecture) -> None:
-    ids = symbols(4, 7)
+    ids = tokens(4, 7)
     models: list[tuple[nn.Module, dict[str, Tensor]]] = [
         (MatchedLanguageModel(config(architecture)), {"input_ids": ids, "labels": ids}),
         (MatchedClassifier(config(architecture)), {"input_ids": ids, "labels": ids[:, 0] % 3}),

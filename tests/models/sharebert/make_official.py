@@ -101,7 +101,7 @@ def batch(generator: torch.Generator) -> dict[str, Tensor]:
 
 
 def gradients(model: nn.Module, prefix: str) -> dict[str, np.ndarray]:
-    """Of every parameter that has one, in single precision."""
+    """Gradients of all parameters that have one, in single precision."""
     return {
         f"{prefix}/grad/{name}": parameter.grad.float().numpy()
         for name, parameter in model.named_parameters()

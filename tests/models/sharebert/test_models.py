@@ -47,7 +47,7 @@ def built(kind: Callable[[ShareBertConfig], Any], **settings: Any) -> Any:
 
 
 def loss_of(model: nn.Module) -> Tensor:
-    """Of a batch that every head has labels for."""
+    """Batch with labels for every head."""
     given: dict[str, Tensor] = {"input_ids": IDS, "attention_mask": MASK}
     match model:
         case ShareBertForMaskedLM():
@@ -76,7 +76,7 @@ def test_the_start_is_the_official_one() -> None:
         intermediate_size=256,
         factor_size=64,
     )
-    spread = {name: float(p.detach().std()) for name, p in model.named_parameters()}
+    std = {name: float(p.detach().std()) for name, p in model.named_parameters()}
     for name in (
         "bert.embeddings.word_embeddings.weight",
         "bert.embeddings.word_embeddings.factor.weight",
@@ -84,7 +84,7 @@ def test_the_start_is_the_official_one() -> None:
         "bert.embshare_bank.sources.0.projection",
         "decoder.weight",
     ):
-        assert spread[name] == pytest.approx(0.02, rel=0.05), name
+        assert std[name] == pytest.approx(0.02, rel=0.05), name
     layers = model.bert.encoder.layers
     for name in ("query", "key", "value", "up", "down", "output"):
         first, *others = (layer.get_submodule(name).bias for layer in layers)
@@ -92,10 +92,10 @@ def test_the_start_is_the_official_one() -> None:
         assert all(torch.equal(first, other) for other in others)
         assert all(first.data_ptr() != other.data_ptr() for other in others)
     assert not torch.equal(layers[0].query.bias, layers[0].key.bias)
-    assert spread["bert.pooler.dense.bias"] == pytest.approx(1, rel=0.2)
+    assert std["bert.pooler.dense.bias"] == pytest.approx(1, rel=0.2)
     uniform = 1 / (3 * 192) ** 0.5
-    assert spread["transform.dense.weight"] == pytest.approx(uniform, rel=0.05)
-    assert spread["transform.dense.bias"] == pytest.approx(uniform, rel=0.2)
+    assert std["transform.dense.weight"] == pytest.approx(uniform, rel=0.05)
+    assert std["transform.dense.bias"] == pytest.approx(uniform, rel=0.2)
     zeros = ("factor.bias", "sources.0.bias", "decoder.bias", "norm.bias")
     ones = ("norm.weight", "norm_in.weight", "norm_out.weight")
     for name, parameter in model.named_parameters():

@@ -7,11 +7,11 @@ from embshare.tasks.running.config import RunConfig
 from tests.tasks.examples import EXAMPLES
 
 
-def config(folder: Path, **changes: Any) -> RunConfig:
+def config(folder: Path, task: str = "language_modelling", **changes: Any) -> RunConfig:
     data = folder / "data"
     data.mkdir(exist_ok=True)
-    settings = EXAMPLES["language_modelling"].settings(data)
+    settings = EXAMPLES[task].settings(data)
     settings["training"] |= changes.pop("training", {})
     settings |= changes.pop("settings", {})
     fields: dict[str, Any] = {"model": "conv", "out": folder / "run", "settings": settings}
-    return RunConfig(task="language_modelling", **(fields | changes))
+    return RunConfig(task=task, **(fields | changes))

@@ -1,6 +1,7 @@
 """A resumed run equals one that was never stopped, or an error says why it cannot be resumed."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from embshare.config import ShareConfig
+from embshare.errors import InvalidValueError
 from embshare.tasks.running import engine
 from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.engine import run
@@ -123,6 +125,30 @@ def test_a_run_is_resumed_with_the_same_number_of_processes_only(tmp_path: Path)
     begin.write_text(begin.read_text().replace('"processes": 1', '"processes": 2'))
     with pytest.raises(OtherBeginError, match="but `processes` changed"):
         run(killed, resume=True)
+
+
+def test_a_run_of_an_earlier_version_is_resumed_and_evaluated(tmp_path: Path) -> None:
+    """Its settings and its description of the data have former names."""
+    killed = config(tmp_path, "translation")
+    whole = run(killed)
+    for name, count in (("config.yaml", 1), ("begin.json", 2)):
+        file = killed.out / name
+        text, made = re.subn("(batch|source|target)_tokens", r"\1_symbols", file.read_text())
+        assert made == count
+        file.write_text(text)
+    assert run(RunConfig.from_yaml(killed.out / "config.yaml"), resume=True).steps == whole.steps
+    (killed.out / "config.yaml").write_text(
+        killed.to_yaml().replace("batch_tokens", "batch_symbols")
+    )
+    found = FinishedRun.load(killed.out)
+    assert found.config == killed
+    assert found.evaluate({}, folder=tmp_path)["bleu"] == whole.metrics["bleu"]
+
+
+def test_a_setting_under_both_names_is_an_error(tmp_path: Path) -> None:
+    given = {"batch_tokens": 200, "batch_symbols": 300}
+    with pytest.raises(InvalidValueError, match="`batch_symbols`: Extra inputs"):
+        config(tmp_path, "translation", settings=given)
 
 
 def train_with_two(module: str, config: Path, *options: str, **variables: str) -> None:

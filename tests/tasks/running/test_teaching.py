@@ -69,7 +69,7 @@ def test_the_loss_is_mixed_where_tokens_are_predicted(tmp_path: Path, teacher: P
 def test_masked_tokens_are_distilled_from_logits_of_another_shape(
     tmp_path: Path, student: str
 ) -> None:
-    """Of transformers they are ``[1, M, V]``, of the matched family ``[M, V]``."""
+    """Logits of transformers are ``[1, M, V]``, those of the matched family ``[M, V]``."""
     models = {"attention": "attention", "bert": architecture(tmp_path, "bert")}
     (other,) = models.keys() - {student}
     first = config(tmp_path, "pretraining", out=tmp_path / "first", model=models[other])

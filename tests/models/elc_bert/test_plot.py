@@ -1,4 +1,4 @@
-"""The learned weights, as numbers and as a picture."""
+"""The learned weights, as numbers and as a plot."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from embshare.models.elc_bert import (
     draw_layer_weights,
     layer_weights,
 )
-from embshare.models.elc_bert.picture import make_figure
+from embshare.models.elc_bert.plot import make_figure
 from tests.models.elc_bert.official import config
 
 

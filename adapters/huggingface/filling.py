@@ -1,4 +1,4 @@
-"""A shared model as it is stored, while transformers fills it by name."""
+"""Prepare a shared model for transformers, which fills parameters by name, and restore it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from embshare.runtime.factorized import as_factored, as_stored, is_factored
 from embshare.runtime.shared_layers import SharedLayer
 from embshare.runtime.tied_state_dict import hide_aliases, show_aliases
 
-__all__ = ["dress", "names_of", "tie", "undress"]
+__all__ = ["names_of", "prepare", "restore", "tie"]
 
 
-def undress(model: nn.Module, numbers: Iterable[int]) -> None:
-    """Give a model every name that transformers fills or ties, with what is stored under it.
+def prepare(model: nn.Module, numbers: Iterable[int]) -> None:
+    """Give a model every name that transformers fills or ties, with the stored parameter.
 
     Tied parameters are listed under each of their names, a factorised embedding has its stored
     table, and learned gains their numbers in the folder. No derived weight is asked for:
     transformers would draw it, perhaps before its table is there.
 
     Args:
-        model: shared, on meta.
-        numbers: of its weights among all of the plan that was saved.
+        model: shared model on meta.
+        numbers: numbers of its weights among those of the saved plan.
     """
     show_aliases(model)
     require_bank(model).filling = True
@@ -37,8 +37,8 @@ def undress(model: nn.Module, numbers: Iterable[int]) -> None:
             module._is_hf_initialized = True
 
 
-def dress(model: nn.Module) -> None:
-    """Undo `undress`."""
+def restore(model: nn.Module) -> None:
+    """Undo `prepare`."""
     _number(model, range(len(require_bank(model).relaxations)))
     for module in model.modules():
         if is_factored(module):
@@ -58,8 +58,8 @@ def tie(model: nn.Module, ties: Mapping[str, str]) -> None:
     """Make parameters one, whatever the configuration says.
 
     Args:
-        model: what it does not have is passed over.
-        ties: name -> the name of the parameter that takes its place.
+        model: model; parameters that it does not have are skipped.
+        ties: name -> name of the parameter that replaces it.
     Raises:
         CheckpointError: they are of different shapes.
     """

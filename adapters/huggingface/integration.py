@@ -1,4 +1,4 @@
-"""The companion of transformers: folders that it writes and reads by itself."""
+"""Integration with transformers: folders that it writes and reads by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every layer reads: the learned weights of earlier outputs, as numbers and as a picture."""
+"""Learned weights of earlier outputs in every layer, as numbers and as a plot."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def draw_layer_weights(model: ElcBertPreTrainedModel, path: str | Path) -> None:
 
     Raises:
         MissingPackageError: matplotlib is not installed.
-        InvalidValueError: the model is an LTG-BERT, or the suffix is not of a picture.
+        InvalidValueError: the model is an LTG-BERT, or the suffix is not that of an image format.
         CheckpointError: the file cannot be written.
     """
     weights = layer_weights(model)
@@ -58,7 +58,7 @@ def draw_layer_weights(model: ElcBertPreTrainedModel, path: str | Path) -> None:
 
 
 def make_figure(weights: Tensor, *, outputs: bool = False) -> Figure:
-    """The picture as a matplotlib figure that belongs to no window; the last row may be the output.
+    """Plot the weights in a matplotlib figure without a window; the last row may be the output.
 
     Args:
         weights: ``[n, n]``, as `layer_weights` gives them.
