@@ -27,7 +27,6 @@ __all__ = [
     "UNK",
     "Vocabulary",
     "is_plain",
-    "not_as_saved",
     "tokenize",
 ]
 
@@ -125,12 +124,6 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.tokenizer)
 
-    @property
-    def ids(self) -> Mapping[str, int]:
-        """Word -> token."""
-        found: dict[str, int] = self.tokenizer.fast.get_vocab()
-        return found
-
     def encode(self, caption: str) -> list[int]:
         """The words of a caption as tokens, without any special one but ``<unk>``."""
         return self.tokenizer.ids([" ".join(tokenize(caption))])[0]
@@ -156,15 +149,10 @@ class Vocabulary:
         else:
             found = TextTokenizer.load(str(folder), needs=tuple(SPECIAL))
         if found.special_ids != {f"{kind}_id": number for number, kind in enumerate(SPECIAL)}:
-            raise not_as_saved(folder, f"it does not begin with {', '.join(SPECIAL.values())}")
+            raise DataError(
+                folder,
+                needs=f"hold a vocabulary that begins with {', '.join(SPECIAL.values())}",
+                has="holds another one",
+                hint="Name the folder that `embshare train` wrote.",
+            )
         return cls(found)
-
-
-def not_as_saved(path: Path, cause: object) -> DataError:
-    """The error of a file beside a model that cannot be read."""
-    return DataError(
-        path,
-        needs="be as it was saved beside its model",
-        has=f"cannot be read: {cause}",
-        hint="Name the folder that `embshare train` wrote.",
-    )
