@@ -76,6 +76,6 @@ def test_word_lists_of_earlier_versions_are_read(tmp_path: Path) -> None:
     assert Vocabulary.load(tmp_path).encode("a ring, a zebra") == [5, 4, 5, 3]
     (tmp_path / "words.json").write_text(json.dumps(["ring", *special]))
     with pytest.raises(
-        DataError, match="begins with <pad>, <bos>, <eos>, <unk>, but holds another"
+        DataError, match="begins with <pad>, <bos>, <eos>, <unk>, but"
     ):
         Vocabulary.load(tmp_path)
