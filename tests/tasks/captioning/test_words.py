@@ -75,7 +75,5 @@ def test_word_lists_of_earlier_versions_are_read(tmp_path: Path) -> None:
     (tmp_path / "words.json").write_text(json.dumps([*special, "ring", "a"]))
     assert Vocabulary.load(tmp_path).encode("a ring, a zebra") == [5, 4, 5, 3]
     (tmp_path / "words.json").write_text(json.dumps(["ring", *special]))
-    with pytest.raises(
-        DataError, match="begins with <pad>, <bos>, <eos>, <unk>, but"
-    ):
+    with pytest.raises(DataError, match="begins with <pad>, <bos>, <eos>, <unk>, but"):
         Vocabulary.load(tmp_path)
