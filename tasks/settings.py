@@ -24,9 +24,12 @@ Schedule = Literal["cosine", "linear", "inverse_sqrt", "constant"]
 FORMER: Final[Mapping[str, str]] = MappingProxyType(
     {
         "batch_symbols": "batch_tokens",
+        "most_symbols": "max_train_tokens",
+        "most_valid_symbols": "max_valid_tokens",
         "symbols": "tokens",
         "source_symbols": "source_tokens",
         "target_symbols": "target_tokens",
+        "test_side": "test_set",
     }
 )
 """Former -> current names, in saved settings and in saved descriptions of data."""

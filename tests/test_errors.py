@@ -9,13 +9,13 @@ import pytest
 
 from embshare.errors import EmbshareError, InvalidValueError, NoSourceError
 from embshare.tasks.changing import FixedSettingError
-from embshare.tasks.text.errors import BadLineError
+from embshare.tasks.errors import DataError
 
 EXAMPLES = [
     InvalidValueError(what="config", faults=["`a` is no number", "`b` is none"]),
     NoSourceError(source="table", model="BertModel", found=["embedding"]),
     FixedSettingError(changed={"width": (96, 64)}),
-    BadLineError(path=Path("a.tsv"), line=3, needs="be UTF-8", finding="is not", way_out="Do."),
+    DataError(Path("a.tsv"), 3, needs="be UTF-8", has="is not", hint="Do."),
 ]
 
 

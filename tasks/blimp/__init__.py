@@ -1,6 +1,6 @@
-"""BLiMP: which of two sentences, of which one is grammatical, a language model holds likelier."""
+"""BLiMP: whether a language model holds the grammatical sentence of a pair for the likelier one."""
 
-from embshare.tasks.blimp.pairs import BlimpDataError, Pair, read_pairs
-from embshare.tasks.blimp.scores import BlimpScores, blimp_scores
+from embshare.tasks.blimp.data import Pair, read_pairs
+from embshare.tasks.blimp.metrics import blimp_scores
 
-__all__ = ["BlimpDataError", "BlimpScores", "Pair", "blimp_scores", "read_pairs"]
+__all__ = ["Pair", "blimp_scores", "read_pairs"]

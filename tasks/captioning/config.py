@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,6 +14,7 @@ __all__ = ["SCORES", "CaptioningConfig"]
 
 SCORES: Final = ("bleu", "rouge_l", "cider", "meteor", "spice")
 SCENE_ROWS: Final = 4_096  # EPS reads all weights of the default sizes from a table of 96 columns
+GONE: Final = {"java_memory", "java_seconds"}  # earlier runs have them; pycocoevalcap sets its own
 
 
 class CaptioningConfig(TaskConfig):
@@ -24,10 +26,8 @@ class CaptioningConfig(TaskConfig):
 
     scoring: ClassVar = frozenset(
         {
-            *("data", "images", "cache", "split"),
-            *("image_size", "rows"),  # the processor knows what they were where they are left out
-            *("most_words", "beam", "length_penalty"),
-            *("metrics", "java_memory", "java_seconds", "training"),
+            *("data", "images", "cache", "split", "metrics"),
+            *("most_words", "beam", "length_penalty", "training"),
         }
     )
 
@@ -37,19 +37,20 @@ class CaptioningConfig(TaskConfig):
     images: Path | None = None
     """Folder of the images, where it is not in or beside `data`."""
     cache: Path | None = None
-    """Folder for decoded images and features; ``None`` is embshare in the user's cache folder."""
+    """Folder for decoded images and features; ``None`` is embshare in the cache folder of the
+    package datasets."""
     image_size: Annotated[int, Field(ge=8, le=1024)] | None = None
     """Side of an image in pixels, as the encoder reads it; ``None``: 32 for scenes, else 112."""
     encoder: str = "small"
-    """Image encoder: ``small``, a few convolutions, or a network of torchvision (``resnet18``)."""
+    """Image encoder: ``small``, a few convolutions, or a model of timm (``resnet18``)."""
     encoder_width: Annotated[int, Field(ge=8, multiple_of=8)] = 64
     """Channels of the last convolutions of ``small``."""
     encoder_weights: str | None = None
-    """File of the encoder's weights, or ``default`` for those that torchvision downloads;
-    ``None`` trains it from scratch."""
+    """File of the image encoder's weights, or ``default`` for those that timm downloads; ``None``
+    trains it from scratch."""
     frozen: bool = False
-    """Freeze the encoder: its features are computed once and kept on disk, those of drawn scenes at
-    each start."""
+    """Freeze the image encoder: its features are computed once and kept on disk, those of drawn
+    scenes at each start."""
     shift: Annotated[int, Field(ge=0)] = 0
     """Largest number of pixels by which an image is moved at random in training."""
     least: Annotated[int, Field(ge=1)] = 1
@@ -83,12 +84,19 @@ class CaptioningConfig(TaskConfig):
     metrics: tuple[str, ...] | None = None
     """Scores: bleu, rouge_l, cider, meteor, spice; ``None`` is all that this machine can compute,
     for scenes without those that need Java."""
-    java_memory: Annotated[str, Field(pattern=r"^[1-9][0-9]*[kKmMgG]$")] = "1G"
-    """Largest heap of the Java programs that tokenise, and compute METEOR and SPICE."""
-    java_seconds: Annotated[float, Field(gt=0)] = 600.0
-    """Time in seconds after which such a program is ended."""
     training: TrainSettings = TrainSettings(steps=300, batch_size=16, learning_rate=1e-2)
     """Steps, batch size and learning rates of one training."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, given: Any) -> Any:
+        """Set what depends on the data, so that a trained model keeps it on other data."""
+        if not isinstance(given, Mapping):
+            return given
+        fields = {name: value for name, value in given.items() if name not in GONE}
+        scenes = fields.get("data") is None
+        resolved = {"image_size": 32 if scenes else 112, "rows": SCENE_ROWS if scenes else 1}
+        return fields | {n: value for n, value in resolved.items() if fields.get(n) is None}
 
     @field_validator("metrics")
     @classmethod
@@ -113,10 +121,10 @@ class CaptioningConfig(TaskConfig):
         return self
 
     def scst_fault(self, steps: int) -> str | None:
-        """What is wrong with `scst_steps` in a training of ``steps`` steps, if anything is.
+        """Return what is wrong with `scst_steps` in a training of ``steps`` steps, if anything.
 
         Args:
-            steps: as they are counted where the rows are known: settings may ask for epochs.
+            steps: number of steps; counted from the rows where settings ask for epochs.
         """
         if self.scst_steps <= steps:
             return None
@@ -127,8 +135,10 @@ class CaptioningConfig(TaskConfig):
     @property
     def side(self) -> int:
         """Side of an image in pixels, with its default resolved."""
-        return self.image_size or (32 if self.data is None else 112)
+        assert self.image_size is not None, "`_resolve` sees to this"
+        return self.image_size
 
     def table_rows(self, words: int) -> int:
         """Number of rows of the table for a number of words, special tokens counted."""
-        return max(words, self.rows or (SCENE_ROWS if self.data is None else 1))
+        assert self.rows is not None, "`_resolve` sees to this"
+        return max(words, self.rows)

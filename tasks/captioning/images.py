@@ -1,4 +1,4 @@
-"""Images as a model reads them: pixels, or a frozen encoder's features; made once, kept on disk."""
+"""Pixels of images, or features of a frozen encoder; computed once and kept on disk."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from embshare.tasks.captioning.data import CaptionedImage
-from embshare.tasks.captioning.image_encoder import ImageEncoder
+from embshare.tasks.captioning.model import ImageEncoder
 from embshare.tasks.errors import DataError, Place
 from embshare.tasks.task import Batch
 
@@ -27,23 +26,15 @@ if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = [
-    "IGNORED",
-    "IMAGE",
     "ModelInputs",
     "Pixels",
-    "collate_captions",
     "decode",
-    "default_cache",
     "encode_pixels",
-    "pad_labels",
     "read_images",
     "to_tensor",
 ]
 
 Pixels = NDArray[np.uint8]
-IGNORED: Final = -100
-IMAGE: Final = "image"
-"""The key of images' numbers in a batch, for an objective that needs references."""
 TRANSFORM: Final = "square, bilinear, draft, 2"  # how `decode` makes pixels: change them together
 AT_ONCE: Final = 64
 
@@ -51,8 +42,9 @@ AT_ONCE: Final = 64
 def decode(path: Path, size: int, place: Place | None = None) -> Pixels:
     """An image as ``[size, size, 3]``, upright, squeezed into a square: all of it is seen.
 
-    `datasets.Image` would decode it too, but its errors name no file, it reads JPEGs at full size,
-    and it cuts grey values of 16 bits off at 255.
+    `datasets.Image` would decode it too, but its errors name no file, it cuts grey values of 16
+    bits off at 255, and it reads JPEGs at full size: from 224 to 112 pixels that takes 1.6
+    times as long.
 
     Args:
         path: of a file that Pillow can read.
@@ -100,12 +92,12 @@ def _of_eight_bits(image: Image.Image) -> Image.Image:
 @final
 @dataclass(frozen=True)
 class ModelInputs:
-    """What a model reads of each image of a split, in order."""
+    """Pixels or features of each image of a split, in order."""
 
     rows: Dataset | NDArray[Any]
-    """A column of bytes, whose file each worker process maps for itself; or what is in memory."""
+    """Column of bytes, whose file each worker process maps for itself; or an array in memory."""
     shape: tuple[int, ...]
-    """Of one image: pixels ``[S, S, 3]`` or features ``[G, C]``."""
+    """Shape for one image: pixels ``[S, S, 3]`` or features ``[G, C]``."""
     dtype: str
     """``uint8`` for pixels, ``float16`` for features."""
 
@@ -144,24 +136,22 @@ class ModelInputs:
             yield self.batch(range(begin, min(begin + size, len(self))))
 
 
-def default_cache() -> Path:
-    """``embshare/pictures`` in the user's cache folder."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "embshare" / "pictures"
-
-
 def read_images(
-    images: Sequence[CaptionedImage], size: int, cache: Path, encoder: ImageEncoder | None = None
+    images: Sequence[CaptionedImage],
+    size: int,
+    cache: Path | None = None,
+    encoder: ImageEncoder | None = None,
 ) -> ModelInputs:
     """Decode every image, and encode it where there is a frozen encoder; or find both on disk.
 
     The file is known by the images' paths, sizes and times, the way they are scaled and the
-    encoder's weights, so that a change of any makes another.
+    encoder's weights, so that a change of any makes another. A key of the images' content would
+    have all files read at each start: of COCO 19 GB, which takes as long as to decode them again.
 
     Raises:
         DataError: an image cannot be decoded, with file and line; or the cache cannot be written.
     """
-    from datasets import Dataset, Features, Value
+    from datasets import Dataset, Features, Value, config
     from datasets.fingerprint import Hasher  # type: ignore[import-untyped]
     from pyarrow import ArrowInvalid  # type: ignore[import-untyped]
 
@@ -177,6 +167,7 @@ def read_images(
         return {"raw": [one.tobytes() for one in made]}
 
     weights = None if encoder is None else dict(encoder.body.state_dict())
+    cache = cache or Path(config.HF_DATASETS_CACHE) / "embshare"
     key = Hasher.hash([TRANSFORM, size, [_stamp(image) for image in images], weights])
     file = cache / f"{key}.arrow"
 
@@ -209,7 +200,7 @@ def read_images(
 
 
 def _stamp(image: CaptionedImage) -> tuple[str, int, int, int]:
-    """What tells that an image file is as it was: its size, and both of its times."""
+    """Path, size and both times of an image file, which tell that it is as it was."""
     assert image.path is not None, "drawn images have no file"
     try:
         found = image.path.stat()
@@ -235,26 +226,3 @@ def encode_pixels(encoder: ImageEncoder, pixels: Pixels) -> NDArray[np.float16]:
 def to_tensor(pixels: Pixels) -> Tensor:
     """``[N, S, S, 3]`` as arrays have it to ``[N, 3, S, S]`` as convolutions have it; a copy."""
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).copy())
-
-
-def collate_captions(
-    rows: Sequence[tuple[int, Sequence[int]]], inputs: ModelInputs, *, numbered: bool
-) -> Batch:
-    """Captions as keyword arguments of `Captioner.forward`.
-
-    Args:
-        rows: each an image's number, and the caption's tokens with the end.
-        inputs: of these images.
-        numbered: also give images' numbers ``[B]``, for an objective that takes them out.
-    """
-    batch = inputs.batch([number for number, _ in rows])
-    batch["labels"] = pad_labels([tokens for _, tokens in rows])
-    if numbered:
-        batch[IMAGE] = torch.tensor([number for number, _ in rows])
-    return batch
-
-
-def pad_labels(rows: Sequence[Sequence[int]]) -> Tensor:
-    """Tokens as ``[B, T]`` with -100 behind."""
-    tensors = [torch.tensor(row) for row in rows]
-    return pad_sequence(tensors, batch_first=True, padding_value=IGNORED)

@@ -1,68 +1,72 @@
-"""Scores of captions as papers report them: which this machine can compute, and their numbers.
+"""Scores of captions as papers report them, by pycocoevalcap.
 
-BLEU and ROUGE-L are pycocoevalcap's. Its Java programs (Stanford's tokenizer, METEOR, SPICE) are
-run from here: its own calls wait for ever for a program that hangs, take the output of one that
-failed for a short answer, read text in the machine's locale, write into the installed package, and
-keep SPICE's cache in a database that Java 17 refuses. CIDEr-D is our own: it is the reward of
-self-critical training (`embshare.tasks.captioning.cider`), and needs no pycocoevalcap.
+METEOR, SPICE and the published split into words are Java programs. `make_plan` says before training
+which of them this machine can run; where the split cannot be the published one, scores have other
+names.
 
 Source:
-    Denkowski & Lavie 2014, "Meteor Universal" (version 1.5, English, with its normalisation);
-    Anderson et al. 2016, "SPICE: Semantic Propositional Image Caption Evaluation".
+    Papineni et al. 2002 (BLEU); Lin 2004 (ROUGE-L); Vedantam, Zitnick & Parikh 2015 (CIDEr-D);
+    Denkowski & Lavie 2014 (METEOR 1.5); Anderson et al. 2016 (SPICE).
 """
 
 from __future__ import annotations
 
-import json
-import math
+import io
 import os
 import shutil
 import subprocess
-import tempfile
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
-from itertools import chain
 from pathlib import Path
+from threading import Lock
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from embshare.errors import EmbshareError
-from embshare.tasks.captioning.cider import Frequencies, cider_d, pad_references, pad_rows
+import numpy as np
+
+from embshare.errors import InvalidValueError
 from embshare.tasks.captioning.config import SCORES
-from embshare.tasks.captioning.words import PUNCTUATION, is_plain, tokenize
+from embshare.tasks.captioning.words import is_plain, tokenize
+from embshare.tasks.errors import DataError
 
 __all__ = [
-    "ScoreError",
+    "CLASSES",
+    "PARSER",
     "ScorePlan",
     "Scores",
     "ScoresLeftOutWarning",
-    "find_java",
     "make_plan",
-    "read_spice",
-    "score_captions",
     "score_words",
     "split_words",
 ]
 
+CLASSES: Final = {
+    "bleu": ("bleu.bleu", "Bleu"),
+    "rouge_l": ("rouge.rouge", "Rouge"),
+    "cider": ("cider.cider", "Cider"),
+    "meteor": ("meteor.meteor", "Meteor"),
+    "spice": ("spice.spice", "Spice"),
+}
+"""Score -> module and class of pycocoevalcap."""
 QUICK: Final = ("bleu", "rouge_l", "cider")  # without Java, where captions are plain words
 PARSER: Final = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
-JAVA_OPTIONS: Final = ("-Dfile.encoding=UTF-8", "-Duser.language=en", "-Djava.awt.headless=true")
+NO_JAVA: Final = "there is no `java` on the path (8 or newer)"
+# SPICE keeps what it has parsed by libraries that write into Java's own classes, which Java 9 and
+# newer allow only if asked to; Java 8 does not read this variable.
+OPENED: Final = (
+    *("java.lang", "java.math", "java.net", "java.nio", "java.text", "java.util"),
+    *("java.util.concurrent", "sun.nio.ch"),
+)
+ENVIRONMENT: Final = {
+    "JAVA_TOOL_OPTIONS": "-Dfile.encoding=UTF-8",  # Java 17 and older follow the locale
+    "JDK_JAVA_OPTIONS": " ".join(f"--add-opens=java.base/{name}=ALL-UNNAMED" for name in OPENED),
+}
 NO_CAPTION: Final = "emptycaption"
-"""In place of a caption without words, which so scores 0 and keeps its line."""
-
-Captions = Sequence[str]
-References = Sequence[Sequence[str]]
-
-
-class ScoreError(EmbshareError):
-    """A score cannot be computed: a package, Java or a file is missing, or a program failed."""
-
-    def __init__(self, score: str, *, has: str, hint: str) -> None:
-        super().__init__(f"`{score}` cannot be computed: {has}. {hint}")
-        self.score, self.has, self.hint = score, has, hint
+"""Stands for a caption without words, for METEOR, which would take a reference for it."""
 
 
 class ScoresLeftOutWarning(UserWarning):
@@ -71,121 +75,112 @@ class ScoresLeftOutWarning(UserWarning):
 
 @dataclass(frozen=True)
 class ScorePlan:
-    """What is computed, and what not, and why."""
+    """Scores that are computed, and why others are not."""
 
     families: tuple[str, ...]
-    """Names among `SCORES`."""
+    """Scores that are computed, of `SCORES`."""
     words: Literal["plain", "ptb", "words"]
     """``ptb``: by Stanford's tokenizer, as published; ``plain``: captions are words of letters,
     which it would leave as they are; ``words``: by `embshare.tasks.captioning.words`, and the
     scores have ``_words`` behind their names."""
-    java: Path | None = None
-    """The program ``java``."""
-    package: Path | None = None
-    """The folder of pycocoevalcap."""
     left_out: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Score -> reason."""
-    memory: str = "1G"
-    """Largest heap of a Java program, as Java's ``-Xmx`` takes it."""
-    seconds: float = 600.0
-    """After which a Java program is ended."""
 
     @property
     def suffix(self) -> str:
-        """Behind the names of scores that cannot be compared with published ones."""
+        """Ending of the names of scores that cannot be compared with published ones."""
         return "_words" if self.words == "words" else ""
 
     def describe(self) -> dict[str, object]:
-        """For a result."""
+        """Return the plan as a result has it."""
         left_out = dict(self.left_out)
         return {"computed": list(self.families), "words": self.words, "left_out": left_out}
 
 
-def find_java() -> Path | None:
-    """``java`` of ``JAVA_HOME``, else on the path, if there is one."""
-    home = os.environ.get("JAVA_HOME")
-    found = shutil.which("java", path=str(Path(home, "bin"))) if home else None
-    found = found or shutil.which("java")
-    return None if found is None else Path(found)
-
-
-def _package() -> Path | None:
-    found = find_spec("pycocoevalcap")
-    places = None if found is None else found.submodule_search_locations
-    return Path(next(iter(places))) if places else None
-
-
-def make_plan(
-    wanted: tuple[str, ...] | None,
-    captions: Iterable[str],
-    *,
-    quick: bool,
-    memory: str,
-    seconds: float,
-) -> ScorePlan:
-    """Look for packages, Java and the parser, and decide.
+def make_plan(wanted: tuple[str, ...] | None, captions: Iterable[str], *, quick: bool) -> ScorePlan:
+    """Look for Java and SPICE's parser, and decide.
 
     Args:
         wanted: names of scores; ``None`` is as many as this machine can compute, and warns of the
             others.
         captions: the references; plain ones need no tokenizer.
         quick: with ``None``, leave out what needs Java without a warning.
-        memory: as in `ScorePlan`.
-        seconds: as in `ScorePlan`.
     Raises:
-        ScoreError: what is wanted by name cannot be computed here.
+        InvalidValueError: what is wanted by name cannot be computed here.
     Warns:
         ScoresLeftOutWarning: of all scores some cannot be computed, or not as published.
     """
-    package, java = _package(), find_java()
     words: Literal["plain", "ptb", "words"] = "words"
     if all(map(is_plain, captions)):
         words = "plain"
-    elif java is not None and package is not None:
+    elif shutil.which("java"):
         words = "ptb"
     names = wanted or (QUICK if quick else SCORES)
-    reasons = {name: why for name in names if (why := _obstacle(name, java, package))}
-    if wanted:
-        for name, why in reasons.items():
-            raise ScoreError(name, has=why, hint=_hint(name, package))
-    families = tuple(name for name in names if name not in reasons)
-    plan = ScorePlan(families, words, java, package, MappingProxyType(reasons), memory, seconds)
+    left_out = {name: why for name in names if (why := _obstacle(name))}
+    if wanted and left_out:
+        faults = [
+            f"`metrics` names `{name}`, which cannot be computed here: {why}. Mend that, or leave "
+            f"`{name}` out"
+            for name, why in left_out.items()
+        ]
+        raise InvalidValueError(what="CaptioningConfig", faults=faults)
+    families = tuple(name for name in names if name not in left_out)
+    plan = ScorePlan(families, words, MappingProxyType(left_out))
     if not quick:
         _warn(plan)
     return plan
 
 
-def _obstacle(name: str, java: Path | None, package: Path | None) -> str | None:
+def _obstacle(name: str) -> str | None:
     """Why a score cannot be computed, if it cannot."""
-    if name == "cider":
-        return None
-    if package is None:
-        return "pycocoevalcap is not installed"
-    if name in ("meteor", "spice") and java is None:
-        return "there is no Java (neither JAVA_HOME nor `java` on the path)"
-    if name == "spice" and not all((package / "spice" / "lib" / jar).is_file() for jar in PARSER):
-        return f"its parser ({PARSER[0]} and its models) is not in {package / 'spice' / 'lib'}"
+    if name in ("meteor", "spice") and shutil.which("java") is None:
+        return NO_JAVA
+    if name == "spice":
+        folder = _folder() / "spice" / "lib"
+        if not all((folder / jar).is_file() for jar in PARSER):
+            return (
+                f"its parser ({PARSER[0]} and its models) is not in {folder}; pycocoevalcap's "
+                "get_stanford_models.py fetches it"
+            )
     return None
 
 
-def _hint(name: str, package: Path | None) -> str:
-    if package is None:
-        return "Install it with pip install 'embshare[captioning]'."
-    if name == "spice":
-        return "pycocoevalcap's get_stanford_models.py fetches it; else leave it out of `metrics`."
-    return "Install a Java runtime (8 or newer), or leave it out of `metrics`."
+def _folder() -> Path:
+    """Folder of pycocoevalcap."""
+    found = find_spec("pycocoevalcap")
+    assert found is not None and found.submodule_search_locations, "`Captioning.prepare` checks it"
+    return Path(next(iter(found.submodule_search_locations)))
 
 
 def _warn(plan: ScorePlan) -> None:
     parts = [f"{name} is left out: {why}" for name, why in plan.left_out.items()]
     if plan.words == "words":
         parts.append(
-            "captions are split into words without Stanford's tokenizer, which needs pycocoevalcap "
-            "and Java, so that scores are named with `_words` and are not those of other reports"
+            "captions are split into words without Stanford's tokenizer, which needs Java, so that "
+            "scores are named with `_words` and are not those of other reports"
         )
     if parts:
         text = f"{'; '.join(parts)}. Computed: {', '.join(plan.families)}."
         warnings.warn(ScoresLeftOutWarning(text[0].upper() + text[1:]), stacklevel=3)
+
+
+def split_words(captions: Iterable[str], plan: ScorePlan) -> list[str]:
+    """Captions as words with a space between them, by the plan's tokenizer.
+
+    Raises:
+        DataError: the Java program failed.
+    """
+    lines = [" ".join(caption.split()) for caption in captions]
+    if plan.words == "plain":
+        return lines
+    if plan.words == "words":
+        return [" ".join(tokenize(line)) for line in lines]
+    rows = {number: [{"caption": line}] for number, line in enumerate(lines)}
+    with _java("the split into words", _folder() / "tokenizer"):
+        found: dict[int, list[str]] = _made("tokenizer.ptbtokenizer", "PTBTokenizer").tokenize(rows)
+        if len(found) != len(lines):  # a program that failed gives fewer, without an error
+            raise ValueError(f"{len(found):,} lines came back for {len(lines):,}")
+    return [found[number][0] for number in rows]
 
 
 @dataclass(frozen=True)
@@ -193,172 +188,96 @@ class Scores:
     """Scores of a whole split."""
 
     corpus: dict[str, float]
-    """By name, as pycocoevalcap gives them: CIDEr from 0 to 10, the others from 0 to 1."""
+    """Scores by name, as pycocoevalcap gives them: CIDEr from 0 to 10, the others from 0 to 1."""
     cider: tuple[float, ...]
     """CIDEr-D of each caption, for samples."""
 
 
-def score_captions(captions: Captions, references: References, plan: ScorePlan) -> Scores:
-    """Score captions as they are written.
+def score_words(
+    captions: Sequence[str], references: Sequence[Sequence[str]], plan: ScorePlan
+) -> Scores:
+    """Score captions that are words already, with a space between them.
 
     Args:
         captions: one for each image.
         references: one or more for each image.
-        plan: which scores, and by which words.
+        plan: which scores, among them CIDEr.
     Raises:
-        ScoreError: a program failed.
+        DataError: a Java program failed.
     """
-    every = iter(split_words([*captions, *chain.from_iterable(references)], plan))
-    found = [next(every) for _ in captions]
-    return score_words(found, [[next(every) for _ in lines] for lines in references], plan)
-
-
-def split_words(captions: Captions, plan: ScorePlan) -> list[str]:
-    """Captions as words with a space between them, by the plan's tokenizer.
-
-    Raises:
-        ScoreError: the Java program failed.
-    """
-    lines = [" ".join(caption.split()) for caption in captions]
-    if plan.words == "plain":
-        return lines
-    if plan.words == "words":
-        return [" ".join(tokenize(line)) for line in lines]
-    jar = _jar(plan, "tokenizer", "stanford-corenlp-3.4.1.jar")
-    program = ("edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase")
-    found = _run(plan, "words", ["-cp", jar, *program, "-encoding", "UTF-8"], lines)
-    if len(found) != len(lines):
-        raise ScoreError(
-            "words",
-            has=f"the tokenizer gave {len(found):,} lines for {len(lines):,}",
-            hint="Look for control characters in the captions.",
-        )
-    return [" ".join(w for w in line.split() if w not in PUNCTUATION) for line in found]
-
-
-def score_words(captions: Captions, references: References, plan: ScorePlan) -> Scores:
-    """Score captions that are words already, with a space between them.
-
-    Raises:
-        ScoreError: a program failed.
-    """
-    each = _cider(captions, references)
-    known = {index: list(lines) for index, lines in enumerate(references)}
-    given = {index: [line] for index, line in enumerate(captions)}
+    known = {number: list(lines) for number, lines in enumerate(references)}
+    given = {number: [line] for number, line in enumerate(captions)}
     found: dict[str, float] = {}
-    for family in plan.families:
-        match family:
+    cider: tuple[float, ...] = ()
+    for name in plan.families:
+        pair = (_for_meteor(known), _for_meteor(given)) if name == "meteor" else (known, given)
+        module, kind = CLASSES[name]
+        with _java(f"`{name}`", _folder() / name), redirect_stdout(io.StringIO()):
+            whole, each = _score(_made(module, kind), *pair)
+        match name:
             case "bleu":
-                scorer = import_module("pycocoevalcap.bleu.bleu").Bleu(4)
-                corpus, _ = scorer.compute_score(known, given, verbose=0)
-                found |= {f"bleu_{order}": float(x) for order, x in enumerate(corpus, start=1)}
-            case "rouge_l":
-                scorer = import_module("pycocoevalcap.rouge.rouge").Rouge()
-                found["rouge_l"] = float(scorer.compute_score(known, given)[0])
-            case "cider":
-                found["cider"] = sum(each) / len(each)
-            case "meteor":
-                found["meteor"] = _meteor(captions, references, plan)
-            case "spice":
-                found["spice"] = _spice(captions, references, plan)
-    return Scores({f"{name}{plan.suffix}": value for name, value in found.items()}, tuple(each))
+                found |= {f"bleu_{order}": float(x) for order, x in enumerate(whole, start=1)}
+            case "spice":  # an image without a score, which is not a number, counts in no mean
+                found["spice"] = float(np.nanmean([row["All"]["f"] for row in each]))
+            case _:
+                found[name] = float(whole)
+        if name == "cider":
+            cider = tuple(map(float, each))
+    return Scores({f"{name}{plan.suffix}": value for name, value in found.items()}, cider)
 
 
-def _cider(captions: Captions, references: References) -> list[float]:
-    numbers: dict[str, int] = {}
-
-    def encode(line: str) -> list[int]:
-        return [numbers.setdefault(word, len(numbers)) for word in line.split()]
-
-    known = [[encode(line) for line in rows] for rows in references]
-    found = [encode(line) for line in captions]
-    frequencies = Frequencies.count(known, base=max(1, len(numbers)))
-    scores: list[float] = []
-    for begin in range(0, len(found), 256):  # more at once would only take more memory
-        some = slice(begin, begin + 256)
-        padded = (*pad_rows(found[some]), *pad_references(known[some]))
-        scores += cider_d(*padded, frequencies).tolist()
-    return scores
+def _made(module: str, kind: str) -> Any:
+    return getattr(import_module(f"pycocoevalcap.{module}"), kind)()
 
 
-def _meteor(captions: Captions, references: References, plan: ScorePlan) -> float:
-    def clean(line: str) -> str:
-        return " ".join(line.replace("|||", " ").split())  # pycocoevalcap's separator is no word
-
-    # The program takes a fixed number of references; one that is there twice changes no score.
-    most = max(map(len, references))
-    known = [clean(line) for lines in references for line in ([*lines] * most)[:most]]
-    with tempfile.TemporaryDirectory() as scratch:
-        files = Path(scratch, "captions"), Path(scratch, "references")
-        for file, lines in zip(
-            files, ([clean(c) or NO_CAPTION for c in captions], known), strict=True
-        ):
-            file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        options = ["-l", "en", "-norm", "-r", str(most), "-q"]
-        jar = _jar(plan, "meteor", "meteor-1.5.jar")
-        answers = _run(plan, "meteor", ["-jar", jar, *map(str, files), *options], [])
+def _score(scorer: Any, *pair: Mapping[int, list[str]]) -> tuple[Any, Any]:
     try:
-        return float(answers[-1])
-    except (ValueError, IndexError) as error:
-        has = f"its program answered {answers!r:.60}"
-        raise ScoreError("meteor", has=has, hint="Leave it out of `metrics`.") from error
+        found: tuple[Any, Any] = scorer.compute_score(*pair)
+        return found
+    finally:
+        if (program := getattr(scorer, "meteor_p", None)) is not None:
+            _end(program, scorer.lock)
 
 
-def _spice(captions: Captions, references: References, plan: ScorePlan) -> float:
-    rows = [
-        {"image_id": index, "test": caption, "refs": list(lines)}
-        for index, (caption, lines) in enumerate(zip(captions, references, strict=True))
-    ]
-    jar = _jar(plan, "spice", "spice-1.0.jar")
-    with tempfile.TemporaryDirectory() as scratch:
-        given, found = Path(scratch, "captions.json"), Path(scratch, "scores.json")
-        given.write_text(json.dumps(rows), encoding="utf-8")
-        _run(plan, "spice", ["-jar", jar, str(given), "-out", str(found), "-silent"], [])
-        if not found.is_file():
-            raise _failed("spice", "it wrote no scores")
-        return read_spice(found.read_text(encoding="utf-8"))
+def _end(program: subprocess.Popen[bytes], lock: Lock) -> None:
+    """End METEOR's program.
+
+    Its own finalizer leaves pipes open, and would wait for a lock that a failure leaves locked.
+    """
+    program.kill()
+    program.wait()
+    for pipe in filter(None, (program.stdin, program.stdout, program.stderr)):
+        with suppress(OSError):  # what could not be written any more
+            pipe.close()
+    if lock.locked():
+        lock.release()
 
 
-def read_spice(text: str) -> float:
-    """The mean of what SPICE wrote; an image without a score counts in no mean."""
-    scores = [row["scores"]["All"]["f"] for row in json.loads(text)]
-    known = [float(score) for score in scores if score is not None and math.isfinite(score)]
-    return sum(known) / len(known) if known else 0.0
+def _for_meteor(rows: Mapping[int, list[str]]) -> dict[int, list[str]]:
+    """Lines without its separator, none of which is empty."""
+    return {
+        number: [" ".join(line.replace("|||", " ").split()) or NO_CAPTION for line in lines]
+        for number, lines in rows.items()
+    }
 
 
-def _jar(plan: ScorePlan, folder: str, name: str) -> str:
-    assert plan.package is not None, "`make_plan` sees to this"
-    return str(plan.package / folder / name)
-
-
-def _run(plan: ScorePlan, score: str, arguments: Sequence[str], lines: Sequence[str]) -> list[str]:
-    """The lines that a Java program writes when it is given lines; it has ended."""
-    assert plan.java is not None, "`make_plan` sees to this"
+@contextmanager
+def _java(what: str, place: Path) -> Iterator[None]:
+    """Give Java programs their `ENVIRONMENT`, and name one that fails."""
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    for name, options in ENVIRONMENT.items():
+        os.environ[name] = f"{before[name] or ''} {options}".strip()
     try:
-        done = subprocess.run(
-            [str(plan.java), *JAVA_OPTIONS, f"-Xmx{plan.memory}", *arguments],
-            input="".join(f"{line}\n" for line in lines).encode(),
-            capture_output=True,
-            timeout=plan.seconds,
-            check=True,
-        )
-    except subprocess.TimeoutExpired as error:
-        has = f"its Java program took more than {plan.seconds:g} s"
-        hint = "Raise `java_seconds`, or leave it out of `metrics`."
-        raise ScoreError(score, has=has, hint=hint) from error
-    except subprocess.CalledProcessError as error:
-        raise _failed(score, error.stderr.decode(errors="replace")) from error
-    except OSError as error:
-        raise _failed(score, str(error)) from error
-    return done.stdout.decode().split("\n")[:-1]
-
-
-def _failed(score: str, complaints: str) -> ScoreError:
-    """The error of a program that failed, with the most telling line of what it said."""
-    lines = [line.strip() for line in complaints.splitlines() if line.strip()]
-    said = [line for line in lines if "rror" in line or "xception" in line] or lines[-1:]
-    return ScoreError(
-        score,
-        has=f"its Java program failed ({said[0] if said else 'it said nothing'})",
-        hint="Give it more memory (`java_memory`), or leave it out of `metrics`.",
-    )
+        yield
+    except (OSError, ValueError, LookupError, subprocess.SubprocessError) as error:
+        raise DataError(
+            place,
+            needs=f"compute {what}",
+            has=f"fails ({type(error).__name__}: {error})",
+            hint="Its Java program may have said more above; see that it runs and that this folder "
+            "can be written to, or choose other `metrics`.",
+        ) from error
+    finally:
+        for name in ENVIRONMENT:
+            del os.environ[name]
+        os.environ.update({name: options for name, options in before.items() if options})

@@ -1,8 +1,8 @@
-"""What a trained captioner needs beside its weights: words, and how an image becomes numbers."""
+"""Words, and how images become numbers: all that a trained captioner needs beside its weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -12,37 +12,37 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from embshare.caching import cached
 from embshare.models.matched import Architecture, MatchedConfig
 from embshare.tasks.building import ModelNotForTaskError, build_model
 from embshare.tasks.captioning.config import CaptioningConfig
 from embshare.tasks.captioning.data import CaptionSet
-from embshare.tasks.captioning.image_encoder import (
-    EncoderError,
-    ImageEncoder,
-    make_encoder,
-    read_weights,
-)
 from embshare.tasks.captioning.images import ModelInputs, decode, encode_pixels
-from embshare.tasks.captioning.model import Captioner
-from embshare.tasks.captioning.words import BOS, EOS, PAD, UNK, Vocabulary, not_as_saved
+from embshare.tasks.captioning.model import Captioner, ImageEncoder, make_encoder
+from embshare.tasks.captioning.words import BOS, EOS, PAD, UNK, Vocabulary
 from embshare.tasks.changing import FixedSettingError
 from embshare.tasks.decoding import Beam, SequenceScorer, beam_search, greedy_search
+from embshare.tasks.task import Batch
 
 __all__ = [
+    "IGNORED",
+    "IMAGE",
     "CaptioningProcessor",
     "banned_tokens",
+    "collate_captions",
     "learn_processor",
     "load_processor",
-    "write_captions",
+    "pad_labels",
 ]
 
+IGNORED: Final = -100
+IMAGE: Final = "image"
+"""The key of images' numbers in a batch, for an objective that needs references."""
 WEIGHTS: Final = "encoder.safetensors"
 ENCODER_SETTINGS: Final = frozenset({"frozen", "encoder", "encoder_width", "image_size"})
-"""What a frozen encoder depends on."""
-RESOLVED: Final = frozenset({"image_size", "rows"})
-"""What depends on the data where it is left out: fixed, but by what came of it."""
+"""Settings that a frozen encoder depends on."""
 
 
 @final
@@ -66,9 +66,14 @@ class CaptioningProcessor:
         Raises:
             FixedSettingError: settings would make another model, or another frozen encoder.
         """
-        settings = _settings_again(config, self.config, train=train)
-        trained_before = self.trained_before and not train
-        return replace(self, config=settings, trained_before=trained_before)
+        fixed = frozenset(CaptioningConfig.model_fields) - config.scoring
+        if train:
+            fixed = ENCODER_SETTINGS if self.config.frozen else frozenset({"frozen"})
+        pairs = {name: (getattr(self.config, name), getattr(config, name)) for name in fixed}
+        changed = {name: pairs[name] for name in sorted(pairs) if pairs[name][0] != pairs[name][1]}
+        if changed:
+            raise FixedSettingError(changed=changed)
+        return replace(self, config=config, trained_before=self.trained_before and not train)
 
     def save(self, folder: Path) -> None:
         """Write the words, and a frozen encoder with its weights."""
@@ -96,20 +101,19 @@ class CaptioningProcessor:
         """The encoder of the settings, with its weights if they name any.
 
         Raises:
-            EncoderError: there is no such encoder, or its weights cannot be had.
+            InvalidValueError: there is no such encoder.
+            DataError: its weights cannot be had.
         """
         config = self.config
-        encoder = make_encoder(config.encoder, config.side, config.encoder_width)
-        if config.encoder_weights is not None and not self.trained_before:
-            read_weights(encoder, config.encoder, config.encoder_weights)
-        return encoder
+        weights = None if self.trained_before else config.encoder_weights
+        return make_encoder(config.encoder, config.side, config.encoder_width, weights)
 
     def build(self, model: str, seed: int) -> nn.Module:
         """A captioner of the matched family.
 
         Raises:
             ModelNotForTaskError: there is no such model.
-            EncoderError: there is no such encoder, or its weights cannot be had.
+            EmbshareError: as `make_image_encoder`.
         """
         return build_model(
             model,
@@ -131,7 +135,7 @@ class CaptioningProcessor:
         )
 
     def inputs(self, paths: Iterable[Path]) -> ModelInputs:
-        """What a model reads of some image files.
+        """Read image files as a model reads them.
 
         Raises:
             DataError: one cannot be decoded.
@@ -139,14 +143,13 @@ class CaptioningProcessor:
         pixels = np.stack([decode(path, self.config.side) for path in paths])
         return ModelInputs.of(pixels if self.frozen is None else encode_pixels(self.frozen, pixels))
 
-    @property
-    def beam(self) -> Beam:
-        """How captions are searched for."""
-        return Beam(width=self.config.beam, length_penalty=self.config.length_penalty)
-
+    @torch.inference_mode()
     def write(self, model: nn.Module, inputs: ModelInputs) -> Iterator[str]:
         """A caption for each image, in order.
 
+        Args:
+            model: left on its device, in evaluation mode; a shared one derives its weights once.
+            inputs: images, as the model reads them.
         Raises:
             ModelNotForTaskError: the model is no captioner.
         """
@@ -156,13 +159,26 @@ class CaptioningProcessor:
                 finding="it is no captioner",
                 way_out="Build one with this processor.",
             )
-        return write_captions(
-            model,
-            inputs.batches(self.config.training.eval_batch_size),
-            self.vocabulary,
-            beam=self.beam,
-            most_words=self.config.most_words,
-        )
+        config, device = self.config, model.text.embedding.weight.device
+        banned = banned_tokens(self.vocabulary, model.text.settings.vocab_size)
+        scorer = SequenceScorer(model.eval().text, banned=banned)
+        beam = Beam(width=config.beam, length_penalty=config.length_penalty)
+        with cached(model):
+            for batch in inputs.batches(config.training.eval_batch_size):
+                moved = {name: tensor.to(device) for name, tensor in batch.items()}
+                state = scorer.start(model.encode(**moved))
+                limits = [config.most_words + 1] * len(state.memory.hidden)
+                found: Sequence[Sequence[int]]
+                if beam.width == 1:
+                    found = greedy_search(
+                        scorer, state, limits=limits, first=BOS, end=EOS, device=device
+                    )
+                else:
+                    best = beam_search(
+                        scorer, state, limits=limits, first=BOS, end=EOS, beam=beam, device=device
+                    )
+                    found = [hypotheses[0].tokens for hypotheses in best]
+                yield from (self.vocabulary.decode(tokens) for tokens in found)
 
     def check_reads(self, name: str, model: nn.Module) -> None:
         """Images are of the size that the model was made for."""
@@ -183,16 +199,14 @@ def learn_processor(config: CaptioningConfig, captions: CaptionSet) -> Captionin
     """Learn words from the training captions, and read a frozen encoder's weights.
 
     Raises:
-        EncoderError: there is no such encoder, or its weights cannot be had.
+        InvalidValueError: there is no such encoder.
+        DataError: its weights cannot be had.
     """
     texts = (line for image in captions.images("train") for line in image.captions)
     processor = CaptioningProcessor(config, Vocabulary.learn(texts, least=config.least))
-    encoder = (
-        processor.make_image_encoder()
-    )  # now, so that a wrong name is found before anything is decoded
-    if not config.frozen:
-        return processor
-    return CaptioningProcessor(config, processor.vocabulary, _freeze(encoder))
+    # Now, so that a wrong name is found before anything is decoded.
+    encoder = processor.make_image_encoder()
+    return replace(processor, frozen=_freeze(encoder)) if config.frozen else processor
 
 
 def load_processor(config: CaptioningConfig, folder: Path) -> CaptioningProcessor:
@@ -201,87 +215,41 @@ def load_processor(config: CaptioningConfig, folder: Path) -> CaptioningProcesso
     Raises:
         DataError: a file is missing or not as it was written.
     """
-    vocabulary = Vocabulary.load(folder)
+    processor = CaptioningProcessor(config, Vocabulary.load(folder), trained_before=True)
     if not config.frozen:
-        return CaptioningProcessor(config, vocabulary, trained_before=True)
-    encoder = make_encoder(config.encoder, config.side, config.encoder_width)
-    try:
-        read_weights(encoder, config.encoder, str(folder / WEIGHTS))
-    except EncoderError as error:
-        raise not_as_saved(folder / WEIGHTS, error.has) from error
-    return CaptioningProcessor(config, vocabulary, _freeze(encoder), trained_before=True)
+        return processor
+    saved = str(folder / WEIGHTS)
+    encoder = make_encoder(config.encoder, config.side, config.encoder_width, saved)
+    return replace(processor, frozen=_freeze(encoder))
 
 
 def _freeze(encoder: ImageEncoder) -> ImageEncoder:
-    for parameter in encoder.parameters():
-        parameter.requires_grad_(False)
-    return encoder.eval()
-
-
-def _settings_again(
-    config: CaptioningConfig, before: CaptioningConfig, *, train: bool
-) -> CaptioningConfig:
-    """The settings that are asked for, with those resolved that depend on the data.
-
-    Raises:
-        FixedSettingError: what is fixed is asked for in another way; names all such settings.
-    """
-    if train:
-        fixed = ENCODER_SETTINGS if before.frozen else frozenset({"frozen"})
-    else:
-        fixed = frozenset(CaptioningConfig.model_fields) - (config.scoring - RESOLVED)
-    resolved = {"image_size": before.side, "rows": before.table_rows(0)}
-    changed: dict[str, tuple[object, object]] = {}
-    for name in sorted(fixed):
-        was, asked = getattr(before, name), getattr(config, name)
-        if asked not in (was, resolved.get(name, was)):
-            changed[name] = (resolved.get(name, was), asked)
-    if changed:
-        raise FixedSettingError(changed=changed)
-    kept = {name: value for name, value in resolved.items() if name in fixed}
-    return config.model_copy(update=kept)
+    return encoder.requires_grad_(False).eval()
 
 
 def banned_tokens(vocabulary: Vocabulary, rows: int) -> list[int]:
-    """What never stands in a caption: special tokens but the end, and rows without a word."""
+    """Tokens that are never written: special ones but the end, and rows without a word."""
     return [PAD, BOS, UNK, *range(len(vocabulary), rows)]
 
 
-@torch.inference_mode()
-def write_captions(
-    model: Captioner,
-    batches: Iterator[Mapping[str, Tensor]],
-    vocabulary: Vocabulary,
-    *,
-    beam: Beam,
-    most_words: int,
-) -> Iterator[str]:
-    """One caption for each image, in order.
+def collate_captions(
+    rows: Sequence[tuple[int, Sequence[int]]], inputs: ModelInputs, *, numbered: bool
+) -> Batch:
+    """Captions as keyword arguments of `Captioner.forward`.
 
     Args:
-        model: left on its device, in evaluation mode; a shared one derives its weights once.
-        batches: ``pixels`` or ``features``, as the model reads them.
-        vocabulary: that it was trained with.
-        beam: how to search; width 1 is greedy decoding.
-        most_words: of a caption.
+        rows: each an image's number, and the caption's tokens with the end.
+        inputs: of these images.
+        numbered: also give images' numbers ``[B]``, for an objective that takes them out.
     """
-    model.eval()
-    device = model.text.embedding.weight.device
-    banned = banned_tokens(vocabulary, model.text.settings.vocab_size)
-    scorer = SequenceScorer(model.text, banned=banned)
-    with cached(model):
-        for batch in batches:
-            moved = {name: tensor.to(device) for name, tensor in batch.items()}
-            state = scorer.start(model.encode(**moved))
-            limits = [most_words + 1] * len(state.memory.hidden)
-            found: Sequence[Sequence[int]]
-            if beam.width == 1:
-                found = greedy_search(
-                    scorer, state, limits=limits, first=BOS, end=EOS, device=device
-                )
-            else:
-                best = beam_search(
-                    scorer, state, limits=limits, first=BOS, end=EOS, beam=beam, device=device
-                )
-                found = [hypotheses[0].tokens for hypotheses in best]
-            yield from (vocabulary.decode(tokens) for tokens in found)
+    batch = inputs.batch([number for number, _ in rows])
+    batch["labels"] = pad_labels([tokens for _, tokens in rows])
+    if numbered:
+        batch[IMAGE] = torch.tensor([number for number, _ in rows])
+    return batch
+
+
+def pad_labels(rows: Sequence[Sequence[int]]) -> Tensor:
+    """Tokens as ``[B, T]`` with -100 behind."""
+    tensors = [torch.tensor(row) for row in rows]
+    return pad_sequence(tensors, batch_first=True, padding_value=IGNORED)

@@ -20,20 +20,18 @@ from embshare.tasks.captioning.data import SPLITS, CaptionedImage, CaptionSet, S
 from embshare.tasks.captioning.images import (
     ModelInputs,
     Pixels,
-    collate_captions,
     decode,
-    default_cache,
     encode_pixels,
     read_images,
 )
-from embshare.tasks.captioning.metrics import ScorePlan, make_plan, score_captions
+from embshare.tasks.captioning.metrics import ScorePlan, make_plan, score_words, split_words
 from embshare.tasks.captioning.processor import (
     CaptioningProcessor,
+    collate_captions,
     learn_processor,
     load_processor,
 )
 from embshare.tasks.captioning.scenes import draw_split, scenes_set
-from embshare.tasks.captioning.self_critical import Reward, SelfCritical
 from embshare.tasks.captioning.words import EOS
 from embshare.tasks.packages import check_packages
 from embshare.tasks.running.folder import write_text
@@ -42,7 +40,7 @@ from embshare.tasks.task import Feed, Metric
 
 __all__ = ["Captioning", "PreparedCaptioning"]
 
-NEEDED: Final = ("PIL", "numpy", "datasets")
+NEEDED: Final = ("PIL", "datasets", "pycocoevalcap")
 SHOWN: Final = 24
 LEAST_SIDE: Final = 96  # of a thumbnail: smaller images are shown larger
 
@@ -63,9 +61,10 @@ class Captioning:
         for. What it was made with stays as it is; the other settings are the task's own.
 
         Raises:
-            DataError: captions or images are missing or not as they must be; with file and line.
-            EncoderError: there is no such encoder, or its weights cannot be had.
-            ScoreError: a score that is asked for by name cannot be computed here.
+            DataError: captions or images are missing or not as they must be, with file and line;
+                or Java, which splits captions into words, does not run.
+            InvalidValueError: there is no such encoder, or a score that is asked for by name
+                cannot be computed here.
             MatchedConfigError: no model has these sizes.
             FixedSettingError: settings would make another model of the processor's.
         """
@@ -80,17 +79,12 @@ class Captioning:
         else:
             captions = load_folder(config.data, config.images, needed=needed)
         references = (line for p in captions.images(config.split) for line in p.captions)
-        scores = make_plan(
-            config.metrics,
-            references,
-            quick=config.data is None,
-            memory=config.java_memory,
-            seconds=config.java_seconds,
-        )
+        scores = make_plan(config.metrics, references, quick=config.data is None)
         processor = processor or learn_processor(config, captions)
         for architecture in ARCHITECTURES:
             processor.model_config(architecture)
         prepared = PreparedCaptioning(config, captions, processor, scores, needed)
+        _ = prepared.references  # a Java that does not run is found before training
         from embshare.tasks.processes import one_after_the_other  # imports accelerate
 
         with one_after_the_other(shared=config.data is not None):
@@ -134,7 +128,7 @@ class PreparedCaptioning:
 
     @cached_property
     def inputs(self) -> Mapping[Split, ModelInputs]:
-        """What a model reads of each split: pixels, or a frozen encoder's features."""
+        """Pixels of each split, or a frozen encoder's features."""
         return {split: self._inputs(split) for split in dict.fromkeys(self.needed)}
 
     def _inputs(self, split: Split) -> ModelInputs:
@@ -142,8 +136,14 @@ class PreparedCaptioning:
         if self.config.data is None:
             drawn = draw_split(split, side)
             return ModelInputs.of(drawn if frozen is None else encode_pixels(frozen, drawn))
-        folder = self.config.cache or default_cache()
-        return read_images(self.captions.images(split), side, folder, frozen)
+        return read_images(self.captions.images(split), side, self.config.cache, frozen)
+
+    @cached_property
+    def references(self) -> Sequence[Sequence[str]]:
+        """References of each image of the split that is scored, as words."""
+        images = self.captions.images(self.config.split)
+        words = iter(split_words((line for i in images for line in i.captions), self.scores))
+        return [[next(words) for _ in image.captions] for image in images]
 
     def describe(self) -> Mapping[str, object]:
         """Source, fingerprints, sizes, and which scores are computed how."""
@@ -155,7 +155,7 @@ class PreparedCaptioning:
             "seen": inputs.fingerprint(),
             "words": len(self.processor.vocabulary),
             "table_rows": self.config.table_rows(len(self.processor.vocabulary)),
-            "pictures": {split: len(self.captions.images(split)) for split in self.needed},
+            "images": {split: len(self.captions.images(split)) for split in self.needed},
             "sentences": {
                 split: sum(len(p.captions) for p in self.captions.images(split))
                 for split in self.needed
@@ -176,6 +176,8 @@ class PreparedCaptioning:
         encoded = [[vocabulary.encode(line) for line in captions] for captions in lines]
         objective = None
         if config.scst_steps:
+            from embshare.tasks.captioning.self_critical import Reward, SelfCritical
+
             objective = SelfCritical(
                 Reward(lines, vocabulary),
                 vocabulary,
@@ -208,17 +210,17 @@ class PreparedCaptioning:
         """Scores of the captions that a model writes for a split; samples go to the folder.
 
         Raises:
-            ScoreError: a program that scores failed.
+            DataError: a Java program that scores failed.
         """
         split = self.config.split
         images = self.captions.images(split)
         written = list(self.processor.write(model, self.inputs[split]))
-        found = score_captions(written, [image.captions for image in images], self.scores)
+        found = score_words(split_words(written, self.scores), self.references, self.scores)
         described = {**self.scores.describe(), "scores": found.corpus}
         _write_samples(folder, images, self._shown(), written, found.cider, described)
         words = [len(caption.split()) for caption in written]
         beside = {
-            "pictures": float(len(images)),
+            "images": float(len(images)),
             "words_per_caption": sum(words) / len(words),
             "different_captions": len(set(written)) / len(written),
         }
@@ -266,7 +268,7 @@ def _write_samples(
     ``predictions.json`` is as COCO's evaluation reads results where images have COCO's identifiers;
     elsewhere ``image_id`` is the image's name. ``pixels`` has the first `SHOWN` images at least.
     """
-    thumbnails = folder / "pictures"
+    thumbnails = folder / "images"
     thumbnails.mkdir(exist_ok=True)
     samples = []
     for index, image in enumerate(images[:SHOWN]):
@@ -274,7 +276,7 @@ def _write_samples(
         _thumbnail(pixels[index], thumbnails / name)
         samples.append(
             {
-                "image": f"pictures/{name}",
+                "image": f"images/{name}",
                 "source": image.name,
                 "prediction": written[index],
                 "references": " | ".join(image.captions),

@@ -7,28 +7,26 @@ published names use the Java program; see `embshare.tasks.captioning.metrics`.
 
 from __future__ import annotations
 
-import json
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from html import unescape
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, final
 
 from embshare.tasks.errors import DataError
+from embshare.tasks.text.tokenizer import TextTokenizer
 
 __all__ = [
     "BOS",
     "EOS",
     "PAD",
     "PUNCTUATION",
-    "SPECIALS",
+    "SPECIAL",
     "UNK",
     "Vocabulary",
     "is_plain",
-    "not_as_saved",
     "tokenize",
 ]
 
@@ -90,80 +88,71 @@ def is_plain(caption: str) -> bool:
     )
 
 
-SPECIALS: Final = ("<pad>", "<bos>", "<eos>", "<unk>")
-PAD, BOS, EOS, UNK = range(len(SPECIALS))
+SPECIAL: Final[Mapping[str, str]] = MappingProxyType(
+    {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
+)
+"""Special tokens, the first words of a vocabulary."""
+PAD, BOS, EOS, UNK = range(len(SPECIAL))
 FILE: Final = "words.json"
+"""List of words that earlier versions wrote."""
 
 
 @final
 @dataclass(frozen=True)
 class Vocabulary:
-    """Words in order, the special tokens first."""
+    """Words of captions: a word-level tokenizer behind `tokenize`."""
 
-    words: tuple[str, ...]
+    tokenizer: TextTokenizer
 
     @classmethod
     def learn(
         cls, captions: Iterable[str], *, least: int = 1, size: int | None = None
     ) -> Vocabulary:
-        """The words that stand in captions ``least`` times or more, the most frequent first.
+        """Learn the words of captions, the most frequent first.
 
         Args:
-            captions: of the training set.
-            least: times that a word stands there.
-            size: tokens at most, the special ones counted; ``None`` is all.
+            captions: captions of the training set.
+            least: minimum number of occurrences of a word.
+            size: maximum number of tokens, the special ones included; ``None`` is all.
+        Raises:
+            VocabularySizeError: the size leaves no room for a word.
         """
-        counts = Counter(word for caption in captions for word in tokenize(caption))
-        ordered = sorted(counts, key=lambda word: (-counts[word], word))
-        words = [word for word in ordered if counts[word] >= least]
-        kept = words if size is None else words[: max(0, size - len(SPECIALS))]
-        return cls((*SPECIALS, *kept))
+        texts = (" ".join(tokenize(caption)) for caption in captions)
+        made = TextTokenizer.learn(texts, size, kind="words", special=SPECIAL, min_count=least)
+        return cls(made)
 
     def __len__(self) -> int:
-        return len(self.words)
-
-    @cached_property
-    def ids(self) -> dict[str, int]:
-        """Word -> token."""
-        return {word: index for index, word in enumerate(self.words)}
+        return len(self.tokenizer)
 
     def encode(self, caption: str) -> list[int]:
         """The words of a caption as tokens, without any special one but ``<unk>``."""
-        return [self.ids.get(word, UNK) for word in tokenize(caption)]
+        return self.tokenizer.ids([" ".join(tokenize(caption))])[0]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Words with a space between them."""
-        return " ".join(self.words[token] for token in tokens)
+        return self.tokenizer.decode(tokens)
 
     def save(self, folder: Path) -> None:
-        """As JSON, a list of the words in order."""
-        text = json.dumps(self.words, ensure_ascii=False, indent=0)
-        (folder / FILE).write_text(text, encoding="utf-8")
+        """Write a tokenizer of transformers, which reads captions that `tokenize` has split."""
+        self.tokenizer.save(folder)
 
     @classmethod
     def load(cls, folder: Path) -> Vocabulary:
         """Read back what `save` wrote.
 
         Raises:
-            DataError: the file is missing or no such list.
+            TokenizerError: a file is missing or no tokenizer.
+            DataError: it has other special tokens.
         """
-        path = folder / FILE
-        try:
-            words = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-                raise ValueError("it is no list of words")
-            if tuple(words[: len(SPECIALS)]) != SPECIALS:
-                raise ValueError(f"it does not begin with {', '.join(SPECIALS)}")
-        except (OSError, ValueError) as error:
-            raise not_as_saved(path, error) from error
-        return cls(tuple(words))
-
-
-def not_as_saved(path: Path, cause: object) -> DataError:
-    """The error of a file beside a model that cannot be read."""
-    return DataError(
-        path,
-        needs="be as it was saved beside its model",
-        has=f"cannot be read: {cause}",
-        hint="Name the folder that `embshare train` wrote.",
-    )
+        if (folder / FILE).is_file():
+            found = TextTokenizer.from_file(folder / FILE, SPECIAL)
+        else:
+            found = TextTokenizer.load(str(folder), needs=tuple(SPECIAL))
+        if found.special_ids != {f"{kind}_id": number for number, kind in enumerate(SPECIAL)}:
+            raise DataError(
+                folder,
+                needs=f"hold a vocabulary that begins with {', '.join(SPECIAL.values())}",
+                has="holds another one",
+                hint="Name the folder that `embshare train` wrote.",
+            )
+        return cls(found)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
 from embshare.tasks.settings import TaskConfig, TrainSettings
 
-__all__ = ["GlueConfig"]
+__all__ = ["BUILT_IN", "GlueConfig", "GlueName"]
 
-BUILT_IN: Final = ("cola", "sst2", "mrpc", "stsb", "rte")
+GlueName: TypeAlias = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"]
+"""The tasks, by the names that the hub has for them."""
+BUILT_IN: Final[tuple[GlueName, ...]] = ("cola", "sst2", "mrpc", "stsb", "rte")
 """The tasks with built-in data; a test holds them to the grammar."""
 
 
@@ -23,11 +25,11 @@ class GlueConfig(TaskConfig):
     """
 
     scoring: ClassVar = frozenset(
-        {"data", "hub", "skip_bad_rows", "test_side", "length", "training"}
+        {"data", "hub", "skip_bad_rows", "test_set", "length", "training"}
     )
     sources: ClassVar = ("data", "hub")
 
-    name: Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"] = "stsb"
+    name: GlueName = "stsb"
     """GLUE task."""
     data: Path | None = None
     """Folder of the GLUE download, or of one task in it; ``None``, where `hub` is ``None`` too, is
@@ -44,7 +46,7 @@ class GlueConfig(TaskConfig):
     tokenizer: str | None = None
     """Path or name of a pretrained tokenizer of transformers, in place of a learned vocabulary: for
     models that come with one."""
-    test_side: bool = True
+    test_set: bool = True
     """Predict the test set too, where there is one, in the format of the GLUE server."""
     token_types: bool | None = None
     """Pass token type ids, which say which of two sentences a token belongs to; ``None``: yes,

@@ -1,4 +1,4 @@
-"""What a trained model of a GLUE task needs beside its weights."""
+"""Tokenizer and model building of a GLUE task, which are saved beside a trained model."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from embshare.errors import InvalidValueError
 from embshare.models.matched import Architecture, MatchedClassifier, MatchedConfig
 from embshare.tasks.glue.config import GlueConfig
-from embshare.tasks.glue.reading import HIGHEST
-from embshare.tasks.glue.table import TASKS, GlueTask
+from embshare.tasks.glue.data import HIGHEST, TASKS, GlueTask
 from embshare.tasks.probing import check_kinds, read_longest
 from embshare.tasks.text.rows import outputs
 from embshare.tasks.text.starting import Start
@@ -22,25 +21,25 @@ from embshare.tasks.text.starting import Start
 __all__ = ["GlueProcessor"]
 
 MIDDLE: Final = HIGHEST / 2
-"""Scores are learned as distances from here, since a new head says 0 of everything."""
+"""Offset of the targets of a regression, since a new head predicts 0 for everything."""
 
 
 @final
 @dataclass(frozen=True)
 class GlueProcessor:
-    """From sentences to symbols, and from what models return to labels."""
+    """Encodes sentences as tokens, and decodes the outputs of models to labels."""
 
     config: GlueConfig
     start: Start
 
     @property
     def task(self) -> GlueTask:
-        """The row of the table."""
+        """The task's row of the table."""
         return TASKS[self.config.name]
 
     @cached_property
     def kinds(self) -> bool:
-        """Whether models are told which of two sentences a symbol is of."""
+        """Whether models get token type ids, which say of which sentence a token is."""
         if not self.task.pairs:
             return False
         if self.config.token_types is None:
@@ -52,13 +51,13 @@ class GlueProcessor:
         self.start.save(folder)
 
     def model_config(self, architecture: Architecture) -> MatchedConfig:
-        """The model of one architecture."""
+        """Build the config of one architecture."""
         return self.start.model_config(
             architecture, dropout=self.config.dropout, labels=self.task.outputs
         )
 
     def build(self, model: str, seed: int) -> nn.Module:
-        """A classifier, or a regression; of transformers, one of sequence classification.
+        """Build a classifier or a regression; of transformers, one of sequence classification.
 
         Where `GlueConfig.init_from` names a run, the model is that run's, with a new head; shared
         by the same plan, with a dense head, if that one is shared.
@@ -66,7 +65,7 @@ class GlueProcessor:
         Raises:
             ModelNotForTaskError: there is no such model, its table is too small, it is not the
                 one of the run, it has no kinds of sentences where they are asked for, or it cannot
-                read rows of `GlueConfig.length`.
+                read inputs of `GlueConfig.length`.
             EmbshareError: the run's weights cannot be read.
         """
         labels = self.task.labels or ("score",)
@@ -88,21 +87,21 @@ class GlueProcessor:
         return made
 
     def check_reads(self, name: str, model: nn.Module) -> None:
-        """Rows have up to ``length`` symbols.
+        """Let a model read an input of ``length`` tokens.
 
         Raises:
-            ModelNotForTaskError: the model cannot read as many.
+            ModelNotForTaskError: it cannot.
         """
         length = self.config.length
         read_longest(name, model, self.start.tokenizer, length, kinds=self.kinds)
 
     def encode(self, texts: Sequence[tuple[str, ...]]) -> list[dict[str, Any]]:
-        """Rows as inputs of a model."""
+        """Encode examples as inputs of a model."""
         found = self.start.tokenizer.encode(texts, length=self.config.length, kinds=self.kinds)
         return [dict(row) for row in found]
 
     def decide(self, model: nn.Module, rows: Sequence[dict[str, Any]]) -> list[float]:
-        """For each row the number of its likeliest class, or its score."""
+        """Predict the number of the most probable class, or the score, of each row."""
         batch_size = self.config.training.eval_batch_size
         found = [0.0] * len(rows)
         pad = self.start.tokenizer.pad
@@ -114,17 +113,17 @@ class GlueProcessor:
         return logits.item() + MIDDLE if self.task.labels is None else int(logits.argmax())
 
     def target(self, label: float) -> float:
-        """What a model is to say of a row with this label; `decide` goes back."""
+        """Convert a label to the target of the loss; `decide` converts back."""
         return label - MIDDLE if self.task.labels is None else label
 
     def write(self, decision: float) -> str:
-        """As the GLUE server takes it: a class's name, or a score from 0 to 5."""
+        """Format a prediction for the GLUE server: a class's name, or a score from 0 to 5."""
         if self.task.labels is None:
             return f"{min(max(decision, 0.0), HIGHEST):.3f}"
         return self.task.labels[int(decision)]
 
     def predict(self, model: nn.Module, inputs: Iterable[str]) -> Iterator[str]:
-        """A label, or a score, for each line: a sentence, or two with a tab between.
+        """Predict a label, or a score, for each line: a sentence, or two with a tab between.
 
         Raises:
             InvalidValueError: a line has another number of sentences.
@@ -142,7 +141,7 @@ class GlueProcessor:
 
     def _sentences(self, number: int, line: str) -> tuple[str, ...]:
         texts = tuple(line.rstrip("\r\n").split("\t"))
-        if len(texts) != (needs := len(self.task.columns)):
+        if len(texts) != (needs := len(self.task.fields)):
             wanted = "two sentences with a tab between" if needs == 2 else "one sentence, no tab"
             fault = f"line {number:,} must hold {wanted}, but has {len(texts)} part(s)"
             raise InvalidValueError(what="the input", faults=[fault])

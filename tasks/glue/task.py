@@ -1,4 +1,4 @@
-"""The GLUE tasks: data read, models built, trained, scored, and predictions written."""
+"""The GLUE tasks: data, training inputs, evaluation and files of predictions."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from typing import Any, Final, final
 from torch import nn
 
 from embshare.models.matched import ARCHITECTURES
+from embshare.tasks.glue.built_in import built_in
 from embshare.tasks.glue.config import GlueConfig
-from embshare.tasks.glue.grammar import built_in
-from embshare.tasks.glue.metrics import score
+from embshare.tasks.glue.data import TASKS, Data, Example, GlueTask, Part, read_folder, read_hub
+from embshare.tasks.glue.metrics import compared, score
 from embshare.tasks.glue.processor import GlueProcessor
-from embshare.tasks.glue.reading import Data, Example, read_folder, read_hub
-from embshare.tasks.glue.table import TASKS, GlueTask, Part
 from embshare.tasks.packages import check_packages
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Feed, Metric
@@ -29,7 +28,7 @@ from embshare.tasks.text.starting import Start
 __all__ = ["Glue", "PreparedGlue"]
 
 SAMPLES: Final = 200
-"""Rows of the development side that a person can look at."""
+"""Number of development examples in ``samples.json``."""
 
 
 @final
@@ -44,12 +43,11 @@ class Glue:
     ) -> PreparedGlue:
         """Read and check all files, and learn the vocabulary if none is given.
 
-        With a vocabulary, and not to train, the training side is not read and need not be there.
+        With a vocabulary, and not to train, the training set is not read and need not be there.
 
         Raises:
-            BadFileError: a file is missing, empty, not UTF-8, or has a line that is not as it must
-                be; with file and line.
-            SetNotFoundError: the hub has no such set, or it is not as it must be.
+            DataError: a file is missing, empty, not UTF-8, or has a line that is not as it must be,
+                with file and line; or the hub has no such set, or another one.
             TokenizerError: there is no such tokenizer.
             PretrainedRunError: `init_from` is no run that models can start from.
             MatchedConfigError: no model has these sizes.
@@ -66,7 +64,7 @@ class Glue:
         return PreparedGlue(self.config, data, processor)
 
     def load_processor(self, folder: Path) -> GlueProcessor:
-        """The vocabulary and sizes of a model that is there already.
+        """Load the vocabulary and sizes of a trained model.
 
         Raises:
             TokenizerError: the vocabulary cannot be read.
@@ -79,12 +77,12 @@ class Glue:
         return replace(data, train=data.train[: self.config.most_rows])
 
     def _all_data(self, *, train: bool) -> Data:
-        config, task = self.config, TASKS[self.config.name]
+        config, task, test = self.config, TASKS[self.config.name], self.config.test_set
         if config.hub is not None:
-            return read_hub(task, config.hub, train=train, test_side=config.test_side)
+            return read_hub(task, config.hub, train=train, test_set=test)
         if config.data is not None:
-            skip, test = config.skip_bad_rows, config.test_side
-            return read_folder(task, config.data, train=train, skip_bad_rows=skip, test_side=test)
+            skip = config.skip_bad_rows
+            return read_folder(task, config.data, train=train, skip_bad_rows=skip, test_set=test)
         return built_in(config.name)
 
     def _start(self, data: Data) -> Start:
@@ -101,7 +99,7 @@ class Glue:
 @final
 @dataclass(frozen=True)
 class PreparedGlue:
-    """One of the nine tasks with its data at hand."""
+    """One of the nine tasks with its data."""
 
     config: GlueConfig
     data: Data
@@ -109,54 +107,53 @@ class PreparedGlue:
 
     @property
     def task(self) -> GlueTask:
-        """The row of the table."""
+        """The task's row of the table."""
         return TASKS[self.config.name]
 
     @property
     def metric(self) -> Metric:
-        """The task's own, on the development side: test labels are not published."""
-        task = self.task
-        return Metric(name=task.compare, label=task.label_of_metric, better="higher")
+        """The task's own, on the development set: test labels are not published."""
+        return compared(self.task)
 
     @property
     def training(self) -> TrainSettings:
-        """How long and how fast one model is trained."""
+        """Training settings."""
         return self.config.training
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """The training side as symbols, with labels."""
+        """The training set as tokens, with labels."""
         return self._labelled(self.data.train)
 
     @cached_property
     def dev_rows(self) -> list[dict[str, Any]]:
-        """The development side likewise; of MNLI the matched one, then the other."""
+        """The development set as tokens, with labels; of MNLI the matched one, then the other."""
         return self._labelled([row for rows in self.data.dev.values() for row in rows])
 
     def _labelled(self, examples: Sequence[Example]) -> list[dict[str, Any]]:
         encoded = self.processor.encode([row.texts for row in examples])
         for row, example in zip(encoded, examples, strict=True):
-            assert example.label is not None, "training and development sides have labels"
+            assert example.label is not None, "training and development sets have labels"
             row["labels"] = self.processor.target(example.label)
         return encoded
 
     def describe(self) -> Mapping[str, object]:
-        """Source, fingerprint, numbers of rows and symbols, and what is absent, if anything is."""
-        sides = {"train": self.data.train}
-        sides |= {part.stems[0]: rows for part, rows in self.data.dev.items()}
+        """Describe the data: source, fingerprint, numbers of examples and tokens, absent parts."""
+        splits = {"train": self.data.train}
+        splits |= {part.stems[0]: rows for part, rows in self.data.dev.items()}
         return {
             "task": self.task.folder,
             "data": self.data.name,
-            "fingerprint": fingerprint([row for rows in sides.values() for row in rows]),
+            "fingerprint": fingerprint([row for rows in splits.values() for row in rows]),
             "vocabulary": len(self.processor.start.tokenizer),
-            "rows": {name: len(rows) for name, rows in sides.items()},
+            "rows": {name: len(rows) for name, rows in splits.items()},
             "skipped": self.data.skipped,
-            "symbols": sum(len(row["input_ids"]) for row in self.rows),
+            "tokens": sum(len(row["input_ids"]) for row in self.rows),
             **({"absent": list(self.data.absent)} if self.data.absent else {}),
         }
 
     def feed(self) -> Feed:
-        """The training side, rows of about one length together."""
+        """Batch the training set, examples of about one length together."""
         from embshare.tasks.processes import process_state
 
         return make_feed(
@@ -167,60 +164,61 @@ class PreparedGlue:
         )
 
     def evaluate(self, model: nn.Module, *, folder: Path) -> Mapping[str, float]:
-        """Metrics of the development side; of MNLI's other one with ``mismatched_`` before them.
+        """Compute the metrics of the development set; of MNLI's other one as ``mismatched_…``.
 
-        Predictions for the test side, where there is one, are written as the GLUE server takes
-        them, and some of the development side's as ``samples.json``.
+        Predictions for the test set, where there is one, are written as the GLUE server takes them,
+        and some of the development set's as ``samples.json``.
         """
         metrics: dict[str, float] = {}
         for part, rows in self.data.dev.items():
-            guesses = self._decide(model, rows)
-            metrics |= self._score(part, rows, guesses)
+            predictions = self._decide(model, rows)
+            metrics |= self._score(part, rows, predictions)
             if not part.prefix:
-                self._write_samples(folder, rows, guesses)
+                self._write_samples(folder, rows, predictions)
         for part, rows in self.data.test.items():
             self._submit(folder, part, rows, self._decide(model, rows))
         return metrics
 
     def scores(self, model: nn.Module) -> dict[str, float]:
-        """Metrics of the development side alone, `metric` first; nothing is written."""
-        guesses = self.processor.decide(model, [_inputs(row) for row in self.dev_rows])
+        """Compute the metrics of the development set alone, `metric` first; nothing is written."""
+        predictions = self.processor.decide(model, [_inputs(row) for row in self.dev_rows])
         found: dict[str, float] = {}
         for part, rows in self.data.dev.items():
-            found |= self._score(part, rows, guesses[: len(rows)])
-            guesses = guesses[len(rows) :]
+            found |= self._score(part, rows, predictions[: len(rows)])
+            predictions = predictions[len(rows) :]
         return {self.metric.name: found[self.metric.name], **found}
 
     def _score(
-        self, part: Part, rows: Sequence[Example], guesses: Sequence[float]
+        self, part: Part, rows: Sequence[Example], predictions: Sequence[float]
     ) -> dict[str, float]:
         labels = [row.label for row in rows if row.label is not None]
-        found = score(self.task, guesses, labels)
+        found = score(self.task, predictions, labels)
         return {f"{part.prefix}{name}": value for name, value in found.items()}
 
     def _decide(self, model: nn.Module, rows: Sequence[Example]) -> list[float]:
         return self.processor.decide(model, self.processor.encode([row.texts for row in rows]))
 
     def _submit(
-        self, folder: Path, part: Part, rows: Sequence[Example], guesses: Sequence[float]
+        self, folder: Path, part: Part, rows: Sequence[Example], predictions: Sequence[float]
     ) -> None:
-        assert part.submission is not None, "the table names one for each test file"
         lines = ["index\tprediction"]
-        for row, guess in zip(rows, guesses, strict=True):
-            lines.append(f"{row.index}\t{self.processor.write(guess)}")
-        (folder / part.submission).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        for row, prediction in zip(rows, predictions, strict=True):
+            lines.append(f"{row.index}\t{self.processor.write(prediction)}")
+        (folder / (part.submission or f"{self.task.folder}.tsv")).write_text(
+            "\n".join(lines) + "\n", encoding="utf-8"
+        )
 
     def _write_samples(
-        self, folder: Path, rows: Sequence[Example], guesses: Sequence[float]
+        self, folder: Path, rows: Sequence[Example], predictions: Sequence[float]
     ) -> None:
         write = self.processor.write
         samples = [
             {
                 "source": "\n".join(row.texts),
                 "reference": write(row.label or 0),
-                "prediction": write(guess),
+                "prediction": write(prediction),
             }
-            for row, guess in zip(rows[:SAMPLES], guesses, strict=False)
+            for row, prediction in zip(rows[:SAMPLES], predictions, strict=False)
         ]
         text = json.dumps(samples, indent=1, ensure_ascii=False)
         (folder / "samples.json").write_text(text + "\n", encoding="utf-8")
@@ -231,7 +229,7 @@ def _inputs(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fingerprint(rows: Sequence[Example]) -> str:
-    """The start of a SHA-256 over all sentences and labels, to tell data of one name apart."""
+    """Hash all sentences and labels (the start of a SHA-256), to tell data of one name apart."""
     found = sha256()
     for row in rows:
         found.update("\t".join((*row.texts, str(row.label), "\n")).encode())

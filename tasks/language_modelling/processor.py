@@ -1,29 +1,36 @@
-"""Vocabulary, models and continuations: all that a trained model needs beside its weights."""
+"""Tokenizer, models and continuations: all that a trained model needs beside its weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import final
+from types import MappingProxyType
+from typing import Final, final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from embshare.caching import cached
 from embshare.models.matched import Architecture, MatchedConfig, MatchedLanguageModel
 from embshare.tasks.building import ModelNotForTaskError, build_model, is_matched
 from embshare.tasks.language_modelling.config import LanguageModellingConfig
-from embshare.tasks.language_modelling.vocabulary import (
-    SubwordVocabulary,
-    TrainedVocabulary,
-    Vocabulary,
-    WordVocabulary,
-)
+from embshare.tasks.language_modelling.contractions import split_as_corpus
 from embshare.tasks.probing import read_a_row
+from embshare.tasks.text.errors import TokenizerError
+from embshare.tasks.text.likelihood import Values, causal_log_likelihoods
+from embshare.tasks.text.tokenizer import TextTokenizer, text_pieces
 
 __all__ = ["LanguageModellingProcessor", "continue_text", "learn_processor", "load_processor"]
+
+SPECIAL: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "subword": {"eos_token": "<eos>"},
+        "word": {"eos_token": "<eos>", "unk_token": "<unk>"},
+    }
+)
+"""Level of a learned vocabulary -> its special tokens; ``<eos>`` is the start token too."""
 
 
 @final
@@ -32,18 +39,24 @@ class LanguageModellingProcessor:
     """Converts text to tokens, and builds models."""
 
     config: LanguageModellingConfig
-    vocabulary: Vocabulary
+    tokenizer: TextTokenizer
 
     def save(self, folder: Path) -> None:
-        """Save the vocabulary."""
-        self.vocabulary.save(folder)
+        """Save the tokenizer."""
+        self.tokenizer.save(folder)
+
+    @property
+    def start(self) -> int:
+        """Start token, the context of the first token of a text."""
+        assert self.tokenizer.text_start is not None, "a tokenizer without one is refused"
+        return self.tokenizer.text_start
 
     def model_config(self, architecture: Architecture) -> MatchedConfig:
         """Sizes of the matched model of one architecture: equal table, head, width and budget."""
-        config, start = self.config, self.vocabulary.start
+        config, start = self.config, self.start
         return MatchedConfig(
             architecture=architecture,
-            vocab_size=len(self.vocabulary),
+            vocab_size=len(self.tokenizer),
             width=config.width,
             layers=config.layers,
             heads=config.heads,
@@ -65,8 +78,8 @@ class LanguageModellingProcessor:
             seed=seed,
             matched=lambda architecture: MatchedLanguageModel(self.model_config(architecture)),
             auto="AutoModelForCausalLM",
-            vocab_size=len(self.vocabulary),
-            special_tokens=dict.fromkeys(("bos_token_id", "eos_token_id"), self.vocabulary.start),
+            vocab_size=len(self.tokenizer),
+            special_tokens=dict.fromkeys(("bos_token_id", "eos_token_id"), self.start),
         )
         self.check_reads(model, built)
         return built
@@ -80,9 +93,9 @@ class LanguageModellingProcessor:
         if is_matched(name):
             return
         padding = getattr(getattr(model, "config", None), "pad_token_id", None)
-        taken = {self.vocabulary.start, padding}  # padding has no position in some models
-        ordinary = (i for i in range(len(self.vocabulary)) if i not in taken)
-        token = next(ordinary, self.vocabulary.start)
+        taken = {self.start, padding}  # padding has no position in some models
+        ordinary = (i for i in range(len(self.tokenizer)) if i not in taken)
+        token = next(ordinary, self.start)
         row = torch.full((1, self.config.length + 1), token)
         try:
             read_a_row(name, model, {"input_ids": row})
@@ -97,8 +110,16 @@ class LanguageModellingProcessor:
         """Continue each text by greedy decoding, up to the end of a line."""
         for text in inputs:
             yield continue_text(
-                model, self.vocabulary, text, context=self.config.length, most=self.config.length
+                model, self.tokenizer, text, context=self.config.length, most=self.config.length
             )
+
+    def log_likelihoods(self, model: nn.Module, sentences: Sequence[str]) -> Values:
+        """Compute the log-likelihood of each sentence; see `SentenceScorer`."""
+        tokenizer = self.tokenizer
+        if tokenizer.word_level:
+            sentences = split_as_corpus(sentences, tokenizer.fast.get_vocab())
+        ids = [tokenizer.encode_prompt(sentence).tolist() for sentence in sentences]
+        return causal_log_likelihoods(model, ids, start=self.start, vocabulary=len(tokenizer))
 
 
 def learn_processor(config: LanguageModellingConfig, text: str) -> LanguageModellingProcessor:
@@ -106,15 +127,18 @@ def learn_processor(config: LanguageModellingConfig, text: str) -> LanguageModel
 
     Raises:
         VocabularySizeError: no vocabulary of this size can be learned.
-        VocabularyFileError: the tokenizer cannot be loaded.
+        TokenizerError: the tokenizer cannot be loaded.
     """
     if config.tokenizer is not None:
-        return LanguageModellingProcessor(config, TrainedVocabulary.of(config.tokenizer))
-    if config.level == "word":
-        learned: Vocabulary = WordVocabulary.learn(text, config.vocabulary_size)
-    else:
-        assert config.vocabulary_size is not None, "`LanguageModellingConfig` checks this"
-        learned = SubwordVocabulary.learn(text, config.vocabulary_size)
+        return LanguageModellingProcessor(config, _load(config.tokenizer))
+    learned = TextTokenizer.learn(
+        text_pieces(text),
+        config.vocabulary_size,
+        kind="words" if config.level == "word" else "bpe",
+        special=SPECIAL[config.level],
+        lowercase=False,
+        prefix_space=False,
+    )
     return LanguageModellingProcessor(config, learned)
 
 
@@ -122,16 +146,26 @@ def load_processor(config: LanguageModellingConfig, folder: Path) -> LanguageMod
     """Load what `LanguageModellingProcessor.save` wrote.
 
     Raises:
-        VocabularyFileError: the file is missing or not a vocabulary.
+        TokenizerError: a file is missing or not as it was written.
     """
-    if config.tokenizer is not None:
-        return LanguageModellingProcessor(config, TrainedVocabulary.of(str(folder)))
-    kind = WordVocabulary if config.level == "word" else SubwordVocabulary
-    return LanguageModellingProcessor(config, kind.load(folder))
+    words, rest = folder / "words.json", folder / "tokenizer_config.json"
+    if config.tokenizer is None and (words.is_file() or not rest.is_file()):  # of earlier versions
+        path = words if config.level == "word" else folder / "tokenizer.json"
+        found = TextTokenizer.from_file(path, SPECIAL[config.level])
+        return LanguageModellingProcessor(config, found)
+    return LanguageModellingProcessor(config, _load(str(folder)))
+
+
+def _load(name: str) -> TextTokenizer:
+    found = TextTokenizer.load(name, needs=(), slow=True)
+    if found.text_start is None:
+        kinds = "a bos_token, eos_token, cls_token or sep_token"
+        raise TokenizerError(name=name, needs=kinds, finding="has none of them")
+    return found
 
 
 def continue_text(
-    model: nn.Module, vocabulary: Vocabulary, text: str, *, context: int, most: int
+    model: nn.Module, tokenizer: TextTokenizer, text: str, *, context: int, most: int
 ) -> str:
     """Continue a text by greedy decoding, to the end of a line or by ``most`` tokens.
 
@@ -139,35 +173,35 @@ def continue_text(
 
     Args:
         model: causal language model, of the matched family or of transformers.
-        vocabulary: vocabulary of the model.
+        tokenizer: tokenizer of the model.
         text: text to continue; may be empty.
         context: maximum context of a model of transformers, in tokens.
         most: maximum number of tokens to add.
     """
-    prompt = vocabulary.encode_part(text)
-    start = torch.tensor([vocabulary.start], dtype=prompt.dtype)
+    prompt, start = tokenizer.encode_prompt(text).tolist(), tokenizer.text_start
+    assert start is not None, "a tokenizer without one is refused"
     added: list[int] = []
-    prefix = torch.cat((start, prompt)).long()
-    for token in islice(_greedy_tokens(model, prefix, context=context), most):
-        if token == vocabulary.start or vocabulary.ends_line(token):
+    for token in islice(_greedy_tokens(model, [start, *prompt], context=context), most):
+        if token == start or "\n" in tokenizer.decode([token]):
             break
         added.append(token)
-    after = _after(vocabulary, prompt, torch.tensor(added, dtype=prompt.dtype))
-    return text + (after.lstrip(" ") if text[-1:].isspace() and not vocabulary.lossless else after)
+    after = _after(tokenizer, prompt, added)
+    spaced = text[-1:].isspace() and tokenizer.unknown is not None
+    return text + (after.lstrip(" ") if spaced else after)
 
 
-def _after(vocabulary: Vocabulary, prompt: Tensor, added: Tensor) -> str:
+def _after(tokenizer: TextTokenizer, prompt: list[int], added: list[int]) -> str:
     """Decode tokens that follow others: decoded alone, they would lack the space before them."""
-    before, whole = vocabulary.decode(prompt), vocabulary.decode(torch.cat((prompt, added)))
-    return whole[len(before) :] if whole.startswith(before) else vocabulary.decode(added)
+    before, whole = tokenizer.decode(prompt), tokenizer.decode([*prompt, *added])
+    return whole[len(before) :] if whole.startswith(before) else tokenizer.decode(added)
 
 
 @torch.inference_mode()
-def _greedy_tokens(model: nn.Module, prompt: Tensor, *, context: int) -> Iterator[int]:
-    """Decode greedily after a prompt ``[T]``, without end."""
+def _greedy_tokens(model: nn.Module, prompt: list[int], *, context: int) -> Iterator[int]:
+    """Decode greedily after a prompt, without end."""
     model.eval()
     device = next(model.parameters()).device
-    ids = prompt.to(device)[None]
+    ids = torch.tensor([prompt], device=device)
     with cached(model):
         if isinstance(model, MatchedLanguageModel):
             state = None

@@ -13,16 +13,17 @@ from torch import Tensor, nn
 
 from embshare.models.matched import ARCHITECTURES
 from embshare.tasks.language_modelling.config import LanguageModellingConfig
-from embshare.tasks.language_modelling.data import Corpus, Split, Windows, load_corpus
+from embshare.tasks.language_modelling.data import Windows
 from embshare.tasks.language_modelling.metrics import Perplexity, nats_per_row
 from embshare.tasks.language_modelling.processor import (
     LanguageModellingProcessor,
     learn_processor,
     load_processor,
 )
-from embshare.tasks.language_modelling.vocabulary import Vocabulary
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Feed, Metric
+from embshare.tasks.text.corpus import Corpus, Split, load_corpus
+from embshare.tasks.text.tokenizer import TextTokenizer
 
 __all__ = ["LanguageModelling", "PreparedLanguageModelling", "evaluate_perplexity"]
 
@@ -50,6 +51,7 @@ class LanguageModelling:
         Raises:
             DataError: a file is missing, empty, or not UTF-8; with file and line.
             VocabularySizeError: no vocabulary of this size can be learned.
+            TokenizerError: the tokenizer of the settings cannot be loaded.
             MatchedConfigError: no model has these sizes.
         """
         corpus = load_corpus(self.config.data, train=train or processor is None)
@@ -64,10 +66,10 @@ class LanguageModelling:
         return prepared
 
     def load_processor(self, folder: Path) -> LanguageModellingProcessor:
-        """Load the vocabulary of a trained model.
+        """Load the tokenizer of a trained model.
 
         Raises:
-            VocabularyFileError: it cannot be read.
+            TokenizerError: it cannot be read.
         """
         return load_processor(self.config, folder)
 
@@ -92,27 +94,27 @@ class PreparedLanguageModelling:
         return self.config.training
 
     @property
-    def vocabulary(self) -> Vocabulary:
-        """Vocabulary of the processor."""
-        return self.processor.vocabulary
+    def tokenizer(self) -> TextTokenizer:
+        """Tokenizer of the processor."""
+        return self.processor.tokenizer
 
     @cached_property
     def tokens(self) -> Mapping[Split, Tensor]:
         """Tokens of each split, ``[N]`` of int32; encoded once for all models."""
         corpus = self.corpus
-        return {split: self.vocabulary.encode(corpus.split(split)) for split in corpus.splits}
+        return {split: self.tokenizer.encode_text(corpus.split(split)) for split in corpus.splits}
 
     def describe(self) -> Mapping[str, object]:
         """Describe source, fingerprint, and sizes of vocabulary and splits.
 
-        For a word-level vocabulary also ``unknown``, the fraction of unknown tokens, those that the
+        With an unknown token also ``unknown``, the fraction of unknown tokens, those that the
         text itself marks so included.
         """
-        corpus, unknown = self.corpus, self.vocabulary.unknown
+        corpus, unknown = self.corpus, self.tokenizer.unknown
         found: dict[str, object] = {
             "text": self.corpus.name,
             "fingerprint": self.corpus.fingerprint(),
-            "vocabulary": len(self.vocabulary),
+            "vocabulary": len(self.tokenizer),
             "tokens": {split: len(found) for split, found in self.tokens.items()},
             "bytes": {split: len(corpus.split(split).encode()) for split in corpus.splits},
         }
@@ -153,8 +155,8 @@ class PreparedLanguageModelling:
     def perplexity(self, model: nn.Module, split: Split, *, folder: Path) -> Perplexity:
         """Compute the perplexity of a model on a whole split."""
         rows = self.windows(split, stride=self.config.evaluation_stride)
-        text = self.corpus.split(split) if self.vocabulary.lossless else None
-        fitting = max(1, LOGITS // (len(self.vocabulary) * (self.config.length + 1)))
+        text = self.corpus.split(split) if self.tokenizer.unknown is None else None
+        fitting = max(1, LOGITS // (len(self.tokenizer) * (self.config.length + 1)))
         training = self.config.training
         settings = training.model_copy(
             update={"eval_batch_size": min(fitting, training.eval_batch_size)}
@@ -165,7 +167,7 @@ class PreparedLanguageModelling:
         """Cut a split into windows."""
         return Windows(
             self.tokens[split],
-            start=self.vocabulary.start,
+            start=self.processor.start,
             length=self.config.length,
             stride=stride,
         )

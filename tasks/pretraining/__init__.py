@@ -1,4 +1,4 @@
-"""Pretraining of encoders: hidden words are predicted, or replaced ones are found.
+"""Pretraining of encoders: masked language modelling, or detection of replaced tokens.
 
 Modules are imported by name, since some need packages of the extra ``hf``.
 """

@@ -26,7 +26,7 @@ class PretrainingConfig(TaskConfig):
     scoring: ClassVar = frozenset(
         {
             *("data", "dataset", "column", "documents", "held_out", "cache"),
-            *("most_symbols", "most_valid_symbols", "length", "mask_share", "training"),
+            *("max_train_tokens", "max_valid_tokens", "length", "mask_share", "training"),
         }
     )
     sources: ClassVar = ("data", "dataset")
@@ -44,12 +44,12 @@ class PretrainingConfig(TaskConfig):
     too."""
     held_out: Annotated[int, Field(ge=2)] = 20
     """Hold out one in N pieces of the text for validation, where the text has no validation set."""
-    most_symbols: Count | None = None
-    """Maximum number of tokens read from the training set, and in proportion from a validation set
-    that is held out."""
-    most_valid_symbols: Count | None = None
-    """Maximum number of tokens read from the validation set; ``None``, where the text has its own,
-    reads all of it."""
+    max_train_tokens: Count | None = None
+    """Maximum number of tokens of the training set, and in proportion of a validation set that is
+    held out."""
+    max_valid_tokens: Count | None = None
+    """Maximum number of tokens of the validation set; ``None``, where the text has its own, reads
+    all of it."""
     cache: Path | None = None
     """Folder in which tokenized texts are kept for other runs; ``None`` keeps them, on disk too, as
     long as the run lasts. A data set of the hub without a known revision is not kept."""
@@ -117,10 +117,10 @@ class PretrainingConfig(TaskConfig):
             raise ValueError(
                 f"`late_length` must be above `length` ({self.length}), but is {self.late_length}"
             )
-        symbols = self.training.batch_size * self.length
-        if self.late_length is not None and self.late_length > symbols:
+        tokens = self.training.batch_size * self.length
+        if self.late_length is not None and self.late_length > tokens:
             raise ValueError(
-                f"`late_length` must be at most the {symbols:,} symbols of a batch, `batch_size` "
+                f"`late_length` must be at most the {tokens:,} tokens of a batch, `batch_size` "
                 f"times `length`, but is {self.late_length:,}: raise `batch_size` or lower "
                 "`late_length`"
             )

@@ -1,6 +1,6 @@
-"""Which symbols of a row are to be predicted, and what stands in their place.
+"""Which tokens of a row are masked, and what replaces them.
 
-Pure functions of arrays, with no loop over rows or symbols. Axis letters: B rows, T positions.
+Pure functions of arrays, without a loop over rows or tokens. Axis letters: B rows, T positions.
 """
 
 from __future__ import annotations
@@ -10,93 +10,94 @@ from typing import Final
 
 import numpy as np
 
-from embshare.tasks.pretraining.chance import Bools, Dice, Integers
+from embshare.models.matched.embedding import IGNORED
+from embshare.tasks.pretraining.counter_rng import Bools, CounterRNG, Integers
 
 __all__ = [
-    "IGNORED",
     "Chosen",
     "choose_ltg_spans",
     "choose_spans",
     "choose_tokens",
     "choose_words",
-    "hide",
-    "how_many",
+    "masked_count",
+    "replace_tokens",
 ]
 
-IGNORED: Final = -100
-"""The label of positions that are not predicted."""
 TRIES: Final = 100
-"""Spans that `choose_ltg_spans` tries for one row, as the official LTG-BERT does."""
+"""Number of spans that `choose_ltg_spans` tries in a row, as in the official LTG-BERT."""
 
 WHICH, LENGTHS, STARTS, COINS, WORDS = range(5)
-"""Uses of chance."""
+"""Uses of the random numbers."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is to be predicted."""
+    """The masked positions."""
 
     where: Bools
     """``[B, T]``."""
     unit: Integers
-    """``[B, T]``, from 0 to T or `TRIES`: positions of one unit share their fate, to be hidden, to
-    be replaced or to stay."""
+    """``[B, T]``, from 0 to T or `TRIES`: positions of one unit are replaced alike, by mask tokens,
+    by random tokens or not at all."""
 
 
-def how_many(free: Bools, *, share: float, most: int | None) -> Integers:
-    """How many of the ``free`` ``[B, T]`` positions are to be predicted: ``[B]``.
+def masked_count(free: Bools, *, share: float, most: int | None) -> Integers:
+    """Number of the ``free`` ``[B, T]`` positions to mask: ``[B]``.
 
-    The ``share`` of them to the nearest whole number, at least one where there is any, and no more
-    than ``most``.
+    The ``share`` of them to the nearest whole number, at least one where there is any, and at most
+    ``most``.
     """
     has: Integers = free.sum(axis=1)
     wanted: Integers = np.rint(has * share).astype(np.int64).clip(min=1, max=most)
     return np.minimum(wanted, has)
 
 
-def choose_tokens(free: Bools, dice: Dice, *, share: float, most: int | None = None) -> Chosen:
-    """Single symbols, each as likely as any other; exactly as many as `how_many` says.
+def choose_tokens(free: Bools, rng: CounterRNG, *, share: float, most: int | None = None) -> Chosen:
+    """Single tokens, all equally likely; exactly `masked_count` of them.
+
+    transformers' ``DataCollatorForLanguageModeling`` draws from the global random state, or from a
+    generator for each worker: a resumed run, or one with other workers, has other masks.
 
     Args:
-        free: ``[B, T]``, false at special symbols.
-        dice: chance.
-        share: of the free ones.
-        most: in one row.
+        free: ``[B, T]``, false at special tokens.
+        rng: random numbers.
+        share: masking ratio.
+        most: maximum number in a row.
     Source:
         Devlin et al. 2019.
     """
-    draw = dice.uniform(WHICH, free.shape[1])
+    draw = rng.uniform(WHICH, free.shape[1])
     draw[~free] = 2.0
-    wanted = how_many(free, share=share, most=most)
+    wanted = masked_count(free, share=share, most=most)
     ordered = np.sort(draw, axis=1)
     last = np.take_along_axis(ordered, np.maximum(wanted - 1, 0)[:, None], axis=1)
     return Chosen((draw <= last) & free, _each_its_own(free))
 
 
 def choose_words(
-    free: Bools, begins: Bools, dice: Dice, *, share: float, most: int | None = None
+    free: Bools, begins: Bools, rng: CounterRNG, *, share: float, most: int | None = None
 ) -> Chosen:
-    """Whole words in random order, until as many symbols are taken as `how_many` says.
+    """Whole words in random order, until about `masked_count` tokens are taken.
 
-    Of the last word more than half must fit; so the share is met in the mean, not in each row. The
-    first is always taken. Symbols of one word are hidden, replaced or left one by one, as in the
-    BERT of 2019 with whole words.
+    More than half of the last word must fit, so the ratio is met in the mean, not in each row. The
+    first word is always taken. Tokens of one word are replaced one by one, as in the BERT of 2019
+    with whole-word masking.
 
     Args:
         free: as in `choose_tokens`.
-        begins: ``[B, T]``, true at the first symbol of each word, and at special symbols.
-        dice: chance.
+        begins: ``[B, T]``, true at the first token of each word, and at special tokens.
+        rng: random numbers.
         share: as in `choose_tokens`.
-        most: likewise; a word that would exceed it is left out, but for the first.
+        most: maximum number in a row; a word that would exceed it is left out, except the first.
     """
     length = free.shape[1]
     word = np.maximum(np.cumsum(begins, axis=1) - 1, 0)
-    draw = np.take_along_axis(dice.uniform(WHICH, length), word, axis=1)
+    draw = np.take_along_axis(rng.uniform(WHICH, length), word, axis=1)
     draw[~free] = 2.0
     order = np.argsort(draw, axis=1, kind="stable")
     grouped = np.take_along_axis(draw, order, axis=1)
     first, after = _runs(grouped)
-    wanted = how_many(free, share=share, most=most)[:, None]
+    wanted = masked_count(free, share=share, most=most)[:, None]
     taken = (first + (after - first) / 2 <= wanted) | (first == 0)
     if most is not None:
         taken &= (after <= most) | (first == 0)
@@ -106,8 +107,8 @@ def choose_words(
 
 
 def _runs(grouped: np.ndarray) -> tuple[Integers, Integers]:
-    """Of each element of rows ``[B, T]`` where equal ones stand together: where its run begins, and
-    where the next one does."""
+    """Beginning of the run of equal values of each element of rows ``[B, T]``, and of the next
+    run."""
     length = grouped.shape[1]
     place = np.arange(length)
     new = np.ones(grouped.shape, dtype=bool)
@@ -122,28 +123,28 @@ def _runs(grouped: np.ndarray) -> tuple[Integers, Integers]:
 def choose_spans(
     free: Bools,
     begins: Bools,
-    dice: Dice,
+    rng: CounterRNG,
     *,
     share: float,
     most: int | None = None,
     stop: float = 0.2,
     longest: int = 10,
 ) -> Chosen:
-    """Runs of whole words, until exactly as many symbols are taken as `how_many` says.
+    """Spans of whole words, until exactly `masked_count` tokens are taken.
 
-    A span begins at any word that is not taken, is as long as a geometric law says, in words, and
-    the last one is cut where the number is reached. Words are tried in random order, each of them
-    once, so that the number is always reached; special symbols and padding are no words, though one
-    inside of a span counts in its length.
+    A span begins at any word that is not taken yet, its length in words is geometric, and the last
+    one is cut where the number is reached. Each word is tried once in random order, so that the
+    number is always reached; special tokens and padding are no words, though one within a span
+    counts in its length.
 
     Args:
         free: as in `choose_tokens`.
-        begins: as in `choose_words`; behind a special symbol a word begins in any case.
-        dice: chance.
+        begins: as in `choose_words`; after a special token a word begins in any case.
+        rng: random numbers.
         share: as in `choose_tokens`.
-        most: likewise.
+        most: as in `choose_tokens`.
         stop: probability that a span ends after each of its words.
-        longest: words of a span; lengths beyond have no probability.
+        longest: maximum number of words of a span.
     Source:
         Joshi et al. 2020, SpanBERT, section 3.1.
     """
@@ -152,13 +153,13 @@ def choose_spans(
     first[:, 0] = True
     first[:, 1:] |= ~free[:, :-1]
     word = np.cumsum(first, axis=1) - 1
-    draw = dice.uniform(STARTS, length)
+    draw = rng.uniform(STARTS, length)
     draw[~(first & free)] = 2.0
     starts = np.take_along_axis(word, np.argsort(draw, axis=1, kind="stable"), axis=1)
     law = stop * (1 - stop) ** np.arange(longest)
     until = np.cumsum(law / law.sum())[:-1]
-    lengths = 1 + np.searchsorted(until, dice.uniform(LENGTHS, length), side="right")
-    wanted = how_many(free, share=share, most=most)
+    lengths = 1 + np.searchsorted(until, rng.uniform(LENGTHS, length), side="right")
+    wanted = masked_count(free, share=share, most=most)
     where, unit = np.zeros((rows, length), dtype=bool), np.zeros((rows, length), dtype=np.int64)
     for number in range(length):
         missing = wanted - where.sum(axis=1)
@@ -175,31 +176,31 @@ def choose_spans(
 
 
 def choose_ltg_spans(
-    free: Bools, dice: Dice, *, share: float, stop: float = 1 / 3, below: int = 10
+    free: Bools, rng: CounterRNG, *, share: float, stop: float = 1 / 3, below: int = 10
 ) -> Chosen:
-    """Spans of symbols as LTG-BERT and ELC-BERT choose them.
+    """Spans of tokens as in LTG-BERT and ELC-BERT.
 
-    As many symbols as a binomial law says, or a few more, since the last span is not cut; but no
-    more than `TRIES` spans, so long rows get fewer: of 2,048 symbols about 12.5 % where 15 % are
-    asked for. Lengths are geometric, modulo ``below``, so some are 0; spans may overlap, begin
-    before the row and end behind it; the last position is never taken. A later span decides for
-    symbols that an earlier one has taken too.
+    The number of tokens is binomial, or a little larger, since the last span is not cut; but there
+    are at most `TRIES` spans, so long rows have fewer: about 12.5 % of 2,048 tokens for a ratio of
+    15 %. Lengths are geometric, modulo ``below``, so some are 0; spans may overlap, begin before
+    the row and end after it; the last position is never taken. Where spans overlap, the later one
+    decides what replaces a token.
 
     Args:
         free: as in `choose_tokens`.
-        dice: chance.
-        share: probability of the binomial law.
-        stop: of the geometric one.
-        below: what lengths are smaller than.
+        rng: random numbers.
+        share: probability of the binomial distribution.
+        stop: probability of the geometric distribution.
+        below: upper bound of lengths, exclusive.
     Source:
         The official ``SpanMaskingStrategy``.
     """
     rows, length = free.shape
-    budget = ((dice.uniform(WHICH, length) < share) & free).sum(axis=1)
-    draw = dice.uniform(LENGTHS, TRIES)
+    budget = ((rng.uniform(WHICH, length) < share) & free).sum(axis=1)
+    draw = rng.uniform(LENGTHS, TRIES)
     lengths = (1 + np.floor(np.log1p(-draw) / np.log1p(-stop))).astype(np.int64) % below
     room = length + 2 * lengths - 1  # starts from 1 - n up to and without T + n
-    starts = 1 - lengths + (dice.uniform(STARTS, TRIES) * room).astype(np.int64)
+    starts = 1 - lengths + (rng.uniform(STARTS, TRIES) * room).astype(np.int64)
     place = np.arange(length)
     open_ = free & (place < length - 1)
     where, unit = np.zeros((rows, length), dtype=bool), np.zeros((rows, length), dtype=np.int64)
@@ -215,36 +216,37 @@ def choose_ltg_spans(
     return Chosen(where, unit)
 
 
-def hide(
-    symbols: Integers,
+def replace_tokens(
+    tokens: Integers,
     chosen: Chosen,
-    dice: Dice,
+    rng: CounterRNG,
     *,
     mask: int,
     ordinary: Integers,
     masked_part: float = 0.8,
     random_part: float = 0.1,
 ) -> tuple[Integers, Integers]:
-    """What a model sees, and what it has to predict.
+    """Inputs and labels of a model.
 
     Args:
-        symbols: ``[B, T]``.
-        chosen: what is to be predicted.
-        dice: chance.
-        mask: the mask symbol.
-        ordinary: symbols that may stand in place of others.
-        masked_part: of the units of what is chosen; they become mask symbols.
-        random_part: of them; each symbol becomes any ordinary one. The others stay as they are.
+        tokens: ``[B, T]``.
+        chosen: positions to predict.
+        rng: random numbers.
+        mask: the mask token.
+        ordinary: tokens that may replace others.
+        masked_part: fraction of the chosen units that become mask tokens.
+        random_part: fraction of them whose tokens become random ordinary ones; the rest is
+            unchanged.
     Returns:
-        Both ``[B, T]``: inputs, and labels with -100 where nothing is predicted.
+        Inputs ``[B, T]``, and labels ``[B, T]`` with -100 where nothing is predicted.
     """
-    length = symbols.shape[1]
-    coins = dice.uniform(COINS, max(length, TRIES))
+    length = tokens.shape[1]
+    coins = rng.uniform(COINS, max(length, TRIES))
     coin = np.take_along_axis(coins, chosen.unit, axis=1)
-    words = ordinary[(dice.uniform(WORDS, length) * len(ordinary)).astype(np.int64)]
-    seen = np.where(chosen.where & (coin < masked_part), mask, symbols)
+    words = ordinary[(rng.uniform(WORDS, length) * len(ordinary)).astype(np.int64)]
+    seen = np.where(chosen.where & (coin < masked_part), mask, tokens)
     replaced = chosen.where & (coin >= masked_part) & (coin < masked_part + random_part)
-    return np.where(replaced, words, seen), np.where(chosen.where, symbols, IGNORED)
+    return np.where(replaced, words, seen), np.where(chosen.where, tokens, IGNORED)
 
 
 def _each_its_own(free: Bools) -> Integers:

@@ -1,4 +1,4 @@
-"""A long stream of symbols as rows of one length, and the order in which they are read."""
+"""A long stream of tokens as rows of one length, and the order in which they are read."""
 
 from __future__ import annotations
 
@@ -10,104 +10,96 @@ import numpy as np
 from torch.utils.data import Dataset, Sampler
 
 from embshare.errors import InvalidValueError
-from embshare.tasks.pretraining.chance import Integers
-from embshare.tasks.pretraining.symbols import Symbols
+from embshare.tasks.pretraining.counter_rng import Integers
+from embshare.tasks.pretraining.data import Tokens
 
-__all__ = ["PASSES", "Row", "RowBatches", "Rows", "Stage"]
+__all__ = ["EPOCHS", "Row", "RowBatches", "Rows", "Stage"]
 
-PASSES: Final = 2**20
-"""More passes than any run makes."""
+EPOCHS: Final = 2**20
+"""More epochs than any run has."""
 ENDS: Final = 2
-"""Special symbols of each row: one at its beginning, one at its end."""
+"""Number of special tokens of a row: one at its beginning, one at its end."""
 
 
 class Row(NamedTuple):
-    """One row, and which reading of it this is."""
+    """One row, and all that its masks depend on."""
 
-    visit: int
-    """The pass that it is read in, plus `PASSES` times the run's seed."""
+    seed: int
+    """Seed of the run."""
+    epoch: int
+    """Epoch, from 0."""
     number: int
-    """Of the row."""
-    symbols: Integers
+    """Number of the row in the text."""
+    tokens: Integers
     """``[T]``."""
 
 
 @final
 class Rows(Dataset[Row]):
-    """Rows without padding: a beginning, a stretch of the stream, an end.
+    """Rows without padding: a first token, a part of the stream, a last token.
 
-    The stream is cut end to end, once in rows of ``length`` and, if asked for, once more in longer
-    ones. What is left over at its end is not read. An index is a row's number, plus the number of
-    all rows times the visit: see `Row`.
+    The stream is cut into contiguous rows of ``length`` and, if asked for, into longer ones too.
+    What is left over at its end is not read. An index is a row's number, plus the number of all
+    rows times ``seed * EPOCHS + epoch``, so that a worker that reads a row knows its masks.
 
     Args:
-        symbols: the stream; documents in it are separated already.
-        begin: the first symbol of each row.
-        end: the last one.
-        length: of a row, both included.
-        late_length: of the longer ones.
+        tokens: the stream; documents in it are separated already.
+        begin: first token of each row.
+        end: last token of each row.
+        length: sequence length, with both.
+        late_length: sequence length of the longer ones.
     """
 
     def __init__(
-        self, symbols: Symbols, *, begin: int, end: int, length: int, late_length: int | None = None
+        self, tokens: Tokens, *, begin: int, end: int, length: int, late_length: int | None = None
     ) -> None:
-        self.symbols, self.begin, self.end = symbols, begin, end
+        self._tokens, self._begin, self._end = tokens, begin, end
         self.length, self.late_length = length, late_length
-        self.short = symbols.count // (length - ENDS)
-        self.long = 0 if late_length is None else symbols.count // (late_length - ENDS)
+        self.short = len(tokens) // (length - ENDS)
+        self.long = 0 if late_length is None else len(tokens) // (late_length - ENDS)
 
     def __len__(self) -> int:
         return self.short
 
     @property
     def total(self) -> int:
-        """Rows of either length."""
+        """Number of rows of both lengths."""
         return self.short + self.long
 
     def __getitem__(self, index: int) -> Row:
         visit, number = divmod(index, self.total)
+        seed, epoch = divmod(visit, EPOCHS)
         if number < self.short:
             place, body = number, self.length - ENDS
         else:
             assert self.late_length is not None, "without it there are no such numbers"
             place, body = number - self.short, self.late_length - ENDS
         row = np.empty(body + ENDS, dtype=np.int64)
-        row[0], row[-1] = self.begin, self.end
-        row[1:-1] = self._stream[place * body : (place + 1) * body]
-        return Row(visit, number, row)
-
-    @property
-    def _stream(self) -> np.ndarray:
-        found: np.ndarray | None = self.__dict__.get("_open")
-        if found is None:
-            found = self.__dict__["_open"] = self.symbols.array
-        return found
-
-    def __getstate__(self) -> dict[str, object]:
-        """Without the open file, which each reading process opens for itself."""
-        return {name: value for name, value in self.__dict__.items() if name != "_open"}
+        row[0], row[-1] = self._begin, self._end
+        row[1:-1] = self._tokens.read(place * body, body)
+        return Row(seed, epoch, number, row)
 
 
 class Stage(NamedTuple):
-    """When rows become longer."""
+    """The late part of a run, with longer rows."""
 
     first: int
-    """The batch, of all of the run, that is the first with long rows."""
+    """Number of its first batch, counted over the whole run."""
 
 
 @final
 class RowBatches(Sampler[list[int]]):
-    """Batches of rows in random order, anew in every pass.
+    """Batches of rows in random order, drawn anew in every epoch.
 
-    An order depends on the seed and the pass alone, so that a resumed run sees the same. Late
-    batches have fewer, longer rows, of about as many symbols.
+    The order depends on seed and epoch alone, so that a resumed run sees the same. Late batches
+    have fewer, longer rows, of about as many tokens.
 
     Args:
-        rows: of the text.
-        size: rows of a batch.
-        seed: of the order.
-        processes: the number of batches is a multiple of this.
-        late: when long rows begin, if the text has any.
+        rows: rows of the text.
+        size: batch size.
+        seed: seed of the order.
+        processes: number of training processes; the number of batches is a multiple of it.
+        late: the late part of the run, if rows become longer.
     Raises:
         InvalidValueError: the text has no batch for each process.
     """
@@ -116,10 +108,10 @@ class RowBatches(Sampler[list[int]]):
         self, rows: Rows, *, size: int, seed: int, processes: int = 1, late: Stage | None = None
     ) -> None:
         self._rows, self._size, self._seed = rows, size, seed
-        self._processes, self._late, self._pass = processes, late, 0
+        self._processes, self._late, self._epoch = processes, late, 0
         if not len(self):
             fault = (
-                f"the text has {rows.short:,} rows of {rows.length} symbols, but {processes} "
+                f"the text has {rows.short:,} rows of {rows.length} tokens, but {processes} "
                 f"process(es) with batches of {size} need {processes * size:,}: lower `batch_size` "
                 "or `length`"
             )
@@ -127,12 +119,12 @@ class RowBatches(Sampler[list[int]]):
 
     @property
     def sampler(self) -> Self:
-        """Where accelerate looks for `set_epoch` when it deals batches out to processes."""
+        """Itself: accelerate looks for `set_epoch` here when it deals batches to processes."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of a pass."""
-        self._pass = epoch
+        """Set the epoch, which decides the order."""
+        self._epoch = epoch
 
     def __len__(self) -> int:
         count = self._rows.short // self._size
@@ -147,7 +139,7 @@ class RowBatches(Sampler[list[int]]):
         return max(1, math.floor(self._size * length / late_length))
 
     def __iter__(self) -> Iterator[list[int]]:
-        before = self._pass * len(self)
+        before = self._epoch * len(self)
         turn = len(self) if self._late is None else self._late.first - before
         turn = min(max(turn, 0), len(self))
         yield from self._slices(range(turn), self._rows.short, self._size, first=0)
@@ -158,9 +150,9 @@ class RowBatches(Sampler[list[int]]):
             )
 
     def _slices(self, numbers: range, count: int, size: int, *, first: int) -> Iterator[list[int]]:
-        """Batches ``numbers`` of a random order of ``count`` rows that are numbered from first."""
-        random = np.random.default_rng((self._seed, self._pass, first))
+        """Batches ``numbers`` of a random order of ``count`` rows, counted from ``first``."""
+        random = np.random.default_rng((self._seed, self._epoch, first))
         order = random.permutation(count)
-        base = (self._seed * PASSES + self._pass) * self._rows.total + first
+        base = (self._seed * EPOCHS + self._epoch) * self._rows.total + first
         for number in numbers:
             yield [base + row for row in order[number * size : (number + 1) * size].tolist()]

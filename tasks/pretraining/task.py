@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
@@ -15,30 +15,33 @@ from torch.utils.data import Sampler
 
 import embshare
 from embshare.models.matched import ARCHITECTURES
-from embshare.tasks.pretraining.collating import FIXED, FixedMasks, Plain, TrainingMasks
+from embshare.tasks.errors import DataError
+from embshare.tasks.pretraining.collating import FIXED, FixedMasks, TrainingMasks, Unmasked
 from embshare.tasks.pretraining.config import PretrainingConfig
-from embshare.tasks.pretraining.errors import TextTooShortError, TokenizerNotForTaskError
-from embshare.tasks.pretraining.generator import (
-    as_masked_model,
+from embshare.tasks.pretraining.data import Scratch, Split, Text, Tokens, encode_to_disk, open_text
+from embshare.tasks.pretraining.masked_models import as_masked_model, is_replacing, labelled_logits
+from embshare.tasks.pretraining.metrics import (
+    METRICS,
     discriminator_scores,
-    is_replacing,
+    sums_per_row,
+    to_metrics,
+    write_samples,
 )
-from embshare.tasks.pretraining.processor import PretrainingProcessor
+from embshare.tasks.pretraining.processor import NEEDED, PretrainingProcessor
 from embshare.tasks.pretraining.rows import RowBatches, Rows, Stage
-from embshare.tasks.pretraining.samples import write_samples
-from embshare.tasks.pretraining.scoring import METRICS, sums_per_row, to_metrics
-from embshare.tasks.pretraining.sparse import labelled_logits
-from embshare.tasks.pretraining.symbols import Scratch, Symbols, encode_to_disk
-from embshare.tasks.pretraining.text import Side, Text, open_text
-from embshare.tasks.pretraining.vocabulary import MaskedVocabulary
 from embshare.tasks.processes import one_after_the_other, process_state
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Batch, Feed, Metric
+from embshare.tasks.text.errors import TokenizerError
+from embshare.tasks.text.tokenizer import TextTokenizer
 
-__all__ = ["PreparedPretraining", "Pretraining"]
+__all__ = ["PreparedPretraining", "Pretraining", "learn_tokenizer"]
 
 LOGITS: Final = 2**23
-"""Most logits that are evaluated at once: larger blocks of memory are new pages every time."""
+"""Maximum number of logits at once in evaluation: larger blocks of memory are new pages every
+time."""
+SAMPLE: Final = 2**28
+"""Characters of the training set, from its beginning, that a vocabulary is learned from."""
 
 
 @final
@@ -51,167 +54,204 @@ class Pretraining:
     def prepare(
         self, processor: PretrainingProcessor | None = None, *, train: bool = False
     ) -> PreparedPretraining:
-        """Learn the vocabulary if none is given, and encode the text to disk.
+        """Learn a vocabulary unless one is given, and encode the text to disk.
 
-        With a vocabulary, and not to train, that is the validation side alone.
+        With a vocabulary and without training, that is the validation set alone.
 
         Raises:
-            PretrainingDataError: no text, too little of it, a row without one, or no such
-                tokenizer.
-            DataError: a file is not UTF-8, or a vocabulary cannot be that small.
+            DataError: no text, too little of it, a row without one, or a file that is not UTF-8;
+                with its line.
+            VocabularySizeError: there is no vocabulary of this size.
+            TokenizerError: the tokenizer that the settings name cannot be used.
             MatchedConfigError: no model has these sizes.
         """
         config = self.config
         text = open_text(config)
         train |= processor is None
         if processor is None:
-            processor = PretrainingProcessor(config, _vocabulary(config, text))
+            processor = PretrainingProcessor(config, _tokenizer(config, text))
         else:
             processor = replace(processor, config=config)
         for architecture in ARCHITECTURES:
             processor.model_config(architecture)
-        _check_words(config, processor.vocabulary)
+        _check_words(config, processor)
         kept = None if text.fingerprint is None else config.cache  # or it might be of another text
         scratch = Scratch() if kept is None else None
         folder = kept if scratch is None else scratch.path
         assert folder is not None
+        splits: tuple[Split, ...] = ("train", "valid") if train else ("valid",)
         with one_after_the_other(shared=kept is not None):
-            sides: tuple[Side, ...] = ("train", "valid") if train else ("valid",)
             found = {
-                side: _encode(config, text, side, processor.vocabulary, folder) for side in sides
+                split: _encode(config, text, split, processor.tokenizer, folder) for split in splits
             }
-        for side, symbols in found.items():
-            _check_count(config, text, side, symbols)
+        for split, tokens in found.items():
+            _check_count(config, text, split, len(tokens))
         return PreparedPretraining(
             config, text, processor, found.get("train"), found["valid"], scratch
         )
 
     def load_processor(self, folder: Path) -> PretrainingProcessor:
-        """The tokenizer of a model that is there already.
+        """Load the tokenizer of a trained model.
 
         Raises:
-            VocabularyFileError: it cannot be read.
+            TokenizerError: it cannot be read.
         """
-        return PretrainingProcessor(self.config, MaskedVocabulary.of(str(folder)))
+        return PretrainingProcessor(self.config, TextTokenizer.load(str(folder), needs=NEEDED))
 
 
-def _vocabulary(config: PretrainingConfig, text: Text) -> MaskedVocabulary:
+@dataclass(frozen=True)
+class _Sample:
+    """The beginning of the training set, for as many readings as a vocabulary needs."""
+
+    text: Text
+
+    def __iter__(self) -> Iterator[str]:
+        left = SAMPLE
+        for piece in self.text.pieces("train"):
+            yield piece.text
+            left -= len(piece.text)
+            if left <= 0:
+                return
+
+
+def _tokenizer(config: PretrainingConfig, text: Text) -> TextTokenizer:
     if config.tokenizer is not None:
-        return MaskedVocabulary.of(config.tokenizer)
-    return MaskedVocabulary.learn(lambda: (piece.text for piece in text.sides("train")), config)
+        return TextTokenizer.load(config.tokenizer, needs=NEEDED)
+    return learn_tokenizer(config, _Sample(text))
 
 
-def _check_words(config: PretrainingConfig, vocabulary: MaskedVocabulary) -> None:
-    if config.masking in ("words", "spans") and vocabulary.begins is None:
-        raise TokenizerNotForTaskError(
+def learn_tokenizer(config: PretrainingConfig, texts: Iterable[str]) -> TextTokenizer:
+    """Learn the vocabulary that the settings ask for.
+
+    Args:
+        config: says how, and how many tokens.
+        texts: training set, which is read twice.
+    Raises:
+        VocabularySizeError: there is no vocabulary of this size.
+    """
+    wordpiece = config.tokenization == "wordpiece"
+    return TextTokenizer.learn(
+        texts,
+        config.vocabulary_size,
+        kind="wordpiece" if wordpiece else "bpe",
+        lowercase=wordpiece and config.lowercase,
+        max_length=config.late_length or config.length,
+        reads_special=True,
+    )
+
+
+def _check_words(config: PretrainingConfig, processor: PretrainingProcessor) -> None:
+    if config.masking in ("words", "spans") and processor.properties.begins is None:
+        raise TokenizerError(
             name=config.tokenizer or "learned",
-            finding="its symbols do not tell where words begin",
-            way_out="Choose masking='tokens' or 'ltg_spans'.",
+            needs="tokens that mark where words begin",
+            finding="has none",
+            hint="Choose masking='tokens' or 'ltg_spans'.",
         )
 
 
-def _check_count(config: PretrainingConfig, text: Text, side: Side, symbols: Symbols) -> None:
-    longest = config.length if side == "valid" else max(config.late_length or 0, config.length)
-    if symbols.count < longest - 2:
-        way_out = "Name a longer text, or lower `length`"
-        if side == "valid" and text.every is not None and text.every > 2:
-            way_out += ", or lower `held_out` so that more of it validates"
-        raise TextTooShortError(
-            side="training" if side == "train" else "validation",
-            needs=longest - 2,
-            has=symbols.count,
-            way_out=f"{way_out}.",
+def _check_count(config: PretrainingConfig, text: Text, split: Split, count: int) -> None:
+    longest = config.length if split == "valid" else max(config.late_length or 0, config.length)
+    if count < longest - 2:
+        hint = "Name a longer text, or lower `length`"
+        if split == "valid" and text.every is not None and text.every > 2:
+            hint += ", or lower `held_out` so that more of it is held out"
+        kind = "training" if split == "train" else "validation"
+        raise DataError(
+            Path(text.name),
+            needs=f"have at least {longest - 2:,} tokens in its {kind} set, for one sequence",
+            has=f"has {count:,}",
+            hint=f"{hint}.",
         )
 
 
 def _encode(
-    config: PretrainingConfig, text: Text, side: Side, vocabulary: MaskedVocabulary, folder: Path
-) -> Symbols:
-    most = config.most_symbols if side == "train" else _most_valid(config, text)
-    about = (text.fingerprint, vocabulary.fingerprint, config.documents, config.held_out, most)
+    config: PretrainingConfig, text: Text, split: Split, tokenizer: TextTokenizer, folder: Path
+) -> Tokens:
+    most = config.max_train_tokens if split == "train" else _most_valid(config, text)
+    about = (text.fingerprint, tokenizer.fingerprint, config.documents, config.held_out, most)
     name = sha256(repr(about).encode()).hexdigest()[:16]
-    path = folder / f"{side}-{name}.bin"
-    found = Symbols.found(path)
-    return found or encode_to_disk(text.sides(side), vocabulary, path, most=most)
+    return encode_to_disk(
+        text.pieces(split), tokenizer, folder, fingerprint=f"{split}-{name}", most=most
+    )
 
 
 def _most_valid(config: PretrainingConfig, text: Text) -> int | None:
-    """No more symbols than this validate: of a long stream, all pieces are too many."""
-    if config.most_valid_symbols is not None or config.most_symbols is None or text.every is None:
-        return config.most_valid_symbols
-    return max(math.ceil(config.most_symbols / (text.every - 1)), config.length)
+    """A held-out validation set is bounded in proportion: all pieces of a long stream are too
+    many."""
+    if config.max_valid_tokens is not None or config.max_train_tokens is None or text.every is None:
+        return config.max_valid_tokens
+    return max(math.ceil(config.max_train_tokens / (text.every - 1)), config.length)
 
 
 def _labelled(logits: Tensor, batch: Batch) -> Tensor:
-    """Some models score labelled positions alone, others all."""
+    """Some models score labelled positions only, others all."""
     return labelled_logits(logits, batch["labels"])
 
 
 @final
 @dataclass(frozen=True)
 class PreparedPretraining:
-    """The task with its text at hand."""
+    """The task with its text."""
 
     config: PretrainingConfig
     text: Text
     processor: PretrainingProcessor
-    train: Symbols | None
-    """``None`` where a trained model is only scored."""
-    valid: Symbols
+    train: Tokens | None
+    """``None`` where a trained model is only evaluated."""
+    valid: Tokens
     scratch: Scratch | None = None
-    """What removes the files of the two when this goes."""
+    """Removes the files of both with this object."""
 
     @property
     def metric(self) -> Metric:
-        """Perplexity of hidden symbols of the validation side."""
-        return Metric(
-            name="masked_perplexity", label="perplexity of masked symbols", better="lower"
-        )
+        """Perplexity of masked tokens of the validation set."""
+        return Metric(name="masked_perplexity", label="perplexity of masked tokens", better="lower")
 
     @property
     def training(self) -> TrainSettings:
-        """How long and how fast one model is trained."""
+        """Training settings of one model."""
         return self.config.training
 
     @property
-    def vocabulary(self) -> MaskedVocabulary:
-        """From text to symbols."""
-        return self.processor.vocabulary
+    def tokenizer(self) -> TextTokenizer:
+        """From text to tokens."""
+        return self.processor.tokenizer
 
     def describe(self) -> Mapping[str, object]:
-        """Source, sizes of the sides that were read, and a fingerprint of the validation side as
-        symbols."""
+        """Describe source, sizes of vocabulary and splits, and a fingerprint of the tokens of the
+        validation set."""
         return {
             "text": self.text.name,
-            "fingerprint": sha256(self.valid.array.tobytes()).hexdigest()[:16],
-            "vocabulary": len(self.vocabulary),
-            "vocabulary_fingerprint": self.vocabulary.fingerprint,
-            "symbols": {side: found.count for side, found in self._sides.items()},
+            "fingerprint": sha256(self.valid.read().tobytes()).hexdigest()[:16],
+            "vocabulary": len(self.tokenizer),
+            "vocabulary_fingerprint": self.tokenizer.fingerprint,
+            "tokens": {split: len(found) for split, found in self._splits.items()},
         }
 
     @property
-    def _sides(self) -> Mapping[str, Symbols]:
-        sides = {"train": self.train, "valid": self.valid}
-        return {side: symbols for side, symbols in sides.items() if symbols is not None}
+    def _splits(self) -> Mapping[str, Tokens]:
+        splits = {"train": self.train, "valid": self.valid}
+        return {split: tokens for split, tokens in splits.items() if tokens is not None}
 
     def feed(self) -> Feed:
-        """The training side in rows, in random order, masked as the settings say."""
-        rows = self.rows(self._sides["train"], late_length=self.config.late_length)
+        """Rows of the training set in random order, masked as the settings say."""
+        rows = self.rows(self._splits["train"], late_length=self.config.late_length)
         masked = self.config.objective == "masked"
-        masks = TrainingMasks if masked else Plain
+        masks = TrainingMasks if masked else Unmasked
         return Feed(
             rows=rows,
-            collate=masks(self.config, self.vocabulary, rows.total),
+            collate=masks(self.config, self.processor.properties, rows.total),
             batches=lambda seed: self._batches(rows, seed),
             compared=_labelled,
-            not_taught=None if masked else "and its student would each replace words of their own",
+            not_taught=None if masked else "and its student would each replace tokens of their own",
         )
 
-    def rows(self, symbols: Symbols, *, late_length: int | None = None) -> Rows:
-        """A side of the text in rows for a model."""
-        special = self.vocabulary.symbols
+    def rows(self, tokens: Tokens, *, late_length: int | None = None) -> Rows:
+        """Rows of a split for a model."""
+        special = self.processor.special
         return Rows(
-            symbols,
+            tokens,
             begin=special["cls_token_id"],
             end=special["sep_token_id"],
             length=self.config.length,
@@ -225,23 +265,23 @@ class PreparedPretraining:
             return make()
         if settings.epochs is None:
             batches = settings.steps * settings.accumulation * processes
-        else:  # wherever the stage begins, a pass has as many
+        else:  # wherever the stage begins, an epoch has as many
             batches = math.ceil(settings.epochs * len(make(late=Stage(first=0))))
         first = min(round(self.config.late_from * batches), batches - 1)  # or there would be none
         return make(late=Stage(first=first))
 
     def evaluate(self, model: nn.Module, *, folder: Path) -> Mapping[str, float]:
-        """Perplexity and accuracy of hidden symbols of the validation side.
+        """Perplexity and accuracy of masked tokens of the validation set.
 
-        In each row ``config.mask_share`` of the symbols are hidden, all of them by the mask symbol,
-        and the same ones in every run, whatever the training masks. A model that replaces words is
-        scored by its generator, and by how well it finds what that replaced.
+        In each row ``config.mask_share`` of the tokens become mask tokens, the same ones in every
+        run, whatever the training masks. A model that replaces tokens is scored by its generator,
+        and by how well it detects what that replaced.
         """
         from embshare.tasks.training import evaluate
 
         rows = self.rows(self.valid)
         settings = self._evaluation_settings()
-        masks = FixedMasks(self.vocabulary, self.config.mask_share)
+        masks = FixedMasks(self.processor.properties, self.config.mask_share)
         with embshare.cached(model):
             found = evaluate(
                 as_masked_model(model),
@@ -254,19 +294,19 @@ class PreparedPretraining:
             )
             metrics = {name: found[name] for name in METRICS}
             if is_replacing(model):
-                batches = self._plain_batches(rows, settings.eval_batch_size)
+                batches = self._unmasked_batches(rows, settings.eval_batch_size)
                 metrics.update(discriminator_scores(model.eval(), batches, seed=FIXED))  # type: ignore[arg-type]
-            write_samples(self.processor, model, rows, masks, folder)
+            write_samples(self.tokenizer, model, rows, masks, folder)
         return metrics
 
     def _evaluation_settings(self) -> TrainSettings:
-        scored = len(self.vocabulary) * self.config.length * self.config.mask_share
+        scored = len(self.tokenizer) * self.config.length * self.config.mask_share
         fitting = max(1, int(LOGITS / scored))
         size = min(fitting, self.training.eval_batch_size)
         return self.training.model_copy(update={"eval_batch_size": size})
 
-    def _plain_batches(self, rows: Rows, size: int) -> Iterator[Batch]:
+    def _unmasked_batches(self, rows: Rows, size: int) -> Iterator[Batch]:
         whole = self.config.model_copy(update={"short_rows": 0.0})
-        collate = Plain(whole, self.vocabulary, rows.total)
+        collate = Unmasked(whole, self.processor.properties, rows.total)
         for begin in range(0, len(rows), size):
             yield collate([rows[i] for i in range(begin, min(begin + size, len(rows)))])

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
-from embshare.tasks.text.errors import BadFileError, BadLineError, SetNotFoundError
+from pydantic import BaseModel, StrictInt, StrictStr, ValidationError, field_validator
+
+from embshare.tasks.errors import DataError, MissingDataError
+from embshare.tasks.hub import load_splits
 from embshare.tasks.text.files import read_text
 from embshare.tasks.text.names import NAMES
 from embshare.tasks.text.portable_random import PortableRandom
@@ -27,7 +31,7 @@ class Question:
     question: str
     passage: str
     answers: tuple[str, ...]
-    """None where the passage has no answer."""
+    """Answers of people; empty where the passage has no answer."""
     start: int | None = None
     """The first character of the first answer."""
 
@@ -37,34 +41,126 @@ class SquadData:
     """The training and the validation set."""
 
     name: str
-    """Where they came from, for a report."""
+    """Source, for a report."""
     train: tuple[Question, ...]
     dev: tuple[Question, ...]
 
 
-Placed: TypeAlias = tuple[str, Question]
-"""A question, and where it stands."""
+class _Answer(BaseModel):
+    text: StrictStr
+    answer_start: StrictInt
 
 
-class _FaultError(Exception):
-    """A place in a file or set, what is needed there, and what is found."""
+class _Asked(BaseModel):
+    id: StrictStr
+    question: StrictStr
+    answers: list[_Answer] | None = None
+    is_impossible: bool = False
 
-    def __init__(self, place: str, needs: str, finding: str) -> None:
-        self.place, self.needs, self.finding = place, needs, finding
+    @field_validator("answers", mode="before")
+    @classmethod
+    def _of_columns(cls, given: Any) -> Any:
+        """Turn columns, as the hub has them, into a list, as files have it."""
+        if not isinstance(given, Mapping):
+            return given
+        pairs = zip_longest(given.get("text") or (), given.get("answer_start") or ())
+        return [{"text": text, "answer_start": start} for text, start in pairs]
+
+
+class _Row(_Asked):
+    context: StrictStr
+
+
+class _Paragraph(BaseModel):
+    context: StrictStr
+    qas: list[_Asked]
+
+
+class _Article(BaseModel):
+    paragraphs: list[_Paragraph]
+
+
+class _File(BaseModel):
+    data: list[_Article]
+
+
+Placed: TypeAlias = tuple[str, str, _Asked]
+"""The place of a question in its source, its passage, and the question."""
+Layout = TypeVar("Layout", bound=BaseModel)
+NEEDS: Final = {"missing": "be there", "model_type": "be an object with names"}
+"""Needs by the type of pydantic's error, where its message says them less well."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A file or a set of the hub, whose faults have a place."""
+
+    path: Path
+    version: str
+    hint: str
+
+    def fault(self, place: str, needs: str, has: str) -> DataError:
+        return DataError(self.path, place or None, needs=needs, has=has, hint=self.hint)
+
+    def parse(self, layout: type[Layout], tree: object, place: str = "") -> Layout:
+        """Check the layout of what stands at a place."""
+        try:
+            return layout.model_validate(tree)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
+            needs = NEEDS.get(first["type"], first["msg"].removeprefix("Input should "))
+            has = "is missing" if first["type"] == "missing" else f"is {first['input']!r:.40}"
+            raise self.fault(f"{place}{''.join(steps)}".lstrip("."), needs, has) from None
+
+    def questions(self, whole: str, found: Iterable[Placed]) -> tuple[Question, ...]:
+        """Check all questions of a split: there are some, and their ids differ."""
+        places: dict[str, str] = {}
+        questions = []
+        for place, passage, asked in found:
+            if (before := places.setdefault(asked.id, place)) != place:
+                has = f"is {asked.id!r:.40}, as that of `{before}`"
+                raise self.fault(f"{place}.id", "be of one question alone", has)
+            questions.append(self._question(place, passage, asked))
+        if not questions:
+            raise self.fault(whole, "hold questions", "has none")
+        return tuple(questions)
+
+    def _question(self, place: str, passage: str, asked: _Asked) -> Question:
+        answers = [] if asked.is_impossible else asked.answers
+        if answers is None:
+            raise self.fault(f"{place}.answers", "be a list", "is missing")
+        if not answers and self.version == "1.1":
+            has = "has none (it may be of version 2.0)"
+            raise self.fault(f"{place}.answers", "hold an answer", has)
+        for index, answer in enumerate(answers):
+            start, text = answer.answer_start, answer.text
+            if not text or start < 0 or not passage.startswith(text, start):
+                there = passage[max(start, 0) : max(start, 0) + len(text)]
+                has = f"is {text!r:.40}, and {there!r:.40} stands there"
+                where = f"{place}.answers[{index}].text"
+                raise self.fault(where, f"stand in the passage at {start:,}", has)
+        return Question(
+            id=asked.id,
+            question=asked.question,
+            passage=passage,
+            answers=tuple(answer.text for answer in answers),
+            start=answers[0].answer_start if answers else None,
+        )
 
 
 def read_folder(folder: Path, version: str, *, train: bool = True) -> SquadData:
     """Read ``train-v{version}.json`` and ``dev-v{version}.json``.
 
     Args:
-        folder: of the two.
+        folder: with both files.
         version: ``1.1`` or ``2.0``.
         train: whether the first is read; it need not be there to score a model.
     Raises:
-        BadFileError: one is missing, no JSON, not of SQuAD's layout, or has no questions; an
-            answer does not stand where it should; or two questions have one id.
+        DataError: one is missing, no JSON, not of SQuAD's layout, or has no questions; an answer
+            does not stand where it should; or two questions have one id.
     """
-    paths = [_find(folder, side, version) for side in ((TRAIN, DEV) if train else (DEV,))]
+    paths = [_find(folder, names, version) for names in ((TRAIN, DEV) if train else (DEV,))]
     *first, dev = (_read(path, version) for path in paths)
     return SquadData(name=str(folder), train=first[0] if first else (), dev=dev)
 
@@ -74,116 +170,37 @@ def _find(folder: Path, names: tuple[str, ...], version: str) -> Path:
     for name in wanted:
         if (folder / name).is_file():
             return folder / name
-    if folder.is_dir():
-        found = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-        has = f"holds {found}"
-    else:
-        has = "is not there"
-    raise BadFileError(
-        path=folder,
+    there = sorted(path.name for path in folder.iterdir())[:8] if folder.is_dir() else None
+    raise MissingDataError(
+        folder,
         needs=f"be a folder with {' or '.join(wanted)}",
-        finding=has,
-        way_out="Name the folder that the files of SQuAD are in, and their `version`.",
+        has="is not there" if there is None else f"holds {', '.join(there) or 'nothing'}",
+        hint="Name the folder that the files of SQuAD are in, and their `version`.",
     )
 
 
 def _read(path: Path, version: str) -> tuple[Question, ...]:
     try:
         tree = json.loads(read_text(path))
-    except ValueError as error:
-        if not isinstance(error, json.JSONDecodeError):
-            raise
-        raise BadLineError(
-            path=path,
-            line=error.lineno,
+    except json.JSONDecodeError as error:
+        raise DataError(
+            path,
+            error.lineno,
             needs="be JSON",
-            finding=f"is not ({error.msg} at column {error.colno:,})",
-            way_out="Fetch the file again.",
+            has=f"is not ({error.msg} at column {error.colno:,})",
+            hint="Fetch the file again.",
         ) from error
-    try:
-        return _each_once(_questions(tree, version), "data")
-    except _FaultError as fault:
-        raise BadFileError(
-            path=path,
-            needs=f"be of SQuAD's layout: `{fault.place}` must {fault.needs}",
-            finding=fault.finding,
-            way_out=f"Fetch the file of SQuAD {version}, or mend this one.",
-        ) from None
+    hint = f"Fetch the file of SQuAD {version}, or mend this one."
+    source = _Source(path, version, hint)
+    return source.questions("data", _of_file(source.parse(_File, tree)))
 
 
-def _each_once(found: Iterable[Placed], whole: str) -> tuple[Question, ...]:
-    """All questions of a side: there are some, and answers are told apart by their ids."""
-    places: dict[str, str] = {}
-    questions = []
-    for place, question in found:
-        if (before := places.setdefault(question.id, place)) != place:
-            finding = f"is {question.id!r:.40}, as that of `{before}`"
-            raise _FaultError(f"{place}.id", "be of one question alone", finding)
-        questions.append(question)
-    if not questions:
-        raise _FaultError(whole, "hold questions", "has none")
-    return tuple(questions)
-
-
-def _questions(tree: object, version: str) -> Iterator[Placed]:
-    for number, article in enumerate(_list(tree, "", "data")):
-        place = f"data[{number}]"
-        for index, paragraph in enumerate(_list(article, place, "paragraphs")):
-            inside = f"{place}.paragraphs[{index}]"
-            passage = _text(paragraph, inside, "context")
-            for item, entry in enumerate(_list(paragraph, inside, "qas")):
-                here = f"{inside}.qas[{item}]"
-                yield here, _question(entry, here, passage, version)
-
-
-def _question(entry: object, place: str, passage: str, version: str) -> Question:
-    texts, start = [], None
-    impossible = isinstance(entry, Mapping) and bool(entry.get("is_impossible"))
-    for index, answer in enumerate([] if impossible else _list(entry, place, "answers")):
-        here = f"{place}.answers[{index}]"
-        texts.append(_text(answer, here, "text"))
-        first = _start(answer, here, texts[-1], passage)
-        start = first if start is None else start
-    if not texts and version == "1.1":
-        raise _FaultError(
-            f"{place}.answers", "hold an answer", "has none (it may be of version 2.0)"
-        )
-    return Question(
-        id=_text(entry, place, "id"),
-        question=_text(entry, place, "question"),
-        passage=passage,
-        answers=tuple(texts),
-        start=start,
-    )
-
-
-def _start(answer: object, place: str, text: str, passage: str) -> int:
-    start = answer.get("answer_start") if isinstance(answer, Mapping) else None
-    if not isinstance(start, int):
-        raise _FaultError(f"{place}.answer_start", "be a whole number", f"is {start!r:.40}")
-    if not text or passage[start : start + len(text)] != text or start < 0:
-        there = passage[max(start, 0) : max(start, 0) + len(text)]
-        needs = f"stand in the passage at {start:,}"
-        raise _FaultError(
-            f"{place}.text", needs, f"is {text!r:.40}, and {there!r:.40} stands there"
-        )
-    return start
-
-
-def _list(tree: object, place: str, name: str) -> list[Any]:
-    found = tree.get(name) if isinstance(tree, Mapping) else None
-    if not isinstance(found, list):
-        where = f"{place}.{name}".lstrip(".")
-        raise _FaultError(where, "be a list", "is missing" if found is None else "is none")
-    return found
-
-
-def _text(tree: object, place: str, name: str) -> str:
-    found = tree.get(name) if isinstance(tree, Mapping) else None
-    if not isinstance(found, str):
-        has = "is missing" if found is None else f"is {found!r:.40}"
-        raise _FaultError(f"{place}.{name}", "be a string", has)
-    return found
+def _of_file(file: _File) -> Iterator[Placed]:
+    for number, article in enumerate(file.data):
+        for index, paragraph in enumerate(article.paragraphs):
+            for item, asked in enumerate(paragraph.qas):
+                place = f"data[{number}].paragraphs[{index}].qas[{item}]"
+                yield place, paragraph.context, asked
 
 
 def read_hub(name: str, version: str, *, train: bool = True) -> SquadData:
@@ -192,52 +209,29 @@ def read_hub(name: str, version: str, *, train: bool = True) -> SquadData:
     Args:
         name: of the set on the hub, or a folder with such a set.
         version: ``1.1`` or ``2.0``.
+        train: as in `read_folder`.
     Raises:
-        SetNotFoundError: there is none, its columns are others, it has no questions, or a row is
-            not of this version, not of SQuAD's layout, or has the id of another one.
+        DataError: there is none, its columns are others, it has no questions, or a row is not of
+            this version, not of SQuAD's layout, or has the id of another one.
     """
-    first = _hub_side(name, "train", version) if train else ()
-    return SquadData(name=name, train=first, dev=_hub_side(name, "validation", version))
+    hint = f"Name a set of SQuAD {version}, or a folder of your own with `data`."
+    splits, source = load_splits(name), _Source(Path(name), version, hint)
+
+    def read(split: str) -> tuple[Question, ...]:
+        return source.questions(split, _of_rows(source, split, splits.get(split, ())))
+
+    return SquadData(name=name, train=read("train") if train else (), dev=read("validation"))
 
 
-def _hub_side(name: str, split: str, version: str) -> tuple[Question, ...]:
-    from datasets import load_dataset  # type: ignore[import-untyped]
-
-    try:
-        rows = load_dataset(name, split=split)
-    except Exception as error:  # its errors have no class in common
-        first = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise SetNotFoundError(name=name, finding=f"{split} cannot be had ({first})") from error
-    missing = sorted({"id", "question", "context", "answers"} - set(rows.column_names))
-    if missing:
-        raise SetNotFoundError(name=name, finding=f"{split} has no column `{missing[0]}`")
-    try:
-        return _each_once(_of_hub(rows, split, version), split)
-    except _FaultError as fault:
-        finding = (
-            f"it is not of SQuAD {version}: `{fault.place}` must {fault.needs}, but {fault.finding}"
-        )
-        raise SetNotFoundError(name=name, finding=finding) from None
-
-
-def _of_hub(rows: Iterable[Mapping[str, Any]], split: str, version: str) -> Iterator[Placed]:
-    """Questions of rows, whose answers are columns, as those of a file."""
-    for number, row in enumerate(rows):
-        place = f"{split}[{number}]"
-        inside = f"{place}.answers"
-        texts, starts = (_list(row["answers"], inside, key) for key in ("text", "answer_start"))
-        if len(texts) != len(starts):
-            needs, finding = f"have as many entries as `text` ({len(texts)})", f"has {len(starts)}"
-            raise _FaultError(f"{inside}.answer_start", needs, finding)
-        pairs = zip(texts, starts, strict=True)
-        answers = [{"text": text, "answer_start": start} for text, start in pairs]
-        passage = _text(row, place, "context")
-        yield place, _question({**row, "answers": answers}, place, passage, version)
+def _of_rows(source: _Source, split: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[Placed]:
+    for number, entry in enumerate(rows):
+        row = source.parse(_Row, entry, f"{split}[{number}]")
+        yield f"{split}[{number}]", row.context, row
 
 
 @dataclass(frozen=True)
 class Fact:
-    """How something about a person is told, and asked."""
+    """Sentences that state something about a person, and questions that ask for it."""
 
     told: tuple[str, ...]
     asked: tuple[str, ...]
@@ -275,7 +269,7 @@ SEED: Final = 2016
 
 
 def built_in(version: str) -> SquadData:
-    """3,000 questions to learn from and 600 to be scored on, the same always."""
+    """Make 3,000 training and 600 validation questions, always the same."""
     rng, seen = PortableRandom(SEED), set[tuple[str, str]]()
     found: list[Question] = []
     while len(found) < TRAIN_QUESTIONS + DEV_QUESTIONS:

@@ -23,18 +23,18 @@ PUNCTUATION: Final = frozenset(string.punctuation)
 
 
 def normalise(text: str) -> str:
-    """Lower case, without punctuation, articles and superfluous spaces."""
+    """Lower-case a text and drop punctuation, articles and superfluous spaces."""
     bare = "".join(letter for letter in text.lower() if letter not in PUNCTUATION)
     return " ".join(ARTICLES.sub(" ", bare).split())
 
 
 def exact_match(answer: str, truth: str) -> float:
-    """1 where both are the same when normalised."""
+    """Return 1 where both are the same when normalised."""
     return float(normalise(answer) == normalise(truth))
 
 
 def f1(answer: str, truth: str) -> float:
-    """Of the words of both; where one side has none, 1 if neither has."""
+    """F1 of the words of both; where one has none, 1 if neither has."""
     given, wanted = normalise(answer).split(), normalise(truth).split()
     if not given or not wanted:
         return float(given == wanted)
@@ -48,15 +48,15 @@ def score(
     null_odds: Mapping[str, float] | None = None,
     best_answers: Mapping[str, str] | None = None,
 ) -> dict[str, float]:
-    """Percentages over all questions.
+    """Compute percentages over all questions.
 
     Args:
         questions: with what people answered; of several the nearest counts.
-        answers: by the question's id; empty where none is given.
-        null_odds: by id, higher where rather none should be given; for 2.0, and it asks for the
-            metrics of its two kinds of questions, and for the best that a threshold could give.
-        best_answers: by id, what is answered where one is given, for those thresholds; ``None``
-            where no threshold has emptied any of ``answers``.
+        answers: predictions by the question's id; empty where none is given.
+        null_odds: no-answer scores by id, for 2.0; they ask for the metrics of its two kinds of
+            questions too, and for the best that a threshold could give.
+        best_answers: predictions by id before a threshold emptied any, for those best thresholds;
+            ``None`` where none did.
     """
     exact, fuzzy = (_each(questions, answers, metric) for metric in (exact_match, f1))
     found = {"exact_match": _mean(exact.values()), "f1": _mean(fuzzy.values())}
@@ -86,7 +86,7 @@ def _each(
 
 
 def _truths(question: Question) -> tuple[str, ...]:
-    """What people answered, without what normalises to nothing; one empty answer for none."""
+    """Answers of people, without what normalises to nothing; one empty answer for none."""
     return tuple(text for text in question.answers if normalise(text)) or ("",)
 
 

@@ -43,17 +43,17 @@ class Window:
     """The number of the question."""
     ids: list[int]
     kinds: list[int]
-    """1 from the passage on, 0 before."""
+    """Token types: 1 from the passage on, 0 before."""
     places: list[tuple[int, int] | None]
     """The characters ``[first, last)`` of the passage that each token stands for."""
 
     def inputs(self, *, kinds: bool) -> dict[str, Any]:
-        """As a model takes them."""
+        """Inputs of a model."""
         row: dict[str, Any] = {"input_ids": self.ids}
         return {**row, "token_type_ids": self.kinds} if kinds else row
 
     def span(self, question: Question) -> tuple[int, int]:
-        """The first and last token of the answer; 0 and 0 where it is not in this window."""
+        """Find the first and last token of the answer; 0 and 0 where it is not in this window."""
         if question.start is None:
             return 0, 0
         start, stop = question.start, question.start + len(question.answers[0])
@@ -67,7 +67,7 @@ class Window:
 def make_windows(
     tokenizer: TextTokenizer, questions: Sequence[Question], config: SquadConfig
 ) -> Iterator[Window]:
-    """All windows of all questions, in order.
+    """Cut all questions into windows, in order.
 
     Question and passage are encoded apart and put together as the tokenizer does with two
     sentences. Windows overlap where a passage does not fit into one.
@@ -87,8 +87,8 @@ def make_windows(
 
 
 def _question(backend: Any, text: str, most: int) -> Any:
-    """The first tokens of a question. The rest is cut off the text: an encoding keeps what it is
-    truncated by, and every part of a passage would be put together with all of that."""
+    """Encode the first tokens of a question. The rest is cut off the text: an encoding keeps what
+    it is truncated by, and every part of a passage would be put together with all of that."""
     found = backend.encode(text, add_special_tokens=False)
     if len(found.ids) > most:
         found = backend.encode(text[: found.offsets[most - 1][1]], add_special_tokens=False)
@@ -97,11 +97,12 @@ def _question(backend: Any, text: str, most: int) -> Any:
 
 
 def _window(number: int, encoded: Any) -> Window:
-    sides = encoded.sequence_ids
+    sequences = encoded.sequence_ids
     places = [
-        place if side == 1 else None for place, side in zip(encoded.offsets, sides, strict=True)
+        place if number == 1 else None
+        for place, number in zip(encoded.offsets, sequences, strict=True)
     ]
-    return Window(number, encoded.ids, second_sentence(sides), places)
+    return Window(number, encoded.ids, second_sentence(sequences), places)
 
 
 IMPOSSIBLE: Final = -1e9
@@ -113,17 +114,17 @@ class Candidate:
 
     text: str
     score: float
-    """Of its start plus of its end."""
+    """Score of its start plus that of its end."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model makes of a question."""
+    """Answers of a model to a question."""
 
     candidates: tuple[Candidate, ...]
-    """The best first; no two say the same."""
+    """Candidates, the best first; no two say the same."""
     null_odds: float
-    """By how much "no answer" is better than the best of them; finite without any too."""
+    """Margin of "no answer" over the best of them; finite without any too."""
 
     @property
     def best(self) -> str:
@@ -135,7 +136,7 @@ class Answers:
         return "" if threshold is not None and self.null_odds > threshold else self.best
 
     def probabilities(self) -> list[float]:
-        """Of the candidates among themselves."""
+        """Probabilities of the candidates among themselves."""
         if not self.candidates:
             return []
         best = self.candidates[0].score
@@ -144,7 +145,7 @@ class Answers:
 
 
 def scores_of(output: Any) -> tuple[Tensor, ...]:
-    """What a model returned, as tensors ``[B, ...]``.
+    """Take the scores out of what a model returned, as tensors ``[B, ...]``.
 
     Returns:
         Starts and ends ``[B, T]``; of a model that follows some starts (ConvBERT) starts
@@ -161,7 +162,7 @@ def best_answers(
     windows: Iterable[tuple[Window, Sequence[Tensor]]],
     config: SquadConfig,
 ) -> Answers:
-    """The best spans of one question.
+    """Find the best spans of one question.
 
     Args:
         passage: that the windows are of.
@@ -195,7 +196,7 @@ def _text(passage: str, window: Window, first: int, last: int) -> str:
 def _spans(
     window: Window, scores: Sequence[Tensor], config: SquadConfig
 ) -> list[tuple[float, int, int]]:
-    """Score, first and last token of a window's best spans."""
+    """Rank a window's best spans: score, first and last token."""
     inside = torch.tensor([place is not None for place in window.places])
     length = len(inside)
     starts, ends = scores[0][:length].masked_fill(~inside, IMPOSSIBLE), scores[1][..., :length]
@@ -222,20 +223,20 @@ def _spans(
 
 
 TOGETHER: Final = 512
-"""Questions whose windows and scores are in memory at once."""
+"""Number of questions whose windows and scores are in memory at once."""
 
 
 @final
 @dataclass(frozen=True)
 class SquadProcessor:
-    """From questions to windows, and from what models return to answers."""
+    """Encodes questions as windows, and decodes the outputs of models to answers."""
 
     config: SquadConfig
     start: Start
 
     @cached_property
     def kinds(self) -> bool:
-        """Whether models are told which tokens are the passage's."""
+        """Whether models get token type ids, which say which tokens are the passage's."""
         if self.config.token_types is None:
             return self.config.tokenizer is None or self.start.tokenizer.knows_kinds
         return self.config.token_types
@@ -245,11 +246,11 @@ class SquadProcessor:
         self.start.save(folder)
 
     def model_config(self, architecture: Architecture) -> MatchedConfig:
-        """The model of one architecture."""
+        """Build the config of one architecture."""
         return self.start.model_config(architecture, dropout=self.config.dropout)
 
     def build(self, model: str, seed: int) -> nn.Module:
-        """A model that scores starts and ends; of transformers, one of question answering.
+        """Build a model that scores starts and ends; of transformers, one of question answering.
 
         Where `SquadConfig.init_from` names a run, the model is that run's, with a new head; shared
         by the same plan, with a dense head, if that one is shared.
@@ -273,20 +274,20 @@ class SquadProcessor:
         return made
 
     def check_reads(self, name: str, model: nn.Module) -> None:
-        """Windows have up to ``length`` tokens.
+        """Let a model read a window of ``length`` tokens.
 
         Raises:
-            ModelNotForTaskError: the model cannot read as many.
+            ModelNotForTaskError: it cannot.
         """
         length = self.config.length
         read_longest(name, model, self.start.tokenizer, length, kinds=self.kinds)
 
     def windows(self, questions: Sequence[Question]) -> list[Window]:
-        """All windows of some questions, in order."""
+        """Cut questions into windows, in order."""
         return list(make_windows(self.start.tokenizer, questions, self.config))
 
     def answer(self, model: nn.Module, questions: Sequence[Question]) -> Iterator[Answers]:
-        """What a model makes of each question."""
+        """Answer each question."""
         for first in range(0, len(questions), TOGETHER):
             yield from self._answer(model, questions[first : first + TOGETHER])
 
@@ -302,11 +303,11 @@ class SquadProcessor:
 
     @property
     def threshold(self) -> float | None:
-        """Above which odds no answer is given; ``None`` where one always is."""
+        """Odds above which no answer is given; ``None`` where one always is."""
         return self.config.null_threshold if self.config.unanswerable else None
 
     def predict(self, model: nn.Module, inputs: Iterable[str]) -> Iterator[str]:
-        """An answer for each line: a question and its passage, with a tab between.
+        """Answer each line: a question and its passage, with a tab between.
 
         Raises:
             InvalidValueError: a line has another number of parts.
@@ -325,7 +326,7 @@ class SquadProcessor:
 
 
 def training_rows(processor: SquadProcessor, questions: Sequence[Question]) -> list[dict[str, Any]]:
-    """Windows with the places of their answers."""
+    """Cut questions into windows with the places of their answers."""
     rows = []
     for window in processor.windows(questions):
         first, last = window.span(questions[window.question])

@@ -1,4 +1,4 @@
-"""SQuAD as a task: data read, models built, trained, scored, and predictions written."""
+"""SQuAD as a task: data, training inputs, evaluation and files of predictions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from embshare.tasks.text.starting import Start
 __all__ = ["PreparedSquad", "Squad"]
 
 SAMPLES: Final = 200
-"""Questions of the development side that a person can look at."""
+"""Number of validation questions in ``samples.json``."""
 
 
 @final
@@ -41,11 +41,11 @@ class Squad:
     ) -> PreparedSquad:
         """Read and check both files, and learn the vocabulary if none is given.
 
-        With a vocabulary, and not to train, the training side is not read and need not be there.
+        With a vocabulary, and not to train, the training set is not read and need not be there.
 
         Raises:
-            BadFileError: a file is missing, no JSON, or not as it must be; with its place.
-            SetNotFoundError: the hub has no such set, or it is not as it must be.
+            DataError: a file is missing, no JSON, or not as it must be, with its place; or the hub
+                has no such set, or another one.
             TokenizerError: there is no such tokenizer.
             PretrainedRunError: `init_from` is no run that models can start from.
             MatchedConfigError: no model has these sizes.
@@ -58,7 +58,7 @@ class Squad:
         return PreparedSquad(self.config, data, made)
 
     def load_processor(self, folder: Path) -> SquadProcessor:
-        """The vocabulary and sizes of a model that is there already.
+        """Load the vocabulary and sizes of a trained model.
 
         Raises:
             TokenizerError: the vocabulary cannot be read.
@@ -88,7 +88,7 @@ class Squad:
 @final
 @dataclass(frozen=True)
 class PreparedSquad:
-    """The task with its data at hand."""
+    """The task with its data."""
 
     config: SquadConfig
     data: SquadData
@@ -96,22 +96,22 @@ class PreparedSquad:
 
     @property
     def metric(self) -> Metric:
-        """F1 of the development side."""
+        """F1 of the validation set."""
         return Metric(name="f1", label="F1 of answers (%)", better="higher")
 
     @property
     def training(self) -> TrainSettings:
-        """How long and how fast one model is trained."""
+        """Training settings."""
         return self.config.training
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """The training side as windows of symbols, with the places of answers."""
+        """The training set as windows of tokens, with the places of answers."""
         return training_rows(self.processor, self.data.train)
 
     def describe(self) -> Mapping[str, object]:
-        """Source, fingerprint, and numbers of questions, windows and symbols."""
-        sides = {"train": self.data.train, "dev": self.data.dev}
+        """Describe the data: source, fingerprint, numbers of questions, windows and tokens."""
+        splits = {"train": self.data.train, "dev": self.data.dev}
         digest = sha256()
         for question in (*self.data.train, *self.data.dev):
             parts = (question.question, question.passage, *question.answers, "")
@@ -121,13 +121,13 @@ class PreparedSquad:
             "data": self.data.name,
             "fingerprint": digest.hexdigest()[:16],
             "vocabulary": len(self.processor.start.tokenizer),
-            "questions": {name: len(questions) for name, questions in sides.items()},
+            "questions": {name: len(questions) for name, questions in splits.items()},
             "windows": len(self.rows),
-            "symbols": sum(len(row["input_ids"]) for row in self.rows),
+            "tokens": sum(len(row["input_ids"]) for row in self.rows),
         }
 
     def feed(self) -> Feed:
-        """The training side, windows of about one length together."""
+        """Batch the training set, windows of about one length together."""
         from embshare.tasks.processes import process_state
 
         return make_feed(
@@ -138,7 +138,7 @@ class PreparedSquad:
         )
 
     def evaluate(self, model: nn.Module, *, folder: Path) -> Mapping[str, float]:
-        """Exact match and F1; for 2.0 also of both kinds of questions, and with best thresholds.
+        """Compute exact match and F1; for 2.0 also by kind of question and with best thresholds.
 
         Writes ``predictions.json`` as the official script takes it, ``nbest_predictions.json``,
         for 2.0 ``null_odds.json``, and ``samples.json``.

@@ -1,4 +1,4 @@
-"""What tasks of reading text have in common: tokenizers, files, batches, pre-trained starts.
+"""What tasks on text have in common: tokenizer, corpora, files, batches, pretrained runs.
 
 Modules are imported by name, since some need packages of the extra ``hf``.
 """

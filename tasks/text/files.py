@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from embshare.tasks.text.errors import BadFileError, BadLineError
+from embshare.tasks.errors import DataError
 from embshare.tasks.text.utf8 import Foreign, decoded
 
 __all__ = ["read_lines", "read_text"]
@@ -14,26 +14,25 @@ def read_text(path: Path) -> str:
     """A file in UTF-8, without a byte order mark.
 
     Raises:
-        BadFileError: it is not there.
-        BadLineError: it is not UTF-8; with its line.
+        DataError: it is not there, or not UTF-8; with its line.
     """
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise BadFileError(
-            path=path,
+        raise DataError(
+            path,
             needs="be a file",
-            finding=f"cannot be read ({error.strerror or error})",
-            way_out="Name the folder that it is in, or fetch it.",
+            has=f"cannot be read ({error.strerror or error})",
+            hint="Name the folder that it is in, or fetch it.",
         ) from error
     found = decoded(raw)
     if isinstance(found, Foreign):
-        raise BadLineError(
-            path=path,
-            line=found.line,
+        raise DataError(
+            path,
+            found.line,
             needs="be UTF-8",
-            finding=f"has the byte 0x{found.byte:02x} where no character can have it",
-            way_out=f"Convert the file, for example with `iconv -f {found.guess} -t utf-8`.",
+            has=f"has the byte 0x{found.byte:02x} where no character can have it",
+            hint=f"Convert the file, for example with `iconv -f {found.guess} -t utf-8`.",
         )
     return found.removeprefix("\ufeff")
 
@@ -45,7 +44,7 @@ def read_lines(path: Path) -> list[str]:
     for line ends stand inside of sentences in published sets.
 
     Raises:
-        BadFileError: as `read_text`.
+        DataError: as `read_text`.
     """
     lines = read_text(path).split("\n")
     if lines[-1] == "":

@@ -1,4 +1,4 @@
-"""Names that no one has, for sentences made by a grammar: they give a table rows to learn."""
+"""Invented names for sentences of a grammar, which give a table rows to learn."""
 
 from __future__ import annotations
 

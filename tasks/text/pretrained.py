@@ -1,4 +1,4 @@
-"""Runs whose trained table, layers and vocabulary other models start from."""
+"""Runs whose trained table, layers and vocabulary initialize other models."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TRUNK: Final = ("embedding", "backbone")
 
 
 class Sizes(Value):
-    """Of a matched model: what its table and layers must have in common with those of another."""
+    """Sizes of a matched model's table and layers; those of another must be equal to load them."""
 
     width: int = Field(ge=1)
     layers: int = Field(ge=1)
@@ -63,16 +63,16 @@ class PretrainedRun:
 
     root: Path
     model: str
-    """The name that it was built from."""
+    """Name that the model was built from."""
     sizes: Sizes | None
-    """Of a matched model."""
+    """Sizes of a matched model."""
 
     @classmethod
     def read(cls, root: Path) -> Self:
-        """Find out what a run has trained; weights are read later.
+        """Read what a run has trained; weights are read later.
 
         Raises:
-            PretrainedRunError: it is no run, or one that has not ended.
+            PretrainedRunError: it is no run, or an unfinished one.
         """
         from embshare.tasks.running.config import read_config_file
 
@@ -96,9 +96,9 @@ class PretrainedRun:
         return self.root / "model"
 
     def fill(self, model: nn.Module) -> None:
-        """Give a dense matched model this one's trunk; its head keeps its start.
+        """Load the trunk into a dense matched model; its head stays as it is.
 
-        Where this one is shared, the model is shared by the same plan, with a dense head.
+        If the run's model is shared, the other is shared by the same plan, with a dense head.
 
         Raises:
             PretrainedRunError: a part of the trunk is missing, or of another shape.
@@ -132,7 +132,7 @@ def _of_trunk(name: str) -> bool:
 
 
 def _sizes(root: Path, fields: dict[str, Any]) -> Sizes:
-    """Of a run that started from another one they stand beside its vocabulary."""
+    """Sizes of a run; one that was initialized from another run has them beside its vocabulary."""
     if (root / "processor" / SIZES).is_file():
         return Sizes.load(root / "processor")
     settings = fields.get("settings") or {}

@@ -1,4 +1,4 @@
-"""Rows of symbols as batches of a model, padded to the longest of a batch."""
+"""Rows of tokens as batches of a model, padded to the longest of a batch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Row = Mapping[str, Any]
 
 @final
 class Rows(Dataset[Row]):
-    """Rows that are there already."""
+    """Rows in memory."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self._rows = rows
@@ -39,14 +39,15 @@ class Rows(Dataset[Row]):
 class Pad:
     """Collates rows: lists ``[T]`` to ``[B, T]`` with a mask, numbers to ``[B]``."""
 
-    symbol: int
+    token: int
+    """The padding token."""
 
     def __call__(self, rows: Sequence[Row]) -> Batch:
         longest = max(len(row["input_ids"]) for row in rows)
         batch: Batch = {}
         for name, value in rows[0].items():
             if isinstance(value, list):
-                filling = self.symbol if name == "input_ids" else 0
+                filling = self.token if name == "input_ids" else 0
                 filled = [row[name] + [filling] * (longest - len(row[name])) for row in rows]
                 batch[name] = torch.tensor(filled)
             else:
@@ -57,7 +58,7 @@ class Pad:
 
 
 def make_feed(rows: Sequence[Row], pad: int, *, batch_size: int, processes: int) -> Feed:
-    """Rows to train on, those of about one length together."""
+    """Rows to train on, in batches of similar length."""
     lengths = [len(row["input_ids"]) for row in rows]
 
     def batches(seed: int) -> RowBatches:
@@ -75,15 +76,15 @@ def outputs(
     batch_size: int,
     each: Callable[[Any], Sequence[Tensor]],
 ) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
-    """What a model says of each row, from the shortest to the longest.
+    """Outputs of a model for each row, from the shortest to the longest.
 
     Derived weights are computed once for all of them.
 
     Args:
-        model: on any device; left in evaluation mode.
-        rows: of inputs alone, without labels.
-        pad: the padding symbol.
-        batch_size: rows at once.
+        model: model on any device; left in evaluation mode.
+        rows: inputs without labels.
+        pad: the padding token.
+        batch_size: number of rows in a batch.
         each: from what the model returns to tensors ``[B, ...]``.
     Yields:
         The number of a row, and its parts of these tensors, on the CPU.

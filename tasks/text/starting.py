@@ -1,4 +1,4 @@
-"""What models of a task start from: nothing, a tokenizer, or a run that was trained before."""
+"""Initialization of a task's models: from scratch, from a tokenizer, or from a pretrained run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from embshare.models.matched import Architecture, MatchedConfig
 from embshare.tasks.building import ModelNotForTaskError, build_model
 from embshare.tasks.text.pretrained import PretrainedRun, Sizes
-from embshare.tasks.text.tokenizer import TextTokenizer
+from embshare.tasks.text.tokenizer import SMALLEST, TextTokenizer
 
 __all__ = ["Start"]
 
@@ -36,24 +36,24 @@ class Start:
         texts: Iterable[str],
         vocabulary_size: int,
     ) -> Self:
-        """As settings ask for.
+        """Load or learn what the settings ask for.
 
         Args:
-            sizes: where no run decides them.
-            tokenizer: by folder or name; ``None`` takes the run's, or learns one.
-            init_from: the run.
-            texts: the training side.
-            vocabulary_size: of a vocabulary that is learned.
+            sizes: sizes of the model, where no run decides them.
+            tokenizer: folder or name; ``None`` takes the run's, or learns one.
+            init_from: folder of the run.
+            texts: training set.
+            vocabulary_size: size of a learned vocabulary; at least all bytes.
         Raises:
             PretrainedRunError: `init_from` is no run that models can start from.
             TokenizerError: there is no such tokenizer.
         """
         if init_from is not None:
             run = PretrainedRun.read(init_from)
-            return cls(TextTokenizer.of(tokenizer or run.tokenizer), run.sizes or sizes, run)
+            return cls(TextTokenizer.load(tokenizer or run.tokenizer), run.sizes or sizes, run)
         if tokenizer is not None:
-            return cls(TextTokenizer.of(tokenizer), sizes)
-        return cls(TextTokenizer.learn(texts, vocabulary_size), sizes)
+            return cls(TextTokenizer.load(tokenizer), sizes)
+        return cls(TextTokenizer.learn(texts, max(vocabulary_size, SMALLEST)), sizes)
 
     def save(self, folder: Path) -> None:
         """Write what `load` needs: the vocabulary and the sizes, no weights."""
@@ -68,12 +68,12 @@ class Start:
             TokenizerError: the vocabulary cannot be read.
             PretrainedRunError: the sizes cannot be read.
         """
-        return cls(TextTokenizer.of(str(folder)), Sizes.load(folder))
+        return cls(TextTokenizer.load(str(folder)), Sizes.load(folder))
 
     def model_config(
         self, architecture: Architecture, *, dropout: float, labels: int = 2
     ) -> MatchedConfig:
-        """The model of one architecture; all have the same table, width and budget."""
+        """Configuration of one architecture; all have the same table, width and budget."""
         return MatchedConfig(
             architecture=architecture,
             vocab_size=len(self.tokenizer),
@@ -96,7 +96,7 @@ class Start:
         auto: str,
         changes: Mapping[str, object],
     ) -> nn.Module:
-        """A new model, one that goes on from the run, or a saved one; see `build_model`.
+        """Build a new model, one initialized from the run, or a saved one; see `build_model`.
 
         Raises:
             ModelNotForTaskError: there is no such model, or it is not the one of the run.

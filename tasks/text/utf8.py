@@ -7,17 +7,17 @@ from typing import Final, NamedTuple
 __all__ = ["Foreign", "decoded"]
 
 WIDE: Final = (b"\xff\xfe", b"\xfe\xff")
-"""How a file in UTF-16 begins, where it says so."""
+"""How a file in UTF-16 begins, where it has a byte order mark."""
 
 
 class Foreign(NamedTuple):
-    """The first byte that no text in UTF-8 has where it stands."""
+    """The first byte that text in UTF-8 cannot have at its place."""
 
     line: int
-    """From 1."""
+    """Line of the byte, from 1."""
     byte: int
     guess: str
-    """What the text may be in, as ``iconv`` names it."""
+    """Likely encoding of the text, as ``iconv`` names it."""
 
 
 def decoded(raw: bytes) -> str | Foreign:

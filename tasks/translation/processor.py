@@ -21,7 +21,7 @@ from embshare.tasks.errors import DataError
 from embshare.tasks.translation.config import TranslationConfig
 from embshare.tasks.translation.data import Collate, PairRows, Pairs, pad_rows
 from embshare.tasks.translation.metrics import SmoothedLoss
-from embshare.tasks.translation.subwords import START, LearnedSubwords, Subwords, TrainedSubwords
+from embshare.tasks.translation.subwords import Subwords
 
 __all__ = [
     "ANY",
@@ -126,7 +126,8 @@ class TranslationProcessor:
         """Sizes of the matched model of one architecture: equal tables, head, width and budget."""
         config, subwords = self.config, self.subwords
         # A tokenizer of transformers may have no start token; padding is never in its place.
-        start = START if isinstance(subwords, LearnedSubwords) else subwords.pad
+        learned = config.tokenizer is None
+        start = subwords.target.special_ids["bos_token_id"] if learned else subwords.pad
         return MatchedConfig(
             architecture=architecture,
             vocab_size=subwords.sizes[1],
@@ -161,10 +162,9 @@ class TranslationProcessor:
 
     def _matched(self, architecture: Architecture) -> MatchedSeq2Seq:
         subwords = self.subwords
-        two = isinstance(subwords, LearnedSubwords) and not subwords.joint
         return MatchedSeq2Seq(
             self.model_config(architecture),
-            source_vocab_size=subwords.sizes[0] if two else None,
+            source_vocab_size=None if subwords.joint else subwords.sizes[0],
         )
 
     def translator(self, config: TranslationConfig) -> Translator:
@@ -200,13 +200,12 @@ def learn_processor(config: TranslationConfig, train: Pairs) -> TranslationProce
     """Learn the subwords from the training set, or load the tokenizer of the settings.
 
     Raises:
-        SubwordSizeError: the vocabulary size is too small.
-        SubwordFileError: the tokenizer cannot be loaded.
-        SubwordSymbolsError: the tokenizer has one token for padding and the end.
+        VocabularySizeError: the vocabulary size is too small.
+        TokenizerError: the tokenizer cannot be loaded, or has one token for padding and the end.
     """
     if config.tokenizer is not None:
-        return TranslationProcessor(config, TrainedSubwords.of(config.tokenizer))
-    learned = LearnedSubwords.learn(
+        return TranslationProcessor(config, Subwords.pretrained(config.tokenizer))
+    learned = Subwords.learn(
         train.source,
         train.target,
         size=config.vocabulary_size,
@@ -219,12 +218,12 @@ def load_processor(config: TranslationConfig, folder: Path) -> TranslationProces
     """Load what `TranslationProcessor.save` wrote.
 
     Raises:
-        SubwordFileError: a file is missing or not a tokenizer.
+        TokenizerError: a file is missing or not a tokenizer.
     """
     if config.tokenizer is not None:
-        return TranslationProcessor(config, TrainedSubwords.of(str(folder)))
+        return TranslationProcessor(config, Subwords.pretrained(str(folder)))
     joint = config.subwords == "joint"
-    return TranslationProcessor(config, LearnedSubwords.load(folder, joint=joint))
+    return TranslationProcessor(config, Subwords.load(folder, joint=joint))
 
 
 def _try_pairs(name: str, model: nn.Module, subwords: Subwords, *, smoothing: float) -> None:

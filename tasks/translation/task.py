@@ -55,7 +55,8 @@ class Translation:
 
         Raises:
             DataError: data are missing or invalid; with file and line.
-            SubwordSizeError: the vocabulary size is too small.
+            VocabularySizeError: the vocabulary size is too small.
+            TokenizerError: the tokenizer of the settings cannot be used.
             MatchedConfigError: no model has these sizes.
             MissingPackageError: sacrebleu, or a package that the data need, is not installed.
         """
@@ -72,7 +73,7 @@ class Translation:
         """Load the subwords of a trained model.
 
         Raises:
-            SubwordFileError: they cannot be read.
+            TokenizerError: they cannot be read.
         """
         return load_processor(self.config, folder)
 

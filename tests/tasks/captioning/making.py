@@ -1,4 +1,4 @@
-"""A small data set of pictures for tests, in every layout."""
+"""A small data set of captioned images for tests, in every layout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COLOURS = {"red": (220, 30, 30), "green": (30, 160, 50), "blue": (30, 60, 220)}
 SPLITS = {"train": 12, "dev": 3, "test": 3}
 
 
-def pictures() -> list[tuple[str, str, list[str]]]:
+def captioned() -> list[tuple[str, str, list[str]]]:
     """Name, split and captions."""
     found = []
     for split, count in SPLITS.items():
@@ -25,9 +25,9 @@ def pictures() -> list[tuple[str, str, list[str]]]:
 
 
 def paint(folder: Path, side: int = 40) -> Path:
-    """Write all pictures as JPEG files."""
+    """Write all images as JPEG files."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, _, captions in pictures():
+    for name, _, captions in captioned():
         colour = COLOURS[captions[0].split()[1]]
         Image.new("RGB", (side, side + 8), colour).save(folder / name, quality=90)
     return folder
@@ -36,7 +36,7 @@ def paint(folder: Path, side: int = 40) -> Path:
 def table(folder: Path, *, plain: bool = False) -> Path:
     """``captions.tsv``; plain captions are words alone, which need no tokenizer."""
     lines = ["image\tsplit\tn\tcaption"]
-    for name, split, captions in pictures():
+    for name, split, captions in captioned():
         if plain:
             captions = [caption.lower().removesuffix(" .") for caption in captions]
         lines += [f"{name}\t{split}\t{n}\t{caption}" for n, caption in enumerate(captions)]
@@ -45,19 +45,19 @@ def table(folder: Path, *, plain: bool = False) -> Path:
 
 
 def flickr(folder: Path) -> Path:
-    """``Flickr8k.token.txt`` and lists, with a caption of a picture that was never published."""
+    """``Flickr8k.token.txt`` and lists, with a caption of an image that was never published."""
     lines = ["2258277193_586949ec62.jpg.1#0\tA lost picture ."]
-    for name, _, captions in pictures():
+    for name, _, captions in captioned():
         lines += [f"{name}#{n}\t{caption}" for n, caption in enumerate(captions)]
     (folder / "Flickr8k.token.txt").write_text("\n".join(lines) + "\n")
     for split in SPLITS:
-        names = [name for name, of, _ in pictures() if of == split]
+        names = [name for name, of, _ in captioned() if of == split]
         (folder / f"Flickr_8k.{split}Images.txt").write_text("\n".join(names) + "\n")
     return folder / "Flickr8k.token.txt"
 
 
 def karpathy(folder: Path) -> Path:
-    """``dataset_coco.json``, whose pictures lie in a folder of their own."""
+    """``dataset_coco.json``, with one of COCO's own splits."""
     names = {"train": "restval", "dev": "val", "test": "test"}
     rows = [
         {
@@ -65,7 +65,7 @@ def karpathy(folder: Path) -> Path:
             "split": names[split],
             "sentences": [{"raw": caption, "tokens": caption.split()} for caption in captions],
         }
-        for name, split, captions in pictures()
+        for name, split, captions in captioned()
     ]
     path = folder / "dataset_coco.json"
     path.write_text(json.dumps({"images": rows, "dataset": "coco"}))
@@ -76,7 +76,7 @@ def coco(folder: Path) -> Path:
     """COCO's own annotations of a training and a validation split."""
     for year_split, wanted in (("train2017", {"train"}), ("val2017", {"dev", "test"})):
         images, annotations = [], []
-        for number, (name, split, captions) in enumerate(pictures()):
+        for number, (name, split, captions) in enumerate(captioned()):
             if split in wanted:
                 images.append({"id": number, "file_name": name})
                 annotations += [{"image_id": number, "caption": text} for text in captions]

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from embshare.tasks.captioning.config import CaptioningConfig
-from embshare.tasks.captioning.image_encoder import make_encoder
-from embshare.tasks.captioning.model import Captioner
-from embshare.tasks.captioning.processor import RESOLVED, CaptioningProcessor, write_captions
+from embshare.tasks.captioning.model import Captioner, make_encoder
+from embshare.tasks.captioning.processor import CaptioningProcessor
 from embshare.tasks.captioning.task import Captioning
 from embshare.tasks.captioning.words import Vocabulary
-from embshare.tasks.changing import FixedSettingError
-from embshare.tasks.decoding import Beam
+from embshare.tasks.changing import FixedSettingError, scored_with
+from embshare.tasks.decoding import Beam, beam_search
 from embshare.tasks.settings import TrainSettings
 from tests.tasks.captioning.making import paint, table
 
@@ -43,7 +41,7 @@ def test_captions_are_searched_for_as_the_evaluation_says(words: Vocabulary) -> 
         training=TrainSettings(eval_batch_size=5),
     )
     found = trained.again(asked, train=False)
-    assert (found.beam.width, found.beam.length_penalty) == (7, 0.0)
+    assert (found.config.beam, found.config.length_penalty) == (7, 0.0)
     assert (found.config.most_words, found.config.training.eval_batch_size) == (2, 5)
     assert found.vocabulary is words
     assert found.trained_before
@@ -58,21 +56,14 @@ def test_a_run_is_evaluated_as_the_evaluation_says(
     processor = Captioning(tiny(**fields)).prepare().processor
     told: list[tuple[int, int]] = []
 
-    def counted(
-        model: Captioner,
-        batches: Iterator[Mapping[str, Tensor]],
-        vocabulary: Vocabulary,
-        *,
-        beam: Beam,
-        most_words: int,
-    ) -> Iterator[str]:
-        told.append((beam.width, most_words))
-        return write_captions(model, batches, vocabulary, beam=beam, most_words=most_words)
+    def counted(*given: Any, limits: Sequence[int], beam: Beam, **more: Any) -> Any:
+        told.append((beam.width, max(limits)))
+        return beam_search(*given, limits=limits, beam=beam, **more)
 
-    monkeypatch.setattr("embshare.tasks.captioning.processor.write_captions", counted)
+    monkeypatch.setattr("embshare.tasks.captioning.processor.beam_search", counted)
     task = Captioning(tiny(**fields, beam=7, most_words=2)).prepare(processor)
     task.evaluate(processor.build("conv", 0), folder=tmp_path)
-    assert told == [(7, 2)]
+    assert told == [(7, 3)]  # two words and the end
 
 
 OTHERS: dict[str, Any] = {
@@ -94,7 +85,7 @@ OTHERS: dict[str, Any] = {
 
 
 def test_each_setting_is_free_or_has_an_example() -> None:
-    free = CaptioningConfig.scoring - RESOLVED
+    free = CaptioningConfig.scoring
     assert OTHERS.keys() | free | {"frozen"} == CaptioningConfig.model_fields.keys()
 
 
@@ -120,11 +111,21 @@ def test_all_that_is_refused_is_named_with_the_way_out(words: Vocabulary) -> Non
 def test_defaults_that_depend_on_the_data_stay_those_of_the_training(
     words: Vocabulary, tmp_path: Path
 ) -> None:
-    scenes = CaptioningProcessor(tiny(image_size=None), words)
-    found = scenes.again(tiny(image_size=None, data=tmp_path), train=False)
+    scenes = CaptioningProcessor(CaptioningConfig(), words)
+    asked = scored_with(scenes.config, {"data": tmp_path})
+    assert isinstance(asked, CaptioningConfig)
+    found = scenes.again(asked, train=False)
     assert (found.config.side, found.config.table_rows(7)) == (32, 4096)
-    same = scenes.again(tiny(image_size=32, rows=4096, data=tmp_path), train=False)
-    assert same.config == found.config
+    photographs = CaptioningConfig(data=tmp_path)
+    assert (photographs.side, photographs.table_rows(7)) == (112, 7)
+    with pytest.raises(FixedSettingError, match=r"`image_size` must stay 32, .*but is 112; `rows`"):
+        scenes.again(photographs, train=False)
+
+
+def test_settings_of_earlier_runs_are_read(tmp_path: Path) -> None:
+    earlier = {"data": None, "image_size": None, "rows": None, "java_memory": "1G"}
+    found = CaptioningConfig(**earlier, java_seconds=600.0)  # type: ignore[arg-type, call-arg]
+    assert found == CaptioningConfig()
 
 
 def test_another_model_may_be_of_another_size_but_not_of_another_frozen_encoder(
@@ -144,15 +145,15 @@ def test_another_model_may_be_of_another_size_but_not_of_another_frozen_encoder(
 def test_another_model_gets_the_weights_that_its_settings_name(
     words: Vocabulary, tmp_path: Path
 ) -> None:
-    eye = make_encoder("small", 16, 16)
+    encoder = make_encoder("small", 16, 16)
     with torch.no_grad():
-        for parameter in eye.parameters():
+        for parameter in encoder.parameters():
             parameter.fill_(0.5)  # as no random start gives them
-    torch.save(eye.body.state_dict(), tmp_path / "eye.pth")
-    config = tiny(encoder_weights=str(tmp_path / "eye.pth"))
+    torch.save(encoder.body.state_dict(), tmp_path / "encoder.pth")
+    config = tiny(encoder_weights=str(tmp_path / "encoder.pth"))
     teacher = CaptioningProcessor(config, words, trained_before=True)
     model = teacher.again(config, train=True).build("conv", 0)
     assert isinstance(model, Captioner)
     assert model.eye is not None
-    for own, given in zip(model.eye.parameters(), eye.parameters(), strict=True):
+    for own, given in zip(model.eye.parameters(), encoder.parameters(), strict=True):
         assert torch.equal(own, given)

@@ -12,12 +12,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import save_file
 
 from embshare.tasks.captioning import images as reading
 from embshare.tasks.captioning.data import CaptionedImage
-from embshare.tasks.captioning.image_encoder import EncoderError, make_encoder, read_weights
 from embshare.tasks.captioning.images import ModelInputs, decode, read_images, to_tensor
+from embshare.tasks.captioning.model import make_encoder
 from embshare.tasks.errors import DataError, Place
 from tests.tasks.captioning.making import COLOURS, paint
 
@@ -41,7 +40,7 @@ def path_of(image: CaptionedImage) -> Path:
     return image.path
 
 
-def test_a_image_is_decoded_whole_and_square(images: list[CaptionedImage]) -> None:
+def test_an_image_is_decoded_whole_and_square(images: list[CaptionedImage]) -> None:
     found = decode(path_of(images[0]), 16)
     assert found.shape == (16, 16, 3)
     assert found.dtype == np.uint8
@@ -75,7 +74,7 @@ def test_a_grey_image_of_sixteen_bits_keeps_its_greys(tmp_path: Path, kind: str)
         (np.full((4, 4), -1, dtype=np.int32), "I"),
     ],
 )
-def test_a_image_of_which_nobody_knows_how_bright_it_is_is_refused(
+def test_an_image_of_which_nobody_knows_how_bright_it_is_is_refused(
     tmp_path: Path, values: NDArray[Any], mode: str
 ) -> None:
     Image.fromarray(values).save(tmp_path / "a.tif")
@@ -83,7 +82,7 @@ def test_a_image_of_which_nobody_knows_how_bright_it_is_is_refused(
         decode(tmp_path / "a.tif", 8)
 
 
-def test_a_image_that_lies_on_its_side_is_put_upright(tmp_path: Path) -> None:
+def test_an_image_that_lies_on_its_side_is_put_upright(tmp_path: Path) -> None:
     image = Image.new("RGB", (40, 40), (255, 255, 255))
     image.paste((0, 0, 0), (0, 0, 40, 20))  # black above
     exif = Image.Exif()
@@ -201,90 +200,3 @@ def test_features_are_kept_for_these_weights_alone(
         next(encoder.parameters()).add_(1.0)
     assert not np.array_equal(read_images(images, 16, cache, encoder).arrays(range(4)), found)
     assert len(list(cache.glob("*.arrow"))) == 2
-
-
-@pytest.mark.parametrize(
-    ("name", "side", "places", "features"),
-    [
-        ("small", 32, 16, 64),
-        ("small", 112, 49, 64),
-        ("resnet18", 64, 4, 512),
-        ("mobilenet_v3_small", 64, 4, 576),
-        ("regnet_y_400mf", 64, 4, 440),
-    ],
-)
-def test_encoders_give_a_grid(name: str, side: int, places: int, features: int) -> None:
-    pytest.importorskip("torchvision")
-    encoder = make_encoder(name, side).eval()
-    assert (encoder.places, encoder.features) == (places, features)
-    pixels = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8)
-    assert encoder(pixels).shape == (2, places, features)
-
-
-def test_a_grid_is_read_row_by_row() -> None:
-    encoder = make_encoder("small", 32, 16)
-    encoder.body = torch.nn.AvgPool2d(8)
-    pixels = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
-    pixels[:, :, 0:8, 24:32] = 255  # the last place of the first row
-    assert encoder(pixels)[0, :, 0].argmax() == 3
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        (
-            "resnet",
-            "the encoder `resnet` must be `small` or a classifier of torchvision, but there",
-        ),
-        (
-            "shufflenet_v2_x0_5",
-            "network whose layers stand in a row, but is of another kind",
-        ),
-        ("swin_t", "must be a convolutional network"),
-    ],
-)
-def test_what_is_no_encoder_is_refused(name: str, message: str) -> None:
-    pytest.importorskip("torchvision")
-    with pytest.raises(EncoderError, match=message):
-        make_encoder(name, 64)
-
-
-def test_a_image_too_small_for_a_network_is_named() -> None:
-    pytest.importorskip("torchvision")
-    with pytest.raises(EncoderError, match=r"images of 8 pixels, but .*Raise `image_size`"):
-        make_encoder("squeezenet1_0", 8)
-
-
-@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_weights_of_a_classifier_are_read_without_its_head(tmp_path: Path, suffix: str) -> None:
-    models = pytest.importorskip("torchvision").models
-    trained = models.resnet18(weights=None)
-    path = tmp_path / f"weights.{suffix}"
-    if suffix == "pth":
-        torch.save(
-            {"state_dict": {f"module.{k}": v for k, v in trained.state_dict().items()}}, path
-        )
-    else:
-        save_file(trained.state_dict(), path)
-    encoder = make_encoder("resnet18", 64).eval()
-    read_weights(encoder, "resnet18", str(path))
-    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
-    trained.fc = torch.nn.Identity()
-    standardised = (images / 255 - encoder.mean) / encoder.std
-    torch.testing.assert_close(encoder(images).mean(dim=1), trained.eval()(standardised))
-
-
-def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
-    models = pytest.importorskip("torchvision").models
-    path = tmp_path / "weights.pth"
-    torch.save(models.resnet34(weights=None).state_dict(), path)
-    with pytest.raises(
-        EncoderError, match=r"each of its layers, but those of `.*` lack `layer1\.0"
-    ):
-        read_weights(make_encoder("resnet50", 64), "resnet50", str(path))
-    path.write_bytes(b"no weights")
-    with pytest.raises(EncoderError, match=r"have a file of weights, but `.*` cannot be read"):
-        read_weights(make_encoder("small", 16), "small", str(path))
-    torch.save([1, 2], path)
-    with pytest.raises(EncoderError, match="cannot be read"):
-        read_weights(make_encoder("small", 16), "small", str(path))

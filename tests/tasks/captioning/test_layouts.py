@@ -41,7 +41,7 @@ def test_every_layout_gives_the_same_captions(tmp_path: Path, layout: str, image
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_pictures_may_lie_in_the_folder_that_is_named_for_them(tmp_path: Path, layout: str) -> None:
+def test_images_may_lie_in_the_folder_that_is_named_for_them(tmp_path: Path, layout: str) -> None:
     LAYOUTS[layout](tmp_path)
     paint(tmp_path)
     assert len(load_folder(tmp_path).images("test")) == (6 if layout == "coco" else 3)
@@ -123,7 +123,7 @@ def test_a_file_of_coco_goes_with_that_of_its_year(tmp_path: Path) -> None:
     assert found.images("train")[0].place.path.stem == "captions_train2014"
 
 
-def test_pictures_keep_the_identifiers_of_coco(tmp_path: Path) -> None:
+def test_images_keep_the_identifiers_of_coco(tmp_path: Path) -> None:
     folders = {name: tmp_path / name for name in ("coco", "karpathy", "table")}
     for name, folder in folders.items():
         folder.mkdir()
@@ -134,15 +134,15 @@ def test_pictures_keep_the_identifiers_of_coco(tmp_path: Path) -> None:
         row["cocoid"] = 1000 + number
     path.write_text(json.dumps(whole))
     found = {name: load_folder(folder).images("test") for name, folder in folders.items()}
-    assert [picture.image_id for picture in found["coco"]] == [12, 13, 14, 15, 16, 17]
-    assert [picture.image_id for picture in found["karpathy"]] == [1015, 1016, 1017]
-    assert [picture.image_id for picture in found["table"]] == [None] * 3
+    assert [image.image_id for image in found["coco"]] == [12, 13, 14, 15, 16, 17]
+    assert [image.image_id for image in found["karpathy"]] == [1015, 1016, 1017]
+    assert [image.image_id for image in found["table"]] == [None] * 3
     path.write_text(path.read_text().replace('"cocoid": 1000', '"cocoid": "x"'))
     with pytest.raises(DataError, match=r"images\[0\]`, .* `cocoid`: .* integer"):
         load_folder(folders["karpathy"])
 
 
-def test_missing_pictures_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
+def test_missing_images_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
     path = table(tmp_path)
     paint(tmp_path / "images")
     (tmp_path / "images" / "train3.jpg").unlink()
@@ -166,8 +166,8 @@ def test_two_names_are_not_one_file(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         load_folder(tmp_path)
     assert str(caught.value) == (
-        f"`{path}`, line 28, must name a file of its own as `y/train0.jpg`, but that and "
-        f"`x/train0.jpg` are both found as `{tmp_path / 'images' / 'train0.jpg'}` alone. Put each "
+        f"`{path}`, line 28, must find a file for `y/train0.jpg` alone, but that and "
+        f"`x/train0.jpg` are both found as `{tmp_path / 'images' / 'train0.jpg'}`. Put each "
         "image into the folder of its name, or name the folder that these are in as `images`."
     )
     for below in ("x", "y"):
@@ -233,7 +233,11 @@ def test_a_missing_list_is_named(tmp_path: Path) -> None:
     ("old", "new", "message"),
     [
         ('{"images"', '{"images', r"line 1, must be JSON, but is not from column \d+ on"),
-        ('{"images"', '{"pictures"', r"`images`, must be as its layout has it, but Field required"),
+        (
+            '{"images"',
+            '{"photographs"',
+            r"`images`, must be as its layout has it, but Field required",
+        ),
         (
             '"filename": "train1.jpg"',
             '"name": "x"',
@@ -292,7 +296,7 @@ def change_coco(path: Path, part: str, index: int, row: Any) -> None:
         (
             "images",
             {"id": 3, "file_name": "y"},
-            r"`images\[3\]`, must have an `id` of its own, but ",
+            r"`images\[3\]`, must have its own `id`, but ",
         ),
         (
             "images",
@@ -367,13 +371,13 @@ def test_the_flickr8k_subset_is_read(data: Path) -> None:
 
 
 @pytest.mark.data
-def test_the_whole_of_flickr8k_wants_its_pictures(data: Path) -> None:
+def test_the_whole_of_flickr8k_wants_its_images(data: Path) -> None:
     with pytest.raises(MissingDataError, match=r"in all 6,000 of 8,000 images are missing"):
         load_folder(data / "flickr8k" / "text")
 
 
 @pytest.mark.data
-def test_coco_without_pictures_says_so(data: Path) -> None:
+def test_coco_without_images_says_so(data: Path) -> None:
     with pytest.raises(MissingDataError, match=r"in all 5,000 of 5,000 images are missing"):
         load_folder(data / "coco_captions_val2017", needed=("test",))
     with pytest.raises(MissingDataError, match="split `train`, but gives 5,000 for valid"):

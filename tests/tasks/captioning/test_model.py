@@ -13,14 +13,12 @@ import embshare
 from embshare.errors import SourceTooSmallError
 from embshare.models.matched import ARCHITECTURES, Architecture
 from embshare.tasks.captioning.config import CaptioningConfig
-from embshare.tasks.captioning.image_encoder import make_encoder
 from embshare.tasks.captioning.images import ModelInputs
-from embshare.tasks.captioning.model import Captioner, move_at_random
-from embshare.tasks.captioning.processor import CaptioningProcessor, write_captions
-from embshare.tasks.captioning.words import SPECIALS, Vocabulary
-from embshare.tasks.decoding import Beam
+from embshare.tasks.captioning.model import Captioner, make_encoder, move_at_random
+from embshare.tasks.captioning.processor import CaptioningProcessor
+from embshare.tasks.captioning.words import SPECIAL, Vocabulary
 
-WORDS = Vocabulary((*SPECIALS, *(f"word{index}" for index in range(60))))
+WORDS = Vocabulary.learn(f"word{index}" for index in range(60))
 
 
 def processor(**changes: Any) -> CaptioningProcessor:
@@ -44,7 +42,7 @@ def test_the_encoders_convolutions_derive_from_the_words_table(
     architecture: Architecture, encoder: str
 ) -> None:
     if encoder != "small":
-        pytest.importorskip("torchvision")
+        pytest.importorskip("timm")
     model = build(architecture, encoder=encoder, image_size=32)
     config = embshare.ShareConfig(method="veps", tie="all", anchor=2.0)
     plan = embshare.plan_sharing(model, config)
@@ -84,21 +82,21 @@ def test_captions_are_words_and_the_same_twice(architecture: Architecture, share
     inputs = ModelInputs.of(pixels(5).permute(0, 2, 3, 1).numpy())
 
     def write(width: int, size: int) -> list[str]:
-        beam = Beam(width=width, length_penalty=0.6)
-        return list(write_captions(model, inputs.batches(size), WORDS, beam=beam, most_words=6))
+        settings = {"beam": width, "most_words": 6, "training": {"eval_batch_size": size}}
+        return list(processor(**settings).write(model, inputs))
 
     found = write(3, 2)
     assert found == write(3, 5)
-    assert all(set(caption.split()) <= set(WORDS.words[len(SPECIALS) :]) for caption in found)
+    words = WORDS.tokenizer.fast.get_vocab().keys() - set(SPECIAL.values())
+    assert all(set(caption.split()) <= words for caption in found)
     assert all(len(caption.split()) <= 6 for caption in [*found, *write(1, 5)])
 
 
 @pytest.mark.parametrize("device", [pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_it_writes_on_another_device(device: str) -> None:
     model = build("attention").to(device)
-    beam = Beam(width=2, length_penalty=0.6)
     inputs = ModelInputs.of(pixels(2).permute(0, 2, 3, 1).numpy())
-    assert len(list(write_captions(model, inputs.batches(2), WORDS, beam=beam, most_words=4))) == 2
+    assert len(list(processor(beam=2, most_words=4).write(model, inputs))) == 2
 
 
 def test_a_source_of_the_other_kind_is_refused() -> None:
@@ -111,14 +109,14 @@ def test_a_source_of_the_other_kind_is_refused() -> None:
         build("conv")(features=features, labels=labels)
 
 
-def test_features_are_centred_over_pictures() -> None:
+def test_features_are_centred_over_images() -> None:
     frozen = Captioner(processor().model_config("conv"), None, features=8)
     seen = frozen.image_features(None, torch.randn(16, 5, 8) * 3 + 7)
     torch.testing.assert_close(seen.mean(dim=(0, 1)), torch.zeros(8), atol=1e-5, rtol=0)
     torch.testing.assert_close(seen.std(dim=(0, 1)), torch.ones(8), atol=2e-2, rtol=0)
 
 
-def test_pictures_move_in_training_and_not_in_use() -> None:
+def test_images_move_in_training_and_not_in_use() -> None:
     some = pixels(64)
     moved = move_at_random(some, 2)
     assert moved.shape == some.shape

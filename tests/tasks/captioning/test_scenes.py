@@ -1,4 +1,4 @@
-"""Scenes: true sentences, pictures that show them, the same on every machine."""
+"""Scenes: true sentences, images that show them, the same on every machine."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def test_the_data_set_is_always_the_same_and_its_splits_differ() -> None:
     assert all(map(is_plain, lines))
 
 
-def test_pictures_differ_and_do_not_change() -> None:
+def test_images_differ_and_do_not_change() -> None:
     pixels = draw_split("valid", 16)
     assert pixels.shape == (200, 16, 16, 3)
     np.testing.assert_array_equal(pixels, draw_split("valid", 16))
-    assert len({picture.tobytes() for picture in pixels}) > 190
+    assert len({image.tobytes() for image in pixels}) > 190
 
 
 @pytest.mark.parametrize("shape", SHAPES)

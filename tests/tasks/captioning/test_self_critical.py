@@ -7,10 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from embshare.models.matched import MatchedConfig
-from embshare.tasks.captioning.images import IMAGE
 from embshare.tasks.captioning.model import Captioner
-from embshare.tasks.captioning.self_critical import Reward, SelfCritical, policy_loss
+from embshare.tasks.captioning.processor import IMAGE
 from embshare.tasks.captioning.words import BOS, EOS, PAD, Vocabulary
+
+pytest.importorskip("pycocoevalcap")
+from embshare.tasks.captioning.self_critical import (
+    Reward,
+    SelfCritical,
+    policy_loss,
+)
 
 CAPTIONS = [["a red cat", "the red cat"], ["a blue dog", "one blue dog"], ["two green birds"]]
 WORDS = Vocabulary.learn([line for lines in CAPTIONS for line in lines])
@@ -40,13 +46,28 @@ def objective(steps: int) -> SelfCritical:
     return SelfCritical(Reward(CAPTIONS, WORDS), WORDS, steps=steps, most_words=5)
 
 
-def test_the_reward_is_that_of_each_pictures_own_references() -> None:
+def test_the_reward_is_that_of_each_images_own_references() -> None:
     reward = Reward(CAPTIONS, WORDS)
     captions = [WORDS.encode("a red cat"), WORDS.encode("a blue dog")]
     right = reward(torch.tensor([0, 1]), captions)
     wrong = reward(torch.tensor([1, 0]), captions)
     assert (right > wrong).all()
     assert right.dtype == torch.float32
+
+
+def test_the_reward_weighs_by_the_frequencies_of_the_whole_training_set() -> None:
+    from pycocoevalcap.cider.cider import Cider  # type: ignore[import-untyped]
+
+    written = ["a red cat", "the dog dog", "two birds"]
+    known = dict(enumerate(CAPTIONS))
+    _, expected = Cider().compute_score(known, {n: [line] for n, line in enumerate(written)})
+    reward = Reward(CAPTIONS, WORDS)
+    for number, line in enumerate(written):  # alone, and not with all other images
+        found = reward(torch.tensor([number]), [WORDS.encode(line)])
+        assert found.item() == pytest.approx(expected[number])
+    assert len(reward._scorer.document_frequency) == len(
+        Reward(CAPTIONS, WORDS)._scorer.document_frequency
+    )
 
 
 def test_words_that_the_model_does_not_have_are_not_what_it_calls_unknown() -> None:

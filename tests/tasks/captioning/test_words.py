@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from embshare.tasks.captioning.words import is_plain, tokenize
+from embshare.tasks.captioning.words import Vocabulary, is_plain, tokenize
+from embshare.tasks.errors import DataError
 
 
 @pytest.mark.parametrize(
@@ -54,3 +55,25 @@ def test_plain_captions_are_words_already(caption: str, plain: bool) -> None:
     assert is_plain(caption) == plain
     if plain:
         assert tokenize(caption) == caption.split()
+
+
+def test_a_vocabulary_has_the_special_tokens_and_then_words_by_frequency(tmp_path: Path) -> None:
+    captions = ["A red ring (big)", "a ring", "the red ring"]
+    made = Vocabulary.learn(captions)
+    assert made.encode("the RING, a zebra") == [10, 4, 5, 3]
+    assert made.decode([10, 4, 3]) == "the ring <unk>"
+    assert len(Vocabulary.learn(captions, least=2)) == 4 + 3
+    assert len(Vocabulary.learn(captions, size=6)) == 6
+    made.save(tmp_path)
+    again = Vocabulary.load(tmp_path)
+    assert len(again) == len(made)
+    assert again.encode("the ring, a zebra (big)") == made.encode("the ring, a zebra (big)")
+
+
+def test_word_lists_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    special = ["<pad>", "<bos>", "<eos>", "<unk>"]
+    (tmp_path / "words.json").write_text(json.dumps([*special, "ring", "a"]))
+    assert Vocabulary.load(tmp_path).encode("a ring, a zebra") == [5, 4, 5, 3]
+    (tmp_path / "words.json").write_text(json.dumps(["ring", *special]))
+    with pytest.raises(DataError, match="begins with <pad>, <bos>, <eos>, <unk>, but"):
+        Vocabulary.load(tmp_path)

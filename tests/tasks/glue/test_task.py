@@ -11,10 +11,12 @@ import pytest
 from embshare.errors import InvalidValueError, MissingPackageError
 from embshare.models.matched import ARCHITECTURES, Architecture
 from embshare.tasks.building import ModelNotForTaskError
+from embshare.tasks.changing import scored_with
+from embshare.tasks.errors import DataError, MissingDataError
 from embshare.tasks.glue.config import GlueConfig
 from embshare.tasks.glue.task import Glue
+from embshare.tasks.running.config import RunConfig
 from embshare.tasks.settings import TrainSettings
-from embshare.tasks.text.errors import BadFileError
 from embshare.tasks.training import train
 
 COLOURS = ("red", "blue", "green", "grey", "black", "white")
@@ -77,7 +79,7 @@ def test_a_regression_learns_and_stays_in_its_range(tmp_path: Path) -> None:
 def test_less_can_be_learned_from_and_predicted(tmp_path: Path) -> None:
     fields = {**TINY, "name": "cola", "data": cola(tmp_path)}
     whole = Glue(GlueConfig(**fields)).prepare()
-    part = Glue(GlueConfig(**fields, most_rows=10, test_side=False)).prepare()
+    part = Glue(GlueConfig(**fields, most_rows=10, test_set=False)).prepare()
     assert part.data.train == whole.data.train[:10]
     model = part.processor.build("conv", seed=0)
     assert part.evaluate(model, folder=tmp_path) == part.scores(model)
@@ -93,7 +95,7 @@ def test_scores_begin_with_the_one_to_compare_by(tmp_path: Path) -> None:
 
 def test_a_model_without_kinds_of_sentences_is_refused_before_training(tmp_path: Path) -> None:
     fields = {**TINY, "name": "stsb", "data": stsb(tmp_path)}
-    with pytest.raises(ModelNotForTaskError, match=r"which of two .*--no-token-types"):
+    with pytest.raises(ModelNotForTaskError, match=r"two sentences .*--no-token-types"):
         Glue(GlueConfig(**fields)).prepare().processor.build("embshare:elc-bert-small", seed=0)
     task = Glue(GlueConfig(**fields, token_types=False)).prepare()
     assert task.processor.build("embshare:elc-bert-small", seed=0)
@@ -113,7 +115,7 @@ def test_a_model_that_knows_one_kind_of_sentence_alone_is_refused_before_trainin
     ).save_pretrained(tmp_path / "roberta")
     fields = {**TINY, "name": "stsb", "data": stsb(tmp_path)}
     name = str(tmp_path / "roberta")
-    with pytest.raises(ModelNotForTaskError, match=r"which of two .*--no-token-types"):
+    with pytest.raises(ModelNotForTaskError, match=r"two sentences .*--no-token-types"):
         Glue(GlueConfig(**fields)).prepare().processor.build(name, seed=0)
     assert Glue(GlueConfig(**fields, token_types=False)).prepare().processor.build(name, seed=0)
 
@@ -130,7 +132,7 @@ def test_a_row_that_is_too_long_for_a_model_is_found_before_training(tmp_path: P
     ).save_pretrained(tmp_path / "bert")
     fields = {**TINY, "name": "stsb", "data": stsb(tmp_path)}
     name = str(tmp_path / "bert")
-    with pytest.raises(ModelNotForTaskError, match=r"a row of 128 symbols .*Lower `length`"):
+    with pytest.raises(ModelNotForTaskError, match=r"a row of 128 .*Lower `length`"):
         Glue(GlueConfig(**fields)).prepare().processor.build(name, seed=0)
     assert Glue(GlueConfig(**fields, length=32)).prepare().processor.build(name, seed=0)
 
@@ -143,7 +145,7 @@ def test_what_is_absent_is_recorded(tmp_path: Path) -> None:
     assert Glue(GlueConfig(**fields)).prepare().describe()["absent"] == ["test"]
 
 
-def test_mnli_is_scored_on_both_sides(tmp_path: Path) -> None:
+def test_mnli_is_scored_on_both_sets(tmp_path: Path) -> None:
     head = "index\tsentence1\tsentence2\tgold_label\n"
     for stem in ("train", "dev_matched", "dev_mismatched"):
         (tmp_path / f"{stem}.tsv").write_text(head + "0\ta\tb\tneutral\n1\tc\td\tentailment\n")
@@ -196,17 +198,17 @@ def test_all_files_are_checked_before_anything_is_trained(tmp_path: Path) -> Non
     stsb(tmp_path)
     with (tmp_path / "test.tsv").open("a") as file:
         file.write("7\tone sentence\n")
-    with pytest.raises(BadFileError, match=r"test\.tsv`, line 8, must have 3 columns .* has 2"):
+    with pytest.raises(DataError, match=r"test\.tsv`, line 8, must have 3 columns .* has 2"):
         Glue(GlueConfig(name="stsb", data=tmp_path)).prepare()
 
 
-def test_a_trained_model_is_scored_without_the_training_side(tmp_path: Path) -> None:
+def test_a_trained_model_is_scored_without_the_training_set(tmp_path: Path) -> None:
     task = Glue(GlueConfig(name="stsb", data=stsb(tmp_path), **TINY))
     prepared = task.prepare()
     (tmp_path / "train.tsv").unlink()
     again = task.prepare(prepared.processor)
     assert (again.data.train, again.data.dev) == ((), prepared.data.dev)
-    with pytest.raises(BadFileError, match=r"with train\.tsv"):
+    with pytest.raises(MissingDataError, match=r"with train\.tsv"):
         task.prepare(prepared.processor, train=True)
 
 
@@ -223,6 +225,19 @@ def test_what_is_predicted_for_must_have_the_tasks_sentences(tmp_path: Path) -> 
     model = task.processor.build("conv", seed=0)
     with pytest.raises(InvalidValueError, match="line 2 must hold two sentences with a tab"):
         list(task.processor.predict(model, ["a\tb", "a"]))
+
+
+def test_a_config_that_was_saved_with_the_former_name_of_a_field_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("task: glue\nout: run\nsettings:\n  name: rte\n  test_side: false\n")
+    found = RunConfig.from_yaml(path)
+    assert found.settings == GlueConfig(name="rte", test_set=False)
+    assert "test_set: false" in found.to_yaml() and "test_side" not in found.to_yaml()
+    path.write_text(found.to_yaml())
+    assert RunConfig.from_yaml(path) == found
+    assert RunConfig.from_json(found.to_json().replace("test_set", "test_side")) == found
+    with pytest.raises(InvalidValueError, match="`test_side`"):
+        scored_with(found.settings, {"test_side": True})
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,8 @@ from embshare.tasks.errors import MissingDataError
 from embshare.tasks.language_modelling.config import LanguageModellingConfig
 from embshare.tasks.language_modelling.data import Windows
 from embshare.tasks.language_modelling.metrics import Perplexity, nats_per_row
-from embshare.tasks.language_modelling.processor import continue_text
+from embshare.tasks.language_modelling.processor import continue_text, learn_processor
 from embshare.tasks.language_modelling.task import LanguageModelling, evaluate_perplexity
-from embshare.tasks.language_modelling.vocabulary import SubwordVocabulary
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.training import train
 
@@ -183,10 +182,10 @@ def test_the_default_vocabulary_is_2000_subwords_or_every_word(folder: Path) -> 
     assert words.vocabulary_size is None
     assert LanguageModellingConfig.from_json(words.to_json()) == words
     (folder / "train.txt").write_text(" ".join(f"w{n}" for n in range(2500)) + "\n")
-    assert len(LanguageModelling(words).prepare().vocabulary) == 2502
+    assert len(LanguageModelling(words).prepare().tokenizer) == 2502
     fewer = LanguageModellingConfig(**given, level="word", vocabulary_size=2000)
     assert LanguageModellingConfig.from_json(fewer.to_json()).vocabulary_size == 2000
-    assert len(LanguageModelling(fewer).prepare().vocabulary) == 2000
+    assert len(LanguageModelling(fewer).prepare().tokenizer) == 2000
 
 
 def test_a_report_has_the_part_of_words_that_are_unknown(folder: Path) -> None:
@@ -216,11 +215,10 @@ def test_a_model_is_evaluated_without_a_training_set(folder: Path) -> None:
 
 def write_transformer(folder: Path, positions: int) -> Path:
     """A tiny GPT-2 without weights, with a tokenizer, as a folder of transformers."""
-    from transformers import GPT2Config, PreTrainedTokenizerFast
+    from transformers import GPT2Config
 
-    made = SubwordVocabulary.learn(SENTENCE * 9, 300).tokenizer
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<eos>")
-    tokenizer.save_pretrained(str(folder))
+    learned = learn_processor(LanguageModellingConfig(vocabulary_size=300), SENTENCE * 9)
+    learned.save(folder)
     sizes: dict[str, Any] = {"n_embd": 16, "n_layer": 1, "n_head": 2}
     GPT2Config(n_positions=positions, **sizes).save_pretrained(str(folder))
     return folder
@@ -256,24 +254,24 @@ def test_a_model_with_too_few_positions_is_found_before_training(folder: Path) -
 def test_words_that_are_given_are_said_again_as_they_were(
     folder: Path, text: str, found: str
 ) -> None:
-    vocabulary = LanguageModelling(tiny(folder)).prepare().vocabulary
-    model = Echo(len(vocabulary), vocabulary.encode_part("lazy").item())
-    assert continue_text(model, vocabulary, text, context=12, most=2) == found
+    tokenizer = LanguageModelling(tiny(folder)).prepare().tokenizer
+    model = Echo(len(tokenizer), tokenizer.encode_prompt("lazy").item())
+    assert continue_text(model, tokenizer, text, context=12, most=2) == found
 
 
 @pytest.mark.parametrize("text", ["the zebra  jumps", "the\tzebra ", "fünf \u2028", ""])
 def test_subwords_that_are_given_are_said_again_as_they_were(folder: Path, text: str) -> None:
     task = LanguageModelling(tiny(folder, level="subword", vocabulary_size=300)).prepare()
-    vocabulary = task.vocabulary
-    model = Echo(len(vocabulary), vocabulary.encode_part(" the").item())
-    assert continue_text(model, vocabulary, text, context=12, most=2) == f"{text} the the"
+    tokenizer = task.tokenizer
+    model = Echo(len(tokenizer), tokenizer.encode_prompt(" the").item())
+    assert continue_text(model, tokenizer, text, context=12, most=2) == f"{text} the the"
 
 
 def test_samples_are_cut_behind_what_was_given(folder: Path) -> None:
     lines = [f"zebra{n} giraffe{n} {SENTENCE.strip()} {SENTENCE}" for n in range(5)]
     (folder / "test.txt").write_text("".join(lines))
     task = LanguageModelling(tiny(folder)).prepare()
-    fixed = Echo(len(task.vocabulary), task.vocabulary.encode_part("lazy").item())
+    fixed = Echo(len(task.tokenizer), task.tokenizer.encode_prompt("lazy").item())
     task._write_samples(fixed, folder)
     samples = json.loads((folder / "samples.json").read_text())
     assert [sample["prompt"].split()[0] for sample in samples] == ["zebra0", "zebra2", "zebra4"]

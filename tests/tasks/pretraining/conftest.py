@@ -1,4 +1,4 @@
-"""A small text, and a vocabulary of it."""
+"""A small text, and a tokenizer of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from embshare.tasks.pretraining.config import PretrainingConfig
-from embshare.tasks.pretraining.vocabulary import MaskedVocabulary
+from embshare.tasks.pretraining.task import learn_tokenizer
+from embshare.tasks.text.tokenizer import TextTokenizer
 
 WORDS = "the quick brown foxes jumped over lazy dogs and walked by running rivers".split()
 
@@ -32,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> MaskedVocabulary:
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
     folder = write_text(tmp_path_factory.mktemp("vocabulary") / "text")
     text = (folder / "train.txt").read_text().splitlines()
-    return MaskedVocabulary.learn(lambda: text, PretrainingConfig(vocabulary_size=160))
+    return learn_tokenizer(PretrainingConfig(vocabulary_size=160), text)

@@ -10,24 +10,24 @@ import torch
 from torch import Tensor, nn
 
 from embshare.tasks.pretraining.config import PretrainingConfig
-from embshare.tasks.pretraining.filling import write_words
-from embshare.tasks.pretraining.processor import PretrainingProcessor
-from embshare.tasks.pretraining.vocabulary import MaskedVocabulary
+from embshare.tasks.pretraining.processor import PretrainingProcessor, write_words
+from embshare.tasks.pretraining.task import learn_tokenizer
+from embshare.tasks.text.tokenizer import TextTokenizer
 
 TEXT = ["The quick brown fox, jumping over ## lazy dogs.\n"] * 40
 
 
 class Likely(nn.Module):
-    """Holds some symbols for likelier than others, whatever it reads, and remembers what it has."""
+    """Gives some tokens a higher score, whatever it reads, and remembers what it reads."""
 
-    def __init__(self, vocabulary: MaskedVocabulary, weights: Mapping[str, float]) -> None:
+    def __init__(self, tokenizer: TextTokenizer, weights: Mapping[str, float]) -> None:
         super().__init__()
-        self.weights = nn.Parameter(torch.zeros(len(vocabulary) + 3))  # tables may be larger
+        self.weights = nn.Parameter(torch.zeros(len(tokenizer) + 3))  # tables may be larger
         self.read: list[list[int]] = []
         with torch.no_grad():
             self.weights[-1] = 99.0
             for word, weight in weights.items():
-                self.weights[vocabulary.tokenizer.convert_tokens_to_ids(word)] = weight
+                self.weights[tokenizer.fast.convert_tokens_to_ids(word)] = weight
 
     def forward(self, input_ids: Tensor, labels: Tensor) -> dict[str, Tensor]:
         self.read += input_ids.tolist()
@@ -36,12 +36,12 @@ class Likely(nn.Module):
 
 def processor(way: Any, length: int = 64) -> PretrainingProcessor:
     config = PretrainingConfig(vocabulary_size=320, tokenization=way, length=length)
-    return PretrainingProcessor(config, MaskedVocabulary.learn(lambda: TEXT, config))
+    return PretrainingProcessor(config, learn_tokenizer(config, TEXT))
 
 
 def fill(way: str, weights: Mapping[str, float], text: str) -> str:
     made = processor(way)
-    (line,) = made.predict(Likely(made.vocabulary, weights), [text])
+    (line,) = made.predict(Likely(made.tokenizer, weights), [text])
     return line
 
 
@@ -66,23 +66,23 @@ def test_a_line_without_a_mask_stays_as_it_is(way: str, text: str) -> None:
         ("bytes", "ing", "Jump [MASK] on", "Jump ing on"),
     ],
 )
-def test_a_symbol_is_written_where_the_mask_stood(
+def test_a_token_is_written_where_the_mask_stood(
     way: str, word: str, text: str, wanted: str
 ) -> None:
     assert fill(way, {word: 1.0}, text) == wanted
 
 
-def test_no_line_end_and_no_special_symbol_is_filled_in() -> None:
+def test_no_line_end_and_no_special_token_is_filled_in() -> None:
     likely = {"\u010a": 9.0, "[SEP]": 8.0, "[MASK]": 8.0, "\u010d": 7.0, "\u00c3": 6.0, "ing": 1.0}
     assert fill("bytes", likely, "jump[MASK]") == "jumping"
 
 
-def test_the_blank_before_a_mask_is_no_symbol() -> None:
+def test_the_blank_before_a_mask_is_no_token() -> None:
     made = processor("bytes")
-    model = Likely(made.vocabulary, {})
+    model = Likely(made.tokenizer, {})
     list(made.predict(model, ["The [MASK] dogs."]))
-    (wanted,) = made.vocabulary.encode(["The dogs."])
-    (the,) = made.vocabulary.encode(["The"])
+    (wanted,) = made.tokenizer.ids(["The dogs."])
+    (the,) = made.tokenizer.ids(["The"])
     assert model.read == [[2, *the, 4, *wanted[len(the) :], 3]]
 
 
@@ -90,7 +90,7 @@ def test_the_blank_before_a_mask_is_no_symbol() -> None:
 def test_a_line_of_more_than_a_row_is_read_in_parts(way: str) -> None:
     made = processor(way, length=12)
     word = "fox" if way == "wordpiece" else "\u0120fox"
-    model = Likely(made.vocabulary, {word: 1.0})
+    model = Likely(made.tokenizer, {word: 1.0})
     text = "The lazy dogs. " * 9 + "A [MASK], " + "The lazy dogs. " * 9 + "[MASK]"
     assert list(made.predict(model, [text, "dogs"])) == [text.replace("[MASK]", "fox"), "dogs"]
     assert len(model.read) == 2  # parts without a mask are not read

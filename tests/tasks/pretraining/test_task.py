@@ -18,14 +18,15 @@ from embshare.errors import EmbshareError, InvalidValueError
 from embshare.models.convbert import ConvBertConfig
 from embshare.models.matched import ARCHITECTURES
 from embshare.tasks.building import ModelNotForTaskError
+from embshare.tasks.errors import DataError
 from embshare.tasks.pretraining.config import PretrainingConfig
-from embshare.tasks.pretraining.errors import TextTooShortError, TokenizerNotForTaskError
+from embshare.tasks.pretraining.data import open_text
 from embshare.tasks.pretraining.task import PreparedPretraining, Pretraining
-from embshare.tasks.pretraining.text import open_text
 from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.engine import run
 from embshare.tasks.running.loading import FinishedRun
 from embshare.tasks.settings import TrainSettings
+from embshare.tasks.text.errors import TokenizerError
 from embshare.tasks.training import counted
 
 VEPS = embshare.ShareConfig(tie="all", anchor=2.0)
@@ -88,10 +89,10 @@ class Uniform(nn.Module):
 
 def test_a_uniform_model_has_the_perplexity_of_its_vocabulary(folder: Path) -> None:
     task = prepare(folder)
-    found = task.evaluate(Uniform(len(task.vocabulary)), folder=folder)
-    assert found["masked_perplexity"] == pytest.approx(len(task.vocabulary), rel=1e-6)
+    found = task.evaluate(Uniform(len(task.tokenizer)), folder=folder)
+    assert found["masked_perplexity"] == pytest.approx(len(task.tokenizer), rel=1e-6)
     per_row = 2  # of 16, less an end of a document at most
-    assert found["masked_symbols"] == per_row * (task.valid.count // 16)
+    assert found["masked_tokens"] == per_row * (len(task.valid) // 16)
 
 
 @pytest.mark.parametrize("model", ARCHITECTURES)
@@ -114,7 +115,7 @@ def test_a_model_learns(folder: Path, tmp_path: Path, model: str, share: Any) ->
     assert "[MASK]" in samples[0]["given"]
     assert samples[0]["reference"].count(",") == samples[0]["prediction"].count(",")
     described: Any = result.data
-    assert described["symbols"]["train"] > 5 * described["symbols"]["valid"] / 2
+    assert described["tokens"]["train"] > 5 * described["tokens"]["valid"] / 2
 
 
 @pytest.mark.parametrize("kind", ["bert", "albert"])
@@ -144,7 +145,7 @@ def test_models_of_transformers_are_trained_saved_and_used(
     assert unchanged == "lazy dogs"
 
 
-def test_convbert_replaces_words(folder: Path, tmp_path: Path) -> None:
+def test_convbert_replaces_tokens(folder: Path, tmp_path: Path) -> None:
     settings = tiny(folder, objective="replaced", training={"learning_rate": 5e-3})
     out = tmp_path / "run"
     result = run(
@@ -197,12 +198,13 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
 def test_the_cache_is_read_again(folder: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     first = prepare(folder, cache=cache)
-    times = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
+    times = {path: path.stat().st_mtime_ns for path in cache.rglob("*.arrow")}
     second = prepare(folder, cache=cache)
-    assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == times
+    assert len(times) == 2
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.arrow")} == times
     assert second.describe() == first.describe()
-    prepare(folder, cache=cache, most_symbols=200)
-    assert len(list(cache.glob("train-*.bin"))) == 2
+    prepare(folder, cache=cache, max_train_tokens=200)
+    assert len(list(cache.rglob("*=train-*/*/*.arrow"))) == 2
 
 
 def test_a_data_set_that_has_changed_is_not_taken_from_the_cache(
@@ -220,7 +222,7 @@ def test_a_data_set_that_has_changed_is_not_taken_from_the_cache(
             "tokenizer": str(tmp_path / "words"),
             "cache": tmp_path / "cache",
         }
-        found: list[int] = prepare(None, **fields).valid.array.tolist()
+        found: list[int] = prepare(None, **fields).valid.read().tolist()
         return found
 
     before = valid("the quick brown foxes")
@@ -233,31 +235,31 @@ def test_a_text_that_nothing_tells_the_state_of_is_not_kept(
     found = replace(open_text(tiny(folder)), fingerprint=None)
     monkeypatch.setattr("embshare.tasks.pretraining.task.open_text", lambda _: found)
     task = prepare(folder, cache=tmp_path / "cache")
-    assert task.scratch is not None and task.train is not None and task.train.count > 0
+    assert task.scratch is not None and task.train is not None and len(task.train) > 0
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_side_that_is_held_out_is_bounded_with_the_other(folder: Path, tmp_path: Path) -> None:
+def test_a_set_that_is_held_out_is_bounded_with_the_other(folder: Path, tmp_path: Path) -> None:
     def counts(place: Path, **changes: Any) -> tuple[int, int]:
         task = prepare(place, **changes)
         assert task.train is not None
-        return task.train.count, task.valid.count
+        return len(task.train), len(task.valid)
 
     (tmp_path / "one").mkdir()
     text = (folder / "train.txt").read_text()
     (tmp_path / "one" / "a.txt").write_text(text * 4)
     held = {"held_out": 5}
     whole = counts(tmp_path / "one", **held)
-    assert counts(tmp_path / "one", **held, most_symbols=1_000) == (1_000, 250)
-    assert counts(tmp_path / "one", **held, most_symbols=30) == (30, 18)  # a row's length
-    assert counts(tmp_path / "one", **held, most_valid_symbols=90) == (whole[0], 90)
+    assert counts(tmp_path / "one", **held, max_train_tokens=1_000) == (1_000, 250)
+    assert counts(tmp_path / "one", **held, max_train_tokens=30) == (30, 18)  # a row's length
+    assert counts(tmp_path / "one", **held, max_valid_tokens=90) == (whole[0], 90)
     own = counts(folder)
     assert own[1] > 100
-    assert counts(folder, most_symbols=100) == (100, own[1])  # scores are of the same text
-    assert counts(folder, most_valid_symbols=70) == (own[0], 70)
+    assert counts(folder, max_train_tokens=100) == (100, own[1])  # scores are of the same text
+    assert counts(folder, max_valid_tokens=70) == (own[0], 70)
 
 
-def test_symbols_go_when_the_task_does(folder: Path) -> None:
+def test_tokens_go_when_the_task_does(folder: Path) -> None:
     task = prepare(folder)
     path = task.valid.path
     assert path.is_file()
@@ -289,10 +291,10 @@ def test_building_leaves_the_random_state_alone(folder: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("model", "changes", "message"),
     [
-        ("bert", {"length": 19}, "does not read a row of 19 symbols .*Lower `length`"),
-        ("bert", {"objective": "replaced"}, "does not replace words itself.*objective='masked'"),
+        ("bert", {"length": 19}, "does not read a row of 19 (symbols|tokens) .*Lower `length`"),
+        ("bert", {"objective": "replaced"}, "does not replace tokens itself.*objective='masked'"),
         ("conv", {"objective": "replaced"}, "has no generator.*objective='masked', or a ConvBERT"),
-        ("embshare:convbert-small", {}, "it finds replaced words.*objective='replaced'"),
+        ("embshare:convbert-small", {}, "it detects replaced tokens.*objective='replaced'"),
     ],
 )
 def test_a_model_that_cannot_is_refused_before_training(
@@ -306,16 +308,16 @@ def test_a_model_that_cannot_is_refused_before_training(
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"length": 20_000}, TextTooShortError, "the training side .* at least 19,998 symbols"),
+        ({"length": 20_000}, DataError, "at least 19,998 tokens in its training set, .*, but has"),
         (
             {"length": 1200},
-            TextTooShortError,
-            "the validation side .*longer text, or lower `length`.$",
+            DataError,
+            "its validation set, .*longer text, or lower `length`.$",
         ),
         (
             {"late_length": 145},
             InvalidValueError,
-            "`late_length` must be at most the 144 symbols of a batch, .* but is 145: raise",
+            "`late_length` must be at most the 144 tokens of a batch, .* but is 145: raise",
         ),
         ({"late_length": 18}, InvalidValueError, r"`late_length` must be above `length` \(18\)"),
         ({"random_part": 0.3}, InvalidValueError, "must be 1 together at most"),
@@ -337,29 +339,30 @@ def test_what_cannot_be_is_told_before_training(
     ("held_out", "way_out"),
     [(3, "lower `length`, or lower `held_out` so that"), (2, "longer text, or lower `length`.$")],
 )
-def test_a_side_is_held_out_from_pieces_if_there_are_any(
+def test_a_set_is_held_out_from_pieces_if_there_are_any(
     tmp_path: Path, held_out: int, way_out: str
 ) -> None:
     (tmp_path / "a.txt").write_text("the quick brown fox\n" * 60)
-    with pytest.raises(TextTooShortError, match=f"the validation side .*has 0. .*{way_out}"):
+    with pytest.raises(DataError, match=f"its validation set, .*has 0. .*{way_out}"):
         prepare(tmp_path, held_out=held_out, vocabulary_size=60)
 
 
-def test_a_trained_model_is_scored_without_the_training_side(folder: Path, tmp_path: Path) -> None:
+def test_a_trained_model_is_scored_without_the_training_set(folder: Path, tmp_path: Path) -> None:
     whole = prepare(folder)
     task = Pretraining(tiny(folder, cache=tmp_path / "cache"))
     scored = task.prepare(whole.processor)
     assert scored.train is None
-    assert {path.name[:5] for path in (tmp_path / "cache").iterdir()} == {"valid"}
-    assert scored.describe() == {**whole.describe(), "symbols": {"valid": whole.valid.count}}
-    model = Uniform(len(whole.vocabulary))
+    (path,) = (tmp_path / "cache").rglob("*.arrow")
+    assert path == scored.valid.path and "=valid-" in str(path)
+    assert scored.describe() == {**whole.describe(), "tokens": {"valid": len(whole.valid)}}
+    model = Uniform(len(whole.tokenizer))
     assert scored.evaluate(model, folder=folder) == whole.evaluate(model, folder=folder)
     assert task.prepare(whole.processor, train=True).train is not None
 
 
 @pytest.mark.parametrize("epochs", [0.5, 3.0])
 @pytest.mark.parametrize("batch_size", [2, 4, 8])
-def test_rows_become_longer_in_any_number_of_passes(
+def test_rows_become_longer_in_any_number_of_epochs(
     folder: Path, batch_size: int, epochs: float
 ) -> None:
     config = PretrainingConfig(
@@ -376,7 +379,7 @@ def test_rows_become_longer_in_any_number_of_passes(
     lengths = []
     for number in range(math.ceil(epochs)):
         batches.set_epoch(number)
-        lengths += [len(feed.rows[batch[0]].symbols) for batch in batches]
+        lengths += [len(feed.rows[batch[0]].tokens) for batch in batches]
     late = lengths[:steps].count(36)
     assert late == pytest.approx(0.1 * steps, abs=0.5) and late >= 1
 
@@ -392,13 +395,18 @@ def test_words_need_a_tokenizer_that_tells_them(folder: Path, tmp_path: Path) ->
     PreTrainedTokenizerFast(
         tokenizer_object=backend, **{f"{kind}_token": word for kind, word in named.items()}
     ).save_pretrained(tmp_path / "words")
-    message = "its symbols do not tell where words begin"
-    with pytest.raises(TokenizerNotForTaskError, match=message):
+    message = "must be .* with tokens that mark where words begin, but has none"
+    with pytest.raises(TokenizerError, match=message):
         prepare(folder, masking="words", tokenizer=str(tmp_path / "words"))
-    assert len(prepare(folder, tokenizer=str(tmp_path / "words")).vocabulary) == 7
+    assert len(prepare(folder, tokenizer=str(tmp_path / "words")).tokenizer) == 7
 
 
 def test_the_builtin_text_is_the_default() -> None:
     described: Any = prepare(None, vocabulary_size=500).describe()
     assert described["text"] == "pydoc_data.topics"
-    assert described["symbols"]["train"] > 60_000
+    assert described["tokens"]["train"] > 60_000
+
+
+def test_settings_of_earlier_versions_are_read() -> None:
+    former = PretrainingConfig.from_json('{"most_symbols": 500, "most_valid_symbols": 60}')
+    assert former == PretrainingConfig(max_train_tokens=500, max_valid_tokens=60)

@@ -17,12 +17,12 @@ from embshare.errors import EmbshareError, InvalidValueError
 from embshare.tasks.averaging import AveragingError, mean_of
 from embshare.tasks.building import ModelNotForTaskError
 from embshare.tasks.errors import MissingDataError
-from embshare.tasks.language_modelling.errors import VocabularyFileError
 from embshare.tasks.running.config import ConfigFileError, RunConfig
 from embshare.tasks.running.engine import run
 from embshare.tasks.running.folder import NoRunError, OtherRunError, RunExistsError, RunFolder
 from embshare.tasks.running.loading import FinishedRun
 from embshare.tasks.saving import ModelFolderError
+from embshare.tasks.text.errors import TokenizerError
 from tests.tasks.running.example import config
 
 
@@ -55,8 +55,8 @@ def test_a_run_is_resumed_with_its_own_settings_only(tmp_path: Path) -> None:
         ({"model": "convolution"}, ModelNotForTaskError, "transformers cannot build it"),
         ({"model": "embshare:berta"}, ModelNotForTaskError, "there is no such model.*sharebert-s"),
         ({"settings": {"data": "nowhere"}}, MissingDataError, "must be a folder with the split"),
-        ({"settings": {"tokenizer": "./none", "level": "subword"}}, VocabularyFileError,
-         "must be a vocabulary"),
+        ({"settings": {"tokenizer": "./none", "level": "subword"}}, TokenizerError,
+         "must be a tokenizer of transformers"),
         ({"share": ShareConfig(tie="none", method="eps"), "settings": {"layers": 9}},
          EmbshareError, r"must have \d+ columns"),
         ({"share": ShareConfig(exclude=("head.wieght",))}, EmbshareError, "head.wieght"),
@@ -117,8 +117,8 @@ def test_a_folder_without_a_run_says_so(tmp_path: Path) -> None:
     (folder.model / "model.safetensors").unlink()
     with pytest.raises(ModelFolderError, match="it holds no weights"):
         FinishedRun.load(settings.out)
-    (folder.processor / "words.json").write_text("[]")
-    with pytest.raises(VocabularyFileError, match="no list of words"):
+    (folder.processor / "tokenizer.json").write_text("[]")
+    with pytest.raises(TokenizerError, match="cannot be loaded"):
         FinishedRun.load(settings.out)
     folder.config.write_text("- a list")
     with pytest.raises(ConfigFileError, match="is not a mapping"):

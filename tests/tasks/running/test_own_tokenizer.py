@@ -89,6 +89,6 @@ def test_a_trained_encoder_learns_glue_with_its_own_tokens(tmp_path: Path) -> No
     fields: dict[str, Any] = {"task": "glue", "model": model, "settings": settings}
     result = run(RunConfig(**fields, share=ShareConfig(), out=tmp_path / "out"), checkpoints=False)
     assert result.config.settings.tokenizer == model  # type: ignore[attr-defined]
-    assert TextTokenizer.of(str(tmp_path / "out" / "processor")).fast.get_vocab() == (
-        TextTokenizer.of(model).fast.get_vocab()
+    assert TextTokenizer.load(str(tmp_path / "out" / "processor")).fast.get_vocab() == (
+        TextTokenizer.load(model).fast.get_vocab()
     )

@@ -42,7 +42,7 @@ def test_a_shared_model_learns_from_a_dense_one_of_another_kind(
     alone = run(config(tmp_path, share=ShareConfig(), settings={"width": 24}, out=tmp_path / "2"))
     assert result.metrics["perplexity"] != alone.metrics["perplexity"]
     assert RunConfig.from_yaml(student.out / "config.yaml").teacher == teacher
-    words = "processor/words.json"
+    words = "processor/tokenizer.json"
     assert (student.out / words).read_bytes() == (teacher / words).read_bytes()
     assert FinishedRun.load(student.out).evaluate({}, folder=tmp_path)["perplexity"] > 1
 

@@ -80,15 +80,15 @@ OFFICIAL = {
 
 
 def some_answers() -> tuple[list[Question], dict[str, str], dict[str, float]]:
-    dice = random.Random(7)
+    rng = random.Random(7)
     words = ["the", "a", "Rome", "rome.", "city", "of", "New", "York", "1912", "-"]
 
     def some(most: int) -> str:
-        return " ".join(dice.choice(words) for _ in range(dice.randint(1, most)))
+        return " ".join(rng.choice(words) for _ in range(rng.randint(1, most)))
 
-    rows = [question(str(n), *(some(3) for _ in range(dice.randint(0, 3)))) for n in range(300)]
-    answers = {row.id: dice.choice(["", some(3), *row.answers]) for row in rows}
-    return rows, answers, {row.id: dice.uniform(-5, 5) for row in rows}
+    rows = [question(str(n), *(some(3) for _ in range(rng.randint(0, 3)))) for n in range(300)]
+    answers = {row.id: rng.choice(["", some(3), *row.answers]) for row in rows}
+    return rows, answers, {row.id: rng.uniform(-5, 5) for row in rows}
 
 
 def test_it_is_what_the_official_code_computes() -> None:

@@ -12,11 +12,11 @@ import pytest
 from embshare.errors import InvalidValueError
 from embshare.models.matched import ARCHITECTURES, Architecture
 from embshare.tasks.building import ModelNotForTaskError
+from embshare.tasks.errors import DataError, MissingDataError
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.squad.config import SquadConfig
 from embshare.tasks.squad.data import built_in, read_folder, read_hub
 from embshare.tasks.squad.task import Squad
-from embshare.tasks.text.errors import BadFileError, SetNotFoundError
 from embshare.tasks.training import train
 from tests.tasks.examples import EXAMPLES
 
@@ -84,7 +84,7 @@ def test_a_window_that_is_too_long_for_a_model_is_found_before_training(tmp_path
     ).save_pretrained(tmp_path / "bert")
     fields = colours(tmp_path) | {"question_length": 32}
     name = str(tmp_path / "bert")
-    with pytest.raises(ModelNotForTaskError, match=r"a row of 384 symbols .*Lower `length`"):
+    with pytest.raises(ModelNotForTaskError, match=r"a row of 384 .*Lower `length`"):
         Squad(SquadConfig(**fields)).prepare().processor.build(name, seed=0)
     assert Squad(SquadConfig(**fields, length=128)).prepare().processor.build(name, seed=0)
 
@@ -132,9 +132,9 @@ def tree(times: int = 1, **changes: Any) -> dict[str, Any]:
 
 
 def write(folder: Path, train: Any, dev: Any = None) -> Path:
-    for side, content in (("train", train), ("dev", tree() if dev is None else dev)):
+    for split, content in (("train", train), ("dev", tree() if dev is None else dev)):
         text = content if isinstance(content, str) else json.dumps(content)
-        (folder / f"{side}-v1.1.json").write_text(text)
+        (folder / f"{split}-v1.1.json").write_text(text)
     return folder
 
 
@@ -148,46 +148,58 @@ def test_published_files_are_read(tmp_path: Path) -> None:
     ("train", "message"),
     [
         ('{"data":\n [}', r"line 2, must be JSON, but is not \(Expecting value at column 3\)"),
-        ("[]", "`data` must be a list, but is missing"),
-        ({"data": []}, "`data` must hold questions, but has none"),
+        ("[]", r"must be an object with names, but is \[\]"),
+        ({}, "`data`, must be there, but is missing"),
+        ({"data": []}, "`data`, must hold questions, but has none"),
         (
             tree(question=3),
-            r"`data\[0\].paragraphs\[0\].qas\[0\].question` must be a string.* is 3",
+            r"`data\[0\].paragraphs\[0\].qas\[0\].question`, must be a valid string, but is 3",
         ),
-        (tree(answers=[]), r"`.*qas\[0\].answers` must hold an answer.* be of version 2\.0"),
-        (tree(answers=[{"text": "Rome"}]), "answer_start` must be a whole number, but is None"),
+        (tree(answers=[]), r"`.*qas\[0\].answers`, must hold an answer.* be of version 2\.0"),
+        (tree(answers=[{"text": "Rome"}]), "answer_start`, must be there, but is missing"),
         (
             tree(answers=[{"text": "Rome", "answer_start": 4}]),
             "must stand in the passage at 4, but is 'Rome', and 'ome ' stands there",
         ),
         (
             tree(times=2),
-            r"qas\[1\].id` must be of one question alone, but is '7', as that of `.*qas\[0\]`",
+            r"qas\[1\].id`, must be of one question alone, but is '7', as that of `.*qas\[0\]`",
         ),
     ],
 )
-@pytest.mark.parametrize("side", ["train", "dev"])
+@pytest.mark.parametrize("split", ["train", "dev"])
 def test_a_fault_is_named_with_its_place(
-    tmp_path: Path, side: str, train: Any, message: str
+    tmp_path: Path, split: str, train: Any, message: str
 ) -> None:
-    write(tmp_path, *((train,) if side == "train" else (tree(), train)))
-    with pytest.raises(BadFileError, match=rf"{side}-v1\.1\.json`.*{message}"):
+    write(tmp_path, *((train,) if split == "train" else (tree(), train)))
+    with pytest.raises(DataError, match=rf"{split}-v1\.1\.json`.*{message}"):
         Squad(SquadConfig(data=tmp_path)).prepare()
+
+
+def test_a_question_of_version_2_without_a_list_of_answers_is_named(tmp_path: Path) -> None:
+    lacking = tree()
+    del lacking["data"][0]["paragraphs"][0]["qas"][0]["answers"]
+    for split in ("train", "dev"):
+        (tmp_path / f"{split}-v2.0.json").write_text(json.dumps(lacking))
+    with pytest.raises(DataError, match=r"qas\[0\].answers`, must be a list, but is missing"):
+        Squad(SquadConfig(data=tmp_path, version="2.0")).prepare()
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     write(tmp_path, tree())
-    with pytest.raises(BadFileError, match=r"with train-v2\.0\.json or train\.json, but holds dev"):
+    with pytest.raises(
+        MissingDataError, match=r"with train-v2\.0\.json or train\.json, but holds dev"
+    ):
         Squad(SquadConfig(data=tmp_path, version="2.0")).prepare()
 
 
-def test_a_trained_model_is_scored_without_the_training_side(tmp_path: Path) -> None:
+def test_a_trained_model_is_scored_without_the_training_set(tmp_path: Path) -> None:
     task = Squad(SquadConfig(data=write(tmp_path, tree()), **TINY))
     prepared = task.prepare()
     next(tmp_path.glob("train*")).unlink()
     again = task.prepare(prepared.processor)
     assert (again.data.train, again.data.dev) == ((), prepared.data.dev)
-    with pytest.raises(BadFileError, match=r"with train-v1\.1\.json"):
+    with pytest.raises(MissingDataError, match=r"with train-v1\.1\.json"):
         task.prepare(prepared.processor, train=True)
 
 
@@ -206,13 +218,16 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     import datasets  # type: ignore[import-untyped]
 
     def put(*validation: dict[str, Any]) -> None:
-        sides = {"train": [HUB, UNANSWERED | {"answers": HUB["answers"]}], "validation": validation}
+        splits = {
+            "train": [HUB, UNANSWERED | {"answers": HUB["answers"]}],
+            "validation": validation,
+        }
         columns = {
             split: {name: [row[name] for row in rows] for name in HUB}
-            for split, rows in sides.items()
+            for split, rows in splits.items()
         }
         made = {split: datasets.Dataset.from_dict(found) for split, found in columns.items()}
-        monkeypatch.setattr(datasets, "load_dataset", lambda name, *, split: made[split])
+        monkeypatch.setattr(datasets, "load_dataset", lambda name, config: made)
 
     return put
 
@@ -220,21 +235,24 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([HUB, UNANSWERED], r"of SQuAD 1\.1: `validation\[1\].answers` must hold an answer"),
+        ([HUB, UNANSWERED], r"`x`, `validation\[1\].answers`, must hold an answer"),
         (
             [HUB | {"answers": {"text": ["Rome"], "answer_start": [999]}}],
-            r"`validation\[0\].answers\[0\].text` must stand in the passage at 999, but is 'Rome'",
+            r"`validation\[0\].answers\[0\].text`, must stand in the passage at 999, but is 'Rome'",
         ),
-        ([HUB | {"answers": {"text": ["Rome"], "answer_start": []}}], "as `text` .1., but has 0"),
-        ([HUB, HUB], r"`validation\[1\].id` must be of one .* as that of `validation\[0\]`"),
-        ([], "`validation` must hold questions, but has none"),
+        (
+            [HUB | {"answers": {"text": ["Rome"], "answer_start": []}}],
+            r"answers\[0\].answer_start`, must be a valid integer, but is None",
+        ),
+        ([HUB, HUB], r"`validation\[1\].id`, must be of one .* as that of `validation\[0\]`"),
+        ([], "`validation`, must hold questions, but has none"),
     ],
 )
 def test_rows_of_the_hub_are_checked_as_those_of_files_are(
     hub: Callable[..., None], rows: list[dict[str, Any]], message: str
 ) -> None:
     hub(*rows)
-    with pytest.raises(SetNotFoundError, match=message):
+    with pytest.raises(DataError, match=message):
         Squad(SquadConfig(hub="x")).prepare()
 
 
@@ -255,7 +273,7 @@ def test_a_set_of_the_hub_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "README.md").write_text(card)
     data = read_hub(str(tmp_path), "1.1")
     assert data.train == data.dev == read_folder(write(tmp_path, tree()), "1.1").train
-    with pytest.raises(SetNotFoundError, match=r"must be a data set .* train cannot be had"):
+    with pytest.raises(MissingDataError, match=r"must be a data set .* cannot be loaded"):
         read_hub(str(tmp_path / "none"), "1.1")
 
 

@@ -88,7 +88,7 @@ def test_an_answer_is_found_where_it_is_whole_and_nowhere_else(answer: str) -> N
     assert whole
 
 
-def test_no_answer_is_at_the_first_symbol() -> None:
+def test_no_answer_is_at_the_first_token() -> None:
     assert {window.span(ask(None)) for window in cut(ask(None))} == {(0, 0)}
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from embshare.tasks.text.errors import BadFileError, BadLineError
+from embshare.tasks.errors import DataError
 from embshare.tasks.text.files import read_lines
 
 
@@ -17,19 +17,17 @@ def test_marks_and_line_ends_go_and_nothing_else(tmp_path: Path) -> None:
 def test_another_encoding_is_named_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_bytes("one\ntwo\ncafé\n".encode("latin1"))
-    with pytest.raises(
-        BadLineError, match=r"a\.tsv`, line 3, must be UTF-8, but has the byte 0xe9"
-    ):
+    with pytest.raises(DataError, match=r"a\.tsv`, line 3, must be UTF-8, but has the byte 0xe9"):
         read_lines(path)
     path.write_text("one", encoding="utf-16")
-    with pytest.raises(BadLineError, match=r"line 1, .*iconv -f utf-16"):
+    with pytest.raises(DataError, match=r"line 1, .*iconv -f utf-16"):
         read_lines(path)
 
 
 def test_wide_characters_without_a_mark_are_named_too(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_bytes("one\ntwo\n".encode("utf-16-le"))
-    with pytest.raises(BadLineError) as caught:
+    with pytest.raises(DataError) as caught:
         read_lines(path)
     assert str(caught.value) == (
         f"`{path}`, line 1, must be UTF-8, but has the byte 0x00 where no character can have it. "
@@ -38,5 +36,5 @@ def test_wide_characters_without_a_mark_are_named_too(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadFileError, match=r"none\.tsv` must be a file, but cannot be read"):
+    with pytest.raises(DataError, match=r"none\.tsv` must be a file, but cannot be read"):
         read_lines(tmp_path / "none.tsv")

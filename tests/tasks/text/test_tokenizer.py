@@ -1,10 +1,11 @@
 """Learned tokenizers: what a row looks like, and that it comes back from its folder."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from embshare.tasks.text.errors import TokenizerError
+from embshare.tasks.text.errors import TokenizerError, VocabularySizeError
 from embshare.tasks.text.tokenizer import SMALLEST, TextTokenizer
 
 TEXTS = ["The quick brown fox jumps over the lazy dog", "A dog sleeps", "Wörter mit Umlauten"] * 4
@@ -35,7 +36,7 @@ def test_capitals_do_not_matter_and_nothing_is_unknown(tokenizer: TextTokenizer)
     assert tokenizer.fast.unk_token_id not in rows[0]["input_ids"]
 
 
-def test_a_text_that_spells_a_special_symbol_is_text(tokenizer: TextTokenizer) -> None:
+def test_a_text_that_spells_a_special_token_is_text(tokenizer: TextTokenizer) -> None:
     (row,) = tokenizer.encode([("a [SEP] b",)], length=40, kinds=False)
     assert row["input_ids"].count(tokenizer.fast.sep_token_id) == 1
 
@@ -49,7 +50,7 @@ def test_the_longer_sentence_is_cut_first(tokenizer: TextTokenizer) -> None:
 
 def test_it_is_the_same_after_saving(tokenizer: TextTokenizer, tmp_path: Path) -> None:
     tokenizer.save(tmp_path)
-    again = TextTokenizer.of(str(tmp_path))
+    again = TextTokenizer.load(str(tmp_path))
     rows = [("a dog [CLS]", "The fox")]
     assert again.encode(rows, length=30, kinds=True) == tokenizer.encode(
         rows, length=30, kinds=True
@@ -58,12 +59,40 @@ def test_it_is_the_same_after_saving(tokenizer: TextTokenizer, tmp_path: Path) -
 
 
 def test_a_vocabulary_has_all_bytes_at_least() -> None:
-    assert len(TextTokenizer.learn(TEXTS, 1)) == SMALLEST
+    assert len(TextTokenizer.learn(TEXTS, SMALLEST)) == SMALLEST
+    with pytest.raises(VocabularySizeError) as caught:
+        TextTokenizer.learn(TEXTS, SMALLEST - 1)
+    assert caught.value.has == SMALLEST - 1 and "256 bytes and [PAD]," in caught.value.needs
+
+
+def test_rare_words_are_left_out() -> None:
+    special = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    learn = partial(TextTokenizer.learn, ["a b a c", "c a d"], None, kind="words", special=special)
+    assert len(learn()) == 3 + 4
+    few = learn(min_count=2)
+    assert few.ids(["a c b <pad>"]) == [[3, 4, 2, 0]]
+    assert few.decode([3, 4, 2]) == "a c <unk>"
+
+
+def test_settings_of_an_earlier_call_are_no_part_of_the_next(tokenizer: TextTokenizer) -> None:
+    wanted = tokenizer.ids(["a dog sleeps over the dog"])
+    tokenizer.encode([("a dog sleeps",)], length=3, kinds=False)
+    assert tokenizer.ids(["a dog sleeps over the dog"]) == wanted
+    assert tokenizer.locate("a dog sleeps over the dog")[0] == wanted[0]
+    assert tokenizer.locate("[MASK]")[0] == [tokenizer.special_ids["mask_token_id"]]
+
+
+def test_a_file_that_is_no_tokenizer_is_named(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json` must be a tokenizer .*be read"):
+        TextTokenizer.from_file(tmp_path / "tokenizer.json", {"eos_token": "</s>"})
+    with pytest.raises(TokenizerError, match="be read"):
+        TextTokenizer.from_file(tmp_path / "none.json", {"eos_token": "</s>"})
 
 
 def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TokenizerError, match=rf"^`{tmp_path}` must be a tokenizer .*there is none"):
-        TextTokenizer.of(str(tmp_path))
+    with pytest.raises(TokenizerError, match=rf"^`{tmp_path}` must be .*cannot be loaded"):
+        TextTokenizer.load(str(tmp_path))
 
 
 def test_a_tokenizer_without_padding_is_refused(tokenizer: TextTokenizer, tmp_path: Path) -> None:
@@ -71,5 +100,5 @@ def test_a_tokenizer_without_padding_is_refused(tokenizer: TextTokenizer, tmp_pa
 
     bare = PreTrainedTokenizerFast(tokenizer_object=tokenizer.fast.backend_tokenizer)
     bare.save_pretrained(tmp_path)
-    with pytest.raises(TokenizerError, match="padding, but it has no such symbol"):
-        TextTokenizer.of(str(tmp_path))
+    with pytest.raises(TokenizerError, match="with pad_token, but has no pad_token"):
+        TextTokenizer.load(str(tmp_path))

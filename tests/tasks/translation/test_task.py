@@ -21,7 +21,7 @@ from embshare.tasks.running.loading import FinishedRun
 from embshare.tasks.training import train
 from embshare.tasks.translation.config import TranslationConfig
 from embshare.tasks.translation.data import numbered_lines
-from embshare.tasks.translation.subwords import LearnedSubwords
+from embshare.tasks.translation.subwords import Subwords
 from embshare.tasks.translation.task import PreparedTranslation, Translation
 from tests.tasks.translation.data import PAIRS, write_folder
 
@@ -141,7 +141,7 @@ def test_lines_to_translate_are_read_as_those_of_files(folder: Path, tmp_path: P
     task = Translation(tiny(folder)).prepare()
     given: list[str] = []
     subwords = task.processor.subwords
-    assert isinstance(subwords, LearnedSubwords)
+    assert isinstance(subwords, Subwords)
 
     class Recording:
         def __getattr__(self, name: str) -> Any:
@@ -151,7 +151,8 @@ def test_lines_to_translate_are_read_as_those_of_files(folder: Path, tmp_path: P
             given.extend(lines)
             return subwords.encode_source(lines)
 
-    translator = replace(task.processor.translator(task.config), subwords=Recording())
+    recording: Any = Recording()
+    translator = replace(task.processor.translator(task.config), subwords=recording)
     model = task.processor.build("conv", seed=0)
     list(translator.stream(model, [f"  {text}\n", "one\r\ntwo", "one\n\ntwo"]))
     (tmp_path / "lines").write_text(f"  {text}\n", encoding="utf-8", newline="")
@@ -170,7 +171,8 @@ def test_a_translation_is_one_line(folder: Path, end: str) -> None:
         def decode(self, tokens: Any) -> str:
             return f"eins{end}zwei"
 
-    translator = replace(task.processor.translator(task.config), subwords=Broken())
+    broken: Any = Broken()
+    translator = replace(task.processor.translator(task.config), subwords=broken)
     model = task.processor.build("conv", seed=0)
     assert translator.all(model, ["one", "two"]) == ["eins zwei"] * 2
 

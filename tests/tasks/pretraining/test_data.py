@@ -10,16 +10,10 @@ from typing import Any
 
 import pytest
 
-from embshare.tasks.errors import DataError
+from embshare.tasks.errors import DataError, MissingDataError
 from embshare.tasks.pretraining.config import PretrainingConfig
-from embshare.tasks.pretraining.errors import (
-    DatasetNotFoundError,
-    DatasetRowError,
-    NoTextError,
-)
-from embshare.tasks.pretraining.symbols import encode_to_disk
-from embshare.tasks.pretraining.text import Piece, Text, open_text
-from embshare.tasks.pretraining.vocabulary import MaskedVocabulary
+from embshare.tasks.pretraining.data import Piece, Text, encode_to_disk, open_text
+from embshare.tasks.pretraining.task import learn_tokenizer
 
 WIKI = " \n = One = \n \n first line \n = = Part = = \n second \n = Two = \n third \n"
 
@@ -29,7 +23,7 @@ def text(folder: Path, **changes: Any) -> Text:
 
 
 def pieces(found: Text, side: str = "train") -> list[Piece]:
-    return list(found.sides(side))  # type: ignore[arg-type]
+    return list(found.pieces(side))  # type: ignore[arg-type]
 
 
 def test_articles_are_documents(tmp_path: Path) -> None:
@@ -49,7 +43,7 @@ def test_blank_lines_end_documents_if_asked(tmp_path: Path) -> None:
     assert found == [Piece("a\nb\n", True), Piece("c\n", True)]
 
 
-def test_any_files_are_a_text_with_a_side_held_out(tmp_path: Path) -> None:
+def test_any_files_are_a_text_with_a_set_held_out(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     lines = [f"line {number}\n" for number in range(64 * 12)]
     (tmp_path / "a.txt").write_text("".join(lines[:400]))
@@ -64,8 +58,7 @@ def test_any_files_are_a_text_with_a_side_held_out(tmp_path: Path) -> None:
     assert [piece.first for piece in train[:4]] == [True, False, False, True]
 
 
-def test_long_files_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embshare.tasks.pretraining.text.BLOCK", 7)
+def test_a_mark_at_the_beginning_and_wide_characters_are_read(tmp_path: Path) -> None:
     lines = ["ä" * (number % 9) + f"{number}\n" for number in range(300)]
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + "".join(lines).encode())
     found = text(tmp_path, held_out=2)
@@ -73,10 +66,7 @@ def test_long_files_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.Monke
     assert sorted(both.splitlines(keepends=True)) == sorted(lines)
 
 
-def test_a_file_that_is_not_utf8_is_told_with_its_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("embshare.tasks.pretraining.text.BLOCK", 5)
+def test_a_file_that_is_not_utf8_is_told_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"one\ntwo\nthr\xe9\n")
     with pytest.raises(DataError, match=r"line 3, must be UTF-8, but has the byte 0xe9"):
         pieces(text(tmp_path))
@@ -87,22 +77,14 @@ def test_a_mark_at_the_beginning_goes_and_line_ends_are_as_here(tmp_path: Path) 
     assert pieces(text(tmp_path)) == [Piece("one\ntwo\n", True)]
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
-@pytest.mark.parametrize("block", [5, 2**20])
-def test_utf16_is_told_for_what_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, block: int
-) -> None:
-    monkeypatch.setattr("embshare.tasks.pretraining.text.BLOCK", block)
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf16_is_told_for_what_it_is(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "a.txt").write_bytes("one\ntwo\n".encode(encoding))
     with pytest.raises(DataError, match=r"line 1, .*`iconv -f utf-16 -t utf-8`"):
         pieces(text(tmp_path))
 
 
-@pytest.mark.parametrize("block", [3, 2**20])
-def test_a_zero_byte_is_told_with_its_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
-) -> None:
-    monkeypatch.setattr("embshare.tasks.pretraining.text.BLOCK", block)
+def test_a_zero_byte_is_told_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"one\ntwo\nth\0ree\n")
     with pytest.raises(DataError, match=r"line 3, must be UTF-8, but has the byte 0x00"):
         pieces(text(tmp_path))
@@ -111,27 +93,25 @@ def test_a_zero_byte_is_told_with_its_line(
 LONG = "the  quick\t brown fox, (jumped) over. lazy\u3000dogs ## walked \u00e4 " * 30
 
 
-@pytest.mark.parametrize("block", [50, 2**20])
 @pytest.mark.parametrize("way", ["wordpiece", "bytes"])
-def test_the_parts_of_a_long_line_have_its_symbols(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Any, block: int
+def test_the_parts_of_a_long_line_have_its_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Any
 ) -> None:
-    for name, value in (("BLOCK", block), ("LONGEST", 40)):
-        monkeypatch.setattr(f"embshare.tasks.pretraining.text.{name}", value)
+    monkeypatch.setattr("embshare.tasks.pretraining.data.LONGEST", 40)
     config = PretrainingConfig(vocabulary_size=320, tokenization=way)
-    vocabulary = MaskedVocabulary.learn(lambda: [LONG], config)
+    tokenizer = learn_tokenizer(config, [LONG])
     for side in ("train", "valid"):
         (tmp_path / f"{side}.txt").write_text(f"{LONG}\nshort\nlines\n", encoding="utf-8")
     found = pieces(text(tmp_path))
     assert "".join(piece.text for piece in found) == f"{LONG}\nshort\nlines\n"
     assert len(found) > 40 and [piece.first for piece in found].count(True) == 1
     assert max(len(piece.text) for piece in found[:-1]) <= 40
-    made = encode_to_disk(found, vocabulary, tmp_path / "made.bin", most=None)
-    (wanted,) = vocabulary.encode([f"{LONG}\nshort\nlines\n"])
-    assert made.array.tolist() == wanted
+    made = encode_to_disk(found, tokenizer, tmp_path / "cache", fingerprint="a", most=None)
+    (wanted,) = tokenizer.ids([f"{LONG}\nshort\nlines\n"])
+    assert made.read().tolist() == wanted
 
 
-def test_a_long_line_has_a_side_held_out(tmp_path: Path) -> None:
+def test_a_long_line_has_a_set_held_out(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("some words " * 100_000)
     found = text(tmp_path)
     train, valid = pieces(found), pieces(found, "valid")
@@ -154,9 +134,9 @@ def test_a_long_row_of_a_data_set_is_cut(tmp_path: Path, documents: Any) -> None
 
 
 def test_a_folder_without_text_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NoTextError, match=r"any files \*\.txt, but it has no such file"):
+    with pytest.raises(MissingDataError, match=r"any files \*\.txt, but it has no such file"):
         text(tmp_path)
-    with pytest.raises(NoTextError, match="there is no such folder"):
+    with pytest.raises(MissingDataError, match="there is no such folder"):
         text(tmp_path / "nothing")
 
 
@@ -184,7 +164,7 @@ def test_a_data_set_is_a_stream(tmp_path: Path) -> None:
     assert pieces(found) == pieces(found)
 
 
-def test_a_data_set_without_a_validation_side_is_held_out_from(tmp_path: Path) -> None:
+def test_a_data_set_without_a_validation_set_is_held_out_from(tmp_path: Path) -> None:
     name = hub(tmp_path / "set", train=[f"row {number}" for number in range(30)])
     found = open_text(PretrainingConfig(dataset=name, held_out=3))
     assert len(pieces(found)) == 20 and len(pieces(found, "valid")) == 10
@@ -204,7 +184,7 @@ def test_a_data_set_that_cannot_be_read_is_refused(
     tmp_path: Path, name: str, column: str, message: str
 ) -> None:
     hub(tmp_path / "set", train=["a"])
-    with pytest.raises(DatasetNotFoundError, match=message):
+    with pytest.raises(MissingDataError, match=message):
         open_text(PretrainingConfig(dataset=str(tmp_path / name), column=column))
 
 
@@ -215,8 +195,8 @@ def test_a_row_without_a_text_is_told(tmp_path: Path, side: str, documents: Any)
     name = hub(tmp_path / "set", train=texts, validation=texts)
     split = "train" if side == "train" else "validation"
     found = open_text(PretrainingConfig(dataset=name, documents=documents))
-    message = f"row 2 of the split `{split}` of .* a string in its column `text`, but has None"
-    with pytest.raises(DatasetRowError, match=message):
+    message = rf"`{split}\[2\]`, must have a string in its column `text`, but has None"
+    with pytest.raises(DataError, match=message):
         pieces(found, side)
 
 

@@ -1,8 +1,9 @@
-"""Chance without a state: a number that depends on what it is for, and on nothing else.
+"""A counter-based RNG: random numbers that depend on seed, row, use and position alone.
 
-Which symbols of a row are masked must not depend on the batch that the row is in, on the process
-that reads it, or on whether the run was killed and taken up again. So no generator is advanced;
-each number is a hash of the seed, the row, what it decides, and the place.
+Which tokens of a row are masked must not depend on the batch that the row is in, on the worker that
+reads it, or on whether the run was resumed. So no generator is advanced: each number is a hash of
+what it is for. numpy's counter-based ``Philox`` would need one generator for each row and use; here
+all rows of a batch are hashed at once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Bools", "Dice", "Floats", "Integers"]
+__all__ = ["Bools", "CounterRNG", "Floats", "Integers"]
 
 Floats: TypeAlias = NDArray[np.float64]
 Integers: TypeAlias = NDArray[np.int64]
@@ -27,23 +28,23 @@ SECOND: Final = np.uint64(0x94D049BB133111EB)
 
 @final
 @dataclass(frozen=True)
-class Dice:
-    """Chance for some rows.
+class CounterRNG:
+    """Random numbers for the rows of a batch.
 
     Args:
-        seed: of the run.
-        keys: ``[B]``, what tells the rows apart: their numbers, and how often they were read.
+        seed: seed of the run.
+        keys: ``[B]``, different numbers for different rows and epochs.
     """
 
     seed: int
     keys: Integers
 
     def uniform(self, use: int, count: int) -> Floats:
-        """``[B, count]`` numbers from 0 up to and without 1.
+        """``[B, count]`` numbers in [0, 1).
 
         Args:
-            use: What they decide: other uses have other numbers.
-            count: How many for each row.
+            use: number of what they decide; other uses have other numbers.
+            count: numbers for each row.
         """
         seed = np.array([self.seed], dtype=np.int64).view(np.uint64)
         rows = _mix(_mix(seed) + self.keys.astype(np.int64).view(np.uint64) * STEP)

@@ -5,12 +5,7 @@ from pathlib import Path
 import pytest
 
 from embshare.tasks.errors import DataError, MissingDataError
-from embshare.tasks.language_modelling.data import (
-    SPLITS,
-    builtin_corpus,
-    folder_corpus,
-    load_corpus,
-)
+from embshare.tasks.text.corpus import SPLITS, builtin_corpus, folder_corpus, load_corpus
 
 
 def write(folder: Path, layout: str = "{}.txt") -> Path:

@@ -1,15 +1,13 @@
-"""The built-in data: the same on every machine, two sides apart, labels that are true."""
+"""The built-in data: the same on every machine, two sets apart, labels that are true."""
 
 from collections import Counter
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from embshare.tasks.glue import config
-from embshare.tasks.glue.config import GlueConfig
-from embshare.tasks.glue.grammar import BUILT_IN, built_in
-from embshare.tasks.glue.table import NAMES as TASK_NAMES
-from embshare.tasks.glue.table import TASKS
+from embshare.tasks.glue.built_in import MAKERS, built_in
+from embshare.tasks.glue.config import BUILT_IN, GlueConfig, GlueName
+from embshare.tasks.glue.data import TASKS
 from embshare.tasks.glue.task import Glue, fingerprint
 
 FINGERPRINTS = {
@@ -22,13 +20,12 @@ FINGERPRINTS = {
 
 
 def test_the_settings_know_what_is_built_in() -> None:
-    assert tuple(BUILT_IN) == config.BUILT_IN
-    field = GlueConfig.model_fields["name"].annotation
-    assert getattr(field, "__args__", None) == TASK_NAMES
+    assert tuple(MAKERS) == BUILT_IN
+    assert tuple(TASKS) == get_args(GlueName)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_the_two_sides_are_apart_and_balanced(name: Any) -> None:
+def test_the_two_sets_are_apart_and_balanced(name: Any) -> None:
     data = built_in(name)
     (dev,) = data.dev.values()
     assert (len(data.train), len(dev)) == (4_000, 800)

@@ -1,4 +1,4 @@
-"""Heads that score labelled positions alone."""
+"""Heads that score labelled positions only."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import nn
 import embshare
 from embshare.models.elc_bert import ElcBertConfig, ElcBertForMaskedLM
 from embshare.models.sharebert import ShareBertConfig, ShareBertForMaskedLM
-from embshare.tasks.pretraining.scoring import sums_per_row, to_metrics
-from embshare.tasks.pretraining.sparse import labelled_logits, score_labelled_alone
+from embshare.tasks.pretraining.masked_models import labelled_logits, score_labelled_only
+from embshare.tasks.pretraining.metrics import sums_per_row, to_metrics
 
 SMALL: dict[str, Any] = {
     "vocab_size": 50,
@@ -61,7 +61,7 @@ NAMES = "bert albert roberta distilbert electra convbert sharebert elc".split()
 def test_the_loss_and_gradients_stay_what_they_are(name: str) -> None:
     model = models()[name].eval()
     plain, (ids, labels) = copy.deepcopy(model), batch()
-    assert score_labelled_alone(model)
+    assert score_labelled_only(model)
     whole, part = (m(input_ids=ids, labels=labels) for m in (plain, model))
     whole.loss.backward()
     part.loss.backward()
@@ -108,16 +108,16 @@ class Averaging(nn.Module):
 def test_a_model_whose_loss_would_change_is_left_alone() -> None:
     model, (ids, labels) = Averaging(), batch()
     before = model(ids, labels=labels)
-    assert not score_labelled_alone(model)
+    assert not score_labelled_only(model)
     after = model(ids, labels=labels)
     assert torch.equal(before.loss, after.loss)
     assert after.logits.shape == (3, 9, 50)
-    assert not score_labelled_alone(nn.Linear(2, 2))
+    assert not score_labelled_only(nn.Linear(2, 2))
 
 
 def test_a_treated_model_is_shared_copied_and_pickled() -> None:
     model = models()["bert"]
-    score_labelled_alone(model)
+    score_labelled_only(model)
     embshare.share_from_embedding(model, embshare.ShareConfig(tie="all"))
     ids, labels = batch()
     model.eval()
@@ -147,5 +147,5 @@ def test_metrics_are_divided_once() -> None:
     found = to_metrics(sums.numpy())
     assert found["masked_perplexity"] == pytest.approx(torch.tensor(1.0).exp().item())
     assert found["masked_accuracy"] == 0.5
-    assert found["masked_symbols"] == 4
+    assert found["masked_tokens"] == 4
     assert to_metrics(torch.tensor([[1e9, 0.0, 1.0]]).numpy())["masked_perplexity"] == float("inf")
