@@ -22,7 +22,7 @@ from embshare import ShareConfig
 from embshare.errors import DerivedWeightError, OffloadedError
 from embshare.runtime.bank import require_bank
 from tests.conformance.examples import CONFIGS, EXAMPLES, IDS, VOCABULARY, WIDTH, Example
-from tests.conformance.test_questions import output, shared
+from tests.conformance.cases import output, shared
 from tests.moving import LM, Scores, answer, answer_next, change
 
 accelerate = pytest.importorskip("accelerate")

@@ -21,7 +21,7 @@ from embshare.errors import (
 )
 from embshare.runtime.bank import bank_of, require_bank
 from tests.conformance.examples import IDS, MODELS, Example
-from tests.conformance.test_questions import derived
+from tests.conformance.cases import derived
 
 
 def encoder() -> Any:
