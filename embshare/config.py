@@ -45,8 +45,8 @@ class ShareConfig(Value):
     """Globs over the names of parameters that stay dense, even where `include` matches."""
     gain: Literal["match", "none", "learned", "channel"] = "match"
     """Scale of a derived weight: ``match``, a constant that gives it the standard deviation of the
-    layer's own initialisation; ``none``, 1; ``learned``, the constant times one learned scalar per
-    weight; ``channel``, the constant times one learned scalar per output channel."""
+    layer's weight before sharing; ``none``, 1; ``learned``, the constant times one learned scalar
+    per weight; ``channel``, the constant times one learned scalar per output channel."""
     init: Literal["auto", "random", "svd"] = "auto"
     """Initialisation of what is stored: ``svd`` fits it to the weights that the model has (joint
     truncated SVD), ``random`` ignores them, and ``auto`` is svd where the model is known to be

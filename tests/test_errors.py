@@ -1,4 +1,4 @@
-"""Errors tell the same in another process, whatever they were made from."""
+"""Errors say the same in another process, whatever they were made from."""
 
 import copy
 import pickle
@@ -12,7 +12,7 @@ from embshare.tasks.changing import FixedSettingError
 from embshare.tasks.text.errors import BadLineError
 
 EXAMPLES = [
-    InvalidValueError(what="config", faults=["`a` is no number", "`b` is none"]),
+    InvalidValueError(what="config", faults=["`a` is not a number", "`b` is none"]),
     NoSourceError(source="table", model="BertModel", found=["embedding"]),
     FixedSettingError(changed={"width": (96, 64)}),
     BadLineError(path=Path("a.tsv"), line=3, needs="be UTF-8", finding="is not", way_out="Do."),
