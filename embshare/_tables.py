@@ -1,4 +1,4 @@
-"""Tables of plain values that a person can check by eye, rendered by rich."""
+"""Tables of plain values for people to read, rendered by rich."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ class Value(BaseModel):
 
 
 class Record(Value):
-    """A value that was measured, and so may be no number: a loss that diverged, the score of equal
-    answers. JSON has no word for these, so they are strings there."""
+    """A measured value, which may be NaN or infinite: a loss that diverged, or the correlation of
+    equal predictions. JSON has no such numbers, so they are strings there."""
 
     model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")
 
@@ -59,7 +59,7 @@ def _readable(what: str, error: ValidationError) -> InvalidValueError:
 
 
 def _moved(place: str, fault: str) -> str:
-    """A fault of a value that stands at a place in another one, or in its place."""
+    """A fault of a value, with the place that it has in the value around it."""
     if not place:
         return fault
     return f"`{place}.{fault[1:]}" if fault.startswith("`") else f"`{place}`: {fault}"

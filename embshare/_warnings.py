@@ -13,7 +13,13 @@ from embshare.errors import (
     UnusedCacheWarning,
 )
 
-__all__ = ["notify", "tell_changed", "tell_frozen", "tell_unfrozen", "tell_unused"]
+__all__ = [
+    "notify",
+    "warn_frozen",
+    "warn_nothing_to_freeze",
+    "warn_stale_cache",
+    "warn_unused_cache",
+]
 
 _OURS = ("embshare", "torch", "contextlib")
 
@@ -30,8 +36,8 @@ def _package(module: object) -> str:
     return str(module).partition(".")[0]
 
 
-def tell_changed() -> None:
-    """Kept weights were overtaken."""
+def warn_stale_cache() -> None:
+    """Warn that a source changed while derived weights were kept."""
     notify(
         "a source of derived weights changed inside `embshare.cached`; the kept weights were "
         "derived again. Leave the block before the model is trained or loaded.",
@@ -39,19 +45,19 @@ def tell_changed() -> None:
     )
 
 
-def tell_frozen(names: Sequence[str]) -> None:
-    """Layers were frozen, but not what their weights are derived from."""
+def warn_frozen(names: Sequence[str]) -> None:
+    """Warn that layers were frozen, but not what their weights are derived from."""
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     notify(
         f"all that `{names[0]}`{more} stores is frozen, but its weights are derived from a table "
-        f"or a projection that is trained, and go on moving. To keep them as they are, call "
+        f"or a projection that is trained, and still change. To keep them as they are, call "
         f"embshare.freeze(model, {names[0] + '.*'!r}); to train them, ignore this.",
         FrozenLayerWarning,
     )
 
 
-def tell_unused() -> None:
-    """A compiled call derived weights that were kept."""
+def warn_unused_cache() -> None:
+    """Warn that a compiled call derived weights that were kept."""
     notify(
         "what `embshare.cached` kept was not used: the model was called by a function or a module "
         "that is compiled around it, and such a graph derives the weights in each call. Compile "
@@ -60,11 +66,11 @@ def tell_unused() -> None:
     )
 
 
-def tell_unfrozen(layer: str) -> None:
-    """A layer was frozen that stores nothing."""
+def warn_nothing_to_freeze(layer: str) -> None:
+    """Warn that a layer was frozen that stores nothing."""
     notify(
         f"this {layer} stores nothing that could be frozen: its weights are derived from a table "
-        f"or a projection that is trained, and go on moving. To keep them as they are, call "
+        f"or a projection that is trained, and still change. To keep them as they are, call "
         f"embshare.freeze(model, pattern).",
         FrozenLayerWarning,
     )

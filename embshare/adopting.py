@@ -1,4 +1,4 @@
-"""`adopt_plan`: a shared model goes on with the plan that its new weights were trained with."""
+"""`adopt_plan`: give a shared model the plan that its new weights were trained with."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _MEASURED = {"sources": "spread", "slots": "gain"}
 def adopt_plan(model: nn.Module, plan: SharePlan) -> None:
     """Give a shared model another plan of the same columns, before or after it gets its weights.
 
-    Two random starts of one model are planned alike but for what is measured on them: the spread
-    of a source and the gain of a slot. Weights that were trained with some gains are others with
-    any other gains, so whoever loads weights into a model that was planned anew adopts their plan.
+    Two random starts of one model have equal plans but for what is measured on them: the standard
+    deviation of a source and the gain of a slot. Weights that were trained with some gains are
+    different with any other gains, so whoever loads weights into a newly planned model adopts
+    their plan.
 
     Args:
         model: as `share_from_embedding` returned it, outside of `embshare.cached`.

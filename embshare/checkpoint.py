@@ -1,6 +1,6 @@
 """`save` and `load`: a folder of ``model.safetensors`` and ``embshare.json``, and no pickle.
 
-The JSON stands in the header of the weights file too, and ``embshare.json`` is written second.
+The JSON is in the header of the weights file too, and ``embshare.json`` is written second.
 A process killed between the two leaves new weights with their own description inside, which
 `load` prefers: a pair is never mixed from two saves.
 """
@@ -116,7 +116,7 @@ def _written(plan: SharePlan) -> SharePlan:
 
 
 def _innermost(model: nn.Module) -> nn.Module:
-    """The shared model itself, where what is around it stores nothing of its own."""
+    """The shared model itself, where what is around it stores nothing."""
     return next((inner for inner in layers_of_wrapping(model) if ROOT in inner.__dict__), model)
 
 
@@ -197,13 +197,13 @@ def _matching(folder: Path, checkpoint: Checkpoint, model: nn.Module) -> nn.Modu
         first = first or difference
     raise CheckpointError(
         path=folder,
-        finding=f"it is of another model: {first}",
+        finding=f"it was saved from a different model: {first}",
         way_out="Build the model that was saved.",
     )
 
 
 def _share(model: nn.Module, plan: SharePlan) -> None:
-    """Share by a plan, without values; a model that is shared alike goes on with its numbers."""
+    """Share by a plan, without values; a model of the same layout takes over its numbers."""
     bank = model.__dict__[ROOT].bank if ROOT in model.__dict__ else None
     if bank is not None and _is_left_of(model, bank, plan):
         return
@@ -317,7 +317,7 @@ def _fill(model: nn.Module, state: dict[str, Tensor]) -> None:
 
 
 def _assign(model: nn.Module, module: nn.Module, leaf: str, old: Tensor, new: Tensor) -> None:
-    """In place of a tensor on meta, in every module that has it."""
+    """Replace a tensor on meta, in every module that has it."""
     made = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
     for other in model.modules():
         for held in (other._parameters, other._buffers):

@@ -55,7 +55,7 @@ class Checkpoint(Value):
     )
     """Derived weights whose dtype is not that of their table."""
     structure: Structure
-    """Of the dense model: what another model must have to load this."""
+    """Structure of the dense model, which a model must have to load this."""
     digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     """SHA-256 of plan, structure and every tensor's name, type, shape and bytes."""
     versions: dict[str, str]
@@ -96,8 +96,8 @@ def read_checkpoint(folder: Path) -> tuple[Checkpoint, dict[str, Tensor]]:
             inside = (file.metadata() or {}).get("embshare", "")
             _parse(folder / DESCRIPTION, text)  # sound, but perhaps of another save
             checkpoint = _parse(path, inside.encode())
-            # Clones, in memory of their own: a slice of the file's map lies unaligned, and torch
-            # runs other kernels on it, whose last bits differ.
+            # Clones: a slice of the file's map lies unaligned, and torch runs other kernels on
+            # it, whose last bits differ.
             state = {name: file.get_tensor(name).clone() for name in file.keys()}
     except OSError as error:
         raise broken(folder, f"cannot be read ({error.strerror or error})") from error
@@ -112,7 +112,7 @@ def read_checkpoint(folder: Path) -> tuple[Checkpoint, dict[str, Tensor]]:
 
 
 def _check_scales(path: Path, checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> None:
-    """Gains stand in the plan and among the tensors: in the same file they are the same."""
+    """Compare the gains in the plan with those among the tensors of the same file."""
     for part, plan in checkpoint.plans.items():
         known = scales_of(plan)
         for name, tensor in state.items():
@@ -121,7 +121,7 @@ def _check_scales(path: Path, checkpoint: Checkpoint, state: Mapping[str, Tensor
                 continue
             needs = known[leaf].to(tensor.dtype)
             if needs.shape != tensor.shape or not torch.equal(needs, tensor):
-                raise broken(path, f"has `{name}` of another model than its plan")
+                raise broken(path, f"has `{name}` of a different model than its plan")
 
 
 def _parse(path: Path, text: bytes) -> Checkpoint:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from embshare._value import Value
 
@@ -23,40 +23,50 @@ class ShareConfig(Value):
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
     """
 
+    model_config = ConfigDict(use_attribute_docstrings=True)  # they are the options' help
+
     method: Literal["eps", "veps"] = "veps"
-    """``eps`` reads the columns of the table itself, ``veps`` those of ``S = E P + b``."""
+    """Matrix whose columns become weights: the embedding table ``E`` itself (``eps``), or its
+    projection ``S = E P + b`` with learned ``P`` and ``b`` (``veps``)."""
     factor: Size | None = None
-    """Store the table as ``[V, factor]`` and project it to the model's width where it is used."""
+    """Columns ``F`` of a factorised table, which is stored as ``[V, F]`` and projected to the
+    model's width ``D`` where it is used; None stores ``[V, D]``."""
     tie: str = "all"
-    """``none``, ``all``, ``sequence:M``, ``cycle:M`` or ``cycle_rev:M`` (Takase & Kiyono 2021)."""
+    """Number of slots that the layers of one role share: ``none`` (one each), ``all`` (one), or
+    ``M``, assigned as in ``sequence:M``, ``cycle:M`` or ``cycle_rev:M`` (Takase & Kiyono 2021)."""
     source: str | dict[str, str] = "auto"
-    """``auto``, the name of an embedding or parameter, or ``{glob of weights: name}``. One of more
-    than two dimensions is read as a matrix: its first dimension by all others."""
+    """Table that weights are derived from: ``auto`` (the input embedding), the name of any
+    parameter of two or more dimensions, or a mapping ``{glob of weights: name}``. A parameter of
+    more than two dimensions is read as a matrix: its first dimension by all others."""
     include: tuple[str, ...] = ("*",)
-    """Globs over parameter names. A bare parameter is taken when the last part names it."""
+    """Globs over the names of parameters to derive. Weights of known layer kinds match any glob,
+    other parameters only one whose last part names them."""
     exclude: tuple[str, ...] = ()
-    """Globs over parameter names that stay dense, whatever `include` says."""
+    """Globs over the names of parameters that stay dense, even where `include` matches."""
     gain: Literal["match", "none", "learned", "channel"] = "match"
-    """``match``: a constant that gives the layer its own initial spread; ``none``: 1;
-    ``learned``: match, times one learned number per weight; ``channel``: one per output channel."""
+    """Scale of a derived weight: ``match``, a constant that gives it the standard deviation of the
+    layer's weight before sharing; ``none``, 1; ``learned``, the constant times one learned scalar
+    per weight; ``channel``, the constant times one learned scalar per output channel."""
     init: Literal["auto", "random", "svd"] = "auto"
-    """``svd`` starts from the weights that the model has (joint truncated SVD), ``random`` from
-    none; ``auto``: svd where the model is known to be trained and can be fitted. The plan says
-    which it is, and why."""
+    """Initialisation of what is stored: ``svd`` fits it to the weights that the model has (joint
+    truncated SVD), ``random`` ignores them, and ``auto`` is svd where the model is known to be
+    trained and can be fitted. The plan says which it is, and why."""
     residual_rank: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Above 0, each weight adds a low-rank term of its own to the shared one."""
+    """Rank of a low-rank term that each weight owns and adds to the shared block; 0 adds none."""
     order: Literal["row", "column"] = "row"
-    """How a slot's columns are flattened: ``row`` is the paper's."""
+    """Order in which a slot's ``[V, G]`` columns are flattened: by rows (the paper's) or by
+    columns."""
     width: Size | None = None
-    """VEPS: columns of ``S``; None is as many as are used."""
+    """Number of columns of ``S`` (VEPS only); None computes as many as the slots need."""
     column_bias: bool = False
-    """VEPS: the ``b`` of ``S = E P + b``."""
+    """Bias ``b`` of ``S = E P + b``, one learned number per column (VEPS only)."""
     # Why: docs/explanation/decisions/anchor-is-off.md
     anchor: Annotated[float, Field(ge=0, le=1e3)] = 0.0
-    """Read from ``E + anchor * R``, with fixed signs ``R`` of the table's spread that are computed
-    and never stored: the weights then move more slowly than the table that they come from."""
+    """Scale of a fixed sign matrix ``R`` that is added to the table, in standard deviations of the
+    table: weights are derived from ``E + anchor * std * R``, and so change more slowly than the
+    table does. ``R`` is computed, never stored; 0 adds nothing."""
     factor_norm: bool = False
-    """LayerNorm before and after the factor's input projection, which then has a bias."""
+    """LayerNorm before and after the projection of a factorised table, which then has a bias."""
 
     @field_validator("tie")
     @classmethod

@@ -17,7 +17,7 @@ EmbshareError
  ├─ TableReplacedError         a model's table was replaced by another one
  ├─ StateMismatchError         a state dict was saved under another plan
  ├─ OffloadedError             values that derived weights are read from are elsewhere
- ├─ MaterializeError           the plain model would not equal the shared one
+ ├─ MaterializeError           the materialized model would not equal the shared one
  ├─ CheckpointError            a folder cannot be read or written
  └─ MissingPackageError        an optional package is needed
 
@@ -30,9 +30,9 @@ EmbshareWarning
  ├─ PartStateWarning           a part's state dict lacks what its weights are derived from
  ├─ FrozenLayerWarning         layers were frozen, but not what their weights are derived from
  ├─ StaleOptimizerWarning      an optimizer holds weights that sharing removed
- └─ UnusedHookWarning          a hook or gradient is asked of a weight that is derived anew
+ └─ UnusedHookWarning          a hook or gradient is asked of a weight that each call derives
 
-Each message names the place, what was needed, what was found and the way out;
+Each message names the place, what was needed, what was found and a hint;
 the numbers are also fields of the error.
 """
 
@@ -110,7 +110,7 @@ class NoSourceError(PlanError):
             f"{model} has no table `{source}` to read weights from (its embeddings: {have}). "
             f"Name an nn.Embedding or any parameter of two or more dimensions with source='name'."
         )
-        self.source, self.found = source, tuple(found)
+        self.source, self.model, self.found = source, model, tuple(found)
 
 
 class NothingMatchedError(PlanError):
@@ -122,7 +122,7 @@ class NothingMatchedError(PlanError):
             f"`{field}` pattern {pattern!r} matches no parameter that can be shared. "
             f"Patterns are globs over whole parameter names such as {shown}."
         )
-        self.field, self.pattern = field, pattern
+        self.field, self.pattern, self.examples = field, pattern, tuple(examples)
 
 
 class NothingToShareError(PlanError):
@@ -132,8 +132,9 @@ class NothingToShareError(PlanError):
         why = "; ".join(reasons) or "it has no weight of a known layer kind"
         super().__init__(
             f"{model} has nothing to share: {why}. Name bare parameters in `include`, or pass "
-            f"rules={{**RULES, YourLayer: LayerRule(...)}} for a layer kind of your own."
+            f"rules={{**RULES, YourLayer: LayerRule(...)}} for a new layer kind."
         )
+        self.model, self.reasons = model, tuple(reasons)
 
 
 class SourceTooSmallError(PlanError):
@@ -149,7 +150,7 @@ class SourceTooSmallError(PlanError):
         super().__init__(
             f"`{source}` must have {needs:,} columns for these layers, but has {has:,}: {way_out}."
         )
-        self.source, self.needs, self.has = source, needs, has
+        self.source, self.needs, self.has, self.method = source, needs, has, method
 
 
 class UnsupportedSourceError(PlanError):
@@ -160,7 +161,7 @@ class UnsupportedSourceError(PlanError):
             f"`{source}` must be {need} to be a source, but is {finding}. "
             f"Name another table with source='name'."
         )
-        self.source = source
+        self.source, self.need, self.finding = source, need, finding
 
 
 class AliasedWeightError(PlanError):
@@ -182,7 +183,7 @@ class AlreadySharedError(PlanError):
             f"{model} is {finding}. Call embshare.materialize(model) first, "
             f"or start from the dense model."
         )
-        self.finding = finding
+        self.model, self.finding = model, finding
 
 
 class PlanMismatchError(PlanError):
@@ -193,7 +194,7 @@ class PlanMismatchError(PlanError):
             f"the plan does not fit this model: `{place}` must be {needs}, but is {finding}. "
             f"Make the plan for this model with embshare.plan_sharing(model, config)."
         )
-        self.place = place
+        self.place, self.needs, self.finding = place, needs, finding
 
 
 class NotSharedError(EmbshareError):
@@ -201,13 +202,14 @@ class NotSharedError(EmbshareError):
 
     def __init__(self, *, model: str, emptied: bool = False) -> None:
         super().__init__(
-            f"{model} was shared, but each derived weight was replaced or frozen since. Make it "
-            f"plain and save it as what it is: embshare.materialize(model); or let what was "
+            f"{model} was shared, but each derived weight was replaced or frozen since. Save it "
+            f"as a dense model: embshare.materialize(model); or let what was "
             f"frozen follow the table again: embshare.unfreeze(model)."
             if emptied
             else f"{model} is not shared, or is a part of a shared model. "
             f"Call this on the model that embshare.share_from_embedding returned."
         )
+        self.model, self.emptied = model, emptied
 
 
 class DerivedWeightError(EmbshareError):
@@ -232,7 +234,7 @@ class TableReplacedError(EmbshareError):
     def __init__(self, *, source: str, finding: str) -> None:
         super().__init__(
             f"`{source}` is the table that layers of this model are derived from, but {finding}: "
-            f"they would go on reading the old one, which is in no file and no optimizer. To have "
+            f"they would still read the old one, which is in no file and no optimizer. To have "
             f"them follow new rows, keep the module and assign its parameter (`embedding.weight = "
             f"nn.Parameter(new)`); to keep the layers as they are, call embshare.materialize(model)"
             f" and share again afterwards."
@@ -261,7 +263,7 @@ class OffloadedError(EmbshareError):
 
 
 class MaterializeError(EmbshareError):
-    """The plain model's weight would not equal the shared one's."""
+    """The materialized weight would not equal the derived one."""
 
     def __init__(self, *, weight: str, difference: float) -> None:
         super().__init__(
@@ -276,7 +278,7 @@ class CheckpointError(EmbshareError):
 
     def __init__(self, *, path: object, finding: str, way_out: str) -> None:
         super().__init__(f"`{path}`: {finding}. {way_out}")
-        self.path = str(path)
+        self.path, self.finding, self.way_out = str(path), finding, way_out
 
 
 class MissingPackageError(EmbshareError, ImportError):
@@ -296,7 +298,7 @@ class StaleCacheWarning(EmbshareWarning):
 
 
 class UnusedCacheWarning(EmbshareWarning):
-    """A compiled call derived anew what `embshare.cached` had kept. Given when the block ends."""
+    """A compiled call derived again what `embshare.cached` had kept. Given when the block ends."""
 
 
 class UnevenCoverageWarning(EmbshareWarning):

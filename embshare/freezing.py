@@ -25,7 +25,7 @@ FROZEN: Final = "_embshare_frozen"
 def freeze(model: nn.Module, *patterns: str) -> tuple[str, ...]:
     """Keep weights as they are now, while the table that others are derived from is trained.
 
-    A derived weight has no ``requires_grad`` of its own: it moves with its table and projection. A
+    A derived weight has no ``requires_grad`` by itself: it moves with its table and projection. A
     frozen one becomes a parameter of its layer, with the present values and without a gradient; it
     is stored then, as `summarize` shows. Stored parameters that a pattern names (biases, norms) are
     frozen too, except those that others are derived from.

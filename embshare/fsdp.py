@@ -20,7 +20,7 @@ def fsdp_groups(model: nn.Module, *, min_parameters: int = 100_000) -> list[nn.M
 
     Tables and projections are read by layers all over the model, so they belong to the root's
     group: gathered once, before the outermost forward derives from them. A repeated block becomes a
-    group of its own where no parameter of it is also used elsewhere, and where it stores enough to
+    separate group where no parameter of it is also used elsewhere, and where it stores enough to
     be worth it: a block whose matrices are derived has little more than biases left.
 
     Args:
@@ -40,7 +40,7 @@ def fsdp_groups(model: nn.Module, *, min_parameters: int = 100_000) -> list[nn.M
 
 
 def _uses(module: nn.Module) -> Counter[Tensor]:
-    """At how many places each parameter stands."""
+    """How many names each parameter has."""
     return Counter(p for _, p in module.named_parameters(remove_duplicate=False))
 
 

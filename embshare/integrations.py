@@ -1,9 +1,9 @@
-"""Companions: what embshare does for another package as soon as that package is there.
+"""Integrations: what embshare does for another package as soon as that package is imported.
 
-A companion is a module with three functions. `introduce` is called once, when the package has been
-imported, before or after embshare; `attach` is called on each model that was shared, and `detach`
-on each that was made plain again. The package is never imported on its behalf, and neither is the
-companion before the package.
+An integration is a module with three functions. `introduce` is called once, when the package has
+been imported, before or after embshare; `attach` is called on each model that was shared, and
+`detach` on each that was materialized. The package is never imported on its behalf, and neither is
+the integration before the package.
 
 Two more functions may be there. ``home(model)`` gives the part of a package's wrapper that is to be
 shared in its place, or ``None`` (`home_of`); ``trained(model)`` the names of parameters that the
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
-    "COMPANIONS",
-    "Companion",
+    "INTEGRATIONS",
+    "Integration",
     "attach",
     "detach",
     "home_of",
@@ -34,8 +34,8 @@ __all__ = [
 ]
 
 
-class Companion(Protocol):
-    """What a companion's module holds."""
+class Integration(Protocol):
+    """What an integration's module holds."""
 
     def introduce(self) -> None:
         """Tell the package about embshare; called again, it does nothing."""
@@ -50,7 +50,7 @@ class Companion(Protocol):
         ...
 
 
-COMPANIONS: Final[Mapping[str, str]] = MappingProxyType(
+INTEGRATIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "transformers.quantizers.auto": "embshare.adapters.huggingface.integration",
         "transformers.modeling_utils": "embshare.adapters.huggingface.loading",
@@ -59,33 +59,33 @@ COMPANIONS: Final[Mapping[str, str]] = MappingProxyType(
         "peft.tuners.tuners_utils": "embshare.adapters.huggingface.merging",
     }
 )
-"""Module of a package -> its companion. Named, not imported, as layer kinds are."""
+"""Module of a package -> its integration. Named, not imported, as layer kinds are."""
 
 _INTRODUCED: Final[Mapping[str, str]] = MappingProxyType(
-    {**COMPANIONS, "torch._dynamo": "embshare.ops.tracing"}
+    {**INTEGRATIONS, "torch._dynamo": "embshare.ops.tracing"}
 )
-"""With torch's compiler, whose module is slow to import and is shown no models."""
+"""Integrations and torch's compiler, whose module is slow to import and is shown no models."""
 
 
-def watch(companions: Mapping[str, str] = _INTRODUCED) -> None:
-    """Introduce each companion: now where its module is imported, else when it will be."""
-    absent = {module: place for module, place in companions.items() if module not in sys.modules}
-    for module in companions.keys() - absent.keys():
-        _companion(companions[module]).introduce()
+def watch(integrations: Mapping[str, str] = _INTRODUCED) -> None:
+    """Introduce each integration: now where its module is imported, else when it will be."""
+    absent = {module: place for module, place in integrations.items() if module not in sys.modules}
+    for module in integrations.keys() - absent.keys():
+        _integration(integrations[module]).introduce()
     if absent:
         sys.meta_path.insert(0, _Watch(absent))
 
 
 def attach(model: nn.Module) -> None:
-    """Show a model that was just shared to every companion whose package is there."""
-    for companion in _present():
-        companion.attach(model)
+    """Show a model that was just shared to every integration whose package is there."""
+    for integration in _present():
+        integration.attach(model)
 
 
 def detach(model: nn.Module) -> None:
-    """Show a model that is no longer shared to every companion whose package is there."""
-    for companion in _present():
-        companion.detach(model)
+    """Show a model that is no longer shared to every integration whose package is there."""
+    for integration in _present():
+        integration.detach(model)
 
 
 def home_of(model: nn.Module) -> nn.Module:
@@ -107,38 +107,38 @@ def trained_weights(model: nn.Module) -> set[str]:
 
 
 def _answers(question: str) -> Iterator[Callable[[nn.Module], Any]]:
-    """A function of this name of each companion that has it and whose package is there."""
-    found = (getattr(companion, question, None) for companion in _present())
+    """A function of this name of each integration that has it and whose package is there."""
+    found = (getattr(integration, question, None) for integration in _present())
     return (function for function in found if function is not None)
 
 
-def _present() -> Iterator[Companion]:
-    for module, place in COMPANIONS.items():
+def _present() -> Iterator[Integration]:
+    for module, place in INTEGRATIONS.items():
         if module in sys.modules:
-            yield _companion(place)
+            yield _integration(place)
 
 
-def _companion(place: str) -> Companion:
-    return cast("Companion", importlib.import_module(place))
+def _integration(place: str) -> Integration:
+    return cast("Integration", importlib.import_module(place))
 
 
 # Why: docs/explanation/decisions/import-hook.md
 class _Watch(MetaPathFinder):
     """Finds nothing itself: lets the others find a module, and introduces it when it has run."""
 
-    def __init__(self, companions: Mapping[str, str]) -> None:
-        self.companions = companions
+    def __init__(self, integrations: Mapping[str, str]) -> None:
+        self.integrations = integrations
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name not in self.companions:
+        if name not in self.integrations:
             return None
         others = (finder for finder in sys.meta_path if finder is not self)
         specs = (finder.find_spec(name, path, target) for finder in others)
         spec = next((spec for spec in specs if spec is not None), None)
         if spec is not None and spec.loader is not None:
-            run = _then(spec.loader.exec_module, self.companions[name])
+            run = _then(spec.loader.exec_module, self.integrations[name])
             # In this one loader, which otherwise stays what its package and its readers expect.
             spec.loader.exec_module = run  # type: ignore[method-assign, assignment]
         return spec
@@ -147,6 +147,6 @@ class _Watch(MetaPathFinder):
 def _then(run: Callable[[ModuleType], None], place: str) -> Callable[[ModuleType], None]:
     def exec_module(module: ModuleType) -> None:
         run(module)
-        _companion(place).introduce()
+        _integration(place).introduce()
 
     return exec_module

@@ -1,4 +1,4 @@
-"""`materialize`: plain layers of the original classes, with clones of the derived weights."""
+"""`materialize`: layers of the original classes, with clones of the derived weights."""
 
 from __future__ import annotations
 
@@ -31,19 +31,20 @@ M = TypeVar("M", bound=nn.Module)
 
 @torch.no_grad()
 def materialize(model: M, *, inplace: bool = False) -> M:
-    """Turn a shared model into the plain model that computes the same.
+    """Turn a shared model into the dense model that computes the same.
 
-    Every derived weight becomes a parameter of its own, bitwise equal and aliasing nothing; layers
+    Every derived weight becomes a separate parameter, bitwise equal and aliasing nothing; layers
     get their classes, and their parameters' order, back; a factorised table is multiplied out.
     Weights that the model itself tied are tied again. (With ``factor_norm``, a head tied to the
-    table becomes one of its own: it never scored against the normalised rows.)
+    table becomes a separate one: it never scored against the normalised rows.)
 
     Args:
-        model: shared; or a parent of shared models, all of which become plain; or a part of one,
-            which becomes independent of the rest. Of a compiled model or DDP, the model inside.
+        model: shared; or a parent of shared models, all of which are materialized; or a part of
+            one, which becomes independent of the rest. Of a compiled model or DDP, the model
+            inside.
         inplace: True changes ``model`` itself.
     Returns:
-        The plain model, independent of the shared one.
+        The dense model, independent of the shared one.
     Raises:
         NotSharedError: nothing in the model is derived.
         MaterializeError: a weight changed while it was read; the model was left shared.
@@ -113,7 +114,7 @@ def _tables(model: nn.Module) -> dict[nn.Module, nn.Parameter]:
 
 
 def _unshare(bank: Bank, found: Iterable[Place], weights: dict[int, Tensor]) -> None:
-    """One parameter for what the model ties; a copied layer gets one of its own."""
+    """One parameter for what the model ties; a copied layer gets a separate one."""
     tied: dict[int, nn.Parameter] = {}
     parameters: dict[nn.Module, dict[str, nn.Parameter]] = {}
     for place in found:

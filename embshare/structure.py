@@ -21,7 +21,7 @@ class Structure(Value):
         """The first thing in which another model differs, or an empty string.
 
         Args:
-            other: of the model that is at hand.
+            other: of the model that is loaded into.
             may_grow: tensors that may have fewer rows in ``other``.
         """
         for name in sorted(self.tensors.keys() | other.tensors.keys()):

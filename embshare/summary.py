@@ -35,7 +35,7 @@ class LayerRow:
     reuse: int
     """Weights that read this slot; a parameter that the model itself ties counts once."""
     fit_error: float | None = None
-    """As of `embshare.Slot`."""
+    """Relative error of the fit, as in `embshare.Slot`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Summary:
     stored_before: int
     """Parameters of the dense model."""
     bytes: int
-    """Of the stored parameters and persistent buffers."""
+    """Bytes of the stored parameters and persistent buffers."""
     bytes_before: int
     hidden_before: int
     """Parameters of the weights that are derived now."""
@@ -60,14 +60,14 @@ class Summary:
     layers: tuple[LayerRow, ...]
     left_dense: tuple[LeftDense, ...]
     derive_macs: int
-    """Of deriving every weight once: one outermost call, or one `embshare.cached` block."""
+    """Multiply-adds to derive every weight once: one outermost call or `embshare.cached` block."""
     macs_per_position: int
-    """Of the model's own matrices for one token (or pixel): one for each element that is read.
-    Attention between positions is not in it; sharing changes none of this."""
+    """Multiply-adds of the model's own matrices for one token (or pixel): one for each element that
+    is read. Attention between positions is not in it; sharing changes none of this."""
     start: str
     """How the derived weights started, why, and how near to trained ones that was."""
     fit_error: float | None
-    """As of `embshare.SharePlan`."""
+    """Relative error of the fit, as in `embshare.SharePlan`."""
 
     def __str__(self) -> str:
         return render(self)
@@ -160,7 +160,7 @@ def _once(found: Sequence[Place]) -> list[Place]:
 
 
 def _hidden(bank: Bank, found: Sequence[Place]) -> int:
-    """Elements that the dense model stores: a weight that it ties once, a copied layer's anew."""
+    """Elements that the dense model stores: a weight that it ties once, a copied layer's again."""
     units = {
         place.reader
         if (place.layer, place.leaf) in bank.readers[place.reader].places

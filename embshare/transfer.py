@@ -1,4 +1,4 @@
-"""From one shared model into another with a different head: pre-trained, then fine-tuned.
+"""`load_part`: a shared model's weights in one with a different head, to be fine-tuned.
 
 What both models have is taken: tables, projections, biases, norms, and the plan by which layers
 read them. What only the new one has, its head, stays dense and as it was.
@@ -22,9 +22,9 @@ from embshare.wrapping import meta_copy
 __all__ = ["load_part"]
 
 SCALES = ("scales.gains", "scales.spreads", "scales.layout")
-"""Which the plan brings."""
+"""Tensors that the plan brings."""
 RELAXATIONS = f"{BANK}.relaxations."
-WAY_OUT = "Build a model whose table and layers have the names and sizes of the saved one's."
+HINT = "Build a model whose table and layers have the names and sizes of the saved one's."
 
 
 def load_part(
@@ -100,7 +100,7 @@ def _check(
 
 
 def _unfit(folder: Path, finding: str) -> CheckpointError:
-    return CheckpointError(path=folder, finding=finding, way_out=WAY_OUT)
+    return CheckpointError(path=folder, finding=finding, way_out=HINT)
 
 
 def _renumbered(state: dict[str, Tensor], kept: tuple[int, ...]) -> dict[str, Tensor]:

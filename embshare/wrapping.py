@@ -1,4 +1,4 @@
-"""What stands around a shared model: compiled modules, DDP, a Lightning module, a plain parent."""
+"""What is around a shared model: compiled modules, DDP, a Lightning module, a dense parent."""
 
 from __future__ import annotations
 

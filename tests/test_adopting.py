@@ -24,14 +24,14 @@ def shared(seed: int, **fields: Any) -> nn.Sequential:
 @pytest.mark.parametrize("fields", [{}, {"gain": "channel"}, {"anchor": 2.0}, {"factor": 4}])
 def test_with_its_plan_weights_compute_what_they_did(fields: dict[str, Any]) -> None:
     first, second = shared(0, **fields), shared(1, **fields)
-    symbols = torch.arange(5)
-    second(symbols)  # so that it has laid its columns out with its own gains
+    ids = torch.arange(5)
+    second(ids)  # so that it has derived weights with its own gains
     weights = {n: t for n, t in first.state_dict().items() if ".scales." not in n}
     scales = {n: t.clone() for n, t in second.state_dict().items() if ".scales." in n}
     second.load_state_dict(weights | scales)
-    assert not torch.equal(first(symbols), second(symbols))
+    assert not torch.equal(first(ids), second(ids))
     adopt_plan(second, require_bank(first).plan)
-    assert torch.equal(first(symbols), second(symbols))
+    assert torch.equal(first(ids), second(ids))
     assert require_bank(second).plan == require_bank(first).plan
 
 

@@ -62,7 +62,7 @@ def test_half_a_million_signs_are_balanced_and_do_not_resemble_each_other() -> N
     assert float(lags.abs().max()) < 6 / math.sqrt(count)
 
 
-def test_the_matrix_has_full_rank_and_no_direction_stands_out() -> None:
+def test_the_matrix_has_full_rank_and_no_dominant_direction() -> None:
     rows, width = 4000, 192
     table = anchored(torch.zeros(rows, width), 1.0)
     values = torch.linalg.svdvals(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,18 +48,25 @@ def modules() -> dict[str, Path]:
 @functools.cache
 def arrows() -> dict[str, frozenset[str]]:
     """The modules that each module imports, anywhere in it."""
-    return {name: frozenset(_imported(name, path)) for name, path in modules().items()}
+    return {name: frozenset(_imported(name, path.read_text())) for name, path in modules().items()}
 
 
-def _imported(name: str, path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        targets: list[str] = []
-        if isinstance(node, ast.Import):
-            targets = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name} imports relatively"
-            inside = [f"{node.module}.{alias.name}" for alias in node.names]
-            targets = [t if t in modules() else str(node.module) for t in inside]
+def _imported(name: str, source: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names):
+                targets = [alias.name for alias in names]
+            case ast.ImportFrom(module=str(module), level=0, names=names):
+                inside = [f"{module}.{alias.name}" for alias in names]
+                targets = [t if t in modules() else module for t in inside]
+            case ast.ImportFrom():
+                raise AssertionError(f"{name} imports relatively")
+            case ast.Call(
+                func=ast.Attribute(attr="import_module"), args=[ast.Constant(str(place))]
+            ):
+                targets = [place]
+            case _:
+                continue
         yield from (t for t in targets if t in modules() and t != name)
 
 
@@ -102,15 +109,38 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     assert circles(arrows()) == []
 
 
-@pytest.mark.parametrize("level", range(len(LEVELS)), ids=["+".join(level) for level in LEVELS])
-def test_no_package_imports_one_above_it(level: int) -> None:
-    above = {name for names in LEVELS[level + 1 :] for name in names}
-    for name, targets in arrows().items():
-        own = package_of(name)
-        if own in LEVELS[level]:
-            beside = set(LEVELS[level]) - {own}
-            wrong = {t for t in targets if package_of(t) in above | beside}
-            assert not wrong, f"{name} imports {sorted(wrong)}"
+def wrong_arrows(name: str, targets: Iterable[str]) -> list[str]:
+    """The imports of a module that are of a package above its own, or beside it."""
+    own = package_of(name)
+    level = next((number for number, level in enumerate(LEVELS) if own in level), len(LEVELS))
+    forbidden = {other for names in LEVELS[level:] for other in names} - {own}
+    return [f"{name} imports {t}" for t in sorted(targets) if package_of(t) in forbidden]
+
+
+def test_no_package_imports_one_above_it() -> None:
+    assert [line for arrow in arrows().items() for line in wrong_arrows(*arrow)] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "wrong"),
+    [
+        ("embshare.plan.values", "from embshare.models import matched", 1),
+        ("embshare.plan.values", "def f():\n    import embshare.cli.application", 1),
+        ("embshare.plan.values", "import importlib\nimportlib.import_module('embshare.tasks')", 1),
+        ("embshare.models.matched", "from embshare.tasks.catalogue import TASKS", 1),
+        ("embshare.adapters.huggingface", "from embshare.tasks import glue", 1),
+        ("embshare.tasks.glue", "import embshare.adapters", 1),
+        ("embshare.tasks.glue", "from embshare.cli import application", 1),
+        ("embshare.tasks.glue", "from embshare.models import matched\nimport embshare", 0),
+        (
+            "embshare.cli",
+            "from embshare.tasks import glue\nfrom embshare.adapters import vision",
+            0,
+        ),
+    ],
+)
+def test_a_wrong_arrow_would_be_seen(module: str, source: str, wrong: int) -> None:
+    assert len(wrong_arrows(module, _imported(module, source))) == wrong
 
 
 def test_what_all_may_import_imports_nothing_else() -> None:

@@ -112,7 +112,7 @@ def test_a_grown_vocabulary_is_loaded(tmp_path: Path) -> None:
     assert torch.equal(embshare.load(tmp_path, grown)(IDS), wanted)
     fresh = Model()
     fresh.embed.weight.data = torch.zeros(46, 8)
-    with pytest.raises(CheckpointError, match=r"`embed.weight` is \(45, 8\) there and \(46, 8\)"):
+    with pytest.raises(CheckpointError, match=r"`embed.weight` is \(45, 8\) there"):
         embshare.load(tmp_path, fresh)
 
 
@@ -126,7 +126,7 @@ def test_a_grown_hugging_face_vocabulary_is_loaded(config: dict[str, Any], tmp_p
     assert wanted.shape[-1] == VOCABULARY + 5
     embshare.save(model, tmp_path)
     fresh: Any = bert.build().eval()
-    with pytest.raises(CheckpointError, match=r"bias` is \(102,\) there and \(97,\) here"):
+    with pytest.raises(CheckpointError, match=r"bias` is \(102,\) there"):
         embshare.load(tmp_path, fresh)
     fresh.resize_token_embeddings(VOCABULARY + 5)
     assert torch.equal(embshare.load(tmp_path, fresh)(**bert.inputs).logits, wanted)
@@ -137,14 +137,14 @@ def test_a_damaged_file_is_refused_and_the_model_left_alone(name: str, tmp_path:
     model = embshare.share_from_embedding(Model())
     wanted = model(IDS)
     embshare.save(model, tmp_path)
-    path, dice, refused = tmp_path / name, random.Random(0), 0
+    path, rng, refused = tmp_path / name, random.Random(0), 0
     good = path.read_bytes()
     for turn in range(90):
         damaged = bytearray(good)
         if turn % 3:
-            damaged[dice.randrange(len(damaged))] = dice.randrange(256)
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
         else:
-            del damaged[dice.randrange(len(damaged)) :]
+            del damaged[rng.randrange(len(damaged)) :]
         path.write_bytes(damaged)
         fresh = Model()
         before = fresh(IDS)
@@ -186,12 +186,12 @@ def test_wrong_checkpoints_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot be read"):
         embshare.load(tmp_path / "absent", Model)
     embshare.save(embshare.share_from_embedding(Model()), tmp_path)
-    with pytest.raises(CheckpointError, match=r"it is of another model: `0\.weight`"):
+    with pytest.raises(CheckpointError, match=r"a different model: `0\.weight`"):
         embshare.load(tmp_path, nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4)))
     description = tmp_path / "embshare.json"
     found = json.loads(description.read_text())
     description.write_text(json.dumps(found | {"format": 3}))
-    with pytest.raises(CheckpointError, match=r"has format 3, newer than 2\. Upgrade embshare\."):
+    with pytest.raises(CheckpointError, match="has format 3, newer than 2"):
         embshare.load(tmp_path, Model)
 
 
@@ -225,9 +225,9 @@ def a_scalar(state: dict[str, Tensor], _: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (whole_numbers, r"`embed\.weight` must be of type torch\.float32, but is of torch\.int32"),
-        (fractions, r"`norm\.num_batches_tracked` must be of type torch\.int64"),
-        (a_scalar, r"`embed\.weight` must be \(40, 8\), but is \(\)"),
+        (whole_numbers, r"`embed\.weight` .* type torch\.float32"),
+        (fractions, r"`norm\.num_batches_tracked` .* type torch\.int64"),
+        (a_scalar, r"`embed\.weight` must be \(40, 8\)"),
     ],
 )
 def test_tensors_of_another_kind_are_refused_and_the_model_left_alone(
@@ -242,8 +242,9 @@ def test_tensors_of_another_kind_are_refused_and_the_model_left_alone(
     rewrite(tmp_path, change)
     fresh = WithCounts()
     before = fresh(IDS)
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(CheckpointError, match=message) as caught:
         embshare.load(tmp_path, fresh)
+    assert caught.value.path == str(tmp_path)
     assert torch.equal(fresh(IDS), before)
     assert type(fresh.layers[0]) is nn.Linear
 
@@ -269,7 +270,7 @@ def test_a_process_killed_while_saving_leaves_one_whole_checkpoint(tmp_path: Pat
     for seed in (0, 1):
         torch.manual_seed(seed)
         wanted.append(embshare.share_from_embedding(Model())(IDS))
-    dice = random.Random(0)
+    rng = random.Random(0)
     for turn in range(4):
         folder = tmp_path / str(turn)
         child = subprocess.Popen(
@@ -278,7 +279,7 @@ def test_a_process_killed_while_saving_leaves_one_whole_checkpoint(tmp_path: Pat
         with child:
             assert child.stdout is not None
             assert child.stdout.readline() == b"saved\n"
-            time.sleep(dice.uniform(0, 0.05))
+            time.sleep(rng.uniform(0, 0.05))
             child.kill()
         found = embshare.load(folder, Model)(IDS)
         assert any(torch.equal(found, one) for one in wanted)

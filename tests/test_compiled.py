@@ -358,7 +358,7 @@ def test_cuda_graphs_follow_optimizer_steps_and_kept_weights(name: str, config: 
                 torch.compiler.cudagraph_mark_step_begin()
                 found = compiled(ids).clone()
                 torch.testing.assert_close(found, eager(ids), rtol=1e-3, atol=1e-4)
-        with torch.no_grad():  # and outside of the block: derived anew
+        with torch.no_grad():  # and outside of the block: derived again
             torch.compiler.cudagraph_mark_step_begin()
             found = compiled(ids).clone()
             torch.testing.assert_close(found, eager(ids), rtol=1e-3, atol=1e-4)

@@ -1,4 +1,4 @@
-"""The picture of a plan: what is drawn where, and the same bytes every time."""
+"""The figure of a plan: what is drawn where, and the same bytes every time."""
 
 import itertools
 import sys
@@ -44,7 +44,7 @@ def stack(layers: int, tie: str, width: int | None = None) -> SharePlan:
 
 
 def words(figure: Figure) -> list[str]:
-    """Every text of a picture."""
+    """Every text of a figure."""
     found = [text.get_text() for text in figure.texts]
     return found + [text.get_text() for axes in figure.axes for text in axes.texts]
 
@@ -55,7 +55,7 @@ def strips(figure: Figure) -> list[Any]:
 
 
 def area(corners: list[list[float]]) -> float:
-    """Of a closed polygon, by the shoelace formula."""
+    """Area of a closed polygon, by the shoelace formula."""
     pairs = itertools.pairwise(corners)
     return abs(sum(a[0] * b[1] - b[0] * a[1] for a, b in pairs)) / 2
 
@@ -112,7 +112,7 @@ def test_nothing_is_hatched_without_delta_and_without_unused_columns() -> None:
     assert "delta: dropped elements of a slot" not in words(figure)
 
 
-def test_names_and_reuse_stand_in_the_slots() -> None:
+def test_names_and_reuse_are_in_the_slots() -> None:
     figure = make_figure(stack(12, "all"))
     assert {"up\n×12", "down\n×12"} <= set(words(figure))
     assert "blocks.*.up.weight (12)" in words(figure)
@@ -184,7 +184,7 @@ def test_very_many_roles_are_not_all_listed() -> None:
     assert "and 4 more roles: print the plan to see them all" in words(make_figure(plan))
 
 
-def test_roles_are_told_apart() -> None:
+def test_roles_are_distinguished() -> None:
     roles = roles_of(stack(3, "sequence:2"))
     assert [role.key for role in roles] == ["a", "b"]
     assert [role.short for role in roles] == ["up", "down"]

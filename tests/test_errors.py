@@ -1,4 +1,4 @@
-"""Errors tell the same in another process, whatever they were made from."""
+"""Errors say the same in another process, whatever they were made from."""
 
 import copy
 import pickle
@@ -12,7 +12,7 @@ from embshare.tasks.changing import FixedSettingError
 from embshare.tasks.errors import DataError
 
 EXAMPLES = [
-    InvalidValueError(what="config", faults=["`a` is no number", "`b` is none"]),
+    InvalidValueError(what="config", faults=["`a` is not a number", "`b` is none"]),
     NoSourceError(source="table", model="BertModel", found=["embedding"]),
     FixedSettingError(changed={"width": (96, 64)}),
     DataError(Path("a.tsv"), 3, needs="be UTF-8", has="is not", hint="Do."),

@@ -1,4 +1,4 @@
-"""Which modules become groups; that two processes then compute what one does is a test of its own
+"""Which modules become groups; that two processes then compute what one does is another test
 (`tests/conformance/test_processes.py`)."""
 
 from __future__ import annotations

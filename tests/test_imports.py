@@ -1,22 +1,13 @@
-"""Arrows go one way: ``cli -> {adapters, tasks} -> models -> core``, read from the imports."""
+"""``import embshare`` brings nothing but what the core depends on."""
 
 import ast
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ALLOWED = {
-    "cli": {"cli", "adapters", "tasks", "models", "core"},
-    "adapters": {"adapters", "models", "core"},
-    "tasks": {"tasks", "models", "core"},
-    "models": {"models", "core"},
-    "core": {"core"},
-}
 
 # Prints every imported module that neither Python nor the core's own dependencies bring.
 FOREIGN = """
@@ -45,80 +36,6 @@ tops = {{name.partition(".")[0] for name in sys.modules}}
 owned = {{top: set(map(canonical, owners[top])) for top in tops & set(owners)}}
 print(sorted(top for top, by in owned.items() if not by & brought))
 """
-
-
-def modules() -> Iterator[tuple[str, Path]]:
-    """Every module of the three folders by its real name, with its file."""
-    for folder in ("embshare", "adapters", "tasks"):
-        for here, _, files in os.walk(ROOT / folder):  # does not follow the two links
-            for file in sorted(files):
-                if file.endswith(".py"):
-                    path = Path(here, file)
-                    parts = list(path.relative_to(ROOT).with_suffix("").parts)
-                    parts = parts if folder == "embshare" else ["embshare", *parts]
-                    if parts[-1] == "__init__":
-                        parts.pop()
-                    yield ".".join(parts), path
-
-
-def layer(module: str) -> str:
-    """Which of the five layers a module belongs to; what has no folder of its own is core."""
-    parts = module.split(".")
-    part = parts[1] if len(parts) > 1 else ""
-    if part == "__main__":
-        return "cli"
-    return part if part in ALLOWED else "core"
-
-
-def imported(source: str) -> Iterator[str]:
-    """Our own modules that a source imports: statements, and strings that name a module."""
-    for node in ast.walk(ast.parse(source)):
-        match node:
-            case ast.Import(names=names):
-                found = [alias.name for alias in names]
-            case ast.ImportFrom(module=str(module), level=0, names=names):
-                found = [f"{module}.{alias.name}" for alias in names]
-            case ast.ImportFrom():
-                raise AssertionError("imports are absolute")
-            case ast.Call(func=ast.Attribute(attr="import_module"), args=[ast.Constant(str(name))]):
-                found = [name]
-            case _:
-                found = []
-        yield from (name for name in found if name.split(".")[0] == "embshare")
-
-
-def wrong_arrows(module: str, source: str) -> list[str]:
-    """The imports of a module that point the wrong way."""
-    here = layer(module)
-    return [
-        f"{module} ({here}) imports {name} ({layer(name)})"
-        for name in imported(source)
-        if layer(name) not in ALLOWED[here]
-    ]
-
-
-def test_arrows_go_one_way() -> None:
-    found = [line for name, path in modules() for line in wrong_arrows(name, path.read_text())]
-    assert found == []
-
-
-@pytest.mark.parametrize(
-    ("module", "source", "wrong"),
-    [
-        ("embshare.plan.values", "from embshare.models import matched", 1),
-        ("embshare.plan.values", "from embshare import models", 1),
-        ("embshare.plan.values", "def f():\n    import embshare.cli.main", 1),
-        ("embshare.plan.values", "import importlib\nimportlib.import_module('embshare.tasks')", 1),
-        ("embshare.models.matched", "from embshare.tasks.studies import run_study", 1),
-        ("embshare.adapters.huggingface", "from embshare.tasks import glue", 1),
-        ("embshare.tasks.glue", "import embshare.adapters", 1),
-        ("embshare.tasks.glue", "from embshare.cli import main", 1),
-        ("embshare.tasks.glue", "from embshare.models import matched\nimport embshare", 0),
-        ("embshare.cli", "from embshare.tasks import glue\nfrom embshare.adapters import timm", 0),
-    ],
-)
-def test_a_wrong_arrow_would_be_seen(module: str, source: str, wrong: int) -> None:
-    assert len(wrong_arrows(module, source)) == wrong
 
 
 def foreign(modules: str) -> set[str]:

@@ -342,20 +342,16 @@ def test_inputs_stay_as_they_are_and_results_carry_no_gradient() -> None:
 
 GOOD = torch.ones(3, 2)
 REFUSED = [
-    (torch.tensor([[1.0, float("nan")]]), {}, r"^`columns` must be finite, but 1 of its 2 elem"),
-    (GOOD.to("meta"), {}, r"^`columns` is on the meta device and has no values\. Load the weights"),
-    (GOOD.int(), {}, r"^`columns` must be of a floating type, but is torch\.int32"),
-    (GOOD[0], {}, r"^`columns` must be a matrix with elements, but is \(2,\)"),
-    (GOOD[:0], {}, r"must be a matrix with elements, but is \(0, 2\)"),
-    (GOOD, {"importance": -GOOD}, r"^`importance` must not be negative, but its least is -1"),
-    (GOOD, {"importance": GOOD / 0}, r"^`importance` must be finite, but 6 of its 6 elements"),
-    (
-        GOOD,
-        {"importance": GOOD.T},
-        r"^`importance` must have the shape of `columns`, \(3, 2\), but",
-    ),
-    (GOOD, {"known": GOOD}, r"^`known` must be a bool tensor, but is torch\.float32"),
-    (GOOD, {"known": GOOD[:2] > 0}, r"^`known` must have the shape of `columns`, \(3, 2\), but"),
+    (torch.tensor([[1.0, float("nan")]]), {}, r"`columns` .* finite, but 1 of its 2"),
+    (GOOD.to("meta"), {}, "`columns` is on the meta device"),
+    (GOOD.int(), {}, "`columns` .* floating type"),
+    (GOOD[0], {}, "`columns` .* a matrix"),
+    (GOOD[:0], {}, "a matrix with elements"),
+    (GOOD, {"importance": -GOOD}, "`importance` must not be negative"),
+    (GOOD, {"importance": GOOD / 0}, "`importance` must be finite"),
+    (GOOD, {"importance": GOOD.T}, "`importance` must have the shape of `columns`"),
+    (GOOD, {"known": GOOD}, "`known` must be a bool tensor"),
+    (GOOD, {"known": GOOD[:2] > 0}, "`known` must have the shape of `columns`"),
 ]
 
 
@@ -370,9 +366,9 @@ def test_what_cannot_be_fitted_is_refused(
 
 
 def test_a_wrong_rank_or_table_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^`rank` must be at least 1, but is 0\."):
+    with pytest.raises(ValueError, match="`rank` must be at least 1"):
         joint_low_rank(GOOD, 0)
-    with pytest.raises(ValueError, match=r"^`table` and `columns` must have the same number of r"):
+    with pytest.raises(ValueError, match="same number of rows"):
         fit_projection(GOOD[:2], GOOD)
-    with pytest.raises(ValueError, match=r"^`table` must be finite, but 6 of its 6 elements are n"):
+    with pytest.raises(ValueError, match="`table` must be finite"):
         fit_projection(GOOD / 0, GOOD)

@@ -1,4 +1,4 @@
-"""Back to plain layers: what conformance does not ask."""
+"""`materialize`: what conformance does not ask."""
 
 from __future__ import annotations
 

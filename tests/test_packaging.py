@@ -1,4 +1,4 @@
-"""What is shipped is what stands in the folders, and the lists that people read agree with it."""
+"""What is shipped is what is in the folders, and the lists that people read agree with it."""
 
 import os
 import re
@@ -25,7 +25,7 @@ def canonical(requirement: str) -> str:
 
 
 def direct(*extras: str) -> set[str]:
-    """What some extras ask for, with the extras of our own that they name resolved."""
+    """What some extras ask for, with our extras that they name resolved."""
     names: set[str] = set()
     for requirement in (line for extra in extras for line in EXTRAS[extra]):
         if own := re.match(r"embshare\[(.*)\]$", requirement):
@@ -50,7 +50,7 @@ def test_the_two_links_lead_to_the_two_folders() -> None:
         assert link.readlink() == Path("..") / name
 
 
-def test_a_bare_folder_refuses_to_be_a_package_of_its_own() -> None:
+def test_a_bare_folder_refuses_to_be_a_package_by_itself() -> None:
     for name in ("adapters", "tasks"):
         code = compile((ROOT / name / "__init__.py").read_text(), name, "exec")
         try:
@@ -98,12 +98,12 @@ def test_the_console_script_is_there() -> None:
     assert callable(script.load())
 
 
-def test_the_changelog_tells_of_this_version() -> None:
+def test_the_changelog_has_this_version() -> None:
     version = re.escape(embshare.__version__)
     assert re.search(rf"^## {version}\b", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
 
 
-def test_the_version_stands_in_one_place() -> None:
+def test_the_version_is_in_one_place() -> None:
     assert PYPROJECT["project"]["dynamic"] == ["version"]
     assert metadata_version("embshare") == embshare.__version__
 

@@ -31,7 +31,7 @@ def sources() -> Iterator[Path]:
 def functions(
     body: list[ast.stmt], prefix: str = "", public: bool = True
 ) -> Iterator[tuple[str, bool, Function]]:
-    """Every function with its dotted name, and whether it and all that it stands in are public."""
+    """Every function with its dotted name, and whether it and all that it is in are public."""
     for node in body:
         if isinstance(node, ast.ClassDef):
             seen = public and not node.name.startswith("_")

@@ -57,7 +57,7 @@ def test_without_a_factor(config: ShareConfig, in_place_of_hidden: int, macs: in
     assert found.stored_before == TABLE + REST + HIDDEN
     assert (found.hidden_before, found.hidden_stored) == (HIDDEN, in_place_of_hidden)
     assert found.read == 2 * TABLE + HIDDEN + REST
-    scales = len(found.layers) + 1 + 128  # gains, the table's spread, the layout
+    scales = len(found.layers) + 1 + 128  # gains, the table's standard deviation, the layout
     assert found.bytes == 4 * (found.stored + 5 + scales)
     assert found.bytes_before == 4 * (found.stored_before + 5)
     assert found.derive_macs == macs

@@ -54,7 +54,7 @@ slots
   [6, 12)  6     44  32 × 8  row        1  reader.weight_ih_l1         ×1
    [0, 6)  6     44  32 × 8  row        1  reader.weight_hh_l1         ×1
 
-T: the block is laid out [in, out], and the weight is its transpose
+T: the block is [in, out], and the weight is its transpose
 
 left dense
 

@@ -42,7 +42,7 @@ class Columns(nn.Module):
         self.bias = nn.Parameter(like.new_zeros(width)) if column_bias else None
 
     def reset(self, generator: torch.Generator | None) -> None:
-        """Variance ``1 / F``: columns as spread as the table."""
+        """Draw with variance ``1 / F``, which gives columns the standard deviation of the table."""
         if self.projection is not None:
             std = 1 / math.sqrt(self.source.stored_dim)
             nn.init.normal_(self.projection, std=std, generator=generator)

@@ -40,7 +40,7 @@ def _recipe(owner: nn.Module, leaf: str) -> Callable[[], Tensor] | None:
 
 
 def _spectral(hook: SpectralNorm, owner: nn.Module) -> Tensor:
-    """Without a step of its power iteration, which is the call's, and which writes into both."""
+    """Normalise without a step of the power iteration, which is the call's and writes into both."""
     weight, u, v = (getattr(owner, f"{hook.name}_{part}") for part in ("orig", "u", "v"))
     matrix = hook.reshape_weight_to_matrix(weight)
     table: Tensor = weight / torch.dot(u.clone(), torch.mv(matrix, v.clone()))

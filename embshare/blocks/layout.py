@@ -26,7 +26,7 @@ def layout_of(
         slots: of one source.
         rows: ``V``.
         order: ``row`` or ``column``.
-        gains: one for each slot, in the place of its own.
+        gains: one for each slot, instead of the slot's.
         anchor: in the table's own unit.
         fixed: the padding row.
     """

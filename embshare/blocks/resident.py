@@ -51,8 +51,8 @@ def device_of(module: nn.Module, name: str, tensor: Tensor) -> torch.device:
 def stamp(module: nn.Module, name: str, tensor: Tensor) -> tuple[object, ...]:
     """Changes with every change of a tensor that torch lets one see, and not by being moved.
 
-    Hooks make a new parameter at each call, so an offloaded one is told by where its values are
-    kept. What is on disk counts as constant.
+    Hooks make a new parameter at each call, so an offloaded one is identified by where its values
+    are kept. What is on disk counts as constant.
     """
     found = offloaded(module, name)
     kept = tensor if found is None else _kept(found[0].weights_map, found[1])

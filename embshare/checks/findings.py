@@ -27,12 +27,10 @@ class Finding:
     """What is so, with names and numbers."""
     consequence: str
     hint: str
-    """The way out."""
+    """What to do about it."""
 
     def __str__(self) -> str:
-        return (
-            f"{self.kind}: `{self.place}` {self.finding}. {self.consequence} Way out: {self.hint}"
-        )
+        return f"{self.kind}: `{self.place}` {self.finding}. {self.consequence} Hint: {self.hint}"
 
 
 class Findings(tuple[Finding, ...]):
@@ -68,7 +66,7 @@ def _shown(finding: Finding) -> RenderableType:
     for label, text in (
         ("found", finding.finding),
         ("so", finding.consequence),
-        ("way out", finding.hint),
+        ("hint", finding.hint),
     ):
         table.add_row(label, Text(text))
     return Group(table, Text())

@@ -16,12 +16,12 @@ class Kind:
 
     name: str
     subject: str
-    """A key of `SUBJECTS`: where it stands on the page."""
+    """Key of `SUBJECTS`: the section of the page."""
     symptom: str
-    """What somebody sees, in his words: a heading."""
+    """What somebody sees, in their words: a heading."""
     consequence: str
     hint: str
-    """The way out."""
+    """What to do about it."""
     folder: bool = False
     """Whether ``embshare check FOLDER`` sees it in a folder that `embshare.save` wrote."""
 
@@ -108,7 +108,7 @@ _ALL: Final = (
         symptom="The loss does not fall at all, and all outputs are alike",
         consequence="All numbers of a table or projection are the same (zero, most often), so all "
         "derived weights are, and no gradient tells them apart.",
-        hint="Initialise the table: an `init_fn` of your own, `to_empty` without loading, or "
+        hint="Initialise the table: a custom `init_fn`, `to_empty` without loading, or "
         "`start=False` without loading leave it without values.",
         folder=True,
     ),
@@ -128,7 +128,7 @@ _ALL: Final = (
         consequence="The optimizer does not hold parameters that the layers are derived from: they "
         "stay as they began.",
         hint="Make the optimizer after sharing, from `model.parameters()` or "
-        "`embshare.parameter_groups(model, ...)`; names in groups of your own must cover "
+        "`embshare.parameter_groups(model, ...)`; names in your parameter groups must cover "
         "`embshare_bank.*`.",
     ),
     Kind(
@@ -136,7 +136,7 @@ _ALL: Final = (
         subject="training",
         symptom="I made the optimizer before `share_from_embedding`",
         consequence="It steps weights that the model no longer has, which changes nothing.",
-        hint="Make it anew from `model.parameters()`.",
+        hint="Make a new one from `model.parameters()`.",
     ),
     Kind(
         name="optimizer-foreign",
@@ -159,7 +159,7 @@ _ALL: Final = (
     Kind(
         name="frozen-moves",
         subject="training",
-        symptom="I froze some layers, and their outputs go on changing",
+        symptom="I froze some layers, and their outputs still change",
         consequence="A derived weight moves as long as its table or projection is trained, "
         "whatever `requires_grad` says of the layer's biases.",
         hint="`embshare.freeze(model, 'encoder.*')` keeps weights as they are.",
@@ -202,13 +202,13 @@ _ALL: Final = (
         symptom="`torch.ao.quantization` does nothing, or raises `DerivedWeightError`",
         consequence="A `qconfig` is set. torch.ao swaps layers by their class and knows no layer "
         "whose weight is derived.",
-        hint="`embshare.materialize(model)` first, and quantise the plain model.",
+        hint="`embshare.materialize(model)` first, and quantise the materialized model.",
     ),
     Kind(
         name="not-shared",
         subject="layers",
         symptom="I shared a model, and this one is as large as before",
-        consequence="Nothing in it is derived: it was made plain, it is another object than the "
+        consequence="Nothing in it is derived: it was materialized, it is another object than the "
         "one that was shared (`inplace=False` returns a copy), or all of it was replaced.",
         hint="Give `check` what `share_from_embedding` returned, or a parent of it.",
     ),
@@ -292,7 +292,7 @@ _ALL: Final = (
         subject="saving",
         symptom="`embshare.save` raises, after a layer was copied into the model",
         consequence="The model as it is now is none that a plan can say.",
-        hint="`embshare.materialize(model)`, and share the plain model anew.",
+        hint="`embshare.materialize(model)`, and share the materialized model again.",
     ),
     Kind(
         name="two-saves",
@@ -367,4 +367,4 @@ _ALL: Final = (
 )
 
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType({kind.name: kind for kind in _ALL})
-"""By name, in the order of the page."""
+"""Kinds by name, in the order of the page."""

@@ -13,7 +13,7 @@ __all__ = ["Rooted", "extremes", "owner_of"]
 
 @dataclass(frozen=True)
 class Rooted:
-    """A shared model where it stands in the one that is looked at."""
+    """A shared model and its path in the model that is checked."""
 
     path: str
     root: nn.Module

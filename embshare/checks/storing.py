@@ -24,7 +24,7 @@ def stored(at: Rooted) -> Iterator[Finding]:
     try:
         plan_now(at.root, at.bank)
     except TableReplacedError:
-        return  # told by a look at tables
+        return  # reported by a look at tables
     except NotSharedError:
         yield found("not-shared", at.place, "has a bank that no layer reads any more")
         return

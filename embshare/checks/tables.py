@@ -133,7 +133,7 @@ def partly_meta(at: Rooted) -> Iterator[Finding]:
 
 
 def dtypes(at: Rooted) -> Iterator[Finding]:
-    """Do layers get weights of their own dtype, and without a cast?"""
+    """Do layers get weights of the layer's dtype, and without a cast?"""
     casts: dict[tuple[str, str], list[str]] = {}
     clash: dict[tuple[str, str], list[str]] = {}
     slots, readers = at.bank.scales.plan.slots, at.bank.readers

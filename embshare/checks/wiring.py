@@ -21,7 +21,7 @@ from embshare.runtime.tied_state_dict import hides_aliases
 __all__ = ["calls", "hooks", "references"]
 
 DEPTH: Final = 8
-"""Of wrappers around a forward that are looked through."""
+"""Number of wrappers around a forward that are looked through."""
 
 
 def references(model: nn.Module, roots: Sequence[Rooted]) -> Iterator[Finding]:
@@ -36,13 +36,13 @@ def references(model: nn.Module, roots: Sequence[Rooted]) -> Iterator[Finding]:
     for bank in registered - own:
         text = "is a bank whose model is not here: its children were taken out of it"
         yield found("bank-lost", names[bank], text)
-    told: list[str] = []
+    reported: list[str] = []
     for path, module in model.named_modules():
         if KEY not in module.__dict__ and not isinstance(module, SharedLayer):
             continue
         kind, text = _reference(module, registered, own)
-        if kind and not any(path.startswith(f"{outer}.") or not outer for outer in told):
-            told.append(path)
+        if kind and not any(path.startswith(f"{outer}.") or not outer for outer in reported):
+            reported.append(path)
             yield found(kind, path or type(module).__name__, text)
 
 
@@ -59,18 +59,18 @@ def _reference(module: nn.Module, registered: set[Bank], own: set[Bank]) -> tupl
 
 def calls(at: Rooted) -> Iterator[Finding]:
     """Does each module that holds shared layers derive their weights together?"""
-    told: list[str] = []
+    reported: list[str] = []
     for path, module in at.root.named_modules():
         ref: BankRef | None = module.__dict__.get(KEY)
         if ref is None or ref.bank is not at.bank or not _opens_calls(module, at):
             continue
         state = module.__dict__
         if not any(_reaches(state.get(name), DEPTH) for name in ("forward", "_old_forward")):
-            told.append(path)
-    if told:
-        more = f", nor do {len(told) - 1} more modules" if len(told) > 1 else ""
+            reported.append(path)
+    if reported:
+        more = f", nor do {len(reported) - 1} more modules" if len(reported) > 1 else ""
         text = f"has a `forward` that does not run the one it had{more}"
-        yield found("call-lost", at.name(told[0]) or at.place, text)
+        yield found("call-lost", at.name(reported[0]) or at.place, text)
 
 
 def _opens_calls(module: nn.Module, at: Rooted) -> bool:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import inspect
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,8 +201,7 @@ def _members(annotation: Any) -> list[Any]:
 def _help(config: type[BaseModel], name: str, default: object) -> str:
     """The field's docstring without the marks of code, its choices and its default."""
     field = config.model_fields[name]
-    doc = field.description or _docstrings(config).get(name, "")
-    sentences = [" ".join(doc.split()).replace("`", "")]
+    sentences = [" ".join((field.description or "").split()).replace("`", "")]
     for member in _members(field.annotation):
         if get_origin(member) is Literal:
             sentences.append(f"One of {', '.join(map(str, get_args(member)))}.")
@@ -216,23 +213,3 @@ def _help(config: type[BaseModel], name: str, default: object) -> str:
         entries = default if isinstance(default, tuple) else (default,)
         sentences.append(f"Default: {', '.join(map(str, entries))}.")
     return " ".join(sentences)
-
-
-@functools.cache
-def _docstrings(config: type[BaseModel]) -> dict[str, str]:
-    """Docstrings of the fields of a config that has no ``use_attribute_docstrings``."""
-    try:
-        source = inspect.getsource(config)
-    except OSError:  # installed without sources
-        return {}
-    (definition,) = ast.parse(textwrap.dedent(source)).body
-    assert isinstance(definition, ast.ClassDef)
-    found = {}
-    for field, text in zip(definition.body, definition.body[1:], strict=False):
-        match field, text:
-            case (
-                ast.AnnAssign(target=ast.Name(id=name)),
-                ast.Expr(value=ast.Constant(value=str(words))),
-            ):
-                found[name] = words
-    return found

@@ -1,8 +1,9 @@
 """The anchor: a fixed table of signs that nothing stores.
 
 Where columns are computed from ``E + a R`` instead of ``E``, a step that changes the table by some
-part of its spread changes the columns by ``1 / sqrt(1 + a^2)`` of that part only. A table may then
-learn fast, as embeddings want, and the weights that are computed from it slowly, as layers want.
+part of its standard deviation changes the columns by ``1 / sqrt(1 + a^2)`` of that part only. A
+table may then learn fast, as embeddings want, and the weights that are computed from it slowly, as
+layers want.
 
 ``R[v, f]`` is the sign number ``v + f`` of one fixed sequence, hence ``V + F`` numbers and not
 ``V F``; they come from integer arithmetic, which is the same on every machine. Row ``v`` depends
@@ -55,7 +56,7 @@ _KNOWN: Final[dict[torch.device, Tensor]] = {}
 
 @computed_once
 def known_signs(count: int, device: torch.device) -> Tensor:
-    """As `signs`, computed once for each device; not to be written to.
+    """Signs as of `signs`, computed once for each device; not to be written to.
 
     A compiler would compute the numbers again for each element of ``R``, which takes longer than
     the rest of a small model.

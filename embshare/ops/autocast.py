@@ -34,7 +34,7 @@ _FORWARDS: Final = frozenset(
 def is_cast(layer: nn.Module, name: str) -> bool:
     """Whether ``layer`` hands its parameter ``name`` to an operation that autocast casts.
 
-    A subclass with a forward of its own is not known; nor is a norm's direction (``weight_v``).
+    A subclass with another forward is not known; nor is a norm's direction (``weight_v``).
     """
     forward = type(layer).forward
     known = f"{forward.__module__}.{forward.__qualname__}" in _FORWARDS

@@ -11,8 +11,8 @@ products in 16 bits, which pairs of 8 x 8 bits overflow.
 do, a sum is the same only if ``d`` times its random number is what they ask for, which at most one
 of 128 equally likely numbers is. Each of the 16 sums draws its own: a change is missed with a
 probability of at most 128**-16 = 2**-112, however large, small or regular it is, as long as whoever
-writes does not know ``c``. It is drawn anew for each `Checksum`, from a generator of its own, and
-never shown. What is shorter than a block is compared byte by byte.
+writes does not know ``c``. It is drawn for each `Checksum`, from a separate generator, and never
+shown. What is shorter than a block is compared byte by byte.
 
 The product is one private operation of torch, `torch._int_mm`, which takes about twice as
 long as reading the memory where the processor has instructions for it (AMX or VNNI). Elsewhere a
@@ -32,7 +32,7 @@ from torch import Tensor
 __all__ = ["Checksum", "bytes_of", "has_fast_sums"]
 
 BLOCK: Final = 1 << 11
-"""Of 1, 2, 4 and 16 KiB the quickest on a processor with AMX, by a tenth to a quarter."""
+"""Quicker than 1, 4 and 16 KiB on a processor with AMX, by a tenth to a quarter."""
 SUMS: Final = 16
 LARGE: Final = 1 << 18
 """Bytes from which a product is quicker than a comparison with a copy: it takes 30 us at least."""
@@ -106,7 +106,7 @@ class Checksum:
         )
 
     def _sum(self, block: Tensor) -> Tensor:
-        """As int64, which torch compares several times as fast as bytes."""
+        """Sums viewed as int64, which torch compares several times as fast as bytes."""
         summed = block if self._factors is None else torch._int_mm(block, self._factors)
         return summed.view(torch.int64)
 

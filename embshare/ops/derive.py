@@ -154,7 +154,7 @@ def _plain(
 
 
 def _filled(columns: Tensor, cut: Cut, order: str, dtype: torch.dtype) -> Tensor:
-    """One weight in memory of its own: gather, gain and cast in one pass."""
+    """One weight in new memory: gather, gain and cast in one pass."""
     piece = columns[: cut.rows, cut.first : cut.first + cut.columns]
     piece = piece if order == "row" else piece.t()
     buffer = torch.empty(piece.shape, dtype=dtype, device=columns.device)
@@ -243,7 +243,7 @@ def _fast_backward(
             _write_all(columns, layout, grads)
             whole[: layout.rows].index_copy_(1, index, columns)
         return _but_fixed(layout, whole), None, None
-    columns = table.new_empty(layout.width, layout.rows).t()  # laid out as in `_project`
+    columns = table.new_empty(layout.width, layout.rows).t()  # strides as in `_project`
     _write_all(columns, layout, grads)
     d_table = d_projection = d_bias = None
     if needs[0]:

@@ -2,8 +2,9 @@
 
 A compiler begins at the first Python frame that it meets, takes in whatever that frame calls, and
 gives a frame up as a whole where something inside of its ``try`` cannot be taken in. Then it begins
-anew at each frame below. Two things must not become such beginnings: the frame that decides whether
-weights are there already, and the bank's own work, whose pieces would be compiled one by one.
+again at each frame below. Two things must not become such beginnings: the frame that decides
+whether weights are there already, and the bank's own work, whose pieces would be compiled one by
+one.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ from torch.optim.optimizer import (
 __all__ = ["changes_of", "version_of"]
 
 _steps: dict[int, int] = {}
-"""By the tensor's ``id``: as keys, tensors would be compared element by element, and with a weak
-reference `torch.utils.swap_tensors` would refuse them. A number that is used again counts on."""
+"""Steps by the tensor's ``id``: as keys, tensors would be compared element by element, and with a
+weak reference `torch.utils.swap_tensors` would refuse them. An ``id`` that is reused counts on."""
 _hooks: list[object] = []
 
 

@@ -47,7 +47,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Inventory:
-    """One walk over a model; nothing of it is changed."""
+    """Parameters and modules of a model, which is not changed."""
 
     modules: Mapping[str, nn.Module]
     names: Mapping[nn.Parameter, tuple[str, ...]]
@@ -59,7 +59,7 @@ class Inventory:
 
 
 def take_inventory(model: nn.Module, rules: Rules) -> Inventory:
-    """Walk a model once, in the order of its parameters.
+    """List what a model has, in the order of its parameters.
 
     Raises:
         AliasedWeightError: two parameters overlap in memory.
@@ -198,10 +198,10 @@ def deviation(tensor: torch.Tensor) -> float | None:
     """
     if tensor.device.type == "meta":
         return None
-    spread = float(tensor.detach().float().square().mean().sqrt())
-    if not math.isfinite(spread):
+    std = float(tensor.detach().float().square().mean().sqrt())
+    if not math.isfinite(std):
         raise PlanError(
             "a weight or table has elements that are not finite: repair the model, "
             "or use gain='none' to plan without looking at them."
         )
-    return spread or None
+    return std or None

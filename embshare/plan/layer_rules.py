@@ -1,4 +1,4 @@
-"""Layer kinds: which parameters of a layer are weights, and how they are laid out.
+"""Layer kinds: which parameters of a layer are weights, and in which order blocks have them.
 
 The table is a value. A caller's own layer needs no registration:
 ``plan_sharing(model, config, rules={**RULES, GatedLinear: LayerRule(("weight",))})``.
@@ -25,7 +25,7 @@ class Rule(Protocol):
 
     @property
     def transposed(self) -> bool:
-        """Whether blocks are laid out ``[in, out]``, the transpose of the stored weight."""
+        """Whether a block is ``[in, out]``, the transpose of the stored weight."""
         ...
 
     @property

@@ -1,8 +1,9 @@
 """A plan of one class of a family for another: pre-trained with one head, trained with the next.
 
 transformers loads the weights of a `BertForMaskedLM` into a `BertForSequenceClassification`: what
-both have is taken, what only the new one has starts at random. A plan is carried over likewise,
-for models of transformers when their folders are read, and by `embshare.transfer` for any other.
+both have is taken, what only the new one has starts at random. A plan is carried over in the same
+way, for models of transformers when their folders are read, and by `embshare.transfer` for any
+other.
 """
 
 from __future__ import annotations

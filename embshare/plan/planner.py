@@ -38,12 +38,12 @@ from embshare.plan.requirements import (
     frozen_reason,
     left_dense,
     residual_reason,
-    tell_growth,
+    warn_growth,
 )
 from embshare.plan.slots import LeftDense, RuleMatch, Slot, Source, columns_needed
 from embshare.plan.start_choice import choose_init
 from embshare.plan.tying import role_of, slot_numbers
-from embshare.plan.uneven import tell_uneven
+from embshare.plan.uneven import warn_uneven
 from embshare.plan.values import SharePlan
 
 __all__ = ["plan_sharing"]
@@ -66,7 +66,7 @@ def plan_sharing(
         trained: whether the model's weights are trained, for ``init="auto"``; ``None`` counts those
             that `from_pretrained` has loaded.
     Returns:
-        The plan; ``str(plan)`` is a table to check by eye. `UnevenCoverageWarning` is given where
+        The plan; ``str(plan)`` is a readable table. `UnevenCoverageWarning` is given where
         it shares a weight in some repeated blocks only, `GrowthWarning` where it stores more
         parameters than the model has.
     Raises:
@@ -118,8 +118,8 @@ def plan_sharing(
         init_reason=reason,
         notes=tuple(_notes(inventory, by_table)) or None,
     )
-    tell_uneven(plan.uneven())
-    tell_growth(plan, inventory)
+    warn_uneven(plan.uneven())
+    warn_growth(plan, inventory)
     return plan
 
 
@@ -253,9 +253,9 @@ def _source(inventory: Inventory, name: str, config: ShareConfig) -> Source:
             need="without `max_norm`, which rewrites its rows in each call",
             finding="with it",
         )
-    spread = deviation(table) if config.gain != "none" or config.anchor else None
+    std = deviation(table) if config.gain != "none" or config.anchor else None
     read = config.gain != "none" and not config.anchor and table.device.type != "meta"
-    if read and spread is None:  # and what is derived from it would stay zero in training
+    if read and std is None:  # and what is derived from it would stay zero in training
         raise UnsupportedSourceError(
             source=name, need="other than zero somewhere", finding="zero everywhere"
         )
@@ -266,7 +266,7 @@ def _source(inventory: Inventory, name: str, config: ShareConfig) -> Source:
         stored_dim=config.factor or dim,
         width=1,
         tied=tied,
-        spread=_as_stored(spread or 1.0),
+        spread=_as_stored(std or 1.0),
     )
 
 
@@ -326,22 +326,22 @@ def _slot(members: list[Candidate], source: Source, index: int, config: ShareCon
 
 
 def _gain(members: list[Candidate], source: Source, config: ShareConfig) -> float:
-    """What turns the spread of the columns at the start into that of the layers' own weights."""
+    """Standard deviation of the layers' weights over that of the columns at the start."""
     if config.gain == "none" or config.init == "svd":  # decided by now
         return 1.0
     squares = [_wanted(member) ** 2 for member in members]
     wanted = math.sqrt(sum(squares) / len(squares))
-    # VEPS: a projection of variance 1 / F leaves the columns with the table's own spread.
+    # VEPS: a projection of variance 1 / F leaves the columns with the table's own deviation.
     return _as_stored(wanted / (source.spread * math.hypot(1.0, config.anchor)))
 
 
 def _as_stored(number: float) -> float:
-    """To the digits of a float32, in which a state dict has it: plans compare equal after one."""
+    """Round to float32, in which a state dict has it: plans compare equal after one."""
     return float(torch.tensor(number, dtype=torch.float32, device="cpu"))
 
 
 def _wanted(member: Candidate) -> float:
-    """The weight's own spread; on meta or all zero, that of torch's initialisation."""
+    """Standard deviation of a weight; on meta or all zero, that of torch's initialisation."""
     found = deviation(member.parameter)
     if found is not None:
         return found

@@ -23,7 +23,7 @@ __all__ = [
     "sources_table",
 ]
 
-_TRANSPOSED = "T: the block is laid out [in, out], and the weight is its transpose"
+_TRANSPOSED = "T: the block is [in, out], and the weight is its transpose"
 
 
 def abbreviate(names: Iterable[str], counts: Mapping[str, int]) -> list[str]:

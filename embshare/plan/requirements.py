@@ -1,4 +1,4 @@
-"""Whether a model can be planned at all, and what is told of a plan before it is carried out."""
+"""Whether a model can be planned at all, and warnings about a plan before it is carried out."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ __all__ = [
     "frozen_reason",
     "left_dense",
     "residual_reason",
-    "tell_growth",
     "unshared_rest",
+    "warn_growth",
 ]
 
 FROZEN = "frozen, while what it would be derived from is trained"
@@ -77,10 +77,10 @@ def dense_home(model: nn.Module) -> nn.Module:
     return home
 
 
-def _too_late(finding: str, way_out: str) -> PlanError:
+def _too_late(finding: str, hint: str) -> PlanError:
     return PlanError(
         f"a model must be shared before others hold on to its parameters, but this is "
-        f"{finding}. Share the model first, then {way_out}."
+        f"{finding}. Share the model first, then {hint}."
     )
 
 
@@ -129,7 +129,7 @@ def residual_reason(candidate: Candidate, config: ShareConfig) -> str | None:
     return f"a residual of rank {rank} is above its smaller side ({side})"
 
 
-def tell_growth(plan: SharePlan, inventory: Inventory) -> None:
+def warn_growth(plan: SharePlan, inventory: Inventory) -> None:
     """Warn of a plan that stores more than the model does, with both numbers."""
     before = sum(parameter.numel() for parameter in inventory.names)
     parameters = {name: p for p, names in inventory.names.items() for name in names}

@@ -63,7 +63,7 @@ class Slot(Value):
     shape: Annotated[tuple[Positive, ...], Field(min_length=2)]
     """Shape of the weight as the layer sees it."""
     transposed: bool = False
-    """The block is laid out ``[in, out]`` and the weight is its transpose (Linear)."""
+    """The block is ``[in, out]`` and the weight is its transpose (Linear)."""
     channel: Annotated[int, Field(ge=0)] = 0
     """The dimension of `shape` that counts output channels."""
     gain: Annotated[float, Field(gt=0, le=1e30)] = 1.0
@@ -80,7 +80,7 @@ class Slot(Value):
 
     @property
     def block_shape(self) -> tuple[int, ...]:
-        """Shape in which the flattened columns are laid out."""
+        """Shape that the flattened columns are given."""
         return self.shape[::-1] if self.transposed else self.shape
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from torch import nn
 __all__ = ["INDEX", "pattern_of", "role_of", "slot_numbers"]
 
 INDEX = re.compile(r"(?<![^._])\d+(?![^._])|(?<=_l)\d+")
-"""A number that stands alone in a name, or counts the layers of a recurrent module."""
+"""A number between dots in a name, or one that counts the layers of a recurrent module."""
 
 _REPEATED = (nn.ModuleList, nn.Sequential, nn.ParameterList)
 _RECURRENT_LAYER = re.compile(r"_l\d+")

@@ -6,12 +6,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from embshare._tables import plural
 from embshare._warnings import notify
 from embshare.errors import UnevenCoverageWarning
 from embshare.plan.slots import LeftDense, Slot
 from embshare.plan.tying import pattern_of
 
-__all__ = ["Uneven", "tell_uneven", "uneven_roles"]
+__all__ = ["Uneven", "uneven_roles", "warn_uneven"]
 
 
 class Uneven(NamedTuple):
@@ -44,10 +45,12 @@ def uneven_roles(slots: Iterable[Slot], left_dense: Iterable[LeftDense]) -> tupl
     )
 
 
-def tell_uneven(found: Sequence[Uneven]) -> None:
-    """One warning for all of a plan's uneven roles."""
+def warn_uneven(found: Sequence[Uneven]) -> None:
+    """Warn once of all of a plan's uneven roles."""
     if found:
-        more = f"; {len(found) - 1} more likewise, see the plan" if len(found) > 1 else ""
+        more = (
+            f", and {plural(len(found) - 1, 'more role')}: see the plan" if len(found) > 1 else ""
+        )
         notify(
             f"{found[0]}{more}. Let `include` and `exclude` name the weight in every block alike, "
             f"or ignore this warning where it is meant.",

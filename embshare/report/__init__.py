@@ -1,1 +1,1 @@
-"""A plan as a picture."""
+"""Figures of plans."""

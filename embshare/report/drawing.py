@@ -1,6 +1,6 @@
-"""A picture of a plan: the columns of each source, coloured by the layers that read them.
+"""Figure of a plan: the columns of each source, coloured by the layers that read them.
 
-matplotlib, of the extra ``plot``, is imported where a picture is drawn. Lengths are in inches.
+matplotlib, of the extra ``plot``, is imported where a figure is drawn. Lengths are in inches.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "check_format", "draw_plan", "make_figure", "write_figure"]
 
 FORMATS: Final = (".pdf", ".png", ".svg")
-"""Suffixes of a picture."""
+"""Suffixes of a figure's file."""
 
 STRIP, GAP, TITLE = 0.85, 0.34, 0.62
 SLOTS_IN_A_STRIP, MOST_STRIPS = 16, 14
@@ -98,7 +98,7 @@ def check_format(path: Path, *, what: str = "draw_plan") -> None:
 
 
 def make_figure(plan: SharePlan) -> Figure:
-    """The picture as a matplotlib figure that belongs to no window."""
+    """The plan as a matplotlib figure that belongs to no window."""
     from matplotlib.figure import Figure
 
     roles = roles_of(plan)
@@ -198,7 +198,7 @@ def _draw_strip(
 
 
 def _apart(ticks: list[int], least: float) -> list[int]:
-    """Ticks at least so far from each other; the first and the last stay."""
+    """Ticks at least ``least`` apart; the first and the last stay."""
     kept = [ticks[0]]
     for tick in ticks[1:-1]:
         if tick - kept[-1] >= least and ticks[-1] - tick >= least:

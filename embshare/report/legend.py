@@ -1,4 +1,4 @@
-"""The legend of a plan's picture: roles, their colours, and one line of numbers for each."""
+"""The legend of a plan's figure: roles, their colours, and one line of numbers for each."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class Role:
     """Slots whose readers differ only in the indices of repeated blocks: one colour, one line."""
 
     key: str
-    """Stands in a slot that is too narrow for a name."""
+    """Label of a slot that is too narrow for a name."""
     names: tuple[str, ...]
-    """Of the weights, abbreviated."""
+    """Names of the weights, abbreviated."""
     short: str
     """The last parts of the first name, as many as tell it from other roles."""
     slots: tuple[Slot, ...]
@@ -125,7 +125,7 @@ def legend_height(roles: Sequence[Role]) -> float:
 
 
 def draw_legend(axes: Axes, plan: SharePlan, roles: Sequence[Role], top: float) -> None:
-    """One line for each role, in inches from the lower left corner of the picture."""
+    """One line for each role, in inches from the lower left corner of the figure."""
     from matplotlib.patches import Rectangle
 
     y = top - TOP + LINE

@@ -59,15 +59,15 @@ class BankRef:
         if bank is None:
             raise DerivedWeightError(
                 "this is a part of a shared model that was pickled (or sent to a process) without "
-                "the table that its weights are derived from. Pickle the whole model, or make the "
-                "part plain first: embshare.materialize(part)."
+                "the table that its weights are derived from. Pickle the whole model, or "
+                "materialize the part first: embshare.materialize(part)."
             )
         if self.borrowed:
             self.borrowed = False
             notify(
                 "a copy of a part of a shared model reads the original's table: its derived "
                 "weights follow the original and are not trained or averaged on their own. Copy "
-                "the whole model, or make the copy plain: embshare.materialize(part).",
+                "the whole model, or materialize the copy: embshare.materialize(part).",
                 PartCopyWarning,
             )
         return bank
@@ -107,7 +107,7 @@ class Bank(nn.Module):
         self.ref = BankRef()
         self.ref.bank = self
         self.refs: WeakSet[BankRef] = WeakSet()
-        """Of copies of parts, which read this bank."""
+        """References of copies of parts, which read this bank."""
         self.mixed = any(r.like.dtype is not sources[0].dtype() for r in readers)
         """Whether a layer may have another dtype than its table."""
         self.scales: Scales
@@ -125,7 +125,7 @@ class Bank(nn.Module):
         self.__dict__["relaxed"] = tuple(self.relaxations)
         self.cache: DerivationCache
         self.unread: set[int] = set()
-        """Readers that no layer holds any more: frozen, or made plain."""
+        """Readers that no layer holds any more: frozen, or materialized."""
         self.filling = False
         """A loader fills the model by name, and what it draws for derived weights is lost."""
         self.evaluations = 0
@@ -134,7 +134,7 @@ class Bank(nn.Module):
 
     @property
     def plan(self) -> SharePlan:
-        """What it was built from, with gains and spreads as they are now."""
+        """Plan that it was built from, with gains and standard deviations as they are now."""
         return self.scales.merged()
 
     def adopt(self, plan: SharePlan) -> None:
@@ -143,7 +143,7 @@ class Bank(nn.Module):
         self._fresh()
 
     def reset(self, generator: torch.Generator | None) -> None:
-        """The random start: columns as spread as the table, relaxations that change nothing."""
+        """Initialise at random: columns deviate as the table does, relaxations change nothing."""
         for columns in self.columns:
             columns.reset(generator)
         for relaxation in self.relaxations:
@@ -176,7 +176,7 @@ class Bank(nn.Module):
         return self.cache.read(index)
 
     def read_all(self) -> dict[int, Tensor]:
-        """Every reader's weight, derived anew one by one: what reading a layer's attribute gives.
+        """Every reader's weight, derived one by one: what reading a layer's attribute gives.
 
         A product of other columns may round otherwise.
         """
@@ -196,7 +196,7 @@ class Bank(nn.Module):
         return any(t.requires_grad for columns in self.columns for t in columns.trained())
 
     def forget(self, index: int, layer: nn.Module, name: str) -> None:
-        """A layer has a weight of its own from now on."""
+        """Note that a layer stores a weight from now on."""
         reader = self.readers[index]
         reader.places = [place for place in reader.places if place != (layer, name)]
         if not reader.places:
@@ -212,7 +212,7 @@ class Bank(nn.Module):
         """Hold the shared model to having the tables that are read, wrapped or not.
 
         Raises:
-            TableReplacedError: one is gone, or another module stands in its place.
+            TableReplacedError: one is gone, or another module is in its place.
         """
         for source in self.columns:
             source.check_place(root)

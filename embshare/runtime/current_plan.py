@@ -1,6 +1,6 @@
 """A shared model as it is now: what was replaced, copied or frozen since it was planned.
 
-The bank keeps the plan that its columns were laid out by. A layer may have been replaced by another
+The bank keeps the plan that its columns were assigned by. A layer may have been replaced by another
 since, a head by one for other classes, a block appended as a copy of one that is there. What a
 checkpoint has to say is the plan of the layers that are left, under the names that they have.
 """
@@ -50,7 +50,7 @@ TRAINED = "_embshare_trained"
 
 @dataclass(frozen=True)
 class Place:
-    """A derived weight where it stands in a model."""
+    """A derived weight and its place in a model."""
 
     name: str
     layer: nn.Module
@@ -132,7 +132,7 @@ def _names(group: list[Place], planned: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def _refuse_copies(found: Mapping[int, list[Place]], bank: Bank) -> None:
-    """A plan gives each name a gain and a residual of its own, which a copied layer has not."""
+    """Refuse copied layers, which share what a plan gives each name: a gain and a residual."""
     readers = Counter(place.reader for group in found.values() for place in group)
     for group in found.values():
         for place in group:
@@ -141,7 +141,7 @@ def _refuse_copies(found: Mapping[int, list[Place]], bank: Bank) -> None:
                     path=place.name,
                     finding="shares its gains or its residual with a layer that it is a copy of, "
                     "which no plan can say",
-                    way_out="Call embshare.materialize(model), and share the plain model anew.",
+                    way_out="Call embshare.materialize(model), and share the materialized model.",
                 )
 
 
@@ -279,7 +279,7 @@ def mark_trained(model: nn.Module, layers: Collection[nn.Module], plan: SharePla
 
 
 def frozen_layers(root: nn.Module, bank: Bank) -> list[str]:
-    """Modules whose stored parameters were all frozen since, while their weights go on moving.
+    """Modules whose stored parameters were all frozen since, while their weights still change.
 
     A derived weight moves as long as its table or its projection is trained, whatever
     ``requires_grad`` says of the biases beside it.
@@ -292,7 +292,7 @@ def frozen_layers(root: nn.Module, bank: Bank) -> list[str]:
         if module is root or ref is None or ref.bank is not bank or _is_inside(path, found):
             continue
         if not any(derived_names(layer) for layer in module.modules()):
-            continue  # `freeze` gave all its layers weights of their own
+            continue  # `freeze` had all its layers store their weights
         stored = [p for p in module.parameters() if not _is_of(bank, p)]
         if stored and module.__dict__.get(TRAINED) and not any(p.requires_grad for p in stored):
             found.append(path)

@@ -68,7 +68,7 @@ class DerivationCache:
         self._layouts: dict[object, Layout] = {}
         self._traced: dict[int, Tensor] | None = None
         self.calls = 0
-        """Of the whole model with gradients, as `embshare.runtime.forward_scope` counts them."""
+        """Calls of the whole model with gradients, counted by `embshare.runtime.forward_scope`."""
 
     # ------------------------------------------------------------------ calls
 
@@ -148,7 +148,7 @@ class DerivationCache:
         """Whether a compiler is given the weights of a call, or derives them in its graph.
 
         The whole model's are derived in the graph. A part's are given, since it would be compiled
-        anew for each part of its class otherwise; so are those that are there or kept.
+        once for each part of its class otherwise; so are those that are there or kept.
         """
         part = len(module.__dict__[HELD]) < len(self.bank.readers)
         return part or self.keeper.blocks > 0 or get_ident() in self._scopes
@@ -258,14 +258,14 @@ class DerivationCache:
     def _new_layout(self, group: tuple[int, ...]) -> Layout:
         scales = self.bank.scales
         # Tracers get these numbers as tensors, so that a state that is loaded recompiles nothing.
-        gains, spreads = scales.planned if must_be_plain() else scales.values()
+        gains, deviations = scales.planned if must_be_plain() else scales.values()
         number = scales.plan.slots[group[0]].source
         return layout_of(
             [scales.plan.slots[slot] for slot in group],
             scales.plan.sources[number].rows,
             scales.plan.config.order,
             gains=[gains[slot] for slot in group],
-            anchor=scales.plan.config.anchor * spreads[number],
+            anchor=scales.plan.config.anchor * deviations[number],
             fixed=self.bank.columns[number].padding_row(),
         )
 
@@ -274,8 +274,8 @@ class DerivationCache:
         if not must_be_plain():
             return None
         number, config = self.bank.scales.plan.slots[group[0]].source, self.bank.scales.plan.config
-        gains, spreads = self.bank.scales.gains, self.bank.scales.spreads
-        return [gains[slot] for slot in group], config.anchor * spreads[number]
+        gains, deviations = self.bank.scales.gains, self.bank.scales.spreads
+        return [gains[slot] for slot in group], config.anchor * deviations[number]
 
     def _derive(self, group: tuple[int, ...], dtype: Dtype) -> tuple[Tensor, ...]:
         """The weights of some slots of one source: one projection, or none inside a backward."""
@@ -301,7 +301,7 @@ class DerivationCache:
         )
 
     def _ready(self, number: int, group: tuple[int, ...], dtype: Dtype) -> list[Tensor]:
-        """Inside a backward, activation checkpointing asks again for what its forward had."""
+        """Weights of the forward, which activation checkpointing asks for again in a backward."""
         source = self.bank.columns[number]
         blocks = self._live[number]() if number in self._live else None
         if (
@@ -344,7 +344,7 @@ class DerivationCache:
     # ------------------------------------------------------------------ tracing
 
     def _enter_traced(self, module: nn.Module) -> bool:
-        """Under a tracer nothing is placed: the outermost module derives, in plain operations."""
+        """Derive for the outermost module, in operations that a tracer sees; place nothing."""
         if self._scopes or self._traced is not None:  # a part of an eager call, or of this one
             return False
         if self.keeper.blocks and torch.compiler.is_dynamo_compiling():

@@ -102,7 +102,7 @@ class Factored(nn.Module):
         else:
             raise DerivedWeightError(
                 "`weight` of a factorised embedding is stored [V, F] and cannot be assigned "
-                "a matrix of another width. Call embshare.materialize(model) to get plain layers."
+                "a matrix of another width. Call embshare.materialize(model) to get dense layers."
             )
 
     def _fits(self, table: Tensor) -> bool:
@@ -137,7 +137,7 @@ class FactoredHead(Factored, nn.Linear):
 
 @cache
 def _factored_class(base: type[nn.Module]) -> type[nn.Module]:
-    """``forward`` goes under that of a subclass, whose own (scaling, dropout) then goes on top."""
+    """Put ``forward`` below that of a subclass, which scales or drops out what it returns."""
     inner = FactoredEmbedding if issubclass(base, nn.Embedding) else FactoredHead
     bases = (inner,) if base in (nn.Embedding, nn.Linear) else (base, inner)
     members = {"weight": FactoredWeight(), "_embshare_base": base, "__module__": __name__}
@@ -187,7 +187,7 @@ class Factorization:
         return Factorization(source, table, made, embedding, tuple(others))
 
     def reset(self, generator: torch.Generator | None) -> None:
-        """Random, with the spread that the table had, both stored and projected."""
+        """Initialise at random: stored and projected rows deviate as the table did."""
         nn.init.normal_(self.table, std=self.source.spread, generator=generator)
         std = 1 / math.sqrt(self.source.stored_dim)
         nn.init.normal_(self.map.weight, std=std, generator=generator)

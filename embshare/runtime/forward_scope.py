@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from embshare._keys import HELD, KEY, ROOT
-from embshare._warnings import tell_frozen
+from embshare._warnings import warn_frozen
 from embshare.ops.tracing import compiled_apart, may_wait, passed_over, unseen
 from embshare.runtime.current_plan import frozen_layers
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Call", "close_calls", "open_calls"]
 
 OWN = "_embshare_forward"
-"""The ``forward`` that an instance had of its own, where it had one."""
+"""The ``forward`` that an instance had itself, where it had one."""
 
 
 # Why: docs/explanation/decisions/calls-without-hooks.md
@@ -69,7 +69,7 @@ def _run(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
     if ROOT in module.__dict__:
         bank.check_tables(module)
         if torch.is_grad_enabled() and not cache.keeper.blocks:
-            unseen(_tell_frozen, module, bank)
+            unseen(_warn_frozen, module, bank)
     if may_wait():
         return _watched(module, cache, args, kwargs)
     outermost = cache.enter(module)
@@ -81,7 +81,7 @@ def _run(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
 
 
 @passed_over
-def _tell_frozen(model: nn.Module, bank: Bank) -> None:
+def _warn_frozen(model: nn.Module, bank: Bank) -> None:
     """Look at calls 1, 2, 4, 8, … of the model whether layers were frozen that still move."""
     cache = bank.cache
     if cache.calls < 0:
@@ -89,7 +89,7 @@ def _tell_frozen(model: nn.Module, bank: Bank) -> None:
     cache.calls += 1
     if cache.calls & (cache.calls - 1) == 0 and (names := frozen_layers(model, bank)):
         cache.calls = -1  # once is enough
-        tell_frozen(names)
+        warn_frozen(names)
 
 
 @passed_over

@@ -16,7 +16,7 @@ from threading import Lock
 import torch
 from torch import Tensor, nn
 
-from embshare._warnings import tell_changed, tell_unused
+from embshare._warnings import warn_stale_cache, warn_unused_cache
 from embshare.blocks.resident import stamp
 from embshare.ops.checksum import Checksum, bytes_of, has_fast_sums
 from embshare.ops.tracing import runs_now
@@ -25,7 +25,7 @@ from embshare.runtime.owner import Owner
 __all__ = ["Dtype", "Keeper", "Kept", "Scope", "in_backward"]
 
 Dtype = torch.dtype | None
-"""Of derived weights: None is the table's own, else what autocast asks for."""
+"""Dtype of derived weights: None is the table's own, else what autocast asks for."""
 
 KEEPING = Lock()
 """Threads that begin and end blocks are counted one by one; nothing waits inside."""
@@ -134,7 +134,7 @@ class Keeper:
                 self.kept = None
             unused, self.unused = self.unused, self.unused and self.blocks > 0
         if unused and not self.blocks:
-            tell_unused()
+            warn_unused_cache()
 
     def for_call(self) -> Kept | None:
         """What an outermost call may use, and adds to."""
@@ -155,12 +155,12 @@ class Keeper:
         return self._for_block() if self.blocks else None
 
     def _for_block(self) -> Kept | None:
-        """Inside of `embshare.cached` the block's owner answers for what torch does not show."""
+        """Kept weights in `embshare.cached`, whose owner answers for what torch does not show."""
         if not runs_now():
             return None
         kept = self.kept
         if kept is not None and not kept.looks_same():
-            tell_changed()
+            warn_stale_cache()
             kept = None
         if kept is None or not kept.is_whole():
             self.kept = kept = Kept(self.bank)
@@ -185,7 +185,7 @@ def _versions(bank: Owner) -> list[object]:
 
 
 def _memory(bank: Owner) -> list[Tensor] | None:
-    """The bytes that weights are computed from; None where it is quicker to derive anew.
+    """The bytes that weights are computed from; None where it is quicker to derive again.
 
     So it is on other devices, where a call is launched about as fast as it could be checked; of
     tables that are computed themselves; and of columns that are only copied (EPS), unless the

@@ -63,7 +63,7 @@ def _check_part(
     missing_keys: list[str],
     *_: Any,
 ) -> None:
-    """Of a part on its own; within its model, whose prefix it has, the model has looked already.
+    """Check a part that is loaded alone; in its model, whose prefix it has, the model has looked.
 
     Derived weights count as missing: an error of torch's where loading is strict, else in what
     `load_state_dict` returns.
@@ -82,7 +82,7 @@ def _check_part(
     notify(
         f"a state dict of a part of a shared model ({type(part).__name__}) holds nothing that "
         f"weights such as `{missing[0]}` are derived from, and so does not bring them. Load the "
-        f"state dict of the whole model, or make both parts plain first: "
+        f"state dict of the whole model, or materialize both parts first: "
         f"embshare.materialize(part).",
         PartStateWarning,
     )

@@ -37,7 +37,7 @@ def refuse_offloaded(model: nn.Module, verb: str) -> None:
 
 
 def _lost_ties(root: nn.Module) -> dict[str, str]:
-    """Ties of shared models between tensors on meta, which a loader has made anew one by one."""
+    """Ties of shared models between tensors on meta, which a loader has made one by one."""
     found: dict[str, str] = {}
     tensors = dict(root.named_parameters(remove_duplicate=False))
     for place, module in root.named_modules():

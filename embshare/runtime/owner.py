@@ -21,7 +21,7 @@ class Reader:
     slot: int
     places: list[tuple[nn.Module, str]]
     names: int
-    """Under which the dense model has it: more than one where it ties the weight."""
+    """Number of names in the dense model: more than one where it ties the weight."""
     requires_grad: bool
     cast: bool
     """Once per call under autocast; else autocast casts where it is used."""

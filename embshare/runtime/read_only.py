@@ -97,12 +97,12 @@ def _lost(name: str) -> DerivedWeightError:
 
 
 def _quiet_grad(tensor: Tensor) -> Tensor | None:
-    """The gradient that a hook retained; torch warns of the others, and so was told already."""
+    """The gradient that a hook retained; torch would warn of the others, as we did."""
     return tensor.grad if tensor.retains_grad else None
 
 
 def _writes(func: Callable[..., Any], name: str, kwargs: Mapping[str, Any]) -> bool:
-    """By torch's convention, a single underscore at the end writes in place."""
+    """Whether a function writes: by torch's convention, a single underscore at its name's end."""
     if isinstance(kwargs.get("out"), ReadOnly):
         return True
     return name in _WRITING or func in _SETTERS or (name[-1:] == "_" and name[-2:] != "__")

@@ -47,5 +47,5 @@ class Relaxation(nn.Module):
 
 
 def needs_relaxation(config: ShareConfig) -> bool:
-    """Whether a config gives each weight parameters of its own."""
+    """Whether a config gives each weight its own parameters."""
     return config.gain in ("learned", "channel") or config.residual_rank > 0

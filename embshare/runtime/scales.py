@@ -2,8 +2,8 @@
 
 Gains are measured on a model's own random start, so two models that are planned alike differ in
 them. As buffers they travel with `state_dict`, `stack_module_state`, DDP's broadcast and any
-checkpoint; and beside them stands what their layout is, so that a state of another plan is refused
-instead of being read as something else.
+checkpoint; a text beside them says what their layout is, so that a state of another plan is
+refused instead of being read as something else.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["DIGEST", "Scales", "check_state", "describe", "encoded", "scales_of"
 
 TEXT: Final = 128
 """Characters of a layout's description. A fixed number: torch.distributed.checkpoint writes into
-the tensors of the model, and would tell of sizes where we tell of plans."""
+the tensors of the model, and would complain of sizes where we name plans."""
 DIGEST: Final = 16
 _SOURCE: Final = {"name", "rows", "dim", "stored_dim", "width"}
 _SLOT: Final = {"weights", "source", "start", "numel", "shape", "transposed", "channel"}
@@ -35,7 +35,7 @@ _WRAPPERS: Final = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_
 
 # Why: docs/explanation/decisions/gains-are-buffers.md
 class Scales(nn.Module):
-    """Gains of slots and spreads of sources, as buffers of a bank.
+    """Gains of slots and standard deviations of sources, as buffers of a bank.
 
     They are float32 even in a model of half precision: a gain that is rounded makes every weight of
     its slot another. The layout is text in floats, one character each, because moving averages of
@@ -43,7 +43,8 @@ class Scales(nn.Module):
 
     Attributes:
         gains: ``[slots]``.
-        spreads: ``[sources]``, of the tables when the plan was made; an anchor scales with them.
+        spreads: ``[sources]``, standard deviations of the tables when the plan was made; an anchor
+            scales with them.
         layout: ``[128]``, see `describe`.
     """
 
@@ -54,7 +55,7 @@ class Scales(nn.Module):
     def __init__(self, plan: SharePlan, like: Tensor) -> None:
         super().__init__()
         self.plan = plan
-        self.planned = self.measured = (_gains(plan), _spreads(plan))
+        self.planned = self.measured = (_gains(plan), _deviations(plan))
         # Known already where the table has no values yet: loaders that fill a model on meta by the
         # names of a file find nothing there for these in files of earlier versions.
         device = torch.device("cpu") if like.device.type == "meta" else like.device
@@ -66,13 +67,13 @@ class Scales(nn.Module):
         self._seen: tuple[object, ...] = self._state()
 
     def values(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Gains and spreads as they are now; read from their tensors only where those changed."""
+        """Gains and deviations as they are now, read from their tensors where those changed."""
         if must_be_plain():  # tracers and transforms multiply with the tensors themselves
             return self.measured
         state = self._state()
         if state != self._seen:
-            gains, spreads = self.measured
-            self.measured = _read(gains, self.gains), _read(spreads, self.spreads)
+            gains, deviations = self.measured
+            self.measured = _read(gains, self.gains), _read(deviations, self.spreads)
             self._seen = state
         return self.measured
 
@@ -90,17 +91,17 @@ class Scales(nn.Module):
         )
 
     def merged(self) -> SharePlan:
-        """The plan with these numbers in the place of its own."""
+        """The plan with these numbers instead of those that it was made with."""
         plan = self.plan
-        gains, spreads = self.values()
-        if gains == _gains(plan) and spreads == _spreads(plan):
+        gains, deviations = self.values()
+        if gains == _gains(plan) and deviations == _deviations(plan):
             return plan
         slots = zip(plan.slots, gains, strict=True)
-        sources = zip(plan.sources, spreads, strict=True)
+        sources = zip(plan.sources, deviations, strict=True)
         return plan.model_copy(
             update={
                 "slots": tuple(slot.model_copy(update={"gain": gain}) for slot, gain in slots),
-                "sources": tuple(s.model_copy(update={"spread": spread}) for s, spread in sources),
+                "sources": tuple(s.model_copy(update={"spread": std}) for s, std in sources),
             }
         )
 
@@ -108,7 +109,7 @@ class Scales(nn.Module):
     def take(self, plan: SharePlan) -> None:
         """Adopt a plan of the same columns, and its numbers."""
         self.plan = plan
-        self.planned = self.measured = (_gains(plan), _spreads(plan))
+        self.planned = self.measured = (_gains(plan), _deviations(plan))
         for name, values in zip(("gains", "spreads"), self.measured, strict=True):
             old = self._buffers[name]
             assert old is not None
@@ -159,7 +160,7 @@ def _gains(plan: SharePlan) -> tuple[float, ...]:
     return tuple(slot.gain for slot in plan.slots)
 
 
-def _spreads(plan: SharePlan) -> tuple[float, ...]:
+def _deviations(plan: SharePlan) -> tuple[float, ...]:
     return tuple(source.spread for source in plan.sources)
 
 
@@ -202,10 +203,10 @@ def encoded(plan: SharePlan) -> Tensor:
 
 def scales_of(plan: SharePlan) -> dict[str, Tensor]:
     """The tensors of `Scales` by their names in a bank."""
-    gains, spreads = _gains(plan), _spreads(plan)
+    gains, deviations = _gains(plan), _deviations(plan)
     return {
         "scales.gains": torch.tensor(gains, dtype=torch.float64, device="cpu"),
-        "scales.spreads": torch.tensor(spreads, dtype=torch.float64, device="cpu"),
+        "scales.spreads": torch.tensor(deviations, dtype=torch.float64, device="cpu"),
         "scales.layout": encoded(plan),
     }
 
@@ -231,6 +232,6 @@ def check_state(state: Mapping[str, Tensor], name: str, plan: SharePlan) -> None
         notify(
             "this state dict has parameters of the bank, but no gains: it was made of "
             "`named_parameters()`, or before gains were part of a state dict. The model keeps its "
-            "own: its weights are right only if these are of its own start. Use `state_dict()`.",
+            "own: its weights are right only if these are of the same start. Use `state_dict()`.",
             PartStateWarning,
         )

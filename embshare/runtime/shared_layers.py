@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from embshare._keys import DTYPE, KEY, PACKED
-from embshare._warnings import tell_unfrozen
+from embshare._warnings import warn_nothing_to_freeze
 from embshare.errors import DerivedWeightError
 from embshare.ops.cudnn import packed
 from embshare.ops.tracing import passed_over, unseen
@@ -73,7 +73,7 @@ class SharedLayer(nn.Module):
         super().__setattr__(name, value)
 
     def register_parameter(self, name: str, param: Any) -> None:
-        """As torch has it.
+        """Register a parameter that is stored.
 
         Raises:
             DerivedWeightError: it is a derived weight, or one under a new name, as pruning wants.
@@ -88,22 +88,22 @@ class SharedLayer(nn.Module):
         super().register_parameter(name, param)
 
     def reset_parameters(self) -> None:
-        """As torch has it, for layers whose weights are their own.
+        """Refuse: nothing would remember what was drawn.
 
         Raises:
             DerivedWeightError: always; biases alone are reset by ``nn.init.zeros_(layer.bias)``.
         """
         raise DerivedWeightError(
             f"the weights of this {type(self).__name__} are derived from a table and cannot be "
-            f"reset. Reset the model before it is shared, or share the reset one anew."
+            f"reset. Reset the model before it is shared, or share the reset one again."
         )
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """As torch has it; a layer that stores nothing has nothing to freeze, and says so."""
+        """Set ``requires_grad`` of what the layer stores; warn where there is nothing to freeze."""
         ref: BankRef = self.__dict__[KEY]
         stores = any(True for _ in self.parameters())
         if not requires_grad and not stores and ref.bank is not None and ref.bank.trains():
-            tell_unfrozen(type(self).__name__)
+            warn_nothing_to_freeze(type(self).__name__)
         return super().requires_grad_(requires_grad)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -123,12 +123,12 @@ class SharedLayer(nn.Module):
             raise DerivedWeightError(
                 f"torch.ao would leave this {type(self).__name__} as it is: its weights are "
                 f"derived from a table. Call embshare.materialize(model) first, and quantise the "
-                f"plain model."
+                f"materialized model."
             )
         if name in self._embshare_names:
             raise DerivedWeightError(
                 f"`{name}` of this {type(self).__name__} is derived from a table and cannot be "
-                f"assigned. Call embshare.materialize(model) to get plain layers."
+                f"assigned. Call embshare.materialize(model) to get dense layers."
             )
 
     def _replicate_for_data_parallel(self) -> Self:
@@ -266,7 +266,7 @@ def parameter_order(layer: nn.Module) -> tuple[str, ...]:
 
 
 def dtype_of(bank: Bank, layer: nn.Module) -> torch.dtype:
-    """Of a layer's derived weights, if nothing but the table decides it."""
+    """Dtype of a layer's derived weights, if nothing but the table decides it."""
     first = next(iter(derived_names(layer).values()))
     plan = bank.scales.plan
     return bank.columns[plan.slots[bank.readers[first].slot].source].dtype()

@@ -1,4 +1,4 @@
-"""Optimizers that were made before a model was shared: told once, at their first step.
+"""Warn of optimizers that were made before a model was shared, once, at their first step.
 
 They hold the parameters that sharing removed, which nothing reads any more, and not the projection
 that the new weights come from: training seems to run, and half of the model stays as it began.
@@ -29,7 +29,7 @@ _watching: list[object] = []
 
 
 def watch_removed(parameters: Iterable[nn.Parameter]) -> None:
-    """Tell of every optimizer that steps one of these parameters, which a model had before."""
+    """Warn of every optimizer that steps one of these parameters, which a model had before."""
     _removals[0] += 1
     for parameter in parameters:
         key = id(parameter)
@@ -59,10 +59,10 @@ def _look(optimizer: Optimizer, _args: tuple[Any, ...], _kwargs: Mapping[str, An
         return
     _seen[optimizer] = _removals[0]
     if number := held_of_removed(optimizer):
-        _seen[optimizer] = sys.maxsize  # told once
+        _seen[optimizer] = sys.maxsize  # once is enough
         notify(
             f"this {type(optimizer).__name__} steps {number} weights that the model no longer has, "
-            f"and so not what its layers read: it was made before the model was shared (or made "
-            f"plain). Make it anew from model.parameters().",
+            f"and so not what its layers read: it was made before the model was shared (or "
+            f"materialized). Make a new one from model.parameters().",
             StaleOptimizerWarning,
         )

@@ -3,7 +3,7 @@
 Tied parameters (a head that is the table, a bias held twice) are listed by torch under each of
 their names, all with the same memory, which safetensors refuses. A shared model lists the first
 name alone and, on loading, takes either. Ties that were lost on the way (``to_empty`` makes every
-parameter anew) are made again by a state dict that has the first name alone.
+parameter new) are made again by a state dict that has the first name alone.
 """
 
 from __future__ import annotations

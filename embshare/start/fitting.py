@@ -1,6 +1,6 @@
 """`init="svd"`: the shared model nearest to the trained weights in the least-squares sense.
 
-For each source, the weights of its slots are laid out as columns ``S`` (tied readers by their
+For each source, the weights of its slots are flattened into columns ``S`` (tied readers by their
 mean, which is what one block comes nearest to all of them with). With a factor, the truncated SVD
 of ``[E | S]`` gives table and projections together (Eckart & Young 1936); without, the table stays
 and the projection is the least-squares one. EPS reads its own columns, so table and weights meet

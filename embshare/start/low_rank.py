@@ -68,8 +68,8 @@ def joint_low_rank(
     values are as LAPACK returns them, the same in each run on one machine.
 
     Where the matrix has fewer directions than ``rank``, the remaining columns of ``right`` are
-    zero and those of ``left`` random, of the spread of its other columns: the product is unchanged
-    and all of it can train (a column that is zero in both factors never gets a gradient).
+    zero and those of ``left`` random, with the deviation of its other columns: the product is
+    unchanged and all of it can train (a column that is zero in both factors never gets a gradient).
 
     Args:
         columns: ``(v, c)``, any floating type; for a joint start ``[alpha * E | S]``.
@@ -127,7 +127,7 @@ def fit_projection(
 ) -> ProjectionFit:
     """Fit columns by a table that stays as it is: the least-squares ``projection`` and ``bias``.
 
-    In float64 by QR. Directions of the table weaker than the rounding of its own type are left
+    In float64 by QR. Directions of the table weaker than the rounding of its dtype are left
     out, so that a table of lower rank gives the smallest projection instead of a huge one.
     Columns whose elements count differently are solved by conjugate gradients.
 

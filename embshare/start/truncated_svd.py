@@ -24,7 +24,7 @@ NEGLIGIBLE: Final = 1e-9
 
 
 def row_chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Walk along the rows of several tensors together, a few as float64 at a time.
+    """Iterate over the rows of several tensors together, a few as float64 at a time.
 
     Args:
         tensors: each ``(v, any)``, of any type.
@@ -95,7 +95,7 @@ def _exact_basis(columns: Tensor, rank: int) -> Tensor:
 
 
 def _random_basis(columns: Tensor, rank: int, generator: torch.Generator) -> Tensor:
-    """As `_exact_basis`, nearly, by subspace iteration (Halko et al. 2011, algorithm 4.4)."""
+    """Approximate `_exact_basis` by subspace iteration (Halko et al. 2011, algorithm 4.4)."""
     side = columns.shape[1]
     width = min(side, rank + max(16, rank // 4))
     start = torch.randn(
@@ -187,9 +187,9 @@ def padded(
     (rows, have), missing = left.shape, rank - left.shape[1]
     if missing == 0:
         return left, right
-    spread = float(left.square().mean().sqrt()) if have else rows**-0.5
+    std = float(left.square().mean().sqrt()) if have else rows**-0.5
     noise = torch.randn(
         rows, missing, dtype=left.dtype, generator=generator, device=generator.device
     )
     nothing = right.new_zeros(right.shape[0], missing)
-    return torch.cat([left, noise.to(left.device) * spread], 1), torch.cat([right, nothing], 1)
+    return torch.cat([left, noise.to(left.device) * std], 1), torch.cat([right, nothing], 1)

@@ -58,7 +58,7 @@ def _conjugate_gradients(
 ) -> Tensor:
     """Lower ``sum w (columns - basis x)^2`` column by column, all columns side by side.
 
-    Each step lowers every column's error. Columns that are done stand still, so that a singular
+    Each step lowers every column's error. Columns that are done are left alone, so that a singular
     system keeps the solution nearest to ``start``.
     """
     found = start.clone()

@@ -14,8 +14,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import embshare
+from tests.conformance.cases import shared
 from tests.conformance.examples import MODELS, VOCABULARY, Example
-from tests.conformance.test_questions import shared
 
 STEPS, RATE = 2, 0.1
 WAYS = ("ddp", "fsdp", "fsdp-layers")

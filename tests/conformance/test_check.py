@@ -16,10 +16,9 @@ import embshare
 from embshare import check
 from embshare.checks.files import check_folder
 from embshare.runtime.bank import require_bank
-from tests.conformance.examples import CONFIGS, EXAMPLES, MODELS
-from tests.conformance.test_questions import Both, output, shared
+from tests.conformance.cases import Both, output, pairwise, shared
+from tests.conformance.examples import MODELS
 
-PAIRS = [pytest.param((e, c), id=f"{e.name}-{c}") for e in EXAMPLES for c in CONFIGS]
 VEPS = [pytest.param((e, "veps"), id=e.name) for e in MODELS]
 WHOLE = [pytest.param((e, c), id=f"{e.name}-{c}") for e in MODELS for c in ("veps", "relaxed")]
 
@@ -56,7 +55,7 @@ def step(model: nn.Module, pair: Both) -> torch.optim.Optimizer:
     return optimizer
 
 
-@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("pair", pairwise("check"))
 def test_when_fresh_trained_copied_and_cast(pair: Both, tmp_path: Path) -> None:
     model = shared(pair)
     healthy(model, pair)

@@ -15,16 +15,15 @@ import torch
 from torch import Tensor, nn
 
 import embshare
-from embshare.errors import SourceTooSmallError, StaleCacheWarning
+from embshare.errors import StaleCacheWarning
 from embshare.plan.layer_rules import RULES
 from embshare.runtime.bank import require_bank
-from tests.conformance.examples import CONFIGS, EXAMPLES, LAYERS, MODELS, Example
+from tests.conformance.cases import Both, derived, gradients, output, pairwise, shared
+from tests.conformance.examples import EXAMPLES, LAYERS, MODELS
 from tests.conformance.reference import reference_columns, reference_weight
 
 pytestmark = pytest.mark.filterwarnings("ignore::embshare.errors.GrowthWarning")  # toys
 
-Both = tuple[Example, str]
-PAIRS = [pytest.param((e, c), id=f"{e.name}-{c}") for e in EXAMPLES for c in CONFIGS]
 VEPS = [pytest.param((e, "veps"), id=e.name) for e in EXAMPLES]
 SOME = [
     pytest.param((e, c), id=f"{e.name}-{c}")
@@ -32,38 +31,6 @@ SOME = [
     for c in ("veps", "factor", "relaxed")
     if e in MODELS or e.name in ("linear", "lstm-deep", "attention", "weight-norm", "conv2d")
 ]
-
-
-def config_of(pair: Both) -> embshare.ShareConfig:
-    example, config = pair
-    return CONFIGS[config].model_copy(update={"include": example.include})
-
-
-def shared(pair: Both, seed: int = 0) -> Any:
-    """Built and shared from one seed; skips where EPS has too few columns, and says so."""
-    torch.manual_seed(seed)
-    model = pair[0].build()
-    try:
-        plan = embshare.plan_sharing(model, config_of(pair), rules=pair[0].rules)
-    except SourceTooSmallError as error:
-        assert config_of(pair).method == "eps" and error.needs > error.has
-        pytest.skip(str(error))
-    return embshare.share_from_embedding(model, plan)
-
-
-def output(model: Callable[..., Any], pair: Both) -> Tensor:
-    found: Any = model(**pair[0].inputs)
-    scores: Tensor = found if isinstance(found, Tensor) else found.logits
-    return scores
-
-
-def gradients(model: nn.Module) -> dict[str, Tensor]:
-    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
-
-
-def derived(model: nn.Module) -> list[Tensor]:
-    bank = require_bank(model)
-    return [bank.read(index).detach().clone() for index in range(len(bank.readers))]
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +44,7 @@ def test_every_rule_has_an_example() -> None:
     assert {example.kind for example in LAYERS if example.kind is not None} == set(RULES)
 
 
-@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("pair", pairwise("size"))
 def test_parameters_are_gone_and_the_file_is_smaller(pair: Both) -> None:
     torch.manual_seed(0)
     dense = sum(p.numel() for p in pair[0].build().parameters())
@@ -92,11 +59,9 @@ def test_parameters_are_gone_and_the_file_is_smaller(pair: Both) -> None:
     assert summary.bytes <= len(file) <= summary.bytes + 20_000
 
 
-@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("pair", pairwise("rule"))
 def test_weights_are_what_the_rule_says(pair: Both) -> None:
-    if config_of(pair).residual_rank:
-        pytest.skip("the rule is for the shared part; relaxations have their own tests")
-    model = shared(pair)
+    model = shared(pair)  # a residual is zero at the start, and a learned gain is one
     bank = require_bank(model)
     for number, source in enumerate(bank.columns):
         columns = reference_columns(bank.plan, number, *source.inputs())
@@ -107,7 +72,7 @@ def test_weights_are_what_the_rule_says(pair: Both) -> None:
                 torch.testing.assert_close(bank.read(index), wanted)
 
 
-@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("pair", pairwise("projections"))
 def test_one_projection_per_outermost_call(pair: Both) -> None:
     model = shared(pair)
     bank = require_bank(model)
@@ -192,7 +157,7 @@ def test_two_forwards_then_two_backwards(pair: Both) -> None:
         torch.testing.assert_close(found, 4 * once[name], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("pair", pairwise("gradients"))
 def test_gradients_are_those_of_the_plain_rule(pair: Both) -> None:
     if pair[0].name == "lstm-packed":
         pytest.skip("torch.func cannot trace packing")
@@ -249,7 +214,7 @@ def test_averaged_models_read_their_own_average(pair: Both) -> None:
     assert not torch.equal(output(average.module, pair), output(model, pair))
 
 
-@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("pair", pairwise("materialized"))
 def test_materialized_weights_are_bitwise_equal_and_alias_nothing(pair: Both) -> None:
     torch.manual_seed(0)
     dense = pair[0].build()

@@ -42,7 +42,7 @@ def test_every_task_has_an_example() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_given_of_training_stands_on_the_tasks_own_defaults(name: str) -> None:
+def test_what_is_given_of_training_is_merged_with_the_tasks_own_defaults(name: str) -> None:
     make: Any = TASKS[name].settings_class()
     default = make().training
     assert make(training={}).training == default

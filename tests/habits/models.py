@@ -41,7 +41,7 @@ class LM(nn.Module):
 
 
 def shared(config: ShareConfig | None = None, seed: int = 0, **options: Any) -> Any:
-    """A shared `LM`. Another seed is another start, with gains of its own.
+    """A shared `LM`. Another seed is another start, with other gains.
 
     EPS has no columns for a head of 97 outputs at this width, which stays dense.
     """

@@ -212,11 +212,11 @@ def test_the_copied_table_of_a_sequential_model_is_a_table_alone() -> None:
 
 def test_parts_copied_at_once_read_one_bank() -> None:
     model = shared()
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as given:
         warnings.simplefilter("always")
         enc, head = copy.deepcopy((model.enc, model.head))
         enc(HIDDEN), head(HIDDEN), enc(HIDDEN)
-    assert len([w for w in told if w.category is PartCopyWarning]) == 1
+    assert len([w for w in given if w.category is PartCopyWarning]) == 1
     both = nn.ModuleList([model.enc, model.embed])
     twins: Any = copy.deepcopy(both)
     with pytest.warns(PartCopyWarning):

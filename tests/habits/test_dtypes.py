@@ -47,7 +47,7 @@ def mixed(config: ShareConfig, dtype: torch.dtype) -> Any:
 
 
 def train(model: Any, steps: int = 3) -> Any:
-    """By SGD: the epsilon of Adam is zero in float16."""
+    """Train by SGD: the epsilon of Adam is zero in float16."""
     return train_by_adam(model, steps, torch.optim.SGD(model.parameters(), lr=0.1))
 
 

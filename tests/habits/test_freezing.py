@@ -1,4 +1,4 @@
-"""Freezing: a weight is frozen, or it is told that it is not; what is frozen stays to the bit."""
+"""Freezing: a weight is frozen, or a warning says it is not; what is frozen stays to the bit."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Classifier(nn.Module):
 
 
 def features(model: Any) -> Tensor:
-    """Of the backbone."""
+    """Parameters of the backbone."""
     from tests.habits.models import IDS
 
     with torch.no_grad():
@@ -82,7 +82,7 @@ def test_layers_frozen_before_stay_dense_and_are_listed() -> None:
 
 
 @pytest.mark.parametrize("mode", ["loop", "module", "layers"])
-def test_layers_frozen_after_are_told_at_the_next_training_call(mode: str) -> None:
+def test_layers_frozen_after_are_warned_of_at_the_next_training_call(mode: str) -> None:
     model = shared()
     if mode == "module":
         model.enc.requires_grad_(False)
@@ -92,12 +92,12 @@ def test_layers_frozen_after_are_told_at_the_next_training_call(mode: str) -> No
         layer.requires_grad_(False)
     with pytest.warns(FrozenLayerWarning, match=r"enc.*embshare\.freeze"):
         train(model)
-    with warnings.catch_warnings():  # told once
+    with warnings.catch_warnings():  # warned once
         warnings.simplefilter("error")
         train(model)
 
 
-def test_layers_frozen_during_training_are_told_in_time() -> None:
+def test_layers_frozen_during_training_are_warned_of_in_time() -> None:
     model = train(shared(), 5)
     model.enc.requires_grad_(False)
     with pytest.warns(FrozenLayerWarning):
@@ -126,13 +126,13 @@ def test_a_frozen_backbone_of_a_classifier_does_not_move() -> None:
     assert torch.equal(features(model), before)
 
 
-def test_a_backbone_frozen_after_sharing_is_frozen_by_freeze_or_told() -> None:
+def test_a_backbone_frozen_after_sharing_is_frozen_by_freeze_or_warned_of() -> None:
     model: Any = embshare.share_from_embedding(Classifier())
-    told = copy.deepcopy(model)
-    for p in told.bert.parameters():
+    other = copy.deepcopy(model)
+    for p in other.bert.parameters():
         p.requires_grad = False
     with pytest.warns(FrozenLayerWarning, match="bert"):
-        train(told)
+        train(other)
     embshare.freeze(model, "bert.layers.*")
     model.bert.embed.requires_grad_(False)
     before = features(model)
@@ -251,7 +251,7 @@ def test_a_state_dict_of_a_partly_frozen_model_comes_back() -> None:
 
 
 def test_biases_without_gradients_alone_are_no_frozen_layer() -> None:
-    """BitFit the other way round: only biases of a head are frozen, and nothing is to be told."""
+    """BitFit the other way round: only biases of a head are frozen, and no warning is due."""
     model = shared()
     for name, p in model.named_parameters():
         p.requires_grad = name != "head.bias"

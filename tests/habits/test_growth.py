@@ -38,11 +38,11 @@ def test_a_residual_of_full_rank_is_allowed_and_warned_of() -> None:
 def test_the_numbers_of_the_warning_are_those_of_the_model() -> None:
     model: Any = nn.ModuleDict({"embed": nn.Embedding(3, 8), "layer": nn.Linear(8, 8)})
     dense = sum(p.numel() for p in model.parameters())
-    with pytest.warns(GrowthWarning) as told:
+    with pytest.warns(GrowthWarning) as given:
         embshare.share_from_embedding(model)
     stored = sum(p.numel() for p in model.parameters())
-    assert f"stores {stored:,} parameters" in str(told[0].message)
-    assert f"has {dense:,}" in str(told[0].message)
+    assert f"stores {stored:,} parameters" in str(given[0].message)
+    assert f"has {dense:,}" in str(given[0].message)
 
 
 @pytest.mark.parametrize(

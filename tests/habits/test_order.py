@@ -1,4 +1,4 @@
-"""Order: what was made before sharing (optimizers, hooks, compiled models) is told or follows."""
+"""Order: what was made before sharing (optimizers, hooks, compiled models) warns or follows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STALE = pytest.warns(StaleOptimizerWarning, match=r"steps \d+ weights.*model\.pa
     ],
     ids=["sgd", "adamw", "fused", "lbfgs"],
 )
-def test_an_optimizer_made_before_sharing_is_told_once(make: Any) -> None:
+def test_an_optimizer_made_before_sharing_is_warned_of_once(make: Any) -> None:
     model: Any = LM()
     optimizer = make(model.parameters())
     share(model)
@@ -40,13 +40,13 @@ def test_an_optimizer_made_before_sharing_is_told_once(make: Any) -> None:
         found.backward()
         return found
 
-    with STALE as told:
+    with STALE as given:
         for _ in range(3):
             optimizer.step(closure)
-    assert len(told) == 1
+    assert len(given) == 1
 
 
-def test_one_told_of_is_told_of_again_for_another_model() -> None:
+def test_one_that_was_warned_of_is_warned_of_again_for_another_model() -> None:
     for _ in range(2):
         model: Any = LM()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -54,13 +54,13 @@ def test_one_told_of_is_told_of_again_for_another_model() -> None:
             train(share(model), 1, optimizer)
 
 
-def test_an_optimizer_of_the_shared_model_is_not_told() -> None:
+def test_an_optimizer_of_the_shared_model_gives_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         train(shared())
 
 
-def test_an_optimizer_of_other_parameters_is_not_told() -> None:
+def test_an_optimizer_of_other_parameters_gives_no_warning() -> None:
     other = nn.Linear(3, 3)
     optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
     shared()
@@ -68,7 +68,7 @@ def test_an_optimizer_of_other_parameters_is_not_told() -> None:
     optimizer.step()
 
 
-def test_an_optimizer_kept_after_making_the_model_plain_is_told() -> None:
+def test_an_optimizer_kept_after_materializing_is_warned_of() -> None:
     other = LM()
     kept = list(other.parameters())  # removed from another model, so that there is what to look for
     share(other)
@@ -160,7 +160,7 @@ def test_a_model_compiled_before_sharing_computes_the_shared_one() -> None:
     torch.testing.assert_close(out(compiled), out(model))
 
 
-def test_an_averaged_model_made_before_sharing_is_told_by_its_shapes() -> None:
+def test_an_averaged_model_made_before_sharing_is_refused_for_its_shapes() -> None:
     """Its copy is dense: torch pairs parameters by order, and says that they do not fit."""
     model: Any = LM()
     average = AveragedModel(model)
@@ -189,7 +189,7 @@ def test_a_named_parameter_held_before_sharing_is_in_no_model_any_more() -> None
 
 
 def test_add_param_group_of_what_sharing_added() -> None:
-    """The way out for who cannot make the optimizer anew: it is still told of what it holds."""
+    """An optimizer that cannot be made again is still warned of for what it holds."""
     model: Any = LM()
     optimizer = torch.optim.SGD([model.embed.weight], lr=0.1)
     share(model)

@@ -138,7 +138,7 @@ def test_a_partial_state_loads_what_it_has() -> None:
     assert not torch.equal(first.head.bias, second.head.bias)
 
 
-def test_a_dense_state_is_told_by_its_keys_and_a_shared_one_by_a_dense_model() -> None:
+def test_a_dense_state_is_refused_by_its_keys_and_a_shared_one_by_a_dense_model() -> None:
     with pytest.raises(RuntimeError, match=r"Missing key\(s\).*embshare_bank"):
         shared().load_state_dict(LM().state_dict())
     with pytest.raises(RuntimeError, match=r"Missing key\(s\).*enc\.0\.weight"):

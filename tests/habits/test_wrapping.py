@@ -1,4 +1,4 @@
-"""Wrapping: every verb looks through what stands around a shared model, at any depth."""
+"""Wrapping: every verb looks through what is around a shared model, at any depth."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.habits.models import LM, equal, out, shared, train
 
 
 class Lit(nn.Module):
-    """As a Lightning module around a network: it runs it and stores nothing itself."""
+    """A wrapper like a Lightning module: it runs a network and stores nothing itself."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Lit(nn.Module):
 
 
 class Head(nn.Module):
-    """A parent with a layer of its own."""
+    """A parent with another layer."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def compiled(model: nn.Module) -> Any:
-    """By the backend that compiles nothing, which is fast."""
+    """Compile by the backend that compiles nothing, which is fast."""
     torch._dynamo.reset()
     return torch.compile(model, backend="eager")
 
@@ -132,7 +132,7 @@ def test_it_is_summarized(name: str) -> None:
 @WRAPPED
 def test_kept_weights_are_derived_once(name: str) -> None:
     if "compiled" in name:
-        pytest.skip("kept weights and compilers are a kind of their own")
+        pytest.skip("kept weights and compilers have their own tests")
     model = AROUND[name](shared()).eval()
     out(model)
     embshare.release(model)  # a block takes over what calls without gradients have kept

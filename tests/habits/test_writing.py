@@ -265,7 +265,7 @@ def test_a_norm_is_fused_into_a_plain_convolution_and_not_into_a_derived_one() -
     torch.testing.assert_close(fused(torch.ones(1, WIDTH, 5)), wanted)
 
 
-def test_a_hook_or_gradient_of_a_derived_weight_is_told_to_be_of_no_use() -> None:
+def test_a_hook_or_gradient_of_a_derived_weight_is_warned_of() -> None:
     model = shared()
     with pytest.warns(UnusedHookWarning, match=r"another tensor at each call.*materialize"):
         model.enc[0].weight.register_hook(lambda g: g)

@@ -41,7 +41,7 @@ def test_rates_and_decays() -> None:
     assert {r.gain for r in bank.relaxations} < set(groups["vectors"]["params"])
 
 
-def test_matrices_are_slower_than_tables_unless_told_otherwise() -> None:
+def test_matrices_are_slower_than_tables_by_default() -> None:
     rates = {g["name"]: g["lr"] for g in embshare.parameter_groups(MODELS[-1].build(), lr=0.01)}
     assert rates["hidden"] == pytest.approx(0.003) and rates["table"] == rates["vectors"] == 0.01
 

@@ -101,7 +101,7 @@ def test_a_training_step_never_multiplies_it_out() -> None:
     assert mode.wide
 
 
-# The recurrent ones have a head of their own, whose weight is as large as the table.
+# The recurrent ones have a separate head, whose weight is as large as the table.
 OTHERS = [example for example in MODELS if example.name not in ("lstm-model", "gru-model")]
 
 

@@ -21,9 +21,9 @@ import embshare
 from embshare import ShareConfig
 from embshare.errors import DerivedWeightError, OffloadedError
 from embshare.runtime.bank import require_bank
+from tests.conformance.cases import output, shared
 from tests.conformance.examples import CONFIGS, EXAMPLES, IDS, VOCABULARY, WIDTH, Example
-from tests.conformance.test_questions import output, shared
-from tests.moving import LM, Scores, answer, answer_next, change
+from tests.workers import LM, Scores, answer, answer_next, change
 
 accelerate = pytest.importorskip("accelerate")
 hooks = pytest.importorskip("accelerate.hooks")
@@ -525,7 +525,7 @@ def test_a_model_in_the_workers_of_a_loader(context: str) -> None:
 
 
 def test_replicas_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on several devices, of which there need not be any here."""
+    """Dispatch as on several devices, of which there need not be any here."""
 
     def broadcast(tensors: Any, devices: Any, detach: bool = False) -> Any:
         return [[tensor.clone() for tensor in tensors] for _ in devices]

@@ -137,9 +137,9 @@ def test_a_plan_says_once_how_it_starts(init: str) -> None:
     auto = json.loads(plan_sharing(Model()).to_json())
     with pytest.raises(InvalidValueError, match="`init` must be decided"):
         SharePlan(**{key: value for key, value in auto.items() if key != "init"})
-    told = json.loads(plan_sharing(Model(), ShareConfig.model_validate({"init": init})).to_json())
+    plan = json.loads(plan_sharing(Model(), ShareConfig.model_validate({"init": init})).to_json())
     with pytest.raises(InvalidValueError, match="`init` must be decided"):
-        SharePlan(**{**told, "init": init})
+        SharePlan(**{**plan, "init": init})
 
 
 def test_a_plan_is_the_same_before_and_after_its_fit(tmp_path: Any) -> None:

@@ -63,15 +63,16 @@ def test_a_plan_that_cannot_be_is_refused(old: str, new: str, finding: str) -> N
 def test_a_fault_deep_inside_is_named_by_its_whole_place() -> None:
     plan = embshare.plan_sharing(Figure1(), embshare.ShareConfig(method="eps"))
     text = change(plan.to_json(), '"numel": 16', '"numel": -16')
-    with pytest.raises(
-        InvalidValueError,
-        match=r"^SharePlan is not valid: `slots\.0\.numel`: Input .* or equal to 1, but is -16",
-    ):
+    with pytest.raises(InvalidValueError, match="is not valid") as caught:
         embshare.SharePlan.from_json(text)
+    (fault,) = caught.value.faults
+    assert caught.value.what == "SharePlan"
+    assert fault.startswith("`slots.0.numel`: ") and fault.endswith("but is -16")
 
 
 def test_a_table_too_small_for_eps_says_how_many_columns_are_needed() -> None:
     model = Figure1()
     model.second = nn.Linear(9, 9, bias=False)
-    with pytest.raises(SourceTooSmallError, match=r"`embed\.weight` must have 11 columns .* has 8"):
+    with pytest.raises(SourceTooSmallError, match="must have 11 columns") as caught:
         embshare.plan_sharing(model, embshare.ShareConfig(method="eps"))
+    assert (caught.value.source, caught.value.needs, caught.value.has) == ("embed.weight", 11, 8)

@@ -35,5 +35,5 @@ def test_a_cache_that_was_overtaken_names_the_callers_line() -> None:
         shared(IDS)
         with torch.no_grad():
             shared.get_parameter("0.weight").mul_(2)
-        (told,) = given(lambda _: shared(IDS), 1)
-    assert told.category is StaleCacheWarning and told.filename == __file__
+        (warning,) = given(lambda _: shared(IDS), 1)
+    assert warning.category is StaleCacheWarning and warning.filename == __file__

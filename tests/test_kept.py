@@ -1,4 +1,4 @@
-"""Weights that calls without gradients keep: always the ones that would be derived anew."""
+"""Weights that calls without gradients keep: always the ones that would be derived now."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def evaluations(bank: Bank, run: Callable[[], object]) -> int:
 
 @pytest.fixture(params=["fast", "exact"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """With and without the processor's instructions for products of bytes."""
+    """Run with and without the processor's instructions for products of bytes."""
     if request.param == "exact":
         for module in (checksum, kept):
             monkeypatch.setattr(module, "has_fast_sums", lambda: False)
@@ -227,7 +227,7 @@ def _replaced(model: Model, bank: Bank) -> None:
 
 
 def _averaged(model: Model, bank: Bank) -> None:
-    """As a moving average is swapped in: through ``.data``, gains and all."""
+    """Write as a moving average is swapped in: through ``.data``, gains and all."""
     for tensor in (*model.parameters(), bank.scales.gains):
         tensor.data.copy_(tensor.data * 0.5)
 

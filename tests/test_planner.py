@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -123,10 +124,10 @@ def test_auto_takes_the_models_own_table_or_else_the_largest() -> None:
 def test_the_gain_gives_a_layer_the_spread_that_it_had() -> None:
     torch.manual_seed(0)
     model = Model()
-    spread = model.conv.weight.detach().square().mean().sqrt()
+    std = model.conv.weight.detach().square().mean().sqrt()
     plan = embshare.plan_sharing(model, ShareConfig(tie="none"))
     slot = next(slot for slot in plan.slots if "conv.weight" in slot.weights)
-    assert slot.gain * plan.sources[0].spread == pytest.approx(float(spread), rel=1e-5)
+    assert slot.gain * plan.sources[0].spread == pytest.approx(float(std), rel=1e-5)
     plain = embshare.plan_sharing(model, ShareConfig(gain="none"))
     assert {slot.gain for slot in plain.slots} == {1.0}
 
@@ -184,77 +185,133 @@ def shared() -> nn.Module:
     return embshare.share_from_embedding(Model(), ShareConfig(tie="none"))
 
 
-BAD = [
-    (tableless, {}, NoSourceError, r"Sequential has no table `auto` .* \(its embeddings: none\)"),
-    (Model, {"source": "emb"}, NoSourceError, r"no table `emb` .*`embed`, `positions`.*source="),
+BAD: list[tuple[Any, dict[str, object], type[EmbshareError], dict[str, object], str]] = [
+    (
+        tableless,
+        {},
+        NoSourceError,
+        {"model": "Sequential", "source": "auto", "found": ()},
+        "its embeddings: none",
+    ),
+    (
+        Model,
+        {"source": "emb"},
+        NoSourceError,
+        {"source": "emb", "found": ("embed", "positions")},
+        "no table `emb`",
+    ),
     (
         Model,
         {"source": "conv.bias"},
         UnsupportedSourceError,
-        r"`conv\.bias` must be non-empty and of two or more dimensions .* of shape \(6,\)",
+        {"source": "conv.bias", "finding": "of shape (6,)"},
+        "two or more dimensions",
     ),
     (
         zero_table,
         {},
         UnsupportedSourceError,
-        r"`embed\.weight` must be other than zero somewhere .* is zero everywhere",
+        {"source": "embed.weight", "finding": "zero everywhere"},
+        "other than zero somewhere",
     ),
-    (integer_table, {}, UnsupportedSourceError, r"`embed\.weight` must be floating .* torch\.int8"),
+    (
+        integer_table,
+        {},
+        UnsupportedSourceError,
+        {"source": "embed.weight", "need": "floating", "finding": "torch.int8"},
+        "must be floating",
+    ),
     (
         Model,
         {"factor": 7},
         UnsupportedSourceError,
-        r"`embed\.weight` must be at least factor=7 wide .* is 6 wide",
+        {"source": "embed.weight", "need": "at least factor=7 wide", "finding": "6 wide"},
+        "Name another table",
     ),
-    (Model, {"factor": 2, "source": "mix"}, UnsupportedSourceError, r"nn\.Embedding's weight"),
+    (
+        Model,
+        {"factor": 2, "source": "mix"},
+        UnsupportedSourceError,
+        {"source": "mix"},
+        r"nn\.Embedding's weight",
+    ),
     (
         Model,
         {"include": ("blocks.*", "layers.*")},
         NothingMatchedError,
-        r"`include` pattern 'layers\.\*' matches no parameter .* `blocks\.0\.weight`",
+        {"field": "include", "pattern": "layers.*"},
+        r"matches no parameter .* `blocks\.0\.weight`",
     ),
-    (Model, {"exclude": ("norms.*",)}, NothingMatchedError, r"`exclude` pattern 'norms\.\*'"),
+    (
+        Model,
+        {"exclude": ("norms.*",)},
+        NothingMatchedError,
+        {"field": "exclude", "pattern": "norms.*"},
+        "matches no parameter",
+    ),
     (
         Model,
         {"source": {"nothing.*": "embed", "*": "embed"}},
         NothingMatchedError,
-        r"`source` pattern 'nothing\.\*'",
+        {"field": "source", "pattern": "nothing.*"},
+        "matches no parameter",
     ),
-    (layerless, {}, NothingToShareError, r"nothing to share: .*LayerRule"),
-    (Model, {"exclude": ("*",)}, NothingToShareError, r"excluded by '\*'"),
+    (layerless, {}, NothingToShareError, {"model": "the model"}, "LayerRule"),
+    (
+        Model,
+        {"exclude": ("*",)},
+        NothingToShareError,
+        {"model": "Model"},
+        r"excluded by '\*'",
+    ),
     (
         Model,
         {"method": "eps", "tie": "none"},
         SourceTooSmallError,
-        r"must have 12 columns for these layers, but has 6: use method='veps'.*tie='all'",
+        {"source": "embed.weight", "needs": 12, "has": 6, "method": "eps"},
+        "method='veps'.*tie='all'",
     ),
-    (Model, {"width": 3}, SourceTooSmallError, r"has 3: use width=None or a width of at least 6"),
-    (aliased, {}, AliasedWeightError, r"`blocks\.0\.weight` and `mix`|`mix` and `blocks\.0"),
+    (
+        Model,
+        {"width": 3},
+        SourceTooSmallError,
+        {"source": "embed.weight", "needs": 6, "has": 3},
+        "width=None or a width of at least 6",
+    ),
+    (aliased, {}, AliasedWeightError, {}, r"`blocks\.0\.weight` and `mix`|`mix` and `blocks\.0"),
     (
         quantised,
         {"include": ("*", "blocks.0.weight")},
         PlanError,
+        {},
         r"`blocks\.0\.weight` must be floating .* exclude=",
     ),
-    (broken, {}, PlanError, r"not finite: repair the model"),
-    (shared, {}, AlreadySharedError, r"Model is already shared .*materialize"),
+    (broken, {}, PlanError, {}, "not finite: repair the model"),
+    (shared, {}, AlreadySharedError, {"model": "Model"}, "already shared .*materialize"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("build", "fields", "kind", "text"), BAD, ids=[f"{b[0].__name__}-{b[2].__name__}" for b in BAD]
+    ("build", "fields", "kind", "wanted", "phrase"),
+    BAD,
+    ids=[f"{b[0].__name__}-{b[2].__name__}" for b in BAD],
 )
 @pytest.mark.filterwarnings("ignore")
 def test_what_cannot_be_is_refused_and_the_model_left_as_it_was(
-    build: type[nn.Module], fields: dict[str, object], kind: type[EmbshareError], text: str
+    build: type[nn.Module],
+    fields: dict[str, object],
+    kind: type[EmbshareError],
+    wanted: dict[str, object],
+    phrase: str,
 ) -> None:
     model = build()
     config = ShareConfig(**fields)  # type: ignore[arg-type]
     classes = [type(module) for module in model.modules()]
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for act in (embshare.plan_sharing, embshare.share_from_embedding):
-        with pytest.raises(kind, match=text):
+        with pytest.raises(kind, match=phrase) as caught:
             act(model, config)
+        assert {name: getattr(caught.value, name) for name in wanted} == wanted
     assert [type(module) for module in model.modules()] == classes
     assert list(model.state_dict()) == list(before)
     assert all(value.equal(before[name]) or value.isnan().any()
