@@ -18,7 +18,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 
 def sections() -> Iterator[str]:
-    """All commands, and the commands of those that have some of their own."""
+    """All commands, and the subcommands of those that have some."""
     import typer
 
     from embshare.cli.application import app

@@ -69,7 +69,7 @@ def entry(kind: Kind) -> str:
     """One kind: its symptom is the heading."""
     where = ", in folders" if kind.folder else ""
     return (
-        f"\n### {kind.symptom}\n\n{kind.consequence}\n\n**Way out:** {kind.hint}\n\n"
+        f"\n### {kind.symptom}\n\n{kind.consequence}\n\n**Hint:** {kind.hint}\n\n"
         f"Found as `{kind.name}`{where}.\n"
     )
 

@@ -27,7 +27,7 @@ class Finding:
     """What is so, with names and numbers."""
     consequence: str
     hint: str
-    """The way out."""
+    """What helps."""
 
     def __str__(self) -> str:
         return (
@@ -68,7 +68,7 @@ def _shown(finding: Finding) -> RenderableType:
     for label, text in (
         ("found", finding.finding),
         ("so", finding.consequence),
-        ("way out", finding.hint),
+        ("hint", finding.hint),
     ):
         table.add_row(label, Text(text))
     return Group(table, Text())

@@ -21,7 +21,7 @@ class Kind:
     """What somebody sees, in his words: a heading."""
     consequence: str
     hint: str
-    """The way out."""
+    """What helps."""
     folder: bool = False
     """Whether ``embshare check FOLDER`` sees it in a folder that `embshare.save` wrote."""
 
@@ -108,7 +108,7 @@ _ALL: Final = (
         symptom="The loss does not fall at all, and all outputs are alike",
         consequence="All numbers of a table or projection are the same (zero, most often), so all "
         "derived weights are, and no gradient tells them apart.",
-        hint="Initialise the table: an `init_fn` of your own, `to_empty` without loading, or "
+        hint="Initialise the table: your own `init_fn`, `to_empty` without loading, or "
         "`start=False` without loading leave it without values.",
         folder=True,
     ),
@@ -128,7 +128,7 @@ _ALL: Final = (
         consequence="The optimizer does not hold parameters that the layers are derived from: they "
         "stay as they began.",
         hint="Make the optimizer after sharing, from `model.parameters()` or "
-        "`embshare.parameter_groups(model, ...)`; names in groups of your own must cover "
+        "`embshare.parameter_groups(model, ...)`; names in your own groups must cover "
         "`embshare_bank.*`.",
     ),
     Kind(
@@ -159,7 +159,7 @@ _ALL: Final = (
     Kind(
         name="frozen-moves",
         subject="training",
-        symptom="I froze some layers, and their outputs go on changing",
+        symptom="I froze some layers, and their outputs still change",
         consequence="A derived weight moves as long as its table or projection is trained, "
         "whatever `requires_grad` says of the layer's biases.",
         hint="`embshare.freeze(model, 'encoder.*')` keeps weights as they are.",
@@ -208,7 +208,7 @@ _ALL: Final = (
         name="not-shared",
         subject="layers",
         symptom="I shared a model, and this one is as large as before",
-        consequence="Nothing in it is derived: it was made plain, it is another object than the "
+        consequence="Nothing in it is derived: it was materialized, it is another object than the "
         "one that was shared (`inplace=False` returns a copy), or all of it was replaced.",
         hint="Give `check` what `share_from_embedding` returned, or a parent of it.",
     ),
