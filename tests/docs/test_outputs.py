@@ -18,8 +18,8 @@ from embshare.cli.application import app
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("outputs", ROOT / "docs" / "outputs.py")
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
@@ -27,7 +27,7 @@ def script() -> ModuleType:
     return module
 
 
-OUTPUTS = script()
+OUTPUTS = script("outputs")
 
 
 @pytest.mark.filterwarnings("ignore")  # of whatever other packages have to say
@@ -59,7 +59,7 @@ def commands() -> Iterator[tuple[str, str]]:
             for line in block.replace("\\\n", " ").splitlines():
                 for part in line.partition(" #")[0].replace("&&", "|").split("|"):
                     if part.strip().startswith("embshare "):
-                        yield page.name, part.strip()
+                        yield page.name, part.strip().replace("$seed", "0")
 
 
 @pytest.mark.parametrize(("page", "line"), sorted(set(commands())))
@@ -68,9 +68,14 @@ def test_a_command_of_the_documentation_can_be_given(page: str, line: str) -> No
     _, *words = shlex.split(line.partition(" <")[0])
     command = typer.main.get_command(app)
     context = None
-    while hasattr(command, "get_command"):
+    while hasattr(command, "resolve_command"):
         context = typer.Context(command, parent=context)
-        found = command.get_command(context, words[0])
-        assert found is not None, f"{page}: no command {words[0]}"
-        command, words = found, words[1:]
-    command.make_context("embshare", words)
+        _, command, words = command.resolve_command(context, words)
+    command.make_context("embshare", words, parent=context)
+
+
+def test_the_page_of_the_command_line_has_the_options() -> None:
+    text = "\n".join(script("commands").sections())
+    assert "`embshare train translation`" in text
+    for name in ("--residual-rank", "--share-residual-rank", "--resume", "--verify"):
+        assert name in text, f"no option {name}"
