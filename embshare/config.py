@@ -37,14 +37,14 @@ class ShareConfig(Value):
     exclude: tuple[str, ...] = ()
     """Globs over parameter names that stay dense, whatever `include` says."""
     gain: Literal["match", "none", "learned", "channel"] = "match"
-    """``match``: a constant that gives the layer its own initial spread; ``none``: 1;
+    """``match``: a constant that gives the layer its initial standard deviation; ``none``: 1;
     ``learned``: match, times one learned number per weight; ``channel``: one per output channel."""
     init: Literal["auto", "random", "svd"] = "auto"
     """``svd`` starts from the weights that the model has (joint truncated SVD), ``random`` from
     none; ``auto``: svd where the model is known to be trained and can be fitted. The plan says
     which it is, and why."""
     residual_rank: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Above 0, each weight adds a low-rank term of its own to the shared one."""
+    """Above 0, each weight adds its own low-rank term to the shared one."""
     order: Literal["row", "column"] = "row"
     """How a slot's columns are flattened: ``row`` is the paper's."""
     width: Size | None = None
@@ -53,8 +53,9 @@ class ShareConfig(Value):
     """VEPS: the ``b`` of ``S = E P + b``."""
     # Why: docs/explanation/decisions/anchor-is-off.md
     anchor: Annotated[float, Field(ge=0, le=1e3)] = 0.0
-    """Read from ``E + anchor * R``, with fixed signs ``R`` of the table's spread that are computed
-    and never stored: the weights then move more slowly than the table that they come from."""
+    """Read from ``E + anchor * R``, with fixed signs ``R`` times the table's standard deviation,
+    which are computed and never stored: the weights then move more slowly than the table that they
+    come from."""
     factor_norm: bool = False
     """LayerNorm before and after the factor's input projection, which then has a bias."""
 
