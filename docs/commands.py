@@ -18,7 +18,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 
 def sections() -> Iterator[str]:
-    """All commands, and the commands of those that have some of their own."""
+    """All commands, and the subcommands of those that have some."""
     import typer
 
     from embshare.cli.application import app
@@ -34,7 +34,8 @@ def _section(command: Any, name: str, parent: Any) -> Iterator[str]:
         yield from _parameters(shown, context)
     if hasattr(command, "list_commands"):
         for child in command.list_commands(context):
-            yield from _section(command.get_command(context, child), child, context)
+            _, found, _ = command.resolve_command(context, [child])  # imports it
+            yield from _section(found, child, context)
 
 
 def _parameters(found: list[Any], context: Any) -> Iterator[str]:

@@ -6,13 +6,28 @@ python docs/troubleshooting.py
 from __future__ import annotations
 
 import importlib.util
+import io
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Final, cast
 
 from embshare.checks.kinds import KINDS, SUBJECTS, Kind
 
 PAGE: Final = Path(__file__).resolve().parent / "how-to" / "troubleshooting.md"
+
+EXAMPLE: Final = """import torch
+from torch import nn
+
+import embshare
+
+torch.manual_seed(0)
+model = nn.Sequential(nn.Embedding(100, 8), nn.Linear(8, 8), nn.Linear(8, 4))
+model = embshare.share_from_embedding(model)
+optimizer = torch.optim.AdamW(model[0].parameters(recurse=False))
+print(embshare.check(model, optimizer))
+"""
+"""A model whose optimizer holds its table alone."""
 
 HEAD: Final = """# Troubleshooting
 
@@ -21,8 +36,7 @@ looked at by [`embshare.check`](../reference/look.md#embshare.check), which runs
 nothing:
 
 ```python
-print(embshare.check(model, optimizer))
-```
+{code}```
 
 ```text
 {example}
@@ -58,7 +72,7 @@ def wrapped(text: str) -> str:
 
 def page() -> str:
     """The whole page."""
-    parts = [HEAD.format(example=example())]
+    parts = [HEAD.format(code=EXAMPLE, example=example())]
     for subject, heading in SUBJECTS.items():
         parts.append(f"\n## {heading}\n")
         parts += (entry(kind) for kind in KINDS.values() if kind.subject == subject)
@@ -75,17 +89,11 @@ def entry(kind: Kind) -> str:
 
 
 def example() -> str:
-    """What is printed of a model whose table was replaced."""
-    import torch
-    from torch import nn
-
-    import embshare
-
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Embedding(100, 8), nn.Linear(8, 8), nn.Linear(8, 4))
-    shared = embshare.share_from_embedding(model, embshare.ShareConfig(tie="all"))
-    optimizer = torch.optim.AdamW(shared[0].parameters(recurse=False))
-    return str(embshare.check(shared, optimizer))
+    """What is printed of a model whose optimizer holds its table alone."""
+    out = io.StringIO()
+    with redirect_stdout(out):
+        exec(EXAMPLE, {})
+    return out.getvalue().rstrip()
 
 
 if __name__ == "__main__":

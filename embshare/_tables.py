@@ -20,7 +20,12 @@ def render(renderable: RenderableType) -> str:
     """Plain text, `WIDTH` characters wide at most, without colours or trailing blanks."""
     out = io.StringIO()
     console = Console(
-        file=out, width=WIDTH, color_system=None, force_terminal=False, legacy_windows=False
+        file=out,
+        width=WIDTH,
+        color_system=None,
+        force_terminal=False,
+        force_jupyter=False,  # in a notebook rich would display the text in place of writing it
+        legacy_windows=False,
     )
     console.print(renderable)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).strip("\n")

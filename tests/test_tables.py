@@ -212,3 +212,10 @@ def test_text_comes_out_as_it_is() -> None:
 
 def test_the_examples_in_the_docstrings() -> None:
     assert doctest.testmod(printing).failed == 0
+
+
+def test_text_is_text_in_a_notebook_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_sharing(Tagger())
+    wanted = str(plan)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert str(plan) == wanted

@@ -76,7 +76,7 @@ def _text(x: float, y: float, text: str, *, anchor: str = "middle", more: str = 
 
 
 def draw() -> str:
-    """The picture."""
+    """The figure."""
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         'font-family="sans-serif" font-size="12" fill="#222">',

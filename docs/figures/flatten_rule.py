@@ -1,6 +1,6 @@
 """Draw ``flatten_rule.svg``: which cells of a table the layers of the published example read.
 
-The picture is no retelling of the rule: the library shares a model, each cell of whose table
+The figure is no retelling of the rule: the library shares a model, each cell of whose table
 holds its own number, and the derived weights tell which cells they came from.
 
     python docs/figures/flatten_rule.py
@@ -104,7 +104,7 @@ def draw_blocks(plan: embshare.SharePlan) -> Iterator[str]:
 
 
 def draw() -> str:
-    """The whole picture as SVG."""
+    """The whole figure as SVG."""
     model = example()
     plan = embshare.plan_sharing(model, embshare.ShareConfig(method="eps", gain="none"))
     cells = read_cells(embshare.share_from_embedding(model, plan))
