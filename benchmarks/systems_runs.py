@@ -222,7 +222,7 @@ def _tuning(
         "init_from": before,
         "length": scale.length,
         "most_rows": scale.tuning_rows,
-        "test_side": False,
+        "test_set": False,
         "dropout": 0.0,
         "token_types": None if system.kinds else False,
         "training": {
