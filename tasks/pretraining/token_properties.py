@@ -43,7 +43,7 @@ class TokenProperties:
     def begins(self) -> Bools | None:
         """``[V]``, true for tokens that begin a word; ``None`` where nothing marks them.
 
-        White space begins a word of its own; so may what comes after it, see `words_begin`.
+        White space is a word; what comes after it may begin one too, see `words_begin`.
         transformers' whole-word masking reads words from offsets instead, which the tokens of a
         text on disk no longer have.
         """
@@ -61,8 +61,7 @@ class TokenProperties:
     @cached_property
     def _breaks(self) -> Bools:
         """``[V]``, true for tokens that end with white space other than a space: the word after it
-        has no mark at its beginning. A space that is a token of its own belongs to the word after
-        it."""
+        has no mark at its beginning. A token that is a space belongs to the word after it."""
         return np.array([token.endswith(tuple(BREAKS)) for token in self._tokens])
 
     @cached_property

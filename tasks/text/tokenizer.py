@@ -147,7 +147,7 @@ class TextTokenizer:
                 made = _word_level(_word_list(text, special), special)
             else:
                 made = Tokenizer.from_str(text)
-        except Exception as error:  # what the package raises has no class of its own
+        except Exception as error:  # errors of the package have no common class
             finding = f"cannot be read ({error})"
             raise TokenizerError(name=str(path), needs="", finding=finding) from error
         return cls(_wrap(made, special))
@@ -379,7 +379,7 @@ def _train_bpe(
 def _learn_wordpiece(
     texts: Iterable[str], size: int, special: Mapping[str, str], *, lowercase: bool
 ) -> Any:
-    """WordPiece with an alphabet of its own.
+    """WordPiece, the same from the same text every time.
 
     The trainer numbers ``##a`` and the like in the order of a hash table, which differs from run to
     run, and breaks ties by number. So it is given them in order, and a tokenizer is made anew of

@@ -132,7 +132,7 @@ class Subwords:
         return self.target.decode(tokens, special=False).strip()
 
     def save(self, folder: Path) -> None:
-        """Write a tokenizer of transformers, or one for each language in a folder of its own."""
+        """Write a tokenizer of transformers, or one for each language, each in a folder."""
         if self.joint:
             self.target.save(folder)
             return

@@ -26,7 +26,7 @@ def test_rows_are_padded_to_the_longest() -> None:
 
 
 class Length(nn.Module):
-    """Counts the real symbols of each row."""
+    """Counts the real tokens of each row."""
 
     def __init__(self) -> None:
         super().__init__()
