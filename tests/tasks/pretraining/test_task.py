@@ -289,7 +289,7 @@ def test_building_leaves_the_random_state_alone(folder: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("model", "changes", "message"),
     [
-        ("bert", {"length": 19}, "does not read a row of 19 symbols .*Lower `length`"),
+        ("bert", {"length": 19}, "does not read a row of 19 tokens .*Lower `length`"),
         ("bert", {"objective": "replaced"}, "does not replace words itself.*objective='masked'"),
         ("conv", {"objective": "replaced"}, "has no generator.*objective='masked', or a ConvBERT"),
         ("embshare:convbert-small", {}, "it finds replaced words.*objective='replaced'"),
