@@ -15,7 +15,8 @@ from torch import nn
 import embshare
 from embshare.errors import InvalidValueError
 from embshare.models import dynabert
-from embshare.models.dynabert.elastic import ElasticLayers, ElasticLinear
+from embshare.models.dynabert.elastic import ElasticLinear
+from embshare.models.dynabert.sizes import ElasticLayers
 from tests.models.dynabert.examples import KINDS, SHARING, batch, model, output
 
 every_sharing = pytest.mark.parametrize("sharing", SHARING)
@@ -197,7 +198,7 @@ def test_autocast_and_lower_precision() -> None:
         assert torch.allclose(logits(made.bfloat16()).float(), wanted, atol=0.3)
 
 
-def test_a_model_may_be_shared_or_made_plain_while_it_is_small() -> None:
+def test_a_model_may_be_shared_or_materialized_while_it_is_small() -> None:
     made = dynabert.set_size(model(), **SMALL)
     embshare.share_from_embedding(made, embshare.ShareConfig())
     small = logits(made)
