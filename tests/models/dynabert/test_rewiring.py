@@ -38,20 +38,14 @@ def logits(made: Any, **size: Any) -> Tensor:
 @every_sharing
 def test_the_whole_model_computes_what_it_did(sharing: str) -> None:
     made = model(sharing=sharing)
-    whole, half = logits(made), logits(made, width=0.5)
+    state, whole, half = copy.deepcopy(made.state_dict()), logits(made), logits(made, width=0.5)
     assert dynabert.rewire(made, drawn()) is made
     assert torch.allclose(logits(made), whole, atol=1e-5)
     assert not torch.allclose(logits(made, width=0.5), half, atol=1e-3)
-
-
-@pytest.mark.parametrize("sharing", DERIVED)
-def test_a_shared_model_is_the_same_bit_for_bit(sharing: str) -> None:
-    made = model(sharing=sharing)
-    state, whole = copy.deepcopy(made.state_dict()), logits(made)
-    dynabert.rewire(made, drawn())
-    assert torch.equal(logits(made), whole)
-    assert made.state_dict().keys() == state.keys()
-    assert all(torch.equal(tensor, state[name]) for name, tensor in made.state_dict().items())
+    if sharing in DERIVED:  # bit for bit
+        assert torch.equal(logits(made), whole)
+        assert made.state_dict().keys() == state.keys()
+        assert all(torch.equal(tensor, state[name]) for name, tensor in made.state_dict().items())
 
 
 def test_a_plain_model_keeps_its_parameters_and_remembers_nothing() -> None:
