@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,7 @@ def test_every_head_is_saved_and_read_by_the_auto_classes(kind: str, tmp_path: P
     small = dynabert.extract(made, width=0.5, depth=0.75)
     assert type(small) is MODELS[type(made)]
     assert isinstance(small, type(made)) and small.config.kept_heads == 2
+    assert type(pickle.loads(pickle.dumps(small))) is type(small)
     small.save_pretrained(tmp_path)
     auto = next(a for classes in AUTO.values() for a, c in classes.items() if c is type(small))
     found = getattr(transformers, auto).from_pretrained(tmp_path).eval()
