@@ -9,24 +9,106 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from embshare.errors import InvalidValueError
-from embshare.tasks.elastic.stop_words import STOP_WORDS
-from embshare.tasks.elastic.vectors import WordVectors
+from embshare.tasks.errors import DataError, MissingDataError
 
-__all__ = ["GLUE_FILES", "Augmenter", "GlueFile", "augment_file", "augment_row"]
-
-More: TypeAlias = Callable[[list[str]], Iterator[list[str]]]
+__all__ = [
+    "GLUE_FILES",
+    "STOP_WORDS",
+    "Augmenter",
+    "GlueFile",
+    "WordVectors",
+    "augment_file",
+    "augment_row",
+]
 
 CONTINUED: Final = "##"
+"""Prefix of a token that continues a word."""
+
+STOP_WORDS: Final = frozenset(
+    """
+    i me my myself we our ours ourselves you you're you've you'll you'd your yours yourself
+    yourselves he him his himself she she's her hers herself it it's its itself they them their
+    theirs themselves this that that'll these those am is are was were be been
+    being have has had having do does did doing a an the and but if or because as until while of at
+    by for with about against between into through during before after above below to from up down
+    in out on off over under again further then once here there all any both each few
+    more most other some such no nor not only own same so than too very s t can will just don
+    don't should should've now d ll m o re ve y ain aren aren't couldn couldn't didn didn't doesn
+    doesn't hadn hadn't hasn hasn't haven haven't isn isn't ma mightn mightn't mustn mustn't needn
+    needn't shan shan't shouldn shouldn't wasn wasn't weren weren't won won't wouldn wouldn't 's 're
+    """.split()
+)
+"""English words that are never replaced: those of NLTK's list, with two endings more and without
+question words, as officially."""
+
+
+@final
+class WordVectors:
+    """Words and their directions, ``[W, D]`` of W words in D dimensions.
+
+    Args:
+        words: ``W`` different ones.
+        vectors: ``[W, D]``; a vector of zeros is nobody's neighbour.
+    """
+
+    def __init__(self, words: Sequence[str], vectors: Tensor) -> None:
+        self.words = list(words)
+        self.place = {word: index for index, word in enumerate(words)}
+        self.directions = vectors / vectors.norm(dim=1, keepdim=True)  # NaN of a vector of zeros
+
+    @classmethod
+    def read(cls, path: Path, *, limit: int = 100_000) -> Self:
+        """Read a file in GloVe's text format: in each line a word and its numbers.
+
+        Args:
+            path: a local file; nothing is fetched.
+            limit: lines that are read: the most frequent words stand first.
+        Raises:
+            MissingDataError: no such file.
+            DataError: no line in it, or a line that is not a word and as many numbers as the first
+                has.
+        """
+        hint = "Name a local file in GloVe's text format."
+        if not path.is_file():
+            raise MissingDataError(path, needs="be a file", has="is not there", hint=hint)
+        words: dict[str, list[float]] = {}
+        with path.open(encoding="utf-8") as lines:
+            for number, line in zip(range(1, limit + 1), lines, strict=False):
+                word, *numbers = line.rstrip().split(" ")
+                try:
+                    words[word] = [float(part) for part in numbers]
+                except ValueError:
+                    words[word] = []
+                count = len(next(iter(words.values())))
+                if not 0 < len(words[word]) == count:
+                    needs = f"have a word and {count or 'its'} numbers, divided by spaces"
+                    raise DataError(path, number, needs=needs, has=f"is {line[:40]!r}", hint=hint)
+        if not words:
+            raise DataError(path, needs="hold words and vectors", has="it is empty", hint=hint)
+        vectors = torch.tensor(list(words.values()), dtype=torch.float64)
+        if "<unk>" in words:
+            vectors[list(words).index("<unk>")] = 0  # it stands for no word
+        return cls(list(words), vectors)
+
+    def nearest(self, word: str, count: int) -> list[str]:
+        """The words of the smallest angle to a word, nearest first; none where it has no vector."""
+        if word not in self.place:
+            return []
+        index = self.place[word]
+        cosines = (self.directions @ self.directions[index]).nan_to_num(nan=-torch.inf)
+        cosines[index] = -torch.inf
+        near = torch.argsort(cosines, descending=True, stable=True)[:count]
+        return [self.words[i] for i in near.tolist() if cosines[i].isfinite()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +119,9 @@ class Augmenter:
         model: a masked language model of transformers, BERT as a rule, in evaluation mode.
         tokenizer: the model's: a fast one that marks continued words by ``##``.
         vectors: for words that the tokenizer cuts; None leaves those as they are.
-        candidates: ``M``: how many likely words are asked for.
-        variants: ``N``: how many times each sentence is drawn; equal draws are kept once.
-        probability: with which each word of a variant is replaced.
+        candidates: ``M``, the number of likely words that are asked for.
+        variants: ``N``, how many times each sentence is drawn; equal draws are kept once.
+        probability: probability of replacing each word of a variant.
     Raises:
         InvalidValueError: a number out of range, or a tokenizer that does not fit.
     Source:
@@ -66,96 +148,85 @@ class Augmenter:
             faults.append(
                 f"`probability` must be above 0 and at most 1, but is {self.probability!r}"
             )
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        kind = getattr(backend, "model", None)
+        kind = getattr(getattr(self.tokenizer, "backend_tokenizer", None), "model", None)
         if getattr(kind, "continuing_subword_prefix", None) != CONTINUED:
             faults.append(
-                f"`tokenizer` must be a fast one of word pieces with {CONTINUED!r}, as BERT's, but "
-                f"is a {type(self.tokenizer).__name__}"
+                f"`tokenizer` must be a fast WordPiece tokenizer with {CONTINUED!r}, as BERT's, "
+                f"but is a {type(self.tokenizer).__name__}"
             )
         if faults:
             raise InvalidValueError(what="the augmenter", faults=faults)
 
     def words(self, sentence: str) -> list[str]:
-        """A sentence's words and marks, as BERT divides them before it looks for pieces."""
+        """A sentence's words and marks, as BERT divides them before it looks for tokens."""
         backend = self.tokenizer.backend_tokenizer
         normal = backend.normalizer.normalize_str(sentence) if backend.normalizer else sentence
         return [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(normal)]
 
     def replacements(self, sentence: str) -> dict[int, list[str]]:
-        """For each word that may be replaced, by its place: by what, itself where nothing is known.
+        """Candidates for each word that may be replaced, by its place; itself without any.
 
-        Words of other signs than the letters a to z, and stop words, are not replaced.
+        Words with other characters than the letters a to z, and stop words, are not replaced.
         """
         words = self.words(sentence)
-        pieces = [self.tokenizer.tokenize(word) for word in words]
+        tokens = [self.tokenizer.tokenize(word) for word in words]
         found: dict[int, list[str]] = {}
         for index, word in enumerate(words):
             if re.fullmatch("[a-z]*", word.lower()) and word.lower() not in self.stop_words:
-                likely = (
-                    self._likely(pieces, index)
-                    if len(pieces[index]) == 1
-                    else self._neighbours(word)
-                )
+                known = len(tokens[index]) == 1
+                likely = self._likely(tokens, index) if known else self._neighbours(word)
                 found[index] = likely or [word]
         return found
 
-    def augment(self, sentence: str, chance: random.Random) -> list[str]:
+    def augment(self, sentence: str, generator: random.Random) -> list[str]:
         """The sentence itself, then its variants, all different.
 
         Args:
             sentence: of a training set.
-            chance: the source of chance: for each word a choice, then a number.
+            generator: random numbers: for each word a choice, then a number.
         """
         found, words = self.replacements(sentence), self.words(sentence)
-        made = [sentence]
+        made = {sentence: None}
         for _ in range(self.variants):
             variant = list(words)
             for index, likely in found.items():
-                word = chance.choice(likely)
-                if chance.random() < self.probability:
+                word = generator.choice(likely)
+                if generator.random() < self.probability:
                     variant[index] = word
-            text = " ".join(variant)
-            if text not in made:
-                made.append(text)
-        return made
+            made[" ".join(variant)] = None
+        return list(made)
 
-    def _likely(self, pieces: Sequence[Sequence[str]], index: int) -> list[str]:
-        """What the model expects in a word's place, next to the whole sentence."""
-        flat = [piece for word in pieces for piece in word]
-        place = 1 + sum(len(word) for word in pieces[:index])
-        masked = [*flat[: place - 1], self.tokenizer.mask_token, *flat[place:]]
-        start, end = self.tokenizer.cls_token, self.tokenizer.sep_token
-        longest = self._longest()
-        tokens = [start, *masked, end, *flat, end][:longest]
+    @torch.no_grad()
+    def _likely(self, words: Sequence[Sequence[str]], index: int) -> list[str]:
+        """Predictions of the model in a word's place, next to the whole sentence."""
+        config: Any = self.model.config
+        longest = min(512, int(config.max_position_embeddings))
+        tokens = [token for word in words for token in word]
+        place = 1 + sum(len(word) for word in words[:index])
         if place >= longest:
             return []
-        first = min(len(masked) + 2, longest)
-        ids = torch.tensor([self.tokenizer.convert_tokens_to_ids(tokens)])
-        types = (torch.arange(len(tokens)) >= first).long()[None]
+        start, end = self.tokenizer.cls_token, self.tokenizer.sep_token
+        masked = [start, *tokens, end]
+        masked[place] = self.tokenizer.mask_token
+        pair = [*masked, *tokens, end][:longest]
+        ids = torch.tensor([self.tokenizer.convert_tokens_to_ids(pair)])
+        types = (torch.arange(len(pair)) >= len(masked)).long()[None]
         device = next(self.model.parameters()).device
-        with torch.no_grad():
-            scores = self.model(input_ids=ids.to(device), token_type_ids=types.to(device)).logits[
-                0, place
-            ]
-        best = torch.argsort(scores, descending=True)[: self.candidates].tolist()
-        words: list[str] = self.tokenizer.convert_ids_to_tokens(best)
-        return [word for word in words if not word.startswith(CONTINUED)]
+        outputs = self.model(input_ids=ids.to(device), token_type_ids=types.to(device))
+        best = torch.argsort(outputs.logits[0, place], descending=True)[: self.candidates]
+        found: list[str] = self.tokenizer.convert_ids_to_tokens(best.tolist())
+        return [token for token in found if not token.startswith(CONTINUED)]
 
     def _neighbours(self, word: str) -> list[str]:
         near = [] if self.vectors is None else self.vectors.nearest(word, self.candidates)
         return [other.title() for other in near] if word.istitle() else near
-
-    def _longest(self) -> int:
-        config: Any = self.model.config
-        return min(512, int(config.max_position_embeddings))
 
 
 def augment_row(
     row: Sequence[str],
     columns: Sequence[int],
     augmenter: Augmenter,
-    chance: random.Random,
+    generator: random.Random,
     *,
     keep_last: bool = True,
 ) -> Iterator[list[str]]:
@@ -163,15 +234,15 @@ def augment_row(
 
     Args:
         row: the cells of one example.
-        columns: where its sentences stand: one or two.
+        columns: indices of its sentences: one or two.
         augmenter: makes the variants.
-        chance: the source of chance.
+        generator: random numbers.
         keep_last: True as officially: variants of the second sentence stand beside the *last*
             variant of the first. False puts them beside the sentence that was given.
     """
     cells = list(row)
     for column in columns:
-        for text in augmenter.augment(row[column], chance):
+        for text in augmenter.augment(row[column], generator):
             cells[column] = text
             yield list(cells)
         if not keep_last:
@@ -180,7 +251,7 @@ def augment_row(
 
 @dataclass(frozen=True)
 class GlueFile:
-    """Where the sentences of a published training file stand, and how often they are drawn."""
+    """Columns of the sentences of a published training file, and how often they are drawn."""
 
     columns: tuple[int, ...]
     variants: int
@@ -218,42 +289,32 @@ def augment_file(
         target: a new file; a part of it is never left behind under its name.
         layout: one of `GLUE_FILES`, or another; give ``augmenter`` its number of variants.
         augmenter: makes the variants.
-        seed: of the source of chance.
+        seed: of the random numbers.
         keep_last: as in `augment_row`.
     Returns:
         How many rows were written, without the header.
     Raises:
-        InvalidValueError: a row has too few cells.
+        DataError: a row has too few cells.
     """
-    chance = random.Random(seed)
+    generator, count = random.Random(seed), 0
     part = target.with_name(f".{target.name}.part")
     try:
-        count = _write(
-            source,
-            part,
-            layout,
-            lambda row: augment_row(row, layout.columns, augmenter, chance, keep_last=keep_last),
-        )
+        with source.open(encoding="utf-8") as lines, part.open("w", encoding="utf-8") as out:
+            for number, line in enumerate(lines, 1):
+                row = line.rstrip("\n").split("\t")
+                if number == 1 and layout.header:
+                    out.write(line)
+                    continue
+                if len(row) <= (last := max(layout.columns)):
+                    needs, has = f"have more than {last} cells", f"has {len(row)}"
+                    hint = "Give the layout of this file."
+                    raise DataError(source, number, needs=needs, has=has, hint=hint)
+                for made in augment_row(
+                    row, layout.columns, augmenter, generator, keep_last=keep_last
+                ):
+                    out.write("\t".join(made) + "\n")
+                    count += 1
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
-    return count
-
-
-def _write(source: Path, target: Path, layout: GlueFile, more: More) -> int:
-    count = 0
-    with source.open(encoding="utf-8") as lines, target.open("w", encoding="utf-8") as out:
-        for number, line in enumerate(lines, 1):
-            row = line.rstrip("\n").split("\t")
-            if number == 1 and layout.header:
-                out.write(line)
-                continue
-            if len(row) <= max(layout.columns):
-                fault = f"line {number:,} must have more than {max(layout.columns)} cells"
-                raise InvalidValueError(
-                    what=f"the table `{source}`", faults=[f"{fault}, but has {len(row)}"]
-                )
-            for made in more(row):
-                out.write("\t".join(made) + "\n")
-                count += 1
     return count

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
+import numpy as np
 import torch
 from pydantic import Field
-from rich import box
 from rich.table import Table
 from torch import Tensor, nn
 
+from embshare._tables import new_table
 from embshare._value import Record
 from embshare.errors import InvalidValueError
 from embshare.models.dynabert import (
@@ -23,6 +23,7 @@ from embshare.models.dynabert import (
     sized,
     sub_networks,
 )
+from embshare.models.dynabert.sizes import evaluating
 from embshare.runtime.bank import bank_of
 from embshare.tasks.elastic.training import Evaluate, evaluate_sizes
 from embshare.tasks.measurement.memory import PeakMemory
@@ -37,19 +38,19 @@ class SubNetwork(Record):
     width: float
     depth: float
     metrics: dict[str, float]
-    """By name, the one that counts first; empty where none was asked for."""
+    """Metrics by name, the one that counts first; empty where none was asked for."""
     parameters: int
-    """Of the plain sub-network, see `embshare.models.dynabert.count_parameters`."""
+    """Parameters of the plain sub-network, see `embshare.models.dynabert.count_parameters`."""
     operations: int
     """Multiplications and additions of the layers for the batch that was measured."""
     latency_ms: float
-    """Median of one forward of the batch."""
+    """Median of one forward pass of the batch."""
     latency_spread_ms: tuple[float, float]
-    """Its first and third quartile."""
+    """First and third quartile of the latency."""
     weights_mib: float
-    """Parameters and buffers of the plain sub-network in memory."""
+    """Memory of the plain sub-network's parameters and buffers."""
     working_mib: float
-    """The most that one forward of it took besides them."""
+    """Peak memory of one forward pass of it, besides them."""
 
 
 class SubNetworkReport(Record):
@@ -62,7 +63,7 @@ class SubNetworkReport(Record):
     shared: bool
     """Whether the model that was timed derives its weights."""
     memory_source: str
-    """How ``working_mib`` was found."""
+    """Measure of ``working_mib``."""
     provenance: Provenance
 
     @property
@@ -81,9 +82,9 @@ def measure_sub_networks(
 ) -> SubNetworkReport:
     """Evaluate and measure every sub-network of a model.
 
-    Latencies are taken in turns, one forward of each size after the other, so that whatever else
-    the machine does falls on all alike. A shared model on a CPU keeps its weights from one forward
-    to the next; elsewhere it does inside of `embshare.cached`. Memory is that of the extracted
+    Latencies are taken in turns, one forward pass of each size after the other, so that whatever
+    else the machine does falls on all alike. A shared model on a CPU keeps its weights from one
+    pass to the next; elsewhere it does inside of `embshare.cached`. Memory is that of the extracted
     sub-network.
 
     Args:
@@ -91,7 +92,7 @@ def measure_sub_networks(
         batch: inputs of its forward, ``[B, T]``, with ``input_ids``.
         evaluate: metrics of the model as it is; None measures only.
         sizes: None is all twelve.
-        repeats: forwards of each size that are timed, after one that is not.
+        repeats: forward passes of each size that are timed, after one that is not.
     Raises:
         InvalidValueError: a size does not fit the model, or ``repeats`` is below 1.
     """
@@ -100,21 +101,30 @@ def measure_sub_networks(
         raise InvalidValueError(what="the measurement", faults=[fault])
     provenance = read_provenance()
     wanted = tuple(sub_networks() if sizes is None else sizes)
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            metrics = evaluate_sizes(model, wanted, evaluate) if evaluate else ({},) * len(wanted)
-            times = _latencies(model, batch, wanted, repeats)
-            memory = [_memory(model, batch, size) for size in wanted]
-    finally:
-        model.train(training)
-    rows = tuple(
-        _row(model, batch, size, found, spent, used)
-        for size, found, spent, used in zip(wanted, metrics, times, memory, strict=True)
-    )
+    metrics = evaluate_sizes(model, wanted, evaluate) if evaluate else ({},) * len(wanted)
+    with evaluating(model), torch.no_grad():
+        times = _latencies(model, batch, wanted, repeats)
+        memory = [_memory(model, batch, size) for size in wanted]
+    count, positions = batch["input_ids"].shape
+    rows = []
+    for size, found, spent, (weights, working, _) in zip(
+        wanted, metrics, times, memory, strict=True
+    ):
+        low, middle, high = np.percentile(spent, (25, 50, 75)).tolist()
+        row = SubNetwork(
+            width=size.width,
+            depth=size.depth,
+            metrics=found,
+            parameters=count_parameters(model, **dict(size)),
+            operations=count * count_operations(model, positions=positions, **dict(size)),
+            latency_ms=middle,
+            latency_spread_ms=(low, high),
+            weights_mib=weights,
+            working_mib=working,
+        )
+        rows.append(row)
     return SubNetworkReport(
-        rows=rows,
+        rows=tuple(rows),
         batch={name: tuple(tensor.shape) for name, tensor in batch.items()},
         repeats=repeats,
         shared=bank_of(model) is not None,
@@ -123,47 +133,14 @@ def measure_sub_networks(
     )
 
 
-Memory = tuple[float, float, str]
-
-
-def _row(
-    model: nn.Module,
-    batch: Mapping[str, Tensor],
-    size: Size,
-    metrics: dict[str, float],
-    times: list[float],
-    memory: Memory,
-) -> SubNetwork:
-    count, positions = batch["input_ids"].shape
-    shares = {"width": size.width, "depth": size.depth}
-    low, middle, high = _quartiles(times)
-    return SubNetwork(
-        **shares,
-        metrics=metrics,
-        parameters=count_parameters(model, **shares, rounding=size.rounding),
-        operations=count
-        * count_operations(model, positions=positions, **shares, rounding=size.rounding),
-        latency_ms=middle,
-        latency_spread_ms=(low, high),
-        weights_mib=memory[0],
-        working_mib=memory[1],
-    )
-
-
-def _quartiles(times: list[float]) -> tuple[float, float, float]:
-    if len(times) == 1:
-        return times[0], times[0], times[0]
-    low, middle, high = statistics.quantiles(times, n=4, method="inclusive")
-    return low, middle, high
-
-
 def _latencies(
     model: nn.Module, batch: Mapping[str, Tensor], sizes: Sequence[Size], repeats: int
 ) -> list[list[float]]:
+    """Milliseconds of each pass of each size."""
     times: list[list[float]] = [[] for _ in sizes]
     for turn in range(repeats + 1):
         for found, size in zip(times, sizes, strict=True):
-            with sized(model, width=size.width, depth=size.depth, rounding=size.rounding):
+            with sized(model, **dict(size)):
                 begun = _now()
                 model(**batch)
                 spent = (_now() - begun) * 1e3
@@ -172,9 +149,9 @@ def _latencies(
     return times
 
 
-def _memory(model: nn.Module, batch: Mapping[str, Tensor], size: Size) -> Memory:
-    """MiB of the extracted model's tensors, MiB that a forward adds, and how that was found."""
-    small = extract(model, width=size.width, depth=size.depth, rounding=size.rounding)
+def _memory(model: nn.Module, batch: Mapping[str, Tensor], size: Size) -> tuple[float, float, str]:
+    """MiB of the extracted model's tensors, MiB that a pass adds, and how that was found."""
+    small = extract(model, **dict(size))
     held = {tensor.data_ptr(): tensor.nbytes for tensor in (*small.parameters(), *small.buffers())}
     weights = sum(held.values()) / 2**20
     if next(small.parameters()).is_cuda:
@@ -197,46 +174,29 @@ def _now() -> float:
 
 def make_table(report: SubNetworkReport) -> Table:
     """The report for a terminal."""
-    names = list(report.rows[0].metrics) if report.rows else []
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, caption=_caption(report))
-    headings = (
-        "depth",
-        "width",
-        *names,
-        "parameters",
-        "GFLOP",
-        "ms",
-        "weights\nMiB",
-        "working\nMiB",
+    shape = " x ".join(map(str, report.batch["input_ids"]))
+    kind = "derives its weights" if report.shared else "plain"
+    caption = (
+        f"{shape} tokens on {report.provenance.device}, {report.provenance.threads} threads, "
+        f"medians of {report.repeats}; the model that was timed: {kind}"
     )
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
+    names = list(report.rows[0].metrics) if report.rows else []
+    sizes = ("parameters", "GFLOP", "ms", "weights\nMiB", "working\nMiB")
+    headings = ("depth", "width", *names, *sizes)
+    table = new_table(*headings, caption=caption, right=range(len(headings)))
     before = None
     for row in report.rows:
         if before not in (None, row.depth):
             table.add_section()
         before = row.depth
-        table.add_row(*_cells(row, names))
+        table.add_row(
+            f"{row.depth:g}",
+            f"{row.width:g}",
+            *(f"{row.metrics[name]:.4g}" for name in names),
+            f"{row.parameters:,}",
+            f"{row.operations / 1e9:.4g}",
+            f"{row.latency_ms:.4g}",
+            f"{row.weights_mib:,.1f}",
+            f"{row.working_mib:,.1f}",
+        )
     return table
-
-
-def _caption(report: SubNetworkReport) -> str:
-    shape = " x ".join(map(str, report.batch["input_ids"]))
-    kind = "derives its weights" if report.shared else "plain"
-    return (
-        f"{shape} tokens on {report.provenance.device}, {report.provenance.threads} threads, "
-        f"medians of {report.repeats}; the model that was timed: {kind}"
-    )
-
-
-def _cells(row: SubNetwork, names: Sequence[str]) -> tuple[str, ...]:
-    return (
-        f"{row.depth:g}",
-        f"{row.width:g}",
-        *(f"{row.metrics[name]:.4g}" for name in names),
-        f"{row.parameters:,}",
-        f"{row.operations / 1e9:.4g}",
-        f"{row.latency_ms:.4g}",
-        f"{row.weights_mib:,.1f}",
-        f"{row.working_mib:,.1f}",
-    )

@@ -7,26 +7,27 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from torch import Tensor, nn
+from torch.utils.data import Subset
 
 from embshare._value import Record
-from embshare.errors import EmbshareError, InvalidValueError
+from embshare.errors import InvalidValueError
 from embshare.models import dynabert
 from embshare.tasks.elastic.evaluation import SubNetworkReport, measure_sub_networks
+from embshare.tasks.elastic.objective import DEPTH_STAGE, TUNING_STAGE, WIDTH_STAGE, Stage
 from embshare.tasks.elastic.settings import ElasticConfig
-from embshare.tasks.elastic.stages import DEPTH_STAGE, TUNING_STAGE, WIDTH_STAGE, Stage
-from embshare.tasks.elastic.training import StageResult, train_stage
+from embshare.tasks.elastic.training import train_stage
 from embshare.tasks.glue.task import PreparedGlue
 from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.folder import ForeignFolderError, OtherRunError, RunFolder, write_text
 from embshare.tasks.running.loading import FinishedRun
-from embshare.tasks.saving import save_trained
-from embshare.tasks.text.rows import Pad, Rows
+from embshare.tasks.saving import load_trained, save_trained
 
-__all__ = ["ElasticResult", "NotElasticError", "StageRecord", "make_elastic"]
+__all__ = ["ElasticResult", "StageRecord", "make_elastic"]
 
 CONFIG: Final = "elastic-config.json"
 RESULT: Final = "elastic.json"
@@ -34,26 +35,15 @@ STAGES: Final = "stages"
 ALL_STAGES: Final = (WIDTH_STAGE, DEPTH_STAGE, TUNING_STAGE)
 
 
-class NotElasticError(EmbshareError, ValueError):
-    """A run cannot be made elastic."""
-
-    def __init__(self, *, folder: Path, finding: str) -> None:
-        super().__init__(
-            f"`{folder}` must be a run of glue with a BERT or RoBERTa of transformers, dense or "
-            f"shared, but {finding}. Fine-tune one with `embshare train glue --arch FOLDER`."
-        )
-        self.folder, self.finding = folder, finding
-
-
 class StageRecord(Record):
-    """What training one stage gave."""
+    """Result of training one stage."""
 
     name: str
     steps: int
     loss: float
     """Mean over updates of the sum over sub-networks."""
     best_step: int
-    """Whose parameters were kept."""
+    """The step whose parameters were kept."""
     total: float
     """The sum of the first metrics of the stage's sub-networks at that step."""
     seconds: float
@@ -63,7 +53,7 @@ class ElasticResult(Record):
     """The content of ``elastic.json``."""
 
     run: Path
-    """The fine-tuned one."""
+    """The fine-tuned run."""
     task: str
     config: ElasticConfig
     before: dict[str, float]
@@ -87,17 +77,17 @@ def make_elastic(
 
     Args:
         run: the folder of a run of glue.
-        out: a new folder, laid out as a run's: ``model``, ``processor``, ``config.yaml``; with
+        out: a new folder, arranged as a run's: ``model``, ``processor``, ``config.yaml``; with
             ``elastic.json`` in it.
         config: None is as published.
         overwrite: replace what is in it.
-        resume: go on after the last stage that was finished; what is whole stays as it is.
+        resume: resume after the last stage that was finished; a finished result stays as it is.
     Returns:
-        What stands in ``elastic.json``.
+        The content of ``elastic.json``.
     Raises:
-        InvalidValueError: ``overwrite`` and ``resume`` at once, or ``out`` is the run; or a size
-            leaves no whole number of heads or layers.
-        NotElasticError: the run is of another task, or its model has not the layers of BERT.
+        InvalidValueError: ``overwrite`` and ``resume`` at once, or ``out`` is the run; the run is
+            of another task, or its model has not the layers of BERT or does not divide into the
+            sizes.
         RunExistsError: ``out`` holds something.
         ForeignFolderError: what it holds was not made elastic, and would be lost.
         OtherRunError: it was begun with other settings.
@@ -110,7 +100,7 @@ def make_elastic(
     _check_folder(folder, settings, asked, overwrite=overwrite, resume=resume)
     if resume and (out / RESULT).is_file():
         return ElasticResult.from_json((out / RESULT).read_text(encoding="utf-8"))
-    task, model = _prepared(run, found), found.model
+    task, model = _prepare(run, found), found.model
     if overwrite:
         _clear_stages(out)
         (out / RESULT).unlink(missing_ok=True)
@@ -120,13 +110,16 @@ def make_elastic(
     before, records = task.scores(model), list[StageRecord]()
     teacher = copy.deepcopy(model)
     dynabert.rewire(model, dynabert.importance(model, _batches(task, config.importance_batch)))
-    for stage in _stages(config):
+    for stage in ALL_STAGES if config.tuning else ALL_STAGES[:2]:
         done = out / STAGES / stage.name
-        if (record := _finished(done)) is None:
-            record = _train(model, stage, task, config, folder, teacher if stage.distil else None)
-            _keep(model, done, record)
+        if (done / RESULT).is_file():
+            record = StageRecord.from_json((done / RESULT).read_text(encoding="utf-8"))
+            model = dynabert.restore(load_trained(done, task.processor, found.config.model))
+            model.to(next(found.model.parameters()).device)
         else:
-            model = _restored(task, done)
+            record = _train(model, stage, task, config, folder, teacher if stage.distil else None)
+            save_trained(model, done)
+            write_text(done / RESULT, record.to_json())  # last: it says that the rest is there
         records.append(record)
         teacher = copy.deepcopy(model)
     result = ElasticResult(
@@ -141,25 +134,6 @@ def make_elastic(
     write_text(out / RESULT, result.to_json())
     _clear_stages(out)
     return result
-
-
-def _stages(config: ElasticConfig) -> tuple[Stage, ...]:
-    return ALL_STAGES if config.tuning else ALL_STAGES[:2]
-
-
-def _prepared(run: Path, found: FinishedRun) -> PreparedGlue:
-    if found.config.task != "glue":
-        raise NotElasticError(folder=run, finding=f"is one of {found.config.task}")
-    try:
-        for stage in (WIDTH_STAGE, DEPTH_STAGE):
-            for size in stage.sizes:
-                with dynabert.sized(found.model, width=size.width, depth=size.depth):
-                    pass
-    except EmbshareError as error:
-        raise NotElasticError(folder=run, finding=str(error).rstrip(".")) from error
-    prepared = found.config.to_task().prepare(found.processor, train=True)
-    assert isinstance(prepared, PreparedGlue)
-    return prepared
 
 
 def _check_arguments(run: Path, out: Path, *, overwrite: bool, resume: bool) -> None:
@@ -183,14 +157,16 @@ def _check_folder(
     """Refuse what must not be written to."""
     folder.check(settings, overwrite=overwrite, resume=resume)
     begun = _begun(folder.root / CONFIG)
-    if begun is None and (found := next(_parts(folder.root), None)):
-        raise ForeignFolderError(folder=folder.root, found=found, needs=CONFIG)
+    stages = (folder.root / STAGES / stage.name for stage in ALL_STAGES)
+    for path in (folder.root / CONFIG, folder.root / RESULT, *stages):
+        if begun is None and path.exists():
+            raise ForeignFolderError(folder=folder.root, found=path, needs=CONFIG)
     if resume and folder.is_run() and begun != asked:
         raise OtherRunError(folder=folder.root, fields=[CONFIG])
 
 
 def _begun(path: Path) -> dict[str, object] | None:
-    """What was asked for, perhaps of an earlier version; ``None`` where that is not to be read."""
+    """Settings that it was begun with, perhaps by an earlier version; ``None`` if unreadable."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -198,26 +174,44 @@ def _begun(path: Path) -> dict[str, object] | None:
     return found if isinstance(found, dict) and found.keys() == {"run", "config"} else None
 
 
-def _parts(out: Path) -> Iterator[Path]:
-    """The files that are written here besides those of a run."""
-    for stage in ALL_STAGES:
-        yield from (path for path in (out / STAGES / stage.name).rglob("*") if path.is_file())
-    yield from (path for path in (out / CONFIG, out / RESULT) if path.is_file())
-
-
 def _clear_stages(out: Path) -> None:
     """Remove what was kept of each, and nothing else."""
     for stage in ALL_STAGES:
         shutil.rmtree(out / STAGES / stage.name, ignore_errors=True)
-    if (out / STAGES).is_dir() and not any((out / STAGES).iterdir()):
+    with suppress(OSError):  # somebody else's files are in it, or it is not there
         (out / STAGES).rmdir()
 
 
+def _prepare(run: Path, found: FinishedRun) -> PreparedGlue:
+    """The run's data, where its model can be made smaller.
+
+    Raises:
+        InvalidValueError: it cannot.
+    """
+    finding = None if found.config.task == "glue" else f"is a run of {found.config.task}"
+    try:
+        for size in dynabert.sub_networks():
+            with dynabert.sized(found.model, **dict(size)):
+                pass
+    except InvalidValueError as error:
+        finding = finding or str(error).rstrip(".")
+    if finding is not None:
+        fault = (
+            "it must be a run of glue with a BERT or RoBERTa of transformers, dense or shared, but "
+            f"{finding}: fine-tune one with `embshare train glue --arch FOLDER`"
+        )
+        raise InvalidValueError(what=f"the run `{run}`", faults=[fault])
+    prepared = found.config.to_task().prepare(found.processor, train=True)
+    assert isinstance(prepared, PreparedGlue)
+    return prepared
+
+
 def _batches(task: PreparedGlue, size: int) -> Iterator[dict[str, Tensor]]:
-    """The development side in its order, with labels."""
-    pad, rows = Pad(task.processor.start.tokenizer.pad), task.dev_rows
+    """The validation set in its order, with labels."""
+    collate, rows = task.feed().collate, task.dev_rows
+    assert collate is not None, "rows of glue are padded"
     for begin in range(0, len(rows), size):
-        yield pad(rows[begin : begin + size])
+        yield collate(rows[begin : begin + size])
 
 
 def _train(
@@ -228,16 +222,17 @@ def _train(
     folder: RunFolder,
     teacher: nn.Module | None,
 ) -> StageRecord:
-    begun = time.perf_counter()
-    found: StageResult = train_stage(
+    begun, feed = time.perf_counter(), task.feed()
+    found = train_stage(
         model,
         stage,
-        Rows(task.rows[: config.most_rows]),  # type: ignore[arg-type]  # the collator makes tensors of them
-        config,
+        Subset(feed.rows, range(len(task.rows))[: config.most_rows]),
+        config.training,
         folder=folder.checkpoints,
         teacher=teacher,
         evaluate=task.scores,
-        collate=Pad(task.processor.start.tokenizer.pad),
+        evaluate_every=config.evaluate_every,
+        collate=feed.collate,
         seed=config.seed,
     )
     assert found.best is not None, "sub-networks were evaluated after the last step at least"
@@ -251,24 +246,8 @@ def _train(
     )
 
 
-def _keep(model: nn.Module, folder: Path, record: StageRecord) -> None:
-    """The record comes last, and says that the rest is there."""
-    save_trained(model, folder)
-    write_text(folder / RESULT, record.to_json())
-
-
-def _finished(folder: Path) -> StageRecord | None:
-    path = folder / RESULT
-    return StageRecord.from_json(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def _restored(task: PreparedGlue, folder: Path) -> nn.Module:
-    return dynabert.restore(task.processor.build(str(folder), 0))
-
-
 def _measure(model: nn.Module, task: PreparedGlue, config: ElasticConfig) -> SubNetworkReport:
-    """On rows of the development side; without labels, as a model is used."""
-    batch = Pad(task.processor.start.tokenizer.pad)(task.dev_rows[: config.measured_rows])
-    device = next(model.parameters()).device
+    """Measure on examples of the validation set; without labels, as a model is used."""
+    batch, device = next(_batches(task, config.measured_rows)), next(model.parameters()).device
     inputs = {name: value.to(device) for name, value in batch.items() if name != "labels"}
     return measure_sub_networks(model, inputs, evaluate=task.scores, repeats=config.repeats)

@@ -1,4 +1,4 @@
-"""`ElasticObjective`: the losses of all sub-networks as the loss of one module.
+"""The three stages, and the losses of all sub-networks of a stage as the loss of one module.
 
 As a module it is trained by any trainer. One graph is alive at a time: each sub-network's gradient
 is taken as soon as its loss is there, and the sum of them is what the trainer's backward delivers.
@@ -6,21 +6,75 @@ is taken as soon as its loss is there, and the sum of them is what the trainer's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Final, Literal, final
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 import embshare
+from embshare._value import Value
 from embshare.errors import InvalidValueError
 from embshare.models.distillation import require_same_labels
-from embshare.models.dynabert import Size, distillation_loss, sized
-from embshare.models.dynabert.blocks import blocks, require_fit
-from embshare.tasks.elastic.stages import Stage
+from embshare.models.dynabert import (
+    DEPTHS,
+    WIDTHS,
+    Size,
+    distillation_loss,
+    sized,
+    sub_networks,
+)
+from embshare.models.dynabert.blocks import blocks
+from embshare.models.dynabert.sizes import Rounding, evaluating, fitting_blocks
 
-__all__ = ["ElasticObjective"]
+__all__ = ["DEPTH_STAGE", "TUNING_STAGE", "WIDTH_STAGE", "ElasticObjective", "Stage"]
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+ANSWERS: Final = ("labels", "start_positions", "end_positions")
+
+
+class Stage(Value):
+    """The sub-networks that learn in every step, and what they learn from.
+
+    Raises:
+        InvalidValueError: a field is unknown or out of range, or nothing would be learned.
+    """
+
+    name: str
+    widths: Annotated[tuple[Fraction, ...], Field(min_length=1)] = WIDTHS
+    depths: Annotated[tuple[Fraction, ...], Field(min_length=1)] = DEPTHS
+    rounding: Rounding = "exact"
+    """See `embshare.models.dynabert.Size`."""
+    distil: bool = True
+    """Learn from a teacher, and not from labels."""
+    logits_weight: Weight = 1.0
+    """Weight of the cross-entropy against the teacher's logits."""
+    states_weight: Weight = 1.0
+    """Weight of the squared errors of hidden states."""
+    teacher: Literal["full", "same"] = "full"
+    """The teacher's width: ``full`` for every student, as the official code has it, or the ``same``
+    as the student's, as the paper says. Its authors found no difference."""
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """The sub-networks, in the order in which their losses are computed."""
+        return sub_networks(self.widths, self.depths, self.rounding)
+
+    @model_validator(mode="after")
+    def _learns(self) -> Stage:
+        if self.distil and not self.logits_weight and not self.states_weight:
+            raise ValueError("`logits_weight` or `states_weight` must be above 0 to distil")
+        return self
+
+
+WIDTH_STAGE: Final = Stage(name="width", depths=(1.0,), states_weight=0.1)
+"""The first stage: four widths at full depth learn from the model that was fine-tuned."""
+DEPTH_STAGE: Final = Stage(name="depth")
+"""The second stage: twelve sub-networks learn from the result of the first."""
+TUNING_STAGE: Final = Stage(name="tuning", distil=False)
+"""The third stage, which may be left out: twelve sub-networks learn from labels."""
 
 
 @final
@@ -32,12 +86,11 @@ class ElasticObjective(nn.Module):
         stage: which sub-networks, and which losses.
         teacher: for a stage that distils; it is trained by nothing, and no part of this module.
         together: keep the graphs of all sub-networks until the backward, at many times the memory.
-            FSDP, which has to see the backward of its layers, and scaled losses in float16 need it;
-            with it, layers must not be recomputed by activation checkpointing.
+            FSDP, which has to see the backward of its layers, and scaled losses in float16 have it
+            always; with it, layers must not be recomputed by activation checkpointing.
     Raises:
         InvalidValueError: the stage's sizes do not fit the model, a teacher is missing or too many,
-            or it has other labels, layers or widths than the student; in the first step, FSDP
-            without ``together``.
+            or it has other labels, layers or widths than the student.
     """
 
     accepts_loss_kwargs = False  # read by ``Trainer``: losses are means over a batch
@@ -52,12 +105,12 @@ class ElasticObjective(nn.Module):
     ) -> None:
         super().__init__()
         for size in stage.sizes:
-            require_fit(model, size)
+            fitting_blocks(model, size)
         _check_teacher(model, stage, teacher)
         self.model, self.stage, self.together = model, stage, together
         self.__dict__["_teacher"] = teacher  # past nn.Module, which would list its parameters
         self.last_losses: tuple[float, ...] = ()
-        """Of each sub-network, in the stage's order, at the last call."""
+        """Losses of the sub-networks, in the stage's order, at the last call."""
 
     def forward(
         self,
@@ -81,27 +134,31 @@ class ElasticObjective(nn.Module):
             "start_positions": start_positions,
             "end_positions": end_positions,
         }
-        inputs = {name: tensor for name, tensor in given.items() if tensor is not None}
+        inputs = {
+            name: tensor
+            for name, tensor in given.items()
+            if tensor is not None and not (self.stage.distil and name in ANSWERS)
+        }
         targets = self._teach(inputs)
         losses: list[Tensor] = []
 
         def run() -> Iterator[Tensor]:
             for size in self.stage.sizes:
-                with sized(self.model, width=size.width, depth=size.depth, rounding=size.rounding):
+                with sized(self.model, **dict(size)):
                     loss = self._loss(size, inputs, targets)
                     losses.append(loss.detach())
                     yield loss
 
         with embshare.cached(self.model):
-            total = self._sum(run)
+            total = self._sum(run, input_ids.device.type)
         self.last_losses = tuple(torch.stack(losses).tolist())
         return {"loss": total}
 
-    def _sum(self, run: Callable[[], Iterator[Tensor]]) -> Tensor:
+    def _sum(self, run: Callable[[], Iterator[Tensor]], device: str) -> Tensor:
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        if self.together or not torch.is_grad_enabled() or not parameters:
+        together = self.together or _needs_graphs(self, device)
+        if together or not torch.is_grad_enabled() or not parameters:
             return torch.stack(list(run())).sum()
-        _refuse_fsdp(self)
         total: Tensor = _SumOfLosses.apply(run, *parameters)
         return total
 
@@ -114,7 +171,7 @@ class ElasticObjective(nn.Module):
                 fault = "it must have `labels`: this stage learns from them"
                 raise InvalidValueError(what="a batch", faults=[fault])
             return loss  # type: ignore[no-any-return]
-        found = self.model(**_without_labels(inputs), output_hidden_states=True)
+        found = self.model(**inputs, output_hidden_states=True)
         teacher = targets[self._teacher_width(size)]
         losses = [
             distillation_loss(
@@ -127,7 +184,7 @@ class ElasticObjective(nn.Module):
                 states_weight=self.stage.states_weight if index == 0 else 0.0,
             )
             for index, (ours, theirs) in enumerate(
-                zip(_scores(found), _scores(teacher), strict=True)
+                zip(_logits(found), _logits(teacher), strict=True)
             )
         ]
         return torch.stack(losses).sum()
@@ -137,17 +194,16 @@ class ElasticObjective(nn.Module):
 
     @torch.no_grad()
     def _teach(self, inputs: Mapping[str, Tensor]) -> dict[float, Any]:
-        """What the teacher says, at full depth, at each width that it is asked at."""
+        """Outputs of the teacher, at full depth, at each width that it is asked at."""
         teacher: nn.Module | None = self.__dict__["_teacher"]
         if teacher is None:
             return {}
         teacher.to(inputs["input_ids"].device)
-        widths = {self._teacher_width(size): size.rounding for size in self.stage.sizes}
         found: dict[float, Any] = {}
-        with _evaluating(teacher), embshare.cached(teacher):
-            for width, rounding in widths.items():
-                with sized(teacher, width=width, rounding=rounding):
-                    found[width] = teacher(**_without_labels(inputs), output_hidden_states=True)
+        with evaluating(teacher), embshare.cached(teacher):
+            for width in dict.fromkeys(map(self._teacher_width, self.stage.sizes)):
+                with sized(teacher, width=width, rounding=self.stage.rounding):
+                    found[width] = teacher(**inputs, output_hidden_states=True)
         return found
 
 
@@ -160,9 +216,10 @@ class _SumOfLosses(torch.autograd.Function):
         losses: list[Tensor] = []
         with torch.enable_grad():
             for loss in run():
-                for index, gradient in enumerate(_gradients(loss, parameters)):
+                # None where a loss does not depend on a parameter.
+                found = torch.autograd.grad(loss, parameters, allow_unused=True)
+                for index, (before, gradient) in enumerate(zip(sums, found, strict=True)):
                     if gradient is not None:
-                        before = sums[index]
                         sums[index] = gradient if before is None else before.add_(gradient)
                 losses.append(loss.detach())
         ctx.sums = sums
@@ -176,39 +233,19 @@ class _SumOfLosses(torch.autograd.Function):
         return None, *(None if part is None else part * gradient for part in sums)
 
 
-def _gradients(loss: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-    """Those of one loss; None where it does not depend on a parameter."""
-    return torch.autograd.grad(loss, parameters, allow_unused=True)
+def _needs_graphs(objective: nn.Module, device: str) -> bool:
+    """Whether gradients have to come from one backward through the layers.
 
-
-def _refuse_fsdp(objective: nn.Module) -> None:
-    """Its hooks reduce gradients in a backward that runs through the layers, and only there."""
+    FSDP's hooks reduce them there, and only there; losses in float16 are scaled before it.
+    """
+    half = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
     kinds = {kind.__name__ for module in objective.modules() for kind in type(module).__mro__}
-    if any("FSDP" in kind for kind in kinds):
-        fault = "under FSDP it needs `together=True`: the backward has to run through its layers"
-        raise InvalidValueError(what="the objective", faults=[fault])
+    return half or any("FSDP" in kind for kind in kinds)
 
 
-def _without_labels(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    labels = ("labels", "start_positions", "end_positions")
-    return {name: tensor for name, tensor in inputs.items() if name not in labels}
-
-
-def _scores(found: Any) -> tuple[Tensor, ...]:
-    """A model's scores; one that marks an answer has two."""
-    if "logits" in found:
-        return (found.logits,)
-    return found.start_logits, found.end_logits
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
+def _logits(found: Any) -> tuple[Tensor, ...]:
+    """A model's logits; one that marks an answer has two."""
+    return (found.logits,) if "logits" in found else (found.start_logits, found.end_logits)
 
 
 def _check_teacher(model: nn.Module, stage: Stage, teacher: nn.Module | None) -> None:
@@ -218,11 +255,11 @@ def _check_teacher(model: nn.Module, stage: Stage, teacher: nn.Module | None) ->
     if teacher is None:
         return
     if teacher is model:
-        fault = "it must be a model of its own, for example a deep copy of the student"
+        fault = "it must be another model, for example a deep copy of the student"
         raise InvalidValueError(what="the teacher", faults=[fault])
     require_same_labels(getattr(model, "config", None), getattr(teacher, "config", None))
     ours, theirs = blocks(model), blocks(teacher)
-    wide, wide_there = (b[0].output.out_features for b in (ours, theirs))
+    wide, wide_there = (found[0].attention.outer.out_features for found in (ours, theirs))
     faults = [
         f"it must have {needed} {what}, as the student, but has {has}"
         for what, needed, has in (

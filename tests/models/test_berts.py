@@ -51,7 +51,7 @@ every_masked = each(cases(lambda family: family.pretraining, "sharebert", "elc_b
 # ---------------------------------------------------------------- settings
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, "dynabert"])
 def test_without_transformers_it_says_what_to_install(family: str) -> None:
     code = f"""
 import sys

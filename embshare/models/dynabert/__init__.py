@@ -6,23 +6,26 @@ Auto classes. Training, evaluation and augmentation are in `embshare.tasks.elast
 
 from embshare.models import hub  # noqa: F401  (first: it says what to install)
 from embshare.models.distillation import require_same_labels, soft_cross_entropy, state_loss
-from embshare.models.dynabert.counting import count_operations, count_parameters
 from embshare.models.dynabert.extraction import extract
+from embshare.models.dynabert.heads import register
 from embshare.models.dynabert.importance import Importance, importance
 from embshare.models.dynabert.losses import distillation_loss
-from embshare.models.dynabert.narrow import register
 from embshare.models.dynabert.rewiring import restore, rewire
 from embshare.models.dynabert.sizes import (
     DEPTHS,
     WIDTHS,
     Size,
+    count_operations,
+    count_parameters,
     kept_heads,
     kept_layers,
     kept_neurons,
     matched_states,
+    set_size,
+    size_of,
+    sized,
     sub_networks,
 )
-from embshare.models.dynabert.sizing import set_size, size_of, sized
 
 __all__ = [
     "DEPTHS",

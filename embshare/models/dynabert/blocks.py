@@ -1,4 +1,4 @@
-"""Where a model of the BERT kind has its layers, and what in them can be made narrower.
+"""The layers of a model of the BERT kind, and the matrices in them that can be made narrower.
 
 Letters: H the model's width, n heads of width s, m neurons.
 """
@@ -7,52 +7,64 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from embshare.errors import InvalidValueError
-from embshare.models.dynabert.sizes import Size
+from embshare.runtime.shared_layers import SharedLayer
 
-__all__ = ["Block", "blocks", "layer_list", "require_fit"]
+__all__ = ["Block", "Part", "blocks", "is_derived", "layer_list", "stored_in"]
 
 KIND = "a model of the BERT kind (transformers' BERT, RoBERTa and those built like them)"
 
 
 @dataclass(frozen=True)
+class Part:
+    """The matrices of one layer that are cut together: by heads, or by neurons."""
+
+    inner: tuple[nn.Linear, ...]
+    """Matrices cut by rows: query, key and value, or the first of the feed-forward part."""
+    outer: nn.Linear
+    """The matrix cut by columns, which reads the outputs of the inner ones."""
+    count: int
+    """Heads ``n``, or neurons ``m``, of the whole layer."""
+    unit: int
+    """Rows that stay together: ``s`` of a head, or 1 of a neuron."""
+
+    @property
+    def layers(self) -> tuple[nn.Linear, ...]:
+        """The inner matrices, then the outer one."""
+        return (*self.inner, self.outer)
+
+    @property
+    def derived(self) -> bool:
+        """Whether one of them cannot be stored in another order, so that none of them is."""
+        return any(map(is_derived, self.layers))
+
+
+@dataclass(frozen=True)
 class Block:
-    """The six Linear layers of one layer, and how they are divided."""
+    """One layer of the encoder."""
 
-    query: nn.Linear
-    key: nn.Linear
-    value: nn.Linear
-    output: nn.Linear
-    """Of attention: ``[H, n s]``."""
-    up: nn.Linear
-    down: nn.Linear
-    heads: int
-    """``n`` of the whole layer."""
-    head_size: int
+    attention: Part
+    feed_forward: Part
 
-    @property
-    def neurons(self) -> int:
-        """``m`` of the whole layer."""
-        return self.up.out_features  # not of the weight: asking for a derived one derives it
 
-    @property
-    def attention(self) -> tuple[nn.Linear, ...]:
-        """What is cut by heads: rows of the first three, columns of the last."""
-        return self.query, self.key, self.value, self.output
+def is_derived(layer: nn.Module) -> bool:
+    """Whether a layer's weight is computed from a table."""
+    return isinstance(layer, SharedLayer) and "weight" in layer._embshare_names
 
-    @property
-    def feed_forward(self) -> tuple[nn.Linear, ...]:
-        """What is cut by neurons: rows of the first, columns of the last."""
-        return self.up, self.down
+
+def stored_in(layer: nn.Linear) -> Tensor:
+    """A tensor of a layer's device and type; asking for a derived weight would derive it."""
+    bias: Tensor | None = layer.bias
+    return layer.weight if bias is None else bias
 
 
 def layer_list(model: nn.Module) -> nn.ModuleList:
     """The list of layers, ``encoder.layer``, of a model with or without a head.
 
     Raises:
-        InvalidValueError: it has none, or its layers look at another model's states too.
+        InvalidValueError: the model has none, or its layers attend to another model's states too.
     """
     base = getattr(model, "base_model", model)
     layers = getattr(getattr(base, "encoder", None), "layer", None)
@@ -73,43 +85,25 @@ def blocks(model: nn.Module) -> tuple[Block, ...]:
     return tuple(_block(model, layer) for layer in layers._modules.values() if layer is not None)
 
 
-def require_fit(model: nn.Module, size: Size) -> None:
-    """Refuse a size that this model does not divide into.
-
-    Raises:
-        InvalidValueError: as `Size.require_fit`, or the model is of another kind.
-    """
-    found = blocks(model)
-    for block in {(b.heads, b.neurons): b for b in found}.values():
-        size.require_fit(heads=block.heads, neurons=block.neurons, layers=len(found))
-
-
 def _block(model: nn.Module, layer: nn.Module) -> Block:
-    places = {
-        "query": "attention.self.query",
-        "key": "attention.self.key",
-        "value": "attention.self.value",
-        "output": "attention.output.dense",
-        "up": "intermediate.dense",
-        "down": "output.dense",
-    }
-    found: dict[str, nn.Linear] = {}
-    for name, place in places.items():
+    def linear(place: str) -> nn.Linear:
         try:
-            part = layer.get_submodule(place)
+            found = layer.get_submodule(place)
         except AttributeError:
             raise _unfit(model, f"a layer has no `{place}`") from None
-        if not isinstance(part, nn.Linear):
-            raise _unfit(model, f"`{place}` is a {_name(type(part))} and no nn.Linear")
-        found[name] = part
+        if not isinstance(found, nn.Linear):
+            kind = f"{type(found).__module__}.{type(found).__qualname__}"
+            raise _unfit(model, f"`{place}` is a {kind} and no nn.Linear")
+        return found
+
+    inner = tuple(linear(f"attention.self.{name}") for name in ("query", "key", "value"))
+    outer = linear("attention.output.dense")
+    up, down = linear("intermediate.dense"), linear("output.dense")
     attention = layer.get_submodule("attention.self")
     heads, size = attention.num_attention_heads, attention.attention_head_size
     assert isinstance(heads, int) and isinstance(size, int)
-    return Block(**found, heads=heads, head_size=size)
-
-
-def _name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
+    # Features are numbers of the layer: the shape of a derived weight would derive it.
+    return Block(Part(inner, outer, heads, size), Part((up,), down, up.out_features, 1))
 
 
 def _unfit(model: nn.Module, finding: str) -> InvalidValueError:

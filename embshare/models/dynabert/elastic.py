@@ -1,4 +1,4 @@
-"""A Linear layer and a list of layers that compute with a part of what they store.
+"""A Linear layer that computes with a part of its weight.
 
 Nothing that is stored changes: parameters and their names, state dicts and optimizers are those
 of the whole layer. A smaller layer gets another class, which says so, and gets its own back when it
@@ -7,33 +7,24 @@ is whole again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TypeVar, cast
+from collections.abc import Iterable
+from typing import Any, Final, cast
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from embshare.errors import InvalidValueError
-from embshare.models.dynabert.picking import pick
-from embshare.models.dynabert.sizes import FULL, Size
+from embshare.ops.tracing import must_be_plain
 from embshare.runtime.shared_layers import SharedLayer, plain_class, shared_class
 
-__all__ = [
-    "COLUMN_ORDER",
-    "ROW_ORDER",
-    "ElasticLayers",
-    "ElasticLinear",
-    "cut",
-    "keep",
-    "order_of",
-    "require_cuttable",
-]
-
-M = TypeVar("M", bound=nn.Module)
+__all__ = ["COLUMN_ORDER", "ROW_ORDER", "ElasticLinear", "cut", "require_cuttable"]
 
 ROW_ORDER, COLUMN_ORDER = "row_order", "column_order"
 """Buffers ``[rows]`` and ``[columns]`` of layers whose weight cannot be permuted, most important
 first. They are not saved with the weights: the model's configuration has them."""
+PICKED: Final = "_embshare_picked"
+"""Attribute of a derived weight with the rows and columns that were picked of it."""
 
 
 class ElasticLinear(nn.Linear):
@@ -57,7 +48,7 @@ class ElasticLinear(nn.Linear):
 
     def used(self) -> tuple[Tensor, Tensor | None]:
         """The part of weight and bias that the layer computes with."""
-        rows, columns = order_of(self, ROW_ORDER), order_of(self, COLUMN_ORDER)
+        rows, columns = self._buffers.get(ROW_ORDER), self._buffers.get(COLUMN_ORDER)
         weight = first(self.weight, 0, self.rows, rows, self.order_key)
         weight = first(weight, 1, self.columns, columns, self.order_key)
         bias: Tensor | None = self.bias
@@ -70,17 +61,37 @@ class ElasticLinear(nn.Linear):
         return ", ".join([super().extra_repr(), *shown])
 
 
-class ElasticLayers(nn.ModuleList):
-    """A list of layers that runs some of them, and holds all."""
+def require_cuttable(layers: Iterable[nn.Linear]) -> None:
+    """Refuse Linear layers of other classes: what their forward does with a part is not known.
 
-    kept: tuple[int, ...] = ()
-    """Which are run, in order."""
-    size: Size = FULL
-    """What the model was set to."""
+    Raises:
+        InvalidValueError: names the first of them.
+    """
+    for layer in layers:
+        if plain_class(layer) not in (nn.Linear, ElasticLinear):
+            kind = type(layer).__name__
+            fault = f"it must have plain nn.Linear layers to be cut, but one is {kind}"
+            raise InvalidValueError(what="the model", faults=[fault])
 
-    def __iter__(self) -> Iterator[nn.Module]:
-        """The layers that are run."""
-        return iter([self[index] for index in self.kept])
+
+def cut(layer: nn.Linear, *, rows: int | None = None, columns: int | None = None) -> None:
+    """Let a layer use its first rows and columns; None is all.
+
+    Args:
+        layer: one that `require_cuttable` lets pass.
+        rows: output features.
+        columns: input features.
+    """
+    whole = rows in (None, layer.out_features) and columns in (None, layer.in_features)
+    kind: type[nn.Linear] = nn.Linear if whole else ElasticLinear
+    if isinstance(layer, SharedLayer):
+        kind = cast("type[nn.Linear]", shared_class(kind, layer._embshare_names))  # type: ignore[arg-type]
+    layer.__class__ = kind
+    for name, count in (("rows", rows), ("columns", columns)):
+        if whole:
+            layer.__dict__.pop(name, None)
+        else:
+            layer.__dict__[name] = count
 
 
 def first(
@@ -99,56 +110,52 @@ def first(
     return tensor.index_select(dim, order[:count])
 
 
-def order_of(layer: nn.Module, name: str) -> Tensor | None:
-    """The order of a layer's rows or columns, where it has one."""
-    return layer._buffers.get(name)
+def pick(weight: Tensor, dim: int, count: int, order: Tensor, key: int) -> Tensor:
+    """The first rows or columns of a derived weight by an order, picked once for all its readers.
 
-
-def cut(layer: nn.Linear, *, rows: int | None = None, columns: int | None = None) -> None:
-    """Let a layer use its first rows and columns; None is all.
+    Tied layers are given one tensor in a call, and all of them pick the same of it. So what was
+    picked stays with that tensor, and goes when it goes: with the call, or with what calls have
+    kept.
 
     Args:
-        layer: one that `require_cuttable` lets pass.
-        rows: output features.
-        columns: input features.
+        weight: ``[rows, columns]``, as a layer reads it.
+        dim: 0 picks rows, 1 columns.
+        count: number of rows or columns.
+        order: ``[rows]`` or ``[columns]``, the first ones first.
+        key: equal for equal orders.
     """
-    if rows in (None, layer.out_features) and columns in (None, layer.in_features):
-        _become(layer, nn.Linear)
-        for name in ("rows", "columns"):
-            layer.__dict__.pop(name, None)
-        return
-    _become(layer, ElasticLinear)
-    elastic = cast("ElasticLinear", layer)
-    elastic.rows, elastic.columns = rows, columns
+    if must_be_plain():  # a compiler sees equal operations by itself
+        return weight.index_select(dim, order[:count])
+    kept: dict[tuple[int, int, int], Tensor] | None = getattr(weight, PICKED, None)
+    if kept is None:
+        kept = {}
+        setattr(weight, PICKED, kept)
+    found = kept.get((dim, count, key))
+    if found is None:
+        # As derived weights have a graph always; and what stays with a weight that calls keep must
+        # be of use to calls outside of inference mode too.
+        with torch.inference_mode(weight.is_inference()), torch.enable_grad():
+            found = _Pick.apply(weight, dim, order[:count])
+        kept[dim, count, key] = found
+    return found
 
 
-def require_cuttable(layers: Iterable[nn.Linear]) -> None:
-    """Refuse Linear layers of other classes: what their forward does with a part is not known.
+class _Pick(torch.autograd.Function):
+    """``index_select`` that saves no tensors: activation checkpointing counts those.
 
-    Raises:
-        InvalidValueError: names the first of them.
+    A block that is run again may have to pick what another block's forward had picked for it.
     """
-    for layer in layers:
-        if plain_class(layer) not in (nn.Linear, ElasticLinear):
-            kind = type(layer).__name__
-            fault = f"it must have plain nn.Linear layers to be cut, but one is {kind}"
-            raise InvalidValueError(what="the model", faults=[fault])
 
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, dim: int, index: Tensor) -> Tensor:
+        ctx.shape, ctx.dim, ctx.index = weight.shape, dim, index
+        if weight.stride(0) < weight.stride(1):  # stored as [in, out]: pick along memory
+            return weight.t().index_select(1 - dim, index).t()
+        return weight.index_select(dim, index)
 
-def _become(layer: nn.Module, kind: type[nn.Module]) -> None:
-    if isinstance(layer, SharedLayer):
-        layer.__class__ = cast("type[SharedLayer]", shared_class(kind, layer._embshare_names))  # type: ignore[arg-type]
-    else:
-        layer.__class__ = kind
-
-
-def keep(layers: nn.ModuleList, kept: tuple[int, ...], size: Size) -> None:
-    """Let a list run some of its layers; all of them of the full size make it plain again."""
-    if size.width == size.depth == 1:
-        layers.__class__ = nn.ModuleList
-        for name in ("kept", "size"):
-            layers.__dict__.pop(name, None)
-        return
-    layers.__class__ = ElasticLayers
-    elastic = cast("ElasticLayers", layers)
-    elastic.kept, elastic.size = kept, size
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        if ctx.dim:
+            turned = gradient.new_zeros(ctx.shape[::-1]).index_copy(0, ctx.index, gradient.t())
+            return turned.t(), None, None
+        return gradient.new_zeros(ctx.shape).index_copy(0, ctx.index, gradient), None, None

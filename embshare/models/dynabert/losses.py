@@ -1,4 +1,4 @@
-"""What a sub-network learns in each of the three stages: pure functions of outputs.
+"""The loss of a sub-network that learns from a teacher: a pure function of outputs.
 
 Letters: B batch, T positions, C classes, H width, L layers.
 """

@@ -16,25 +16,21 @@ from typing import Any, Final, TypeVar
 import torch
 from torch import Tensor, nn
 
+from embshare._keys import KEY
 from embshare.errors import InvalidValueError
-from embshare.models.dynabert.blocks import Block, blocks
+from embshare.models.dynabert.blocks import Block, Part, blocks, is_derived, stored_in
 from embshare.models.dynabert.elastic import COLUMN_ORDER, ROW_ORDER
 from embshare.models.dynabert.importance import Importance
-from embshare.models.dynabert.sizing import apply_size, configs, read_size
-from embshare.models.dynabert.ties import (
-    Part,
-    attention_of,
-    feed_forward_of,
-    stored_in,
-    tied_groups,
-)
+from embshare.models.dynabert.sizes import apply_size, configs, read_size
+from embshare.runtime.shared_layers import INDEX
 
-__all__ = ["ORDER_KEY", "restore", "rewire"]
+__all__ = ["ORDER_KEY", "restore", "rewire", "tied_groups"]
 
 M = TypeVar("M", bound=nn.Module)
 
 ORDER_KEY: Final = "dynabert_order"
-"""Where the configuration of a shared model has the orders of its heads and neurons."""
+"""Key of the orders of heads and neurons in the configuration of a shared model: each order once,
+and for each layer the index of its order, None where weights were permuted."""
 
 
 @torch.no_grad()
@@ -58,18 +54,22 @@ def rewire(model: M, importance: Importance) -> M:
     found = blocks(model)
     _check(importance, found)
     written: dict[str, Any] = {}
-    for name, parts, scores in (
-        ("heads", attention_of(found), importance.heads),
-        ("neurons", feed_forward_of(found), importance.neurons),
-    ):
-        groups = tied_groups(parts)
-        orders = [_order(scores, group) for group in groups]
-        for group, order in zip(groups, orders, strict=True):
-            _sort([parts[index] for index in group], order)
-        written[name] = _to_json(parts, groups, orders)
+    for name, parts in _parts(found).items():
+        orders: list[list[int]] = []
+        order_of: list[int | None] = [None] * len(parts)
+        for group in tied_groups(parts):
+            order = _order(getattr(importance, name), group)
+            if any(parts[index].derived for index in group):
+                for index in group:
+                    order_of[index] = len(orders)
+                    _remember(parts[index], order)
+                orders.append(order.tolist())
+            else:
+                _permute([parts[index] for index in group], order)
+        written[name] = {"of": order_of, "orders": orders}
     for config in configs(model):
         config.__dict__.pop(ORDER_KEY, None)
-        if any(number is not None for part in written.values() for number in part["of"]):
+        if any(part["orders"] for part in written.values()):
             setattr(config, ORDER_KEY, written)
     return model
 
@@ -84,13 +84,10 @@ def restore(model: M) -> M:
     Raises:
         InvalidValueError: what stands there does not fit the model.
     """
-    found = blocks(model)
     written = getattr(getattr(model, "config", None), ORDER_KEY, None)
     if written is not None:
-        for name, parts in (("heads", attention_of(found)), ("neurons", feed_forward_of(found))):
-            units = found[0].heads if name == "heads" else found[0].neurons
-            orders = _from_json(written, name, len(parts), units)
-            for part, order in zip(parts, orders, strict=True):
+        for name, parts in _parts(blocks(model)).items():
+            for part, order in zip(parts, _read_orders(written, name, parts), strict=True):
                 if order is not None:
                     _remember(part, order)
     size = read_size(model)
@@ -99,17 +96,57 @@ def restore(model: M) -> M:
     return model
 
 
+def tied_groups(parts: Sequence[Part]) -> tuple[tuple[int, ...], ...]:
+    """Layers whose parts read a weight in common, directly or through others.
+
+    Two layers that tie but one of four matrices are cut alike in all of them: heads and neurons
+    reach over the matrices of a part.
+
+    Returns:
+        Numbers of layers, ascending in each group; groups by their first.
+    """
+    groups: list[tuple[list[int], set[tuple[str, int, int]]]] = []
+    for index, part in enumerate(parts):
+        members, weights = [index], set(map(_identity, part.layers))
+        for group in [group for group in groups if group[1] & weights]:
+            groups.remove(group)
+            members, weights = group[0] + members, group[1] | weights
+        groups.append((members, weights))
+    return tuple(sorted(tuple(sorted(members)) for members, _ in groups))
+
+
+def _identity(layer: nn.Module) -> tuple[str, int, int]:
+    """Equal for layers that read one weight: one slot of one bank, or one parameter."""
+    if is_derived(layer):
+        bank = layer.__dict__[KEY].get()
+        return "slot", id(bank), bank.readers[layer.__dict__[INDEX]["weight"]].slot
+    return "parameter", id(layer._parameters["weight"]), 0
+
+
+def _parts(found: Sequence[Block]) -> dict[str, list[Part]]:
+    """Parts that are sorted, by the names of `Importance` and of the configuration."""
+    return {"heads": [b.attention for b in found], "neurons": [b.feed_forward for b in found]}
+
+
+def _check(importance: Importance, found: Sequence[Block]) -> None:
+    faults = []
+    for name, parts in _parts(found).items():
+        scores: Tensor = getattr(importance, name)
+        if tuple(scores.shape) != (shape := (len(parts), parts[0].count)):
+            faults.append(f"`{name}` must be {shape} for this model, but is {tuple(scores.shape)}")
+        elif not bool(scores.isfinite().all()):
+            faults.append(f"`{name}` must be finite")
+    if faults:
+        raise InvalidValueError(what="the importance", faults=faults)
+
+
 def _order(scores: Tensor, group: Sequence[int]) -> Tensor:
     """Most important first, by the sum over layers; equals stay in the order that they have."""
     return torch.sort(scores[list(group)].sum(0), descending=True, stable=True).indices
 
 
-def _sort(parts: Sequence[Part], order: Tensor) -> None:
-    """Layers that are cut alike; a parameter that several of them have is permuted once."""
-    if any(part.derived for part in parts):
-        for part in parts:
-            _remember(part, order)
-        return
+def _permute(parts: Sequence[Part], order: Tensor) -> None:
+    """Sort layers that are cut alike; a parameter that several of them have is permuted once."""
     stored: dict[int, tuple[Tensor, int]] = {}
     for part in parts:
         _forget(part)
@@ -122,7 +159,7 @@ def _sort(parts: Sequence[Part], order: Tensor) -> None:
 
 
 def _forget(part: Part) -> None:
-    """Drop the orders that a model made plain again has from the time when it was shared."""
+    """Drop the orders that a materialized model has from the time when it was shared."""
     for layer in part.layers:
         for name in (ROW_ORDER, COLUMN_ORDER):
             layer._buffers.pop(name, None)
@@ -134,61 +171,29 @@ def _remember(part: Part, order: Tensor) -> None:
     """Let the part's layers pick by an order when they are cut."""
     rows = _rows(order, part.unit)
     for layer in part.layers:
+        name = COLUMN_ORDER if layer is part.outer else ROW_ORDER
+        layer.register_buffer(name, rows.to(stored_in(layer).device), persistent=False)
         layer.__dict__["order_key"] = hash(tuple(order.tolist()))
-    for layer in part.inner:
-        layer.register_buffer(ROW_ORDER, rows.to(stored_in(layer).device), persistent=False)
-    device = stored_in(part.outer).device
-    part.outer.register_buffer(COLUMN_ORDER, rows.to(device), persistent=False)
 
 
 def _rows(order: Tensor, unit: int) -> Tensor:
-    """Of units, such as heads, to rows: ``[n]`` to ``[n unit]``."""
+    """Rows of units, such as heads: ``[n]`` to ``[n unit]``."""
     return (order[:, None] * unit + torch.arange(unit, device=order.device)).flatten()
 
 
-def _check(importance: Importance, found: Sequence[Block]) -> None:
-    needs = {
-        "heads": (len(found), found[0].heads),
-        "neurons": (len(found), found[0].neurons),
-    }
-    faults = []
-    for name, shape in needs.items():
-        scores: Tensor = getattr(importance, name)
-        if tuple(scores.shape) != shape:
-            faults.append(f"`{name}` must be {shape} for this model, but is {tuple(scores.shape)}")
-        elif not bool(scores.isfinite().all()):
-            faults.append(f"`{name}` must be finite")
-    if faults:
-        raise InvalidValueError(what="the importance", faults=faults)
-
-
-def _to_json(
-    parts: Sequence[Part], groups: Sequence[Sequence[int]], orders: Sequence[Tensor]
-) -> dict[str, Any]:
-    """Each order once, and which of them each layer has; None where weights were permuted."""
-    derived = [any(parts[index].derived for index in group) for group in groups]
-    kept = [number for number, wanted in enumerate(derived) if wanted]
-    place = {number: index for index, number in enumerate(kept)}
-    of = {layer: place.get(number) for number, group in enumerate(groups) for layer in group}
-    return {
-        "of": [of[layer] for layer in range(len(parts))],
-        "orders": [orders[number].tolist() for number in kept],
-    }
-
-
-def _from_json(written: Any, name: str, layers: int, units: int) -> list[Tensor | None]:
-    """The order of each layer.
+def _read_orders(written: Any, name: str, parts: Sequence[Part]) -> list[Tensor | None]:
+    """The order of each layer, from the configuration.
 
     Raises:
-        InvalidValueError: they are not orders of this model's units.
+        InvalidValueError: they are not orders of this model's heads or neurons.
     """
+    count = parts[0].count
     try:
-        of, orders = written[name]["of"], written[name]["orders"]
-        sound = len(of) == layers and all(sorted(order) == list(range(units)) for order in orders)
-        if sound:
+        order_of, orders = written[name]["of"], written[name]["orders"]
+        if len(order_of) == len(parts) and all(sorted(o) == list(range(count)) for o in orders):
             made = [torch.tensor(order) for order in orders]
-            return [None if number is None else made[number] for number in of]
+            return [None if index is None else made[index] for index in order_of]
     except (KeyError, TypeError, IndexError):
         pass
-    fault = f"`{ORDER_KEY}` must have, as `{name}`, orders of {units} for {layers} layers"
+    fault = f"`{ORDER_KEY}` must have, as `{name}`, orders of {count} for {len(parts)} layers"
     raise InvalidValueError(what="the configuration", faults=[fault])

@@ -16,6 +16,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
+from embshare.models import dynabert
 from tests.models.dynabert.make_official import GRID, HERE, LABELS, OFF, SETTINGS, WORDS
 
 
@@ -85,6 +86,11 @@ def _renamed(found: dict[str, Tensor]) -> dict[str, Tensor]:
 def batch() -> dict[str, Tensor]:
     """BERT's inputs, with labels."""
     return under("bert/batch/")
+
+
+def official_importance() -> dynabert.Importance:
+    """The importance that BERT was rewired by."""
+    return dynabert.Importance(**under("bert/importance/"))
 
 
 def distance(ours: Any, theirs: Any) -> float:

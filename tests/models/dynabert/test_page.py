@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import BertTokenizer
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
 from embshare.models import dynabert
-from embshare.tasks.elastic.stages import ElasticSettings
+from embshare.tasks.elastic.settings import ElasticConfig
 from embshare.tasks.running.loading import FinishedRun
 from tests.models.dynabert.examples import batch, model
 from tests.models.dynabert.make_official import SPECIAL, WORDS
@@ -42,7 +42,10 @@ def test_the_page(
         "model": model(sharing="tied"),
         "batches": [data],
         "inputs": batch(labels=False),
-        "rows": [{"input_ids": i, "labels": int(c)} for i, c in zip(*rows(), strict=True)],
+        "rows": [
+            {"input_ids": ids, "labels": int(label)}
+            for ids, label in zip(data["input_ids"], data["labels"], strict=True)
+        ],
         "folder": tmp_path,
         "accuracy": accuracy,
         "masked_lm": masked_lm(),
@@ -55,18 +58,12 @@ def test_the_page(
         exec(block, names)
     assert {path.name for path in tmp_path.iterdir()} >= {"small", "half", "sub-networks.json"}
     assert "accuracy" in capsys.readouterr().out
-    assert names["settings"] == ElasticSettings()
+    assert names["settings"] == ElasticConfig().training
     assert dynabert.size_of(names["model"]) == dynabert.Size()
 
 
-def rows() -> tuple[Any, Any]:
-    return batch()["input_ids"], batch()["labels"]
-
-
-def test_its_table_of_counts() -> None:
-    """Also held to the published numbers by `test_extraction`."""
-    from transformers import BertConfig, BertForSequenceClassification
-
+def test_its_table_has_the_published_counts() -> None:
+    """Of BERT base with two labels, also as `extract` makes it."""
     with torch.device("meta"):
         base = BertForSequenceClassification(BertConfig())
     table = {
@@ -77,7 +74,8 @@ def test_its_table_of_counts() -> None:
     assert set(table) == set(dynabert.WIDTHS)
     for size in dynabert.sub_networks():
         cell = table[size.width][dynabert.DEPTHS.index(size.depth)]
-        shares: dict[str, Any] = {"width": size.width, "depth": size.depth}
-        count = dynabert.count_parameters(base, **shares)
-        billions = dynabert.count_operations(base, **shares) / 1e9
+        count = dynabert.count_parameters(base, **dict(size))
+        billions = dynabert.count_operations(base, **dict(size)) / 1e9
         assert cell.strip() == f"{count:,}, {billions:.2f} G"
+        small = dynabert.extract(base, **dict(size))
+        assert sum(parameter.numel() for parameter in small.parameters()) == count

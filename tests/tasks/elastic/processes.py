@@ -7,16 +7,13 @@ import sys
 import warnings
 from typing import Any
 
-import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from embshare.errors import InvalidValueError
-from embshare.tasks.elastic.objective import ElasticObjective
-from embshare.tasks.elastic.stages import DEPTH_STAGE
+from embshare.tasks.elastic.objective import DEPTH_STAGE, ElasticObjective
 from tests.models.dynabert.examples import batch, model
 
 
@@ -33,14 +30,7 @@ def worker(rank: int, port: int, way: str, sharing: str) -> None:
     alone = ElasticObjective(model(sharing=sharing).train(), DEPTH_STAGE, model())
     for other in range(2):
         (alone(**row(other))["loss"] / 2).backward()
-    both = ElasticObjective(
-        model(sharing=sharing).train(), DEPTH_STAGE, model(), together=way == "fsdp"
-    )
-    if way == "fsdp":
-        apart = ElasticObjective(model(sharing=sharing).train(), DEPTH_STAGE, model())
-        sharded: Any = fully_shard(apart)
-        with pytest.raises(InvalidValueError, match="under FSDP it needs `together=True`"):
-            sharded(**row(rank))
+    both = ElasticObjective(model(sharing=sharing).train(), DEPTH_STAGE, model())
     wrapped: Any = DistributedDataParallel(both) if way == "ddp" else fully_shard(both)
     for _ in range(2):  # the second step waits for what the first has left
         wrapped.zero_grad()

@@ -13,9 +13,15 @@ from transformers import BertTokenizer, ByT5Tokenizer
 
 from embshare.errors import InvalidValueError
 from embshare.tasks.elastic import augmentation
-from embshare.tasks.elastic.augmentation import GLUE_FILES, Augmenter, GlueFile, augment_file
-from embshare.tasks.elastic.stop_words import STOP_WORDS
-from embshare.tasks.elastic.vectors import WordVectors
+from embshare.tasks.elastic.augmentation import (
+    GLUE_FILES,
+    STOP_WORDS,
+    Augmenter,
+    GlueFile,
+    WordVectors,
+    augment_file,
+)
+from embshare.tasks.errors import DataError, MissingDataError
 from tests.models.dynabert.make_official import (
     CANDIDATES,
     CHANCE,
@@ -53,8 +59,8 @@ def augmenter(vectors: WordVectors | None = None, **changed: Any) -> Augmenter:
 
 
 def made(maker: Augmenter) -> dict[str, list[str]]:
-    chance = random.Random(SEED)
-    return {str(i): maker.augment(sentence, chance) for i, sentence in enumerate(SENTENCES)}
+    generator = random.Random(SEED)
+    return {str(i): maker.augment(sentence, generator) for i, sentence in enumerate(SENTENCES)}
 
 
 def test_the_official_sentences(vectors: WordVectors) -> None:
@@ -141,8 +147,9 @@ def test_a_table_without_a_header(tmp_path: Path) -> None:
 def test_a_row_that_is_too_short_leaves_no_file(tmp_path: Path) -> None:
     source = tmp_path / "train.tsv"
     source.write_text("head\tof\nred tree\tcat\nalone\n")
-    with pytest.raises(InvalidValueError, match="line 3 must have more than 1 cells, but has 1"):
+    with pytest.raises(DataError, match="line 3, must have more than 1 cells, but has 1") as caught:
         augment_file(source, tmp_path / "out.tsv", GlueFile((0, 1), 1), augmenter(variants=1))
+    assert (caught.value.path, caught.value.line) == (source, 3)
     assert [path.name for path in tmp_path.iterdir()] == ["train.tsv"]
 
 
@@ -172,7 +179,7 @@ def test_a_tokenizer_of_another_kind() -> None:
     with pytest.raises(InvalidValueError) as caught:
         Augmenter(model=masked_lm(), tokenizer=ByT5Tokenizer())
     assert caught.value.faults == (
-        "`tokenizer` must be a fast one of word pieces with '##', as BERT's, but is a "
+        "`tokenizer` must be a fast WordPiece tokenizer with '##', as BERT's, but is a "
         "ByT5Tokenizer",
     )
 
@@ -186,24 +193,25 @@ def test_neighbours_of_a_word() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "finding"),
+    ("text", "line", "needs"),
     [
-        ("", "it has no line"),
-        ("a 1 2\nb 1\n", "line 2 has 1 numbers"),
-        ("a 1 x\n", "line 1 is not a word and numbers, divided by spaces"),
-        ("a\n", "line 1 is not a word and numbers, divided by spaces"),
+        ("", None, "hold words and vectors"),
+        ("a 1 2\nb 1\n", 2, "have a word and 2 numbers, divided by spaces"),
+        ("a 1\nb 1 2\n", 2, "have a word and 1 numbers, divided by spaces"),
+        ("a 1 x\n", 1, "have a word and its numbers, divided by spaces"),
+        ("a\n", 1, "have a word and its numbers, divided by spaces"),
     ],
 )
-def test_a_broken_file_of_vectors(text: str, finding: str, tmp_path: Path) -> None:
+def test_a_broken_file_of_vectors(text: str, line: int | None, needs: str, tmp_path: Path) -> None:
     file = tmp_path / "vectors.txt"
     file.write_text(text)
-    with pytest.raises(InvalidValueError) as caught:
+    with pytest.raises(DataError) as caught:
         WordVectors.read(file)
-    assert caught.value.faults == (finding,)
+    assert (caught.value.path, caught.value.line, caught.value.needs) == (file, line, needs)
 
 
 def test_a_file_of_vectors_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InvalidValueError, match="it is not there: name a local file in GloVe's"):
+    with pytest.raises(MissingDataError, match="Name a local file in GloVe's text format"):
         WordVectors.read(tmp_path / "glove.txt")
 
 

@@ -8,30 +8,42 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import BertConfig, BertForSequenceClassification
 
 from embshare.errors import InvalidValueError
-from embshare.models import dynabert
-from embshare.tasks.elastic.objective import ElasticObjective
-from embshare.tasks.elastic.stages import DEPTH_STAGE, TUNING_STAGE, WIDTH_STAGE, Stage
-from tests.models.dynabert.examples import SHARING, batch, model
+from embshare.models import distillation, dynabert
+from embshare.models.dynabert import losses
+from embshare.runtime.bank import require_bank
+from embshare.tasks.elastic.objective import (
+    DEPTH_STAGE,
+    TUNING_STAGE,
+    WIDTH_STAGE,
+    ElasticObjective,
+    Stage,
+)
+from tests.models.dynabert.examples import SETTINGS, SHARING, batch, model
 from tests.models.dynabert.make_official import RATE, STEPS
 from tests.models.dynabert.official import batch as official_batch
-from tests.models.dynabert.official import bert, distance, under
+from tests.models.dynabert.official import bert, distance, official_importance, under
 
 STAGES = {"width": WIDTH_STAGE, "depth": DEPTH_STAGE, "tuned": TUNING_STAGE}
 TOLERANCE = 1e-6
 every_stage = pytest.mark.parametrize("name", STAGES)
 
 
-def student() -> Any:
-    made = bert().train()
-    return dynabert.rewire(made, dynabert.Importance(**under("bert/importance/")))
-
-
 def objective(name: str, *, together: bool = False, **changed: Any) -> ElasticObjective:
     stage = Stage(**(STAGES[name].model_dump() | changed))
+    student = dynabert.rewire(bert().train(), official_importance())
     teacher = bert() if stage.distil else None
-    return ElasticObjective(student(), stage, teacher, together=together)
+    return ElasticObjective(student, stage, teacher, together=together)
+
+
+def losses_apart(name: str) -> float:
+    """Distance of all losses of a stage's first update."""
+    made = objective(name)
+    with torch.no_grad():
+        made(**official_batch())
+    return distance(made.last_losses, under(f"bert/{name}/")["losses"][0])
 
 
 def gradients_apart(made: ElasticObjective, name: str) -> float:
@@ -72,17 +84,63 @@ def test_another_setting_has_other_gradients(name: str, changed: dict[str, Any])
     assert gradients_apart(objective(name, **changed), name) > 1e-3
 
 
+MISTAKES: dict[str, tuple[str, Any, str]] = {
+    "the teacher's first states": (
+        "matched_states",
+        lambda count, depth: tuple(range(round(depth * count) + 1)),
+        "depth",
+    ),
+    "states of outputs, not of inputs": (
+        "matched_states",
+        lambda count, depth: (0, *(i + 1 for i in dynabert.kept_layers(count, depth))),
+        "depth",
+    ),
+    "mean over states": (
+        "state_loss",
+        lambda student, other: distillation.state_loss(student, other) / len(student),
+        "width",
+    ),
+    "states without the last": (
+        "state_loss",
+        lambda student, other: distillation.state_loss(student[:-1], other[:-1]),
+        "depth",
+    ),
+    "the teacher's best class alone": (
+        "soft_cross_entropy",
+        lambda student, other: torch.nn.functional.cross_entropy(student, other.argmax(-1)),
+        "width",
+    ),
+    "student and teacher exchanged": (
+        "soft_cross_entropy",
+        lambda student, other: distillation.soft_cross_entropy(other, student),
+        "width",
+    ),
+    "a temperature": (
+        "soft_cross_entropy",
+        lambda student, other: distillation.soft_cross_entropy(student, other, temperature=2.0),
+        "width",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_seen(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, wrong, stage = MISTAKES[mistake]
+    monkeypatch.setattr(losses, name, wrong)
+    assert losses_apart(stage) > 1e-4
+
+
 def test_one_clipped_update_for_all_sub_networks() -> None:
     """The official loop, its AdamW included: epsilon is added before the bias is corrected."""
-    made, first, second = objective("width"), {}, {}
+    made = objective("width")
     named: dict[str, Any] = dict(made.model.named_parameters())
     first = {name: torch.zeros_like(p) for name, p in named.items()}
     second = {name: torch.zeros_like(p) for name, p in named.items()}
-    losses = []
+    seen = []
     for step in range(1, STEPS + 1):
         made.zero_grad()
         made(**official_batch())["loss"].backward()
-        losses.append(made.last_losses)
+        seen.append(made.last_losses)
         torch.nn.utils.clip_grad_norm_(named.values(), 1.0)
         rate = RATE * (STEPS + 1 - step) / STEPS
         for name, p in named.items():
@@ -90,7 +148,7 @@ def test_one_clipped_update_for_all_sub_networks() -> None:
             second[name].mul_(0.999).addcmul_(p.grad, p.grad, value=0.001)
             size = rate * (1 - 0.999**step) ** 0.5 / (1 - 0.9**step)
             p.data.addcdiv_(first[name], second[name].sqrt() + 1e-8, value=-size)
-    assert distance(losses, under("bert/width/")["losses"]) < TOLERANCE
+    assert distance(seen, under("bert/width/")["losses"]) < TOLERANCE
     after = under("bert/width/after/")
     assert max(distance(p, after[n]) for n, p in named.items() if "key.bias" not in n) < 1e-6
 
@@ -110,9 +168,16 @@ def test_a_shared_model_learns_the_same_both_ways(name: str, sharing: str) -> No
         assert torch.allclose(gradient, found[1][key], rtol=1e-4, atol=1e-5), key
 
 
-def test_a_step_derives_a_shared_models_weights_once() -> None:
-    from embshare.runtime.bank import require_bank
+def test_float16_keeps_the_graphs_until_the_backward() -> None:
+    """Gradients are then those of the scaled loss; a second backward shows that they are kept."""
+    made = ElasticObjective(model().train(), TUNING_STAGE)
+    with torch.autocast("cpu", torch.float16):
+        loss = made(**batch())["loss"]
+    loss.backward(retain_graph=True)
+    loss.backward()
 
+
+def test_a_step_derives_a_shared_models_weights_once() -> None:
     made = model(sharing="tied").train()
     objective = ElasticObjective(made, TUNING_STAGE)
     bank = require_bank(made)
@@ -122,7 +187,7 @@ def test_a_step_derives_a_shared_models_weights_once() -> None:
 
 
 def test_the_teachers_width() -> None:
-    """At the same width the teacher's states are those of its own narrow sub-network."""
+    """At the same width the teacher's states are those of its narrow sub-network."""
     teacher, inputs = model(), batch(labels=False)
     learner = copy.deepcopy(teacher)
     stage = Stage(name="same", depths=(1.0,), teacher="same")
@@ -153,11 +218,7 @@ def test_the_teacher_stays_as_it_is() -> None:
     assert all(torch.equal(tensor, state[name]) for name, tensor in teacher.state_dict().items())
 
 
-def test_scores_of_a_regression_are_not_compared() -> None:
-    from transformers import BertConfig, BertForSequenceClassification
-
-    from tests.models.dynabert.examples import SETTINGS
-
+def test_logits_of_a_regression_are_not_compared() -> None:
     settings: dict[str, Any] = SETTINGS | {"num_labels": 1}
     learner = BertForSequenceClassification(BertConfig(**settings))
     teacher = copy.deepcopy(learner)
@@ -167,15 +228,15 @@ def test_scores_of_a_regression_are_not_compared() -> None:
     assert float(made(**batch(labels=False))["loss"].detach()) == pytest.approx(0, abs=1e-9)
 
 
-def test_a_teacher_of_another_shape_may_give_its_scores() -> None:
+def test_a_teacher_of_another_shape_may_give_its_logits() -> None:
     teacher = dynabert.extract(model(), depth=0.5)
-    stage = Stage(name="scores", depths=(1.0, 0.5), states_weight=0)
+    stage = Stage(name="logits", depths=(1.0, 0.5), states_weight=0)
     made = ElasticObjective(model(), stage, teacher)
     made(**batch(labels=False))["loss"].backward()
     assert made.model.get_submodule("classifier").weight.grad is not None
 
 
-def test_both_scores_of_answers_are_compared() -> None:
+def test_both_logits_of_answers_are_compared() -> None:
     learner, teacher = model("BertForQuestionAnswering"), model("BertForQuestionAnswering")
     stage = Stage(name="one", widths=(1.0,), depths=(1.0,), states_weight=0)
     inputs = batch(labels=False)
@@ -224,7 +285,7 @@ def test_what_cannot_be_trained() -> None:
         "the teacher is not valid: the stage 'width' needs a teacher: give it one."
     )
     assert "takes none: leave it out" in refuse(model=learner, stage=TUNING_STAGE, teacher=model())
-    assert "must be a model of its own" in refuse(model=learner, stage=WIDTH_STAGE, teacher=learner)
+    assert "must be another model" in refuse(model=learner, stage=WIDTH_STAGE, teacher=learner)
     assert "the teacher's labels must be the student's" in refuse(
         model=learner, stage=WIDTH_STAGE, teacher=model("BertForQuestionAnswering")
     )

@@ -9,8 +9,8 @@ import torch
 
 import embshare
 from embshare.models import dynabert
-from embshare.models.dynabert import picking
-from embshare.models.dynabert.picking import pick
+from embshare.models.dynabert import elastic
+from embshare.models.dynabert.elastic import pick
 from tests.models.dynabert.examples import batch, model
 
 
@@ -42,13 +42,13 @@ def test_it_is_picked_once_of_each_tensor() -> None:
 
 def picks(made: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
-    apply = picking._Pick.apply
+    apply = elastic._Pick.apply
 
     def count(weight: Any, dim: int, index: Any) -> Any:
         seen.append(dim)
         return apply(weight, dim, index)
 
-    monkeypatch.setattr(picking._Pick, "apply", count)
+    monkeypatch.setattr(elastic._Pick, "apply", count)
     with dynabert.sized(made, width=0.5, depth=0.75):
         made(**batch()).loss.backward()
     return seen
