@@ -24,6 +24,7 @@ from embshare.tasks.studies.trial import (
     check_runs,
     code_of,
     do_trial,
+    forget_data,
 )
 from embshare.tasks.studies.workers import Workers, default_jobs
 
@@ -115,6 +116,7 @@ def run_study(
         raise InvalidValueError(what="study", faults=[fault])
     trials = study.trials(out)
     check_folder(study, out, overwrite=overwrite, resume=resume)
+    forget_data()
     with Workers(min(jobs or default_jobs(), len(trials))) as workers:
         tasks = check_trials(trials, workers)
         open_folder(study, out, overwrite=overwrite)

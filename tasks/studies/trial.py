@@ -26,7 +26,15 @@ from embshare.tasks.running.vocabulary import with_own_tokenizer
 from embshare.tasks.studies.study import Trial
 from embshare.tasks.task import Metric, PreparedTask, described
 
-__all__ = ["TaskRecord", "TrialRecord", "check_runs", "code_of", "do_trial", "identity"]
+__all__ = [
+    "TaskRecord",
+    "TrialRecord",
+    "check_runs",
+    "code_of",
+    "do_trial",
+    "forget_data",
+    "identity",
+]
 
 FAULT: Final = "error.txt"
 
@@ -180,6 +188,11 @@ def _prepare(config: RunConfig) -> PreparedTask:
         return prepare_taught(config).task
     config = with_own_tokenizer(config)
     return _prepared(config.task, config.settings.to_json())
+
+
+def forget_data() -> None:
+    """Read data anew from now on: files may have changed since an earlier study in this process."""
+    _prepared.cache_clear()
 
 
 @lru_cache(maxsize=2)
