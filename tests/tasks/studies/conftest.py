@@ -41,7 +41,7 @@ def small(text: Path) -> Small:
     """A study of tiny language models; keywords are axes and, as ``fixed``, more options."""
 
     def make(fixed: dict[str, Any] | None = None, **axes: Any) -> Study:
-        same = {"data": str(text), "level": "word", "vocabulary_size": None}
+        same: dict[str, Any] = {"data": str(text), "level": "word", "vocabulary_size": None}
         sizes = {"width": 16, "layers": 2, "heads": 2, "length": 12}
         same |= sizes | {"steps": 6, "batch_size": 4} | (fixed or {})
         return Study(name="small", task=LM, fixed=same, axes=axes or {"model": ("conv",)})

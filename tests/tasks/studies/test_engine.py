@@ -13,7 +13,7 @@ import pytest
 from embshare.config import ShareConfig
 from embshare.errors import EmbshareError, InvalidValueError, MissingPackageError
 from embshare.tasks.averaging import AveragingError
-from embshare.tasks.language_modelling.errors import SplitMissingError
+from embshare.tasks.errors import MissingDataError
 from embshare.tasks.measurement.provenance import read_provenance
 from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.folder import RunExistsError
@@ -76,9 +76,9 @@ def test_the_whole_grid_is_run_measured_and_written(bench: Callable[..., Study],
     assert max(sizes) < 1.1 * min(sizes)
     assert all(trial.result.ms_per_step > 0 for trial in report.trials)
     assert all(t.result.peak_mib >= t.result.resident_mib > 10 for t in report.trials)
-    trial = next(trial for trial in recorder.trials if trial.labels["method"] == "veps")
-    found = FinishedRun.load(out / TRIALS / trial.name)  # every model is there to be used
-    assert found.config == trial.config
+    shared = next(trial for trial in recorder.trials if trial.labels["method"] == "veps")
+    found = FinishedRun.load(out / TRIALS / shared.name)  # every model is there to be used
+    assert found.config == shared.config
     assert not list(out.rglob("checkpoints"))
 
 
@@ -249,7 +249,7 @@ def test_what_cannot_work_is_refused_before_any_work(
     small: Small, out: Path, tmp_path: Path
 ) -> None:
     nowhere = small(fixed={"data": str(tmp_path / "nowhere")})
-    refused(nowhere, out, SplitMissingError, "must be a folder with the split")
+    refused(nowhere, out, MissingDataError, "must be a folder with the split")
     deep = small(fixed={"layers": 6, "share": "eps", "tie": "none"})
     refused(deep, out, EmbshareError, r"must have \d+ columns for these layers, but has")
     refused(small(), out, InvalidValueError, "`jobs`: must be at least 1, but is 0", jobs=0)
