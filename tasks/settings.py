@@ -26,6 +26,7 @@ FORMER: Final[Mapping[str, str]] = MappingProxyType(
         "batch_symbols": "batch_tokens",
         "most_symbols": "max_train_tokens",
         "most_valid_symbols": "max_valid_tokens",
+        "pictures": "images",
         "symbols": "tokens",
         "source_symbols": "source_tokens",
         "target_symbols": "target_tokens",

@@ -287,7 +287,7 @@ def test_what_a_training_would_fail_at_is_refused_before_any(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "timm.optim.lamb", None)
-    refused(small(fixed=training, model=("lstm",)), out, kind, message)
+    refused(small(fixed={"share": "veps"} | training), out, kind, message)
 
 
 def test_workers_refuse_what_one_model_of_several_cannot(small: Small, out: Path) -> None:
