@@ -1,4 +1,4 @@
-"""What is special about a family of models: one module for each family."""
+"""Support of families of models, one module for each family."""
 
 if __name__ != "embshare.adapters":
     raise ImportError(

@@ -31,8 +31,8 @@ def candidates(model: nn.Module) -> Iterator[object]:
     """Batches to try on a model, the most likely first, made from its configuration or first layer.
 
     Args:
-        model: of transformers, timm, torchvision or fairseq, or any other whose first layer says
-            what it takes: an embedding token ids, a convolution images, a Linear vectors.
+        model: model of transformers, timm, torchvision or fairseq, or another whose first layer
+            shows what it takes: an embedding token ids, a convolution images, a Linear vectors.
     """
     packages = {kind.__module__.partition(".")[0] for kind in type(model).__mro__}
     if "transformers" in packages:
@@ -48,7 +48,7 @@ def candidates(model: nn.Module) -> Iterator[object]:
 
 
 def _plain(model: nn.Module) -> Iterator[Tensor]:
-    """What the first layer takes, in order of registration."""
+    """Inputs of the first layer in order of registration."""
     for layer in model.modules():
         if isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
             numbers = torch.arange(ROWS * LENGTH).view(ROWS, LENGTH)
@@ -105,7 +105,7 @@ def call(model: nn.Module, inputs: object) -> object:
 
 
 def inputs_from(place: str) -> object:
-    """What a function in a file of the user's returns.
+    """Call a function in a file of the user's.
 
     Args:
         place: ``FILE.py:function``; the function takes no arguments.

@@ -53,7 +53,7 @@ class Planner(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What came out of one step."""
+    """Outcome of one step."""
 
     name: str
     outcome: Literal["ok", "failed", "not reached"]
@@ -66,11 +66,11 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What came out of `verify`; ``str()`` is a table."""
+    """Result of `verify`; ``str()`` is a table."""
 
     steps: tuple[Step, ...]
     notes: tuple[str, ...] = ()
-    """What is no fault, but good to know."""
+    """Remarks that are not errors."""
     plan: SharePlan | None = None
     """``None`` where planning failed or was not reached."""
     parameters: int = 0
@@ -107,8 +107,8 @@ def verify(
 
     Args:
         model: dense, or a function that builds it anew where it cannot be copied.
-        config: what to share and how, or a plan that was made for this model.
-        inputs: what the model is called with: a tensor, a list or tuple of arguments, or a mapping
+        config: sharing settings, or a plan that was made for this model.
+        inputs: inputs of the model: a tensor, a list or tuple of arguments, or a mapping
             of keyword arguments. ``None`` makes a small batch of what models of this kind take.
         loss: runs the model and returns a scalar to go down; ``None`` takes a fixed linear function
             of all that the model returns for the inputs.
@@ -156,7 +156,7 @@ def _step(name: str, act: Callable[[], None]) -> Step:
 
 @dataclass
 class _Run:
-    """What one step hands to the next."""
+    """State that one step passes to the next."""
 
     make: Callable[[], nn.Module]
     config: ShareConfig | SharePlan
@@ -352,7 +352,7 @@ class _Run:
         )
 
     def _amplified(self, model: nn.Module, loss: float) -> float:
-        """By how much a loss moves when the last bits of all weights do; changes the model."""
+        """Measure the change of a loss under rounding of all weights; changes the model."""
         moved, numbers = [], torch.Generator().manual_seed(4)
         for _ in range(DRAWS):
             with torch.no_grad():
@@ -380,7 +380,7 @@ def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 @torch.no_grad()
 def _descend(model: nn.Module) -> None:
-    """By the sign of each gradient: whatever its size, every element moves."""
+    """Step by the sign of each gradient, so that every element changes."""
     for parameter in model.parameters():
         if parameter.grad is not None:
             parameter.sub_(parameter.grad.sign(), alpha=RATE)

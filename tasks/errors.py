@@ -63,7 +63,7 @@ def encoding_error(path: Path, line: int, *, byte: int, guess: str) -> DataError
     Args:
         path: file.
         line: line of the first invalid byte, from 1.
-        byte: that byte.
+        byte: the byte itself.
         guess: likely encoding of the file, as ``iconv`` names it.
     """
     return DataError(

@@ -35,7 +35,7 @@ Batch: TypeAlias = dict[str, Tensor]
 """Keyword arguments of a model's forward."""
 
 Objective: TypeAlias = Callable[[nn.Module, Batch, int], Tensor]
-"""From a model, a batch and the number of steps that are left, this one counted, to a loss."""
+"""Loss of a model on a batch; the number is that of the steps that are left, this one counted."""
 
 OnStep: TypeAlias = Callable[[], None]
 """Called after every training step, for a progress bar."""
@@ -50,7 +50,7 @@ class Metric:
     label: str
     """Label of a plot's axis, with its unit."""
     better: Literal["lower", "higher"]
-    """Which way is better."""
+    """Direction of improvement."""
 
 
 @dataclass(frozen=True, kw_only=True)

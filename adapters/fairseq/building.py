@@ -115,7 +115,7 @@ def _arguments(arch: str, own: Mapping[str, Any]) -> Namespace:
 
 
 def _complete(args: Namespace, known: Any) -> None:
-    """What a model's dataclass says of itself; values of other sections are not its own."""
+    """Defaults of a model's dataclass, without values of other sections."""
     if known is not None:
         for name, value in vars(known()).items():
             if not hasattr(args, name) and not str(value).startswith("${"):

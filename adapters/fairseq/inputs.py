@@ -19,7 +19,7 @@ TOKENS: Final = 64
 
 
 def sentences(model: nn.Module) -> Iterator[tuple[Tensor, ...]]:
-    """What a model's ``forward`` takes: two sentences, one padded.
+    """Inputs of a model's ``forward``: two sentences, one padded.
 
     The ``forward`` of a multilingual model does not take one pair of languages.
     """
@@ -45,7 +45,7 @@ def batch() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def noisy(target: Tensor) -> tuple[Tensor, Tensor]:
-    """What a non-autoregressive model begins with, one token unknown, and what it should reach."""
+    """Initial tokens of a non-autoregressive model, one of them unknown, and its targets."""
     edge = torch.zeros(len(target), 1, dtype=target.dtype)
     wanted = torch.cat([edge, target, edge + PAD], dim=1)  # begin, tokens, end
     wanted[torch.arange(len(wanted)), wanted.eq(PAD).int().argmax(dim=1)] = END

@@ -21,7 +21,7 @@ PLAN: Final = "embshare_plan"
 _PREFIX: Final = "embshare_"
 
 Wanted = ShareConfig | SharePlan | None
-"""What the options ask for; None is a dense model."""
+"""Sharing settings of the options; ``None`` is a dense model."""
 _TEXT: Final[Any] = Optional[str]  # noqa: UP045 (fairseq knows optional fields by this spelling)
 
 
@@ -60,7 +60,7 @@ def _choices(annotation: Any) -> str:
 
 
 def read_options(cfg: Any) -> Wanted:
-    """What a model's configuration asks for; the plan where it holds one.
+    """Sharing settings of a model's configuration, or the plan in it.
 
     Args:
         cfg: a Namespace, a DictConfig, or any mapping.

@@ -1,4 +1,4 @@
-"""Which table a fairseq model's layers read from: the encoder's, the decoder's, or a joined one."""
+"""Choose the tables of a fairseq model: the encoder's, the decoder's, or a joined one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def plan_fairseq(
 
     Args:
         model: dense.
-        config: what to share and how.
+        config: sharing settings.
         rules: layer kind -> rule.
         trained: see `plan_sharing`.
     Returns:

@@ -1,4 +1,4 @@
-"""What a folder holds beside its model's weights, and another one needs to be used in its place.
+"""Copy files beside a model's weights that its users need: tokenizers, processors, modules.
 
 Tokenizers, processors, chat templates and the modules of sentence-transformers go by many names,
 and new ones come. So everything is copied but what belongs to the weights, to a training or to the
@@ -28,7 +28,7 @@ LEFT: Final = (
 """Files of a model's folder that are not copied."""
 
 MODULES: Final = "modules.json"
-"""Where sentence-transformers lists its modules, and the folder of each."""
+"""File in which sentence-transformers lists its modules and their folders."""
 
 TEMPLATES: Final = "additional_chat_templates"
 

@@ -65,7 +65,7 @@ def _read_config(transformers: Any, name: str) -> Any:
 
 
 def _class(transformers: Any, config: Any) -> Any:
-    """What the config's `architectures` names first, or the bare model."""
+    """First class in the config's `architectures`, or the bare model."""
     named = (getattr(config, "architectures", None) or [""])[0]
     return getattr(transformers, named, None) or transformers.AutoModel
 

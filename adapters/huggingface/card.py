@@ -62,7 +62,7 @@ def card(model: nn.Module, *, name: str, folder: str, base: str | None = None) -
 
     Args:
         model: shared, as it is saved.
-        name: what it was made from, for the title.
+        name: name of the original model, for the title.
         folder: where it will be found, for the example.
         base: the same as a name on the hub, where it is one.
     """

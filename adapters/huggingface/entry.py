@@ -22,7 +22,7 @@ PLACE: Final = "quantization_config of config.json"
 
 
 class Entry(Value):
-    """What ``quantization_config`` holds: the plan itself, never settings to plan again with."""
+    """Content of ``quantization_config``: the plan itself, not settings to plan again with."""
 
     quant_method: Literal["embshare"] = METHOD
     format: Literal[1] = FORMAT
@@ -35,7 +35,7 @@ def parse(found: Mapping[str, Any]) -> Entry:
     """Read an entry, trusting nothing in it.
 
     Raises:
-        CheckpointError: of a newer format, or of values that cannot be.
+        CheckpointError: the format is newer, or values are invalid.
     """
     number = found.get("format")
     if isinstance(number, int) and number > FORMAT:

@@ -1,4 +1,4 @@
-"""What a folder's weights hold, by their headers: checked before any of them is read."""
+"""Check a folder's weights by their headers, before any of them is read."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check_files(
     Args:
         model: shared, on meta.
         files: with the weights; where one is no safetensors file, nothing is checked.
-        plan: of the model that was saved.
+        plan: plan of the saved model.
         ties: name of a parameter -> the first name of the same one, under which it is stored.
     Raises:
         CheckpointError: a tensor is absent, of another shape or of another plan, or a file cannot
@@ -100,7 +100,7 @@ def _read(
 
     Args:
         file: to read.
-        gains: of the plan.
+        gains: gains of the plan.
         wanted: shapes of tensors whose values are asked for.
         found: takes those that have this shape.
     """
@@ -123,7 +123,7 @@ def _read(
 
 
 def _own(model: nn.Module) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """What only a shared model stores, and what else its shared layers do: biases."""
+    """Names that only a shared model stores, and other parameters of shared layers: biases."""
     for path, module in model.named_modules():
         if isinstance(module, (Bank, FactorMap, SharedLayer)):
             for name, parameter in module.named_parameters(path):

@@ -190,4 +190,4 @@ GROUPS: Final = (
     ("decoder_input_values",),
     ("pixel_values", "qformer_input_ids"),
 )
-"""What is given together."""
+"""Inputs that are given together."""

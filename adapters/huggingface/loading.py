@@ -22,7 +22,7 @@ ABSENT: Final = "_embshare_absent"
 no such attribute."""
 
 FLAG: Final = "_is_hf_initialized"
-"""What transformers 5 itself puts on a parameter that it has loaded, and copies lose. It tells of
+"""Attribute of a parameter that transformers 5 has loaded, which copies lose. It tells of
 models that were loaded before embshare was imported."""
 
 

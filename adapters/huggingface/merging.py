@@ -20,7 +20,7 @@ from embshare.runtime.shared_layers import SharedLayer
 __all__ = ["attach", "detach", "introduce"]
 
 CHECK: Final = "_check_merge_allowed"
-"""What PEFT asks of an adapter of any kind before it merges."""
+"""Method that PEFT calls on any adapter before it merges."""
 
 
 def introduce() -> None:
@@ -32,11 +32,11 @@ def introduce() -> None:
 
 
 def attach(model: nn.Module) -> None:
-    """Nothing: adapters come later."""
+    """Do nothing: adapters come later."""
 
 
 def detach(model: nn.Module) -> None:
-    """Nothing: a plain model's weights can be merged into."""
+    """Do nothing: adapters can be merged into a dense model."""
 
 
 def _and_not_shared(allowed: Callable[[Any], None]) -> Callable[[Any], None]:

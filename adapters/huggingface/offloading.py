@@ -54,11 +54,11 @@ def introduce() -> None:
 
 
 def attach(model: nn.Module) -> None:
-    """Nothing: hooks come later."""
+    """Do nothing: hooks come later."""
 
 
 def detach(model: nn.Module) -> None:
-    """Nothing: hooks that are there by now are the user's."""
+    """Do nothing: hooks that exist by now are the user's."""
 
 
 def _wrap(places: Iterable[Any], name: str, wrapper: Callable[[Function], Function]) -> None:
@@ -145,7 +145,7 @@ def _involved(bank: Bank) -> Iterator[nn.Module]:
 
 
 def _of(name: str, settings: Any) -> Any:
-    """What a map says of the longest name that this one begins with; one setting is for all."""
+    """Find the setting of the longest prefix of a name in a map; one setting is for all."""
     if not isinstance(settings, Mapping):
         return settings
     while name and name not in settings:
@@ -154,7 +154,7 @@ def _of(name: str, settings: Any) -> Any:
 
 
 def _require_all(known: Tied, model: nn.Module, prefix: str, offload: Any) -> None:
-    """What is on meta already must have its values in the map."""
+    """Check that the map has values for parameters that are on meta already."""
     for name, parameter in model.named_parameters(prefix.rstrip("."), remove_duplicate=False):
         if parameter.is_meta and name not in known.names and _of(name, offload):
             raise OffloadedError(

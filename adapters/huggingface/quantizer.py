@@ -36,7 +36,7 @@ class SharingConfig(QuantizationConfigMixin):
         """Read the entry.
 
         Raises:
-            CheckpointError: of a newer format, or of values that cannot be.
+            CheckpointError: the format is newer, or values are invalid.
         """
         self.quant_method = METHOD  # type: ignore[assignment]  # transformers lists its own alone
         self.entry = parse(entry)
@@ -129,22 +129,22 @@ class SharingQuantizer(HfQuantizer):
         return [name for name in unexpected_keys if name not in known]
 
     def is_serializable(self, *_: Any) -> bool:
-        """It is saved as it was shared."""
+        """Whether it can be saved: always, as it was shared."""
         return True
 
     @property
     def is_trainable(self) -> bool:
-        """Every stored parameter is."""
+        """Whether it can be trained: every stored parameter."""
         return True
 
     @property
     def is_qat_trainable(self) -> bool:
-        """No adapters are needed."""
+        """Whether it trains without adapters."""
         return True
 
     @property
     def is_compileable(self) -> bool:
-        """As the dense model is."""
+        """Whether it can be compiled: as the dense model."""
         return True
 
 

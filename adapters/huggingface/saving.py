@@ -51,7 +51,7 @@ class Saving:
         state_dict: Mapping[str, Tensor] | None = None,
         **options: Any,
     ) -> Any:
-        """As the class has it.
+        """Save the model as its class does, with the plan.
 
         Raises:
             NotSharedError: this is a part of a shared model, whose bank it would leave behind.
@@ -89,7 +89,7 @@ class Saving:
 def _whole(
     directory: Any, is_main_process: bool, options: Mapping[str, Any]
 ) -> AbstractContextManager[Any]:
-    """Where to write, so that a kill leaves no files of two saves.
+    """Choose the folder to write to, so that a kill leaves no files of two saves.
 
     Left to transformers are what several processes write together, what is uploaded from where it
     is, and its complaint of a file in the folder's place.

@@ -1,4 +1,4 @@
-"""What transformers 4.57 leaves to a quantizer that later versions do by themselves.
+"""Support of transformers 4.57, which leaves to a quantizer what later versions do.
 
 It is found out by what is there, not by a number: a method that a version lacks is not covered.
 """

@@ -32,7 +32,7 @@ def table_of(model: nn.Module, kind: str) -> str:
     """The name of the parameter that a model without a token table can be shared from.
 
     Args:
-        model: of torchvision, timm, or any other image classifier.
+        model: model of torchvision or timm, or any other image classifier.
         kind: ``classifier``, the embeddings of its classes, ``[classes, width]``: the weight of
             timm's ``get_classifier()``, or else of the last Linear or convolution of one pixel.
             ``patch``, its patch embedding, ``[width, channels, height, width]``, read as a matrix
@@ -140,7 +140,7 @@ def share_vision(
 
     Args:
         model: model of torchvision, timm, or similar.
-        config: what to share and how; its own `source` is not looked at.
+        config: sharing settings; its `source` is ignored.
         source: ``classifier``, ``patch``, ``new``, ``new:ROWSxCOLUMNS``, or a parameter's name.
         generator: generator of the random start.
     Returns:

@@ -25,7 +25,7 @@ FORMS = (
     "a folder with a config.json, a name on the Hugging Face hub, torchvision:NAME, timm:NAME, "
     "fairseq:NAME, embshare:lstm|conv|attention, or package.module:factory"
 )
-"""What MODEL can be."""
+"""Forms of MODEL."""
 
 MATCHED_VOCABULARY = 2_000
 """Vocabulary size of matched models; their other settings are the defaults of `MatchedConfig`."""
@@ -45,9 +45,9 @@ class Built:
 
     model: nn.Module
     origin: str
-    """What was built and with what weights, as a sentence for people."""
+    """Sentence that says what was built, and with what weights."""
     planner: Planner = plan_sharing
-    """How it is planned: with the layer kinds and the sources of its family."""
+    """Planner with the layer kinds and sources of its family."""
     trained: bool | None = None
     """Whether its weights are trained; ``None`` asks who loaded them, if anyone did."""
 
@@ -99,7 +99,7 @@ def _describe(model: nn.Module, name: str, state: str, *, trained: bool = False)
 
 @contextmanager
 def _place(weights: bool, meta: bool) -> Iterator[str]:
-    """Where a model is built, and what to say of its weights."""
+    """Device to build a model on, and a sentence about its weights."""
     if weights:
         yield "with its weights"
     elif meta:

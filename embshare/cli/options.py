@@ -180,7 +180,7 @@ def read_values(what: str, field: str, given: Sequence[str]) -> str | dict[str, 
 
 
 def _kind(annotation: Any) -> Any:
-    """What typer reads an option as."""
+    """Type of an option for typer."""
     members = _members(annotation)
     origins = {get_origin(member): member for member in members}
     if dict in origins:

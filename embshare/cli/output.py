@@ -1,4 +1,4 @@
-"""What commands print and write."""
+"""Printing and writing for commands."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def check_not_source(source: str, out: Path) -> None:
     through.
 
     Args:
-        source: what was named as MODEL; only a folder is looked at.
-        out: where results go; it may be absent.
+        source: MODEL as given; only a folder is checked.
+        out: folder of results, which may not exist yet.
     Raises:
         CheckpointError: one of them is, holds or is linked to the other.
     """

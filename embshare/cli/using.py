@@ -24,7 +24,7 @@ Run = Annotated[Path, typer.Argument(help="Folder that `embshare train` wrote.")
 
 
 class _Scores(Record):
-    """What ``--out`` writes."""
+    """Content of the file of ``--out``."""
 
     run: Path
     metrics: dict[str, float]

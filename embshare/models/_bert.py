@@ -69,8 +69,8 @@ class BertEmbeddings(nn.Module):
 
     Args:
         config: sizes, and dropout.
-        width: of the tables, ``E``.
-        eps: of the norm; None is none.
+        width: width of the tables, ``E``.
+        eps: epsilon of the norm; ``None`` is no norm.
     """
 
     def __init__(self, config: BertConfig, *, width: int, eps: float | None = None) -> None:
@@ -135,8 +135,8 @@ def attend_heads(
         projected: queries, keys and values.
         heads: ``n``, each of width ``s``.
         mask: as `additive_mask` makes it.
-        dropout: of attention probabilities.
-        scale: of the scores; None is ``s ** -0.5``.
+        dropout: dropout of attention probabilities.
+        scale: factor of the scores; ``None`` is ``s ** -0.5``.
     """
     query, key, value = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in projected)
     seen = attend(query, key, value, mask=mask, dropout=dropout, scale=scale)
@@ -147,7 +147,7 @@ def attend_heads(
 
 
 class BertPreTrainedModel(PreTrainedModel):
-    """What transformers asks of every class of a family."""
+    """Base of all classes of a family, with what transformers requires."""
 
     supports_gradient_checkpointing = True
 
@@ -169,7 +169,7 @@ class BertPreTrainedModel(PreTrainedModel):
         inputs_embeds: Tensor | None,
         output_hidden_states: bool | None = None,
     ) -> BaseModelOutputWithPooling:
-        """What the body of a model with a head returns."""
+        """Run the body of a model with a head."""
         segments = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         encoded = self.base_model(
             input_ids,
@@ -207,7 +207,7 @@ class BertModel(BertPreTrainedModel):
         token_type_ids: Tensor | None,
         inputs_embeds: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        """What the first layer is given and what every layer returns, ``[B, T, H]`` each."""
+        """Return the input of the first layer and the output of every layer, ``[B, T, H]`` each."""
         embedded = self.embeddings(input_ids, token_type_ids, inputs_embeds)
         return cast("tuple[Tensor, ...]", self.encoder(embedded, attention_mask))
 
@@ -312,7 +312,7 @@ class SequenceClassification(BertPreTrainedModel):
     dropout: nn.Module
 
     def _features(self, encoded: BaseModelOutputWithPooling) -> Tensor:
-        """What is classified, ``[B, H]``."""
+        """Features to classify, ``[B, H]``."""
         return cast("Tensor", self.dropout(encoded.pooler_output))
 
     @tuple_on_request
@@ -345,7 +345,7 @@ class SequenceClassification(BertPreTrainedModel):
 
 
 class QuestionAnswering(BertPreTrainedModel):
-    """Where an answer starts and ends, by ``qa_outputs``."""
+    """Extractive question answering by ``qa_outputs``."""
 
     qa_outputs: nn.Linear
 

@@ -56,7 +56,7 @@ def require_fit(
     """Refuse tensors that a model of these settings would not load strictly.
 
     Args:
-        converted: by the names that they have here.
+        converted: converted weights by their names in this library.
         kind: the model, which is built without memory, from a copy of the settings.
         config: the checkpoint's.
     Returns:

@@ -66,7 +66,7 @@ def sample(
         among: number of most probable tokens to sample from (top-k); ``None`` is all.
     Raises:
         InvalidValueError: ``temperature`` is not above 0, ``among`` or a limit is below 1.
-        NoFiniteScoreError: as in `greedy_search`.
+        NoFiniteScoreError: a score is NaN, or none is finite.
     """
     faults = []
     if not temperature > 0:

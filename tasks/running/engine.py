@@ -65,8 +65,7 @@ def run(
         InvalidValueError: both ``overwrite`` and ``resume`` are set.
         RunExistsError: the folder is not empty, and neither is set.
         ForeignFolderError: its files are not those of a run.
-        OtherRunError: the run to resume has other settings.
-        OtherBeginError: it has other data, or another number of processes.
+        OtherRunError: the run to resume has other settings, data, or number of processes.
         EmbshareError: data cannot be read, there is no such model, or the plan does not fit it.
     """
     if overwrite and resume:

@@ -17,7 +17,6 @@ __all__ = [
     "ForeignFolderError",
     "NoFolderError",
     "NoRunError",
-    "OtherBeginError",
     "OtherRunError",
     "RunExistsError",
     "RunFolder",
@@ -43,25 +42,13 @@ class RunExistsError(EmbshareError, FileExistsError):
 
 
 class OtherRunError(EmbshareError, ValueError):
-    """A run cannot be resumed with settings that differ from its own."""
+    """A run cannot be resumed with settings, data or processes that differ from its own."""
 
-    def __init__(self, *, folder: Path, fields: list[str]) -> None:
+    def __init__(self, *, folder: Path, fields: list[str], file: str = CONFIG) -> None:
         super().__init__(
-            f"the run in `{folder}` must be resumed with its own settings, but "
+            f"the run in `{folder}` must be resumed as it began, but "
             f"{', '.join(f'`{name}`' for name in fields)} changed. Leave them as they are in "
-            f"{folder / CONFIG}, or name another --out."
-        )
-        self.folder, self.fields = folder, fields
-
-
-class OtherBeginError(EmbshareError, ValueError):
-    """A run cannot be resumed with other data, or another number of processes."""
-
-    def __init__(self, *, folder: Path, fields: list[str]) -> None:
-        super().__init__(
-            f"the run in `{folder}` must be resumed with its own data and number of processes, but "
-            f"{', '.join(f'`{name}`' for name in fields)} changed. Restore what {folder / BEGIN} "
-            "says, or name another --out."
+            f"{folder / file}, or name another --out."
         )
         self.folder, self.fields = folder, fields
 
@@ -82,8 +69,8 @@ class ForeignFolderError(EmbshareError, FileExistsError):
 
     def __init__(self, *, folder: Path, found: Path, needs: str = CONFIG) -> None:
         super().__init__(
-            f"`{folder}` must hold results to replace or resume, but has no {needs} that embshare "
-            f"wrote, and `{found.relative_to(folder)}` would be lost. Name another with --out."
+            f"`{folder}` must hold results to replace or resume, but has no {needs} of ours, "
+            f"and `{found.relative_to(folder)}` would be lost. Name another with --out."
         )
         self.folder, self.found = folder, found
 
@@ -157,13 +144,13 @@ class RunFolder:
         Args:
             begin: data and processes, as for `open`.
         Raises:
-            OtherBeginError: they differ.
+            OtherRunError: they differ.
         """
         if self.begin.is_file():
             before = json.loads(self.begin.read_text(encoding="utf-8"))
             now = json.loads(json.dumps(begin))
             if changed := _changed(_by_current_names(before), _by_current_names(now)):
-                raise OtherBeginError(folder=self.root, fields=changed)
+                raise OtherRunError(folder=self.root, fields=changed, file=BEGIN)
 
     def open(
         self, config: RunConfig, *, overwrite: bool, begin: Mapping[str, object] | None = None

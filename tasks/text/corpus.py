@@ -32,7 +32,7 @@ class Corpus:
     """Splits of a text; those that an evaluation does not need are empty."""
 
     name: str
-    """Where the text comes from, for a report."""
+    """Source of the text, for a report."""
     train: str
     valid: str
     test: str

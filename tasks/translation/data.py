@@ -81,7 +81,7 @@ class Pairs:
     """Sentences and their translations."""
 
     origin: str
-    """Where they come from, for a report."""
+    """Source of the sentences, for a report."""
     source: tuple[str, ...]
     """Sentences to translate."""
     target: tuple[str, ...]
@@ -100,7 +100,7 @@ class Corpus:
     """The splits that a run needs."""
 
     name: str
-    """Where they come from, for a report."""
+    """Source of the sentences, for a report."""
     splits: Mapping[str, Pairs]
     """Pairs by split. Without ``train`` where a model is only evaluated, and then without ``valid``
     too if the data have none."""

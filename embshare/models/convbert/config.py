@@ -25,28 +25,28 @@ class ConvBertConfig(BertConfig):
         hidden_size: the width ``H`` of the layers.
         intermediate_size: the inner width of the feed-forward part.
         num_attention_heads: the heads ``n`` before they are reduced, a divisor of ``hidden_size``.
-        num_hidden_layers: how many layers.
-        head_ratio: of ``n`` heads ``N = n / head_ratio`` attend and as many convolve, each of width
-            ``H / n``. One above ``n`` counts as ``n``.
+        num_hidden_layers: number of layers.
+        head_ratio: ratio of ``n`` to the ``N = n / head_ratio`` heads that attend; ``N`` others
+            convolve, and each has width ``H / n``. A ratio above ``n`` counts as ``n``.
         conv_kernel_size: positions ``K`` that a dynamic kernel sees; odd.
         num_groups: chunks that the feed-forward part is cut into.
         max_position_embeddings: the longest sequence.
         type_vocab_size: segments (token types).
         hidden_dropout_prob: after embeddings, attention and feed-forward part.
-        attention_probs_dropout_prob: of attention probabilities.
-        classifier_dropout: of the first position before a classifier.
+        attention_probs_dropout_prob: dropout of attention probabilities.
+        classifier_dropout: dropout of the first position before a classifier.
         initializer_range: standard deviation of tables and matrices at the start.
-        layer_norm_eps: of every norm.
+        layer_norm_eps: epsilon of every norm.
         generator_hidden_ratio: the generator's width and heads, as shares of the discriminator's.
         generator_layer_ratio: its layers.
-        generator_weight: of the generator's loss in pretraining.
-        discriminator_weight: of the discriminator's.
+        generator_weight: weight of the generator's loss in pretraining.
+        discriminator_weight: weight of the discriminator's loss.
         mask_probability: share of the tokens that the generator predicts.
-        max_predictions: of one sequence, at most.
+        max_predictions: maximum number of masked tokens in a sequence.
         mask_share: predicted tokens that the generator sees as ``[MASK]``; it sees the others.
         answer_hidden_size: the hidden layer of the question answering heads.
         answer_beams: starts that an end is sought for.
-        pad_token_id: of the tokenizer; the model itself reads padding from ``attention_mask``.
+        pad_token_id: padding token; the model itself reads padding from ``attention_mask``.
         cls_token_id: never masked, as the next two.
         sep_token_id: ends a segment.
         mask_token_id: replaces masked tokens.

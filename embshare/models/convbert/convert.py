@@ -43,8 +43,8 @@ def from_transformers_state_dict(
     """Give the tensors of transformers' ConvBERT the names and shapes that they have here.
 
     Args:
-        state_dict: of ``ConvBertModel`` or of a model with a head; heads are others, and left out.
-        config: of the checkpoint.
+        state_dict: weights of ``ConvBertModel`` or of a model with a head, which is left out.
+        config: configuration of the checkpoint.
     Returns:
         The same values, for a strict ``load_state_dict`` of `ConvBertModel`.
     Raises:

@@ -1,4 +1,4 @@
-"""What the generator has to predict, and what the discriminator sees of it: pure functions.
+"""Targets of the generator and inputs of the discriminator, as pure functions.
 
 Axis letters: B batch, T positions, M predictions of one sequence, V vocabulary.
 """

@@ -1,4 +1,4 @@
-"""What sets the three published sizes apart; all else is the same in each."""
+"""Differences between the three published sizes; all else is equal."""
 
 from __future__ import annotations
 

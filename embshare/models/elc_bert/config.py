@@ -17,7 +17,7 @@ SPAN: Final = 512
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """What a layer does with its input ``x``, a mixture of earlier outputs, and ``a = attend(x)``.
+    """Residual connections of a layer, with ``x`` a mixture of earlier outputs, ``a = attend(x)``.
 
     ``out = a + feed(fed)``: nothing else of ``x`` reaches the output.
     """
@@ -64,10 +64,11 @@ class ElcBertConfig(BertConfig):
         max_position_embeddings: the distance ``M`` that buckets cover. A longer sequence
             is read too.
         position_bucket_size: buckets ``C`` on either side; an even number.
-        layer_norm_eps: of every norm.
+        layer_norm_eps: epsilon of every norm.
         hidden_dropout_prob: after embeddings and feed-forward part, and in heads.
-        attention_probs_dropout_prob: of relative positions, probabilities and attention's output.
-        pad_token_id: of the tokenizer; the model itself reads padding from ``attention_mask``.
+        attention_probs_dropout_prob: dropout of relative positions, probabilities and attention's
+            output.
+        pad_token_id: padding token; the model itself reads padding from ``attention_mask``.
         **kwargs: as every configuration of transformers takes, ``num_labels`` for one.
     Raises:
         InvalidValueError: an unknown variant, a size below 1, heads that do not divide the width,

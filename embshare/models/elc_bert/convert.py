@@ -45,11 +45,11 @@ def convert_official_state_dict(
     """Give the tensors of an official checkpoint the names that they have here.
 
     Args:
-        state_dict: of the official model, the ``"model"`` of a file; ``module.`` in front of its
-            names, as wrappers leave it, does no harm. The tables of buckets are checked and left
-            out: they are computed here.
-        config: of the checkpoint. The variants ``base``, ``zero`` and ``normalized`` have the same
-            names and shapes, and nothing in a checkpoint tells which it is.
+        state_dict: weights of the official model, the ``"model"`` of a file; names may begin with
+            ``module.``, as wrappers leave them. The tables of buckets are checked and left out:
+            they are computed here.
+        config: configuration of the checkpoint. The variants ``base``, ``zero`` and ``normalized``
+            have equal names and shapes, and nothing in a checkpoint shows which it is.
     Returns:
         The same tensors, for a strict ``load_state_dict`` of `ElcBertForMaskedLM`.
     Raises:

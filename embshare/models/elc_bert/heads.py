@@ -19,7 +19,7 @@ __all__ = ["ElcBertForMaskedLM", "ElcBertForSequenceClassification", "Prediction
 
 
 class PredictionHead(nn.Module):
-    """What a head does before its last matrix: a dense layer between two norms."""
+    """Transform of a head before its last matrix: a dense layer between two norms."""
 
     def __init__(self, config: ElcBertConfig) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class ElcBertForMaskedLM(MaskedLM, ElcBertPreTrainedModel):
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
     ) -> MaskedLMOutput:
-        """As `MaskedLM.forward`, sparsely, and without segments."""
+        """Run as `MaskedLM.forward`, on labelled positions only, and without segments."""
         given = (input_ids, attention_mask, None, inputs_embeds, labels, output_hidden_states)
         return super().forward(*given, return_dict=True)  # type: ignore[call-arg]
 
@@ -90,6 +90,6 @@ class ElcBertForSequenceClassification(SequenceClassification, ElcBertPreTrained
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
     ) -> SequenceClassifierOutput:
-        """As `SequenceClassification.forward`, without segments."""
+        """Run as `SequenceClassification.forward`, without segments."""
         given = (input_ids, attention_mask, None, inputs_embeds, labels, output_hidden_states)
         return super().forward(*given, return_dict=True)  # type: ignore[call-arg]

@@ -276,7 +276,7 @@ class ElcBertModel(BertModel, ElcBertPreTrainedModel):
     """An encoder of one of the five variants, of ordinary layers; it has no pooler.
 
     Args:
-        config: which variant, and its sizes.
+        config: variant and sizes.
     Raises:
         InvalidValueError: the settings were changed to what cannot be built.
     Source:

@@ -20,8 +20,10 @@ __all__ = ["draw_layer_weights", "layer_weights", "make_figure"]
 
 @torch.no_grad()
 def layer_weights(model: ElcBertPreTrainedModel) -> Tensor:
-    """What each layer reads, ``[n, n]``: row ``i``, from 0, is layer ``i + 1``, and column ``j`` is
-    output ``j``, of which 0 is the embedded words. Rows sum to 1; what comes later is 0.
+    """Weights of the inputs of each layer, ``[n, n]``.
+
+    Row ``i``, from 0, is layer ``i + 1``, and column ``j`` is output ``j``, of which 0 is the
+    embedded words. Rows sum to 1; later outputs have weight 0.
 
     ``n`` is the number of layers, and one more where the variant mixes its output, which is the
     last row then.

@@ -21,7 +21,7 @@ def bucket_indices(length: int, *, buckets: int, span: int, device: torch.device
         length: positions ``T``.
         buckets: ``C``; the table has ``2 C - 1`` rows.
         span: ``M``, more than ``m + 1``.
-        device: of the result.
+        device: device of the result.
     Source:
         Samuel et al., Trained on 100 million words and still in shape, EACL 2023; its code.
     """

@@ -16,7 +16,7 @@ __all__ = ["Backbone", "BackboneState", "LayerState", "reorder_state"]
 
 
 class LayerState(NamedTuple):
-    """What one layer remembers between two pieces of a sequence."""
+    """State of one layer between two pieces of a sequence."""
 
     mixer: State
     """The mixer's own, see `embshare.models.matched.mixers`."""
@@ -25,7 +25,7 @@ class LayerState(NamedTuple):
 
 
 class BackboneState(NamedTuple):
-    """What a causal backbone remembers between two pieces of a sequence."""
+    """State of a causal backbone between two pieces of a sequence."""
 
     past: int
     """Positions that were read."""
@@ -60,7 +60,7 @@ class MemoryAttention(nn.Module):
 
 @final
 class FeedForward(nn.Module):
-    """What a layer does at each position alone."""
+    """Feed-forward part, applied at each position."""
 
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()

@@ -24,13 +24,13 @@ class ShareBertConfig(BertConfig):
         max_position_embeddings: the longest sequence.
         type_vocab_size: segments (token types).
         hidden_dropout_prob: after embeddings, attention and feed-forward part, and in classifiers.
-        attention_probs_dropout_prob: of attention probabilities.
+        attention_probs_dropout_prob: dropout of attention probabilities.
         initializer_range: standard deviation of tables and projections at the start.
         sparse_mask_prediction: the published models score masked positions alone while they train,
             and leave the head's bias out. False scores all positions, with the bias.
         source_rows: rows that weights are read from. None is all of them, and becomes their number
             when a model is built: a vocabulary that grows later leaves every weight as it is.
-        pad_token_id: of the tokenizer; the model itself reads padding from ``attention_mask``.
+        pad_token_id: padding token; the model itself reads padding from ``attention_mask``.
         **kwargs: as every configuration of transformers takes, ``num_labels`` for one.
     Raises:
         InvalidValueError: a size below 1, heads that do not divide the width, slots that need more

@@ -56,11 +56,11 @@ def convert_official_state_dict(
     """Give the tensors of an official checkpoint the names that they have here.
 
     Args:
-        state_dict: of the official encoder, masked language model or classifier; ``module.`` in
-            front of its names, as wrappers leave it, does no harm.
-        config: of the checkpoint. A post-LN checkpoint has the same names and shapes as a pre-LN
-            one: its ``encoder_ln_mode`` is in its ``config.json`` only, and `ShareBertConfig`
-            refuses it.
+        state_dict: weights of the official encoder, masked language model or classifier; names may
+            begin with ``module.``, as wrappers leave them.
+        config: configuration of the checkpoint. A post-LN checkpoint has the same names and shapes
+            as a pre-LN one: its ``encoder_ln_mode`` is in its ``config.json`` only, and
+            `ShareBertConfig` refuses it.
     Returns:
         The same tensors, for a strict ``load_state_dict`` of `ShareBertModel`,
         `ShareBertForMaskedLM` or `ShareBertForSequenceClassification`, whichever it is.

@@ -18,7 +18,7 @@ __all__ = [
 
 
 class PredictionHead(nn.Module):
-    """What the head of the masked language model does before its decoder; it is not shared."""
+    """Transform of the masked language model's head before its decoder; not shared."""
 
     def __init__(self, config: ShareBertConfig) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class ShareBertForSequenceClassification(SequenceClassification, ShareBertPreTra
 
 
 class ShareBertForQuestionAnswering(QuestionAnswering, ShareBertPreTrainedModel):
-    """Where an answer starts and ends. Not of the paper; the pooler's bias is frozen, unread."""
+    """Extractive question answering. Not in the paper; the pooler's unread bias is frozen."""
 
     def __init__(self, config: ShareBertConfig) -> None:
         super().__init__(config)

@@ -178,7 +178,7 @@ class ShareBertPreTrainedModel(BertPreTrainedModel):
     _supports_sdpa = True
 
     def unread(self) -> tuple[nn.Module | nn.Parameter, ...]:
-        """What is stored, as it is officially, though nothing computes with it: it is frozen."""
+        """Parameters that are stored as in the official model but not used; they are frozen."""
         return ()
 
     def post_init(self) -> None:

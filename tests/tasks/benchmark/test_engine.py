@@ -85,7 +85,7 @@ def test_a_result_says_where_it_came_from(config: BenchmarkConfig) -> None:
     assert found["results"][0]["seed"] == 3
     assert {"commit", "dirty", "packages", "python", "cores"} <= set(found["provenance"])
     assert found["provenance"]["seconds"] > 0
-    assert found["tasks"][0]["data"]["symbols"]["test"] == 3 * 16 + 301
+    assert found["tasks"][0]["data"]["tokens"]["test"] == 3 * 16 + 301
 
 
 def test_a_stopped_benchmark_is_resumed_where_it_stopped(config: BenchmarkConfig) -> None:

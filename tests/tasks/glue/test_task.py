@@ -132,7 +132,7 @@ def test_a_row_that_is_too_long_for_a_model_is_found_before_training(tmp_path: P
     ).save_pretrained(tmp_path / "bert")
     fields = {**TINY, "name": "stsb", "data": stsb(tmp_path)}
     name = str(tmp_path / "bert")
-    with pytest.raises(ModelNotForTaskError, match=r"a row of 128 .*Lower `length`"):
+    with pytest.raises(ModelNotForTaskError, match=r"a row of 128 tokens .*Lower `length`"):
         Glue(GlueConfig(**fields)).prepare().processor.build(name, seed=0)
     assert Glue(GlueConfig(**fields, length=32)).prepare().processor.build(name, seed=0)
 

@@ -15,7 +15,7 @@ from embshare.errors import InvalidValueError
 from embshare.tasks.running import engine
 from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.engine import run
-from embshare.tasks.running.folder import OtherBeginError
+from embshare.tasks.running.folder import OtherRunError
 from embshare.tasks.running.loading import FinishedRun
 from embshare.tasks.running.result import RunResult
 from tests.tasks.examples import EXAMPLES
@@ -112,7 +112,7 @@ def test_a_run_is_resumed_with_the_same_data_only(tmp_path: Path) -> None:
     before = (killed.out / "processor").stat()
     train = Path(killed.settings.data) / "train.txt"  # type: ignore[attr-defined]
     train.write_text(train.read_text().replace("fox", "cat"))
-    with pytest.raises(OtherBeginError, match=r"but `data\.fingerprint.*` changed"):
+    with pytest.raises(OtherRunError, match=r"but `data\.fingerprint.*` changed"):
         run(killed, resume=True)
     assert (killed.out / "processor").stat().st_mtime_ns == before.st_mtime_ns
     assert run(killed, overwrite=True).data != {}
@@ -123,7 +123,7 @@ def test_a_run_is_resumed_with_the_same_number_of_processes_only(tmp_path: Path)
     run(killed)
     begin = killed.out / "begin.json"
     begin.write_text(begin.read_text().replace('"processes": 1', '"processes": 2'))
-    with pytest.raises(OtherBeginError, match="but `processes` changed"):
+    with pytest.raises(OtherRunError, match="but `processes` changed"):
         run(killed, resume=True)
 
 

@@ -84,7 +84,7 @@ def test_a_window_that_is_too_long_for_a_model_is_found_before_training(tmp_path
     ).save_pretrained(tmp_path / "bert")
     fields = colours(tmp_path) | {"question_length": 32}
     name = str(tmp_path / "bert")
-    with pytest.raises(ModelNotForTaskError, match=r"a row of 384 .*Lower `length`"):
+    with pytest.raises(ModelNotForTaskError, match=r"a row of 384 tokens .*Lower `length`"):
         Squad(SquadConfig(**fields)).prepare().processor.build(name, seed=0)
     assert Squad(SquadConfig(**fields, length=128)).prepare().processor.build(name, seed=0)
 

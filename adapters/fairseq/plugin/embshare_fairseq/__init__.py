@@ -1,4 +1,4 @@
-"""What ``fairseq-train --user-dir`` imports: ``embshare fairseq-plugin`` prints this folder.
+"""Plug-in of ``fairseq-train --user-dir``; ``embshare fairseq-plugin`` prints its folder.
 
 It is alone in its parent folder, because fairseq puts that folder on ``sys.path``.
 """
