@@ -86,7 +86,7 @@ LAYOUTS: Final = (TABLE, KARPATHY[0], f"{COCO_VALID} ({COCO_TRAIN})", f"{FLICKR[
 BELOW: Final = (".", "annotations", "text", "Flickr8k_text", "karpathy")
 COCO_NOTE: Final = (
     "COCO's test captions are not published: `test` is `valid`, the file captions_val. For a test "
-    "split use Karpathy's dataset_coco.json"
+    "split of its own use Karpathy's dataset_coco.json"
 )
 IMAGES: Final = (
     *(".", "images", "Images", "flickr30k-images", "flickr30k_images"),

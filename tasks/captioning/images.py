@@ -146,7 +146,7 @@ def read_images(
 
     The file is known by the images' paths, sizes and times, the way they are scaled and the
     encoder's weights, so that a change of any makes another. A key of the images' content would
-    have all files read at each start: of COCO 19 GB, which takes as long as to decode them again.
+    have all files read at each start (19 GB of COCO), in place of a look at each in 2 microseconds.
 
     Raises:
         DataError: an image cannot be decoded, with file and line; or the cache cannot be written.

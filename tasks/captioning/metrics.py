@@ -274,8 +274,8 @@ def _java(what: str, place: Path) -> Iterator[None]:
             place,
             needs=f"compute {what}",
             has=f"fails ({type(error).__name__}: {error})",
-            hint="Its Java program may have said more above; see that it runs and that this folder "
-            "can be written to, or choose other `metrics`.",
+            hint="Its Java program may have said more above. See that it runs, and that you may "
+            "write to this folder; if not, install pycocoevalcap into a virtual environment.",
         ) from error
     finally:
         for name in ENVIRONMENT:
