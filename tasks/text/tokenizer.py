@@ -329,6 +329,8 @@ def _wrap(
         split_special_tokens=not reads_special,
         model_input_names=names,
         model_max_length=max_length,
+        # transformers 4 would reset it in the tokenizer to what is said here.
+        add_prefix_space=getattr(made.pre_tokenizer, "add_prefix_space", False),
         **special,
     )
 
