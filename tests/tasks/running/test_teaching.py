@@ -95,7 +95,7 @@ def test_models_that_replace_words_have_no_teacher(tmp_path: Path) -> None:
     second = config(
         tmp_path, "pretraining", teacher=first.out, model=model, settings=dict(settings)
     )
-    with pytest.raises(TeacherRunError, match="would each replace words of their own"):
+    with pytest.raises(TeacherRunError, match="would each replace tokens of their own"):
         run(second)
     assert not second.out.exists()
 
