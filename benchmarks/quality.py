@@ -41,7 +41,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 CODE: Final = (
     ":(glob)embshare/*.py",
     "embshare/models/matched",
-    "tasks/language_modelling/corpus.py",
+    "tasks/language_modelling/data.py",
     "tasks/language_modelling/vocabulary.py",
     "benchmarks/quality.py",
 )
