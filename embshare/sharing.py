@@ -62,8 +62,9 @@ def share_from_embedding(
         config: settings, or a plan made for this model (or one of the same structure).
         inplace: False leaves ``model`` as it is and returns a shared copy.
         rules: layer kind -> rule, where ``config`` is not a plan.
-        calibration: with a start by svd, inputs to run the model on (a tuple is positional, a
-            mapping keyword arguments); errors then count by the activations they multiply.
+        calibration: with a start by svd and residuals, inputs to run the model on (a tuple is
+            positional, a mapping keyword arguments); each residual is then fitted to what its
+            layer puts out, not to the elements of its weight.
         generator: of the random start; None is torch's global one.
         start: False leaves the new parameters without values, for a loader to fill.
         trained: whether the weights are trained; as of `plan_sharing`, where ``config`` is no plan.
@@ -74,7 +75,8 @@ def share_from_embedding(
         PlanMismatchError: the plan names weights that the model lacks, or of other shapes.
         PlanError: as `plan_sharing`, where a config is given.
         OffloadedError: hooks of accelerate have moved values away.
-        InvalidValueError: ``calibration`` where the start is random, or ``init="svd"`` on meta.
+        InvalidValueError: ``calibration`` where the start is random or there are no residuals, or
+            ``init="svd"`` on meta.
     """
     config = checked_config(model, config, what="share_from_embedding")
     refuse_offloaded(model, "share")
@@ -89,6 +91,9 @@ def share_from_embedding(
     )
     if calibration is not None and plan.start != "svd":
         fault = f"calibration needs init='svd', but the start is random: {plan.init_reason}"
+        raise InvalidValueError(what="share_from_embedding", faults=[fault])
+    if calibration is not None and not plan.config.residual_rank:
+        fault = "calibration needs residuals, which it fits: set `residual_rank`"
         raise InvalidValueError(what="share_from_embedding", faults=[fault])
     _check(home, plan)
     if start:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from embshare.start import truncated_svd, weighted_low_rank
-from embshare.start.low_rank import fit_projection, joint_low_rank
+from embshare.start import masked_low_rank, truncated_svd
+from embshare.start.low_rank import fit_projection, joint_low_rank, low_rank_for_inputs
 
 SIZES = st.integers(1, 12)
 SEEDS = st.integers(0, 2**31)
@@ -171,45 +171,44 @@ def test_the_randomised_decomposition_is_near_the_best(monkeypatch: pytest.Monke
     assert torch.equal(before, torch.get_rng_state())
 
 
-# ---------------------------------------------------------------- importance and free elements
+# ---------------------------------------------------------------- known inputs
 
 
 @check
-@given(st.integers(2, 12), st.integers(2, 12), st.integers(1, 5), SEEDS)
-def test_the_weighted_error_never_rises(v: int, c: int, rank: int, seed: int) -> None:
-    columns, weights = normal(v, c, seed=seed), uniform(v, c, seed=seed).pow(4)
-    weights[uniform(v, c, seed=seed + 1) < 0.2] = 0
-    start = truncated_svd.balanced_svd(columns, rank, seeded(0))
-    left, right, errors = weighted_low_rank.alternate(columns, weights, *start, sweeps=6)
-    assert list(errors) == sorted(errors, reverse=True)
-    assert errors[0] == pytest.approx(error_of(columns, start[0] @ start[1].T, weights))
-    assert errors[-1] == pytest.approx(error_of(columns, left @ right.T, weights), abs=1e-14)
-    fit = joint_low_rank(columns, rank, importance=weights)
-    assert fit.error <= errors[0] + 1e-12
-    assert fit.error == pytest.approx(error_of(columns, fit.left @ fit.right.T, weights), abs=1e-11)
-
-
-def test_weights_of_rank_one_lead_to_the_scaled_decomposition(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """There the best is known: the SVD of the scaled matrix."""
-    monkeypatch.setattr(weighted_low_rank, "ENOUGH", 0.0)
-    columns, rows, across = normal(40, 25), uniform(40, 1) + 0.1, uniform(1, 25, seed=2) + 0.1
-    weights = rows * across
-    start = truncated_svd.balanced_svd(columns, 4, seeded(0))
-    _, _, errors = weighted_low_rank.alternate(columns, weights, *start, sweeps=200)
-    assert errors[-1] == pytest.approx(best_error(columns * weights.sqrt(), 4), rel=1e-6)
-    assert joint_low_rank(columns, 4, importance=weights).error < errors[0]
-
-
-def test_even_weights_change_nothing() -> None:
-    columns = normal(30, 12)
-    plain, even = (
-        joint_low_rank(columns, 4),
-        joint_low_rank(columns, 4, importance=torch.full((30, 12), 3.0)),
+@given(st.integers(2, 10), st.integers(2, 10), st.integers(1, 4), SEEDS)
+def test_products_with_known_inputs_change_least(n: int, m: int, rank: int, seed: int) -> None:
+    """No worse than Eckart and Young's answer in the outputs, which is the best there is."""
+    weight, inputs = (
+        normal(n, m, seed=seed),
+        normal(40, m, seed=seed + 1) * uniform(1, m, seed=seed),
     )
-    assert even.error == pytest.approx(plain.error, rel=1e-12)
-    torch.testing.assert_close(even.left, plain.left)
+    fit = low_rank_for_inputs(weight, rank, inputs.t() @ inputs / len(inputs))
+    outputs = inputs @ weight.t()
+    reached = inputs @ (fit.left @ fit.right.t()).t()
+    assert fit.left.shape == (n, rank) and fit.right.shape == (m, rank)
+    assert error_of(outputs, reached) == pytest.approx(best_error(outputs, rank), abs=2e-3)
+
+
+def test_even_inputs_change_nothing() -> None:
+    weight = normal(20, 8)
+    low = joint_low_rank(weight, 3)
+    even = low_rank_for_inputs(weight, 3, 2 * torch.eye(8, dtype=torch.float64))
+    torch.testing.assert_close(even.left @ even.right.t(), low.left @ low.right.t())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
+def test_inputs_of_few_directions_or_none(dtype: torch.dtype) -> None:
+    weight, inputs = normal(20, 8, dtype=dtype), normal(30, 2) @ normal(2, 8, seed=1)
+    fit = low_rank_for_inputs(weight, 2, inputs.t() @ inputs)
+    assert fit.left.dtype == fit.right.dtype == dtype
+    outputs = inputs @ weight.double().t()
+    reached = inputs @ (fit.left.double() @ fit.right.double().t()).t()
+    assert error_of(outputs, reached) < 1e-3, "two directions are all that they have"
+    none = low_rank_for_inputs(weight, 2, torch.zeros(8, 8))
+    assert torch.equal(none.left, joint_low_rank(weight, 2).left)
+
+
+# ---------------------------------------------------------------- free elements
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALVES])
@@ -230,15 +229,10 @@ def test_free_elements_of_a_low_rank_matrix_are_filled_in(dtype: torch.dtype) ->
 def test_the_error_of_what_is_known_never_rises(v: int, c: int, rank: int, seed: int) -> None:
     columns, known = normal(v, c, seed=seed), uniform(v, c, seed=seed) > 0.2
     zeroed = columns.where(known, 0)
-    left, right, errors = weighted_low_rank.complete(zeroed, known, rank, seeded(0), rounds=8)
+    left, right, errors = masked_low_rank.complete(zeroed, known, rank, seeded(0), rounds=8)
     assert list(errors) == sorted(errors, reverse=True)
     if known.any():
         assert errors[-1] == pytest.approx(error_of(zeroed, left @ right.T, known), abs=1e-14)
-    importance = uniform(v, c, seed=seed + 1)
-    both = joint_low_rank(columns, rank, known=known, importance=importance)
-    poisoned = importance.masked_fill(~known, float("nan"))
-    again = joint_low_rank(columns, rank, known=known, importance=poisoned)
-    assert torch.equal(both.left, again.left)
 
 
 def test_with_nothing_free_the_answer_is_the_exact_one() -> None:
@@ -268,22 +262,14 @@ def test_a_projection_is_the_least_squares_one(
 
 @check
 @given(SIZES, st.integers(1, 6), SIZES, SEEDS, st.booleans())
-def test_a_weighted_projection_is_as_good_as_one_column_at_a_time(
+def test_a_masked_projection_is_as_good_as_one_column_at_a_time(
     v: int, f: int, w: int, seed: int, bias: bool
 ) -> None:
     table, columns = normal(v, f, seed=seed), normal(v, w, seed=seed + 1)
-    weights = uniform(v, w, seed=seed).mul(12).sub(6).exp()  # five decades
     known = uniform(v, w, seed=seed + 1) > 0.2
     wide = torch.cat([table, torch.ones(v, 1).double()], 1) if bias else table
-    both = weights * known
-    best = error_of(columns, wide @ lstsq_one_by_one(wide, columns, both).T, both)
-    fit = fit_projection(
-        table,
-        columns.masked_fill(~known, float("inf")),
-        importance=weights,
-        known=known,
-        bias=bias,
-    )
+    best = error_of(columns, wide @ lstsq_one_by_one(wide, columns, known.double()).T, known)
+    fit = fit_projection(table, columns.masked_fill(~known, float("inf")), known=known, bias=bias)
     if known.any():
         assert fit.error == pytest.approx(best, abs=1e-9)
     assert fit.projection.isfinite().all()
@@ -297,8 +283,8 @@ def test_a_table_of_lower_rank_gives_the_smallest_projection() -> None:
     best = columns.T.double() @ torch.linalg.pinv(table.double(), rtol=1e-5).T
     torch.testing.assert_close(fit.projection, best.float(), atol=1e-5, rtol=1e-4)
     assert not fit.projection[:, 5].any()
-    weighted = fit_projection(table, columns, importance=uniform(50, 6) + 0.1)
-    assert weighted.projection.abs().max() < 10 * fit.projection.abs().max()
+    masked = fit_projection(table, columns, known=uniform(50, 6) > 0.2)
+    assert masked.projection.abs().max() < 10 * fit.projection.abs().max()
 
 
 def test_an_ill_conditioned_table_keeps_what_a_gram_matrix_loses() -> None:
@@ -331,12 +317,14 @@ def test_a_half_precision_projection(dtype: torch.dtype) -> None:
 
 def test_inputs_stay_as_they_are_and_results_carry_no_gradient() -> None:
     columns = normal(12, 6).requires_grad_()
-    known, importance = uniform(12, 6) > 0.2, uniform(12, 6)
-    copies = columns.detach().clone(), known.clone(), importance.clone()
-    low = joint_low_rank(columns, 3, known=known, importance=importance)
-    fit = fit_projection(columns, columns, known=known, importance=importance, bias=True)
-    assert not any(t.requires_grad for t in (low.left, low.right, fit.projection))
-    for tensor, copy in zip((columns, known, importance), copies, strict=True):
+    known = uniform(12, 6) > 0.2
+    copies = columns.detach().clone(), known.clone()
+    low = joint_low_rank(columns, 3, known=known)
+    fit = fit_projection(columns, columns, known=known, bias=True)
+    inputs = low_rank_for_inputs(columns, 3, torch.eye(6))
+    found = (low.left, low.right, fit.projection, inputs.left, inputs.right)
+    assert not any(t.requires_grad for t in found)
+    for tensor, copy in zip((columns, known), copies, strict=True):
         assert torch.equal(tensor, copy)
 
 
@@ -347,9 +335,6 @@ REFUSED = [
     (GOOD.int(), {}, "`columns` .* floating type"),
     (GOOD[0], {}, "`columns` .* a matrix"),
     (GOOD[:0], {}, "a matrix with elements"),
-    (GOOD, {"importance": -GOOD}, "`importance` must not be negative"),
-    (GOOD, {"importance": GOOD / 0}, "`importance` must be finite"),
-    (GOOD, {"importance": GOOD.T}, "`importance` must have the shape of `columns`"),
     (GOOD, {"known": GOOD}, "`known` must be a bool tensor"),
     (GOOD, {"known": GOOD[:2] > 0}, "`known` must have the shape of `columns`"),
 ]

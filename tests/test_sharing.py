@@ -112,6 +112,8 @@ def test_a_plan_of_a_wider_table_is_refused() -> None:
 def test_settings_that_contradict_each_other() -> None:
     with pytest.raises(InvalidValueError, match="calibration needs init='svd'"):
         embshare.share_from_embedding(encoder(), calibration=[IDS])
+    with pytest.raises(InvalidValueError, match="calibration needs residuals"):
+        embshare.share_from_embedding(encoder(), ShareConfig(init="svd"), calibration=[IDS])
     with torch.device("meta"):
         empty = encoder()
     with pytest.raises(InvalidValueError, match="needs real weights"):

@@ -161,4 +161,5 @@ def test_calibration_needs_a_fit() -> None:
     inputs = [torch.arange(6)]
     with pytest.raises(InvalidValueError, match="calibration needs init='svd'"):
         share_from_embedding(Model(), calibration=inputs)
-    share_from_embedding(Model(), calibration=inputs, trained=True)
+    config = ShareConfig(residual_rank=1)
+    share_from_embedding(Model(), config, calibration=inputs, trained=True)

@@ -24,8 +24,8 @@ from embshare.plan.values import SharePlan
 from embshare.runtime.bank import Bank
 from embshare.runtime.factorized import Factorization
 from embshare.runtime.relaxation import Relaxation
-from embshare.start.activations import mean_square_inputs
-from embshare.start.low_rank import fit_projection, joint_low_rank
+from embshare.start.activations import Inputs, inputs_of_weights
+from embshare.start.low_rank import fit_projection, joint_low_rank, low_rank_for_inputs
 
 __all__ = ["SourceStart", "Start", "fit"]
 
@@ -53,6 +53,8 @@ class Start:
     sources: tuple[SourceStart, ...]
     weights: tuple[Tensor, ...]
     """The trained weight of each of the bank's readers."""
+    inputs: tuple[Inputs | None, ...]
+    """What calibration showed each of them to multiply; None where it is not known."""
 
     @torch.no_grad()
     def load(self, bank: Bank, factorizations: Sequence[Factorization | None]) -> None:
@@ -88,13 +90,24 @@ class Start:
             layout = layout_of(slots, columns.source.rows, bank.plan.config.order)
             found = derive(layout, tables[number], columns.projection, columns.bias)
             blocks |= zip(mine, found, strict=True)
-        for reader, relaxation, weight in zip(
-            bank.readers, bank.relaxations, self.weights, strict=True
+        for reader, relaxation, weight, inputs in zip(
+            bank.readers, bank.relaxations, self.weights, self.inputs, strict=True
         ):
             assert isinstance(relaxation, Relaxation)
             left_over = (weight - blocks[reader.slot]).reshape(weight.shape[0], -1)
-            low = joint_low_rank(left_over, bank.plan.config.residual_rank)
-            relaxation.start_at(low.left, low.right.t())
+            relaxation.start_at(*_residual(left_over, bank.plan.config.residual_rank, inputs))
+
+
+def _residual(left_over: Tensor, rank: int, inputs: Inputs | None) -> tuple[Tensor, Tensor]:
+    """``[n, rank]`` and ``[rank, m]``: the nearest product, in outputs where inputs are known."""
+    if inputs is None:
+        low = joint_low_rank(left_over, rank)
+    elif inputs.dimension == 0:
+        right, left, _ = low_rank_for_inputs(left_over.t(), rank, inputs.moment)
+        return left, right.t()
+    else:
+        low = low_rank_for_inputs(left_over, rank, inputs.moment)
+    return low.left, low.right.t()
 
 
 def fit(
@@ -108,8 +121,7 @@ def fit(
     Args:
         model: dense, with real weights.
         plan: made for it.
-        calibration: inputs to run it on; a squared error then counts as much as the mean square
-            of the activation that the element multiplies.
+        calibration: inputs to run it on; residuals are then fitted to what layers put out.
         generator: of the randomised SVD.
     Raises:
         InvalidValueError: the weights are on meta.
@@ -121,38 +133,40 @@ def fit(
                 what="share_from_embedding",
                 faults=[f"init='svd' needs real weights, but `{name}` is on meta"],
             )
-    squares = None if calibration is None else mean_square_inputs(model, plan, calibration)
+    known = {} if calibration is None else inputs_of_weights(model, plan, calibration)
     sources = tuple(
-        _fit_source(plan, number, parameters, squares, generator)
-        for number in range(len(plan.sources))
+        _fit_source(plan, number, parameters, generator) for number in range(len(plan.sources))
     )
-    weights = (
-        parameter.detach()
-        for slot in plan.slots
-        for parameter in dict.fromkeys(parameters[name] for name in slot.weights)
+    names: list[str] = []
+    for slot in plan.slots:
+        first: dict[nn.Parameter, str] = {}
+        for name in slot.weights:
+            first.setdefault(parameters[name], name)
+        names += first.values()
+    return Start(
+        sources=sources,
+        weights=tuple(parameters[name].detach() for name in names),
+        inputs=tuple(known.get(name) for name in names),
     )
-    return Start(sources=sources, weights=tuple(weights))
 
 
 def _fit_source(
     plan: SharePlan,
     number: int,
     parameters: dict[str, nn.Parameter],
-    squares: dict[str, Tensor] | None,
     generator: torch.Generator | None,
 ) -> SourceStart:
     source, slots = plan.sources[number], plan.of_source(number)
     table = parameters[source.name].detach().flatten(1)
-    columns, known, importance = _columns(plan, slots, table, parameters, squares)
+    columns, known = _columns(plan, slots, table, parameters)
     if plan.config.method == "eps":
-        return _fit_eps(source, slots, table, columns, known, importance, plan)
+        return _fit_eps(source, slots, table, columns, known, plan)
     everything = None if bool(known.all()) else known
     if plan.config.factor is None:
         fitted = fit_projection(
             table[: source.rows],
             columns[: source.rows],
             known=None if everything is None else everything[: source.rows],
-            importance=None if importance is None else importance[: source.rows],
             bias=plan.config.column_bias,
         )
         return SourceStart(projection=fitted.projection, bias=fitted.bias)
@@ -161,11 +175,7 @@ def _fit_source(
     both = torch.cat([table, target], dim=1)
     if everything is not None:
         everything = torch.cat([torch.ones_like(table, dtype=torch.bool), everything], dim=1)
-    if importance is not None:
-        importance = torch.cat([torch.ones_like(table), importance], dim=1)
-    low = joint_low_rank(
-        both, plan.config.factor, known=everything, importance=importance, generator=generator
-    )
+    low = joint_low_rank(both, plan.config.factor, known=everything, generator=generator)
     return SourceStart(
         table=low.left,
         factor=low.right[: source.dim],
@@ -179,13 +189,11 @@ def _columns(
     slots: Sequence[Slot],
     table: Tensor,
     parameters: dict[str, nn.Parameter],
-    squares: dict[str, Tensor] | None,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """``[V', used]``: what the columns should be, which elements are read, how much each counts."""
+) -> tuple[Tensor, Tensor]:
+    """``[V', used]``: what the columns should be, and which elements are read."""
     first, last = min(s.start for s in slots), max(s.stop for s in slots)
     columns = table.new_zeros(table.shape[0], last - first)
     read = torch.zeros_like(columns)
-    counts = None if squares is None else torch.zeros_like(columns)
     rows = plan.sources[slots[0].source].rows
     for slot in slots:
         needed = rows_needed(slot.numel, slot.columns, rows, plan.config.order)
@@ -194,10 +202,7 @@ def _columns(
         mean = torch.stack([p.detach().to(columns.dtype) for p in readers]).mean(0) / slot.gain
         write_block(_block(mean, slot), columns[:needed, place], plan.config.order)
         write_block(_block(torch.ones_like(mean), slot), read[:needed, place], plan.config.order)
-        if counts is not None and squares is not None:
-            counted = squares[slot.weights[0]].to(columns).expand(slot.shape)
-            write_block(_block(counted, slot), counts[:needed, place], plan.config.order)
-    return columns, read.bool(), counts
+    return columns, read.bool()
 
 
 def _block(weight: Tensor, slot: Slot) -> Tensor:
@@ -214,12 +219,11 @@ def _fit_eps(
     table: Tensor,
     columns: Tensor,
     known: Tensor,
-    importance: Tensor | None,
     plan: SharePlan,
 ) -> SourceStart:
     first = min(slot.start for slot in slots)
     place = slice(first, first + columns.shape[1])
-    weight = known.to(table.dtype) if importance is None else importance * known
+    weight = known.to(table.dtype)
     if plan.config.factor is None:
         met = table.clone()
         met[:, place] = (table[:, place] + weight * columns) / (1 + weight)

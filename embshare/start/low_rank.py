@@ -13,15 +13,17 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from embshare.start.truncated_svd import balanced, balanced_svd, padded, relative_error
-from embshare.start.weighted_low_rank import alternate, complete, frame_of, weighted_least_squares
+from embshare.start.masked_low_rank import complete, frame_of, masked_least_squares
+from embshare.start.truncated_svd import balanced_svd, padded, relative_error
 
-__all__ = ["LowRank", "ProjectionFit", "fit_projection", "joint_low_rank"]
+__all__ = ["LowRank", "ProjectionFit", "fit_projection", "joint_low_rank", "low_rank_for_inputs"]
 
 FIT_STEPS: Final = 200
-"""The most conjugate-gradient steps of a weighted projection; 10 to 40 are usual."""
+"""The most conjugate-gradient steps of a masked projection; 10 to 40 are usual."""
 FIT_TOLERANCE: Final = 1e-9
 """Where they stop: the gradient as a part of the one at zero. The error is its square away."""
+RIDGE: Final = 1e-4
+"""What directions count that no calibration input has, as a part of the mean over directions."""
 
 
 class LowRank(NamedTuple):
@@ -32,7 +34,7 @@ class LowRank(NamedTuple):
     right: Tensor
     """``(c, f)``: the projections, one row for each column."""
     error: float
-    """Relative squared error of these factors, as rounded, weighted as the fit was."""
+    """Relative squared error of these factors, as rounded, in what the fit counted."""
 
 
 class ProjectionFit(NamedTuple):
@@ -43,7 +45,7 @@ class ProjectionFit(NamedTuple):
     bias: Tensor | None
     """``(w,)``, or ``None`` if none was asked for."""
     error: float
-    """Relative squared error of projection and bias, as rounded, weighted as the fit was."""
+    """Relative squared error of projection and bias, as rounded, in what the fit counted."""
 
 
 @torch.no_grad()
@@ -51,7 +53,6 @@ def joint_low_rank(
     columns: Tensor,
     rank: int,
     *,
-    importance: Tensor | None = None,
     known: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> LowRank:
@@ -59,8 +60,7 @@ def joint_low_rank(
 
     The truncated singular value decomposition (Eckart & Young 1936) in float64, exact up to 4,096
     columns or rows and randomised beyond (Halko et al. 2011). With free elements it is repeated
-    on a filled matrix, and with ``importance`` it is where alternating weighted least squares
-    start from (Srebro & Jaakkola 2003); both lower the error, to a local optimum at best.
+    on a filled matrix (Srebro & Jaakkola 2003), which lowers the error, to a local optimum at best.
 
     The singular values ``S`` are shared evenly: ``left = U sqrt(S)`` and ``right = V sqrt(S)``, so
     that the same column of either factor has the same norm and neither trains faster than the
@@ -75,10 +75,8 @@ def joint_low_rank(
         columns: ``(v, c)``, any floating type; for a joint start ``[alpha * E | S]``.
         rank: width of the factors, at least 1; at ``min(v, c)`` the product is ``columns`` to
             rounding.
-        importance: ``(v, c)``, finite and non-negative: what each squared error counts, as the
-            mean square of the activation that an element of a weight multiplies.
-        known: ``(v, c)`` bool, ``False`` for elements that nothing reads. Their values and their
-            importance are never looked at.
+        known: ``(v, c)`` bool, ``False`` for elements that nothing reads. Their values are never
+            looked at.
         generator: of the randomised decomposition and the random columns; ``None`` is one with
             seed 0. The global state is never used.
     Returns:
@@ -87,7 +85,7 @@ def joint_low_rank(
         ValueError: a shape, type or value is not as said above, or a tensor is on the meta device.
     """
     _check_rank(rank)
-    columns, weights = _checked(columns, importance, known)
+    columns = _checked(columns, known)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     unit = _unit(columns)
     work = columns if unit == 1.0 else columns / unit
@@ -95,25 +93,38 @@ def joint_low_rank(
         left, right = balanced_svd(work, rank, generator)
     else:
         left, right, _ = complete(work, known, rank, generator)
-    if importance is not None and weights is not None:
-        left, right = _refined(work, weights, left, right)
     left, right = padded(left, right, rank, generator)
     left, right = ((factor * unit**0.5).to(columns.dtype) for factor in (left, right))
-    error = relative_error(work, left / unit**0.5, right / unit**0.5, weights)
+    error = relative_error(work, left / unit**0.5, right / unit**0.5, known)
     return LowRank(left, right, error)
 
 
-def _refined(work: Tensor, weights: Tensor, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Alternate, and keep the start where rounding took back what was won.
+@torch.no_grad()
+def low_rank_for_inputs(weight: Tensor, rank: int, moment: Tensor) -> LowRank:
+    """Approximate a weight so that its products with known inputs change least.
 
-    Elements that count nothing are bound by nothing: where whole rows of them leave a factor
-    undetermined it grows, and balancing then loses the digits that count.
+    The mean of ``|(W - L R^T) x|^2`` is the squared error of ``W C`` for any root ``C C^T`` of the
+    inputs' second moment, here Cholesky's; so a truncated SVD of ``W C`` is the best there is (Wang
+    et al. 2024, SVD-LLM).
+
+    Args:
+        weight: ``(n, m)``, any floating type.
+        rank: as of `joint_low_rank`.
+        moment: ``(m, m)``, the mean of ``x x^T``.
+    Returns:
+        Factors of the weight's type, and the relative squared error of the products.
     """
-    won, kept, _ = alternate(work, weights, left, right)
-    won, kept = balanced(won, kept)
-    if relative_error(work, won, kept, weights) > relative_error(work, left, right, weights):
-        return left, right
-    return won, kept
+    wide = moment.to(torch.float64)
+    ridge = RIDGE * wide.diagonal().mean()
+    if not ridge > 0:  # no input was other than zero
+        return joint_low_rank(weight, rank)
+    root = torch.linalg.cholesky(wide + ridge * torch.eye(len(wide)).to(wide))
+    single = torch.promote_types(weight.dtype, torch.float32)  # enough for a start, and quicker
+    low = joint_low_rank((weight.to(torch.float64) @ root).to(single), rank)
+    right = torch.linalg.solve_triangular(
+        root, low.right.t().to(torch.float64), upper=False, left=False
+    )
+    return LowRank(low.left.to(weight.dtype), right.t().to(weight.dtype), low.error)
 
 
 @torch.no_grad()
@@ -121,7 +132,6 @@ def fit_projection(
     table: Tensor,
     columns: Tensor,
     *,
-    importance: Tensor | None = None,
     known: Tensor | None = None,
     bias: bool = False,
 ) -> ProjectionFit:
@@ -129,14 +139,13 @@ def fit_projection(
 
     In float64 by QR. Directions of the table weaker than the rounding of its dtype are left
     out, so that a table of lower rank gives the smallest projection instead of a huge one.
-    Columns whose elements count differently are solved by conjugate gradients.
+    Columns with elements that nothing reads are solved by conjugate gradients.
 
     Args:
         table: ``(v, f)``, any floating type.
         columns: ``(v, w)``, any floating type.
-        importance: ``(v, w)``, finite and non-negative: what each squared error counts.
-        known: ``(v, w)`` bool, ``False`` for elements that nothing reads. Their values and their
-            importance are never looked at.
+        known: ``(v, w)`` bool, ``False`` for elements that nothing reads. Their values are never
+            looked at.
         bias: also fit a number for each column that is added to all of its elements.
     Returns:
         Projection and bias of the type and on the device of ``table``, without gradient, and
@@ -146,7 +155,7 @@ def fit_projection(
     """
     _check_matrix("table", table)
     _check_finite("table", table)
-    columns, weights = _checked(columns, importance, known)
+    columns = _checked(columns, known)
     if table.shape[0] != columns.shape[0]:
         raise ValueError(
             f"`table` and `columns` must have the same number of rows, "
@@ -157,32 +166,32 @@ def fit_projection(
     if bias:
         wide = torch.cat([wide, wide.new_full((len(wide), 1), one)], 1)
     floor = max(torch.finfo(table.dtype).eps, max(wide.shape) * torch.finfo(torch.float64).eps)
-    found = _solve(wide, columns, weights, floor)
+    found = _solve(wide, columns, known, floor)
     if not bias:
         projection = found.to(table.dtype)
-        return ProjectionFit(projection, None, relative_error(columns, table, projection, weights))
+        return ProjectionFit(projection, None, relative_error(columns, table, projection, known))
     projection, offset = found[:, :-1].to(table.dtype), (found[:, -1] * one).to(table.dtype)
     wide[:, -1] = 1.0
     rounded = torch.cat([projection, offset[:, None]], 1)
-    return ProjectionFit(projection, offset, relative_error(columns, wide, rounded, weights))
+    return ProjectionFit(projection, offset, relative_error(columns, wide, rounded, known))
 
 
-def _solve(table: Tensor, columns: Tensor, weights: Tensor | None, floor: float) -> Tensor:
-    """Fit by a float64 table: directly where all elements of a column count the same."""
+def _solve(table: Tensor, columns: Tensor, known: Tensor | None, floor: float) -> Tensor:
+    """Fit by a float64 table: directly where all elements of a column are read, or none."""
     frame = frame_of(table, None, floor)
     basis = table @ frame.inward
     found = table.new_zeros(columns.shape[1], table.shape[1])
     even = torch.ones(columns.shape[1], dtype=torch.bool, device=columns.device)
-    if weights is not None:
-        even = weights.amin(0) == weights.amax(0)
+    if known is not None:
+        even = known.amin(0) == known.amax(0)
     for part in even.nonzero().flatten().split(256):
         found[part] = (frame.inward @ (basis.T @ columns[:, part].to(torch.float64))).T
-    if weights is not None and not even.all():
+    if known is not None and not even.all():
         uneven = (~even).nonzero().flatten()
-        narrow = weighted_least_squares(
+        narrow = masked_least_squares(
             basis,
             columns[:, uneven],
-            weights[:, uneven],
+            known[:, uneven],
             start=None,
             steps=FIT_STEPS,
             tolerance=FIT_TOLERANCE,
@@ -198,10 +207,8 @@ def _unit(columns: Tensor) -> float:
     return float(columns.abs().amax()) or 1.0
 
 
-def _checked(
-    columns: Tensor, importance: Tensor | None, known: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
-    """Columns with zeros where they are free, and the weights that both arguments amount to."""
+def _checked(columns: Tensor, known: Tensor | None) -> Tensor:
+    """Columns with zeros where they are free."""
     _check_matrix("columns", columns)
     columns = columns.detach()
     if known is not None:
@@ -210,17 +217,7 @@ def _checked(
             raise ValueError(f"`known` must be a bool tensor, but is {known.dtype}.")
         columns = columns.where(known, 0)
     _check_finite("columns", columns)
-    if importance is None:
-        return columns, known
-    _check_matrix("importance", importance)
-    _check_like("importance", importance, columns)
-    weights = importance.detach() if known is None else importance.detach().where(known, 0)
-    _check_finite("importance", weights)
-    if bool(weights.amin() < 0):
-        raise ValueError(
-            f"`importance` must not be negative, but its least is {float(weights.amin()):g}."
-        )
-    return columns, weights
+    return columns
 
 
 def _check_rank(rank: int) -> None:

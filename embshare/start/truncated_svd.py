@@ -11,7 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-__all__ = ["CHUNK_ELEMENTS", "balanced", "balanced_svd", "padded", "relative_error", "row_chunks"]
+__all__ = ["CHUNK_ELEMENTS", "balanced_svd", "padded", "relative_error", "row_chunks"]
 
 EXACT_SIDE: Final = 4096
 """Up to this length of the shorter side the decomposition is exact (seconds, 128 MiB)."""
@@ -147,23 +147,6 @@ def balanced_svd(columns: Tensor, rank: int, generator: torch.Generator) -> tupl
     else:
         basis = _random_basis(columns, rank, generator)
     return _split_evenly(_times(columns, basis), basis, columns.dtype)
-
-
-def balanced(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Rewrite ``left @ right.T`` as `balanced_svd` would give it, the product unchanged.
-
-    Args:
-        left: ``(v, r)`` in float64.
-        right: ``(c, r)`` in float64.
-    Returns:
-        ``left`` and ``right`` of the same shapes, or narrower where the product's rank is lower.
-    """
-    if left.shape[1] == 0:
-        return left, right
-    left_q, left_r = torch.linalg.qr(left)
-    right_q, right_r = torch.linalg.qr(right)
-    u, values, vh = torch.linalg.svd(left_r @ right_r.T, full_matrices=False)
-    return _split_evenly(left_q @ (u * values), right_q @ vh.T, torch.float64)
 
 
 def padded(

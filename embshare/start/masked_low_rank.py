@@ -1,4 +1,4 @@
-"""Least squares and low-rank approximation where each element has its own weight.
+"""Least squares and low-rank approximation where some elements are free.
 
 Axis letters: v rows (vocabulary), c columns, f width of the factors.
 """
@@ -12,18 +12,14 @@ from torch import Tensor
 
 from embshare.start.truncated_svd import CHUNK_ELEMENTS, balanced_svd, relative_error
 
-__all__ = ["Frame", "alternate", "complete", "frame_of", "weighted_least_squares"]
+__all__ = ["Frame", "complete", "frame_of", "masked_least_squares"]
 
-SWEEPS: Final = 3
-"""Alternations between the factors; a fourth took 0.1 % off the error where it was measured."""
-SWEEP_STEPS: Final = 3
-"""Conjugate-gradient steps in each half of a sweep."""
 ROUNDS: Final = 4
 """Times that free elements are filled in and all is fitted again."""
 FILL_STEPS: Final = 8
 """Conjugate-gradient steps for the columns that have free elements."""
 ENOUGH: Final = 1e-3
-"""A round or sweep that takes less than this part off the error is the last."""
+"""A round that takes less than this part off the error is the last."""
 
 
 class Frame(NamedTuple):
@@ -83,24 +79,24 @@ def _conjugate_gradients(
     return found
 
 
-def weighted_least_squares(
+def masked_least_squares(
     table: Tensor,
     columns: Tensor,
-    weights: Tensor,
+    known: Tensor,
     *,
     start: Tensor | None,
     steps: int,
     tolerance: float,
 ) -> Tensor:
-    """Fit each column by the table's columns, each element with its own weight.
+    """Fit the known elements of each column by the table's columns.
 
     A direct solution needs ``2 v c f^2`` operations, hours for a BERT at ``f = 768``; conjugate
-    gradients need ``4 v c f`` a step, and few steps in the frame of the average weights.
+    gradients need ``4 v c f`` a step, and few steps in the frame of how much is known of each row.
 
     Args:
         table: ``(v, f)`` in float64.
         columns: ``(v, c)``, any floating type.
-        weights: ``(v, c)``, non-negative or boolean.
+        known: ``(v, c)``, boolean.
         start: ``(c, f)`` in float64, a first guess that the result is never worse than.
         steps: the most steps taken.
         tolerance: a column is done when its gradient is this part of the one at zero.
@@ -108,7 +104,7 @@ def weighted_least_squares(
         ``(c, f)`` in float64. Among equally good solutions one near ``start``, or near zero.
     """
     floor = max(table.shape) * torch.finfo(torch.float64).eps
-    frame = frame_of(table, weights.sum(1, dtype=torch.float64) / weights.shape[1], floor)
+    frame = frame_of(table, known.sum(1, dtype=torch.float64) / known.shape[1], floor)
     basis = table @ frame.inward
     width = max(1, CHUNK_ELEMENTS // columns.shape[0])
     guess = columns.new_zeros(columns.shape[1], table.shape[1], dtype=torch.float64)
@@ -117,56 +113,16 @@ def weighted_least_squares(
         _conjugate_gradients(
             basis,
             part.to(torch.float64),
-            weight.to(torch.float64),
+            mask.to(torch.float64),
             frame.outward @ first.T,
             steps,
             tolerance,
         )
-        for part, weight, first in zip(
-            columns.split(width, 1), weights.split(width, 1), guess.split(width), strict=True
+        for part, mask, first in zip(
+            columns.split(width, 1), known.split(width, 1), guess.split(width), strict=True
         )
     ]
     return (frame.inward @ torch.cat(found, 1)).T
-
-
-def alternate(
-    columns: Tensor,
-    weights: Tensor,
-    left: Tensor,
-    right: Tensor,
-    *,
-    sweeps: int = SWEEPS,
-    steps: int = SWEEP_STEPS,
-) -> tuple[Tensor, Tensor, tuple[float, ...]]:
-    """Lower the weighted error of two factors, one and then the other (Srebro & Jaakkola 2003).
-
-    Args:
-        columns: ``(v, c)``, any floating type.
-        weights: ``(v, c)``, non-negative or boolean.
-        left: ``(v, r)`` in float64, to start from.
-        right: ``(c, r)`` in float64, to start from.
-        sweeps: the most alternations; fewer if one gains less than `ENOUGH`.
-        steps: conjugate-gradient steps for each factor in each sweep.
-    Returns:
-        ``left``, ``right`` and the relative squared errors, of the start and after each sweep.
-        They never rise: a sweep that rounding would make worse is dropped.
-    """
-    errors = [relative_error(columns, left, right, weights)]
-    for _ in range(sweeps if left.shape[1] else 0):
-        new_right = weighted_least_squares(
-            left, columns, weights, start=right, steps=steps, tolerance=0.0
-        )
-        new_left = weighted_least_squares(
-            new_right, columns.T, weights.T, start=left, steps=steps, tolerance=0.0
-        )
-        error = relative_error(columns, new_left, new_right, weights)
-        if not error < errors[-1]:
-            break
-        left, right, gain = new_left, new_right, 1 - error / errors[-1]
-        errors.append(error)
-        if gain < ENOUGH:
-            break
-    return left, right, tuple(errors)
 
 
 def complete(
@@ -195,7 +151,7 @@ def complete(
     filled, mask = columns.clone() if len(holes) else columns, known[:, holes]
     for _ in range(rounds if len(holes) and left.shape[1] else 0):
         part = filled[:, holes]
-        fit = weighted_least_squares(
+        fit = masked_least_squares(
             left, part, mask, start=right[holes], steps=FILL_STEPS, tolerance=0.0
         )
         filled[:, holes] = torch.where(mask, part, (left @ fit.T).to(part.dtype))
