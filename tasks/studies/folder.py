@@ -20,8 +20,14 @@ from embshare.tasks.running.folder import (
 from embshare.tasks.studies.report import StudyReport
 from embshare.tasks.studies.study import TRIALS, Study
 
-__all__ = ["NoStudyError", "OtherStudyError", "check_folder", "open_folder", "read_report"]
-__all__ += ["write_report"]
+__all__ = [
+    "NoStudyError",
+    "OtherStudyError",
+    "check_folder",
+    "open_folder",
+    "read_report",
+    "write_report",
+]
 
 STUDY: Final = "study.yaml"
 RESULTS: Final = "results.json"
