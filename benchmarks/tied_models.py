@@ -16,8 +16,16 @@ from torch.nn.utils.parametrize import register_parametrization
 import embshare
 from embshare.models.matched import Architecture, MatchedConfig, MatchedLanguageModel
 
-__all__ = ["attention", "attention_rank_6", "attention_rank_48", "conv", "conv_rank_8"]
-__all__ += ["conv_rank_67", "lstm", "tie"]
+__all__ = [
+    "attention",
+    "attention_rank_6",
+    "attention_rank_48",
+    "conv",
+    "conv_rank_8",
+    "conv_rank_67",
+    "lstm",
+    "tie",
+]
 
 WIDTH: Final = 192
 LAYERS: Final = 4
