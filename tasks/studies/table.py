@@ -27,7 +27,7 @@ def make_table(report: StudyReport, task: str) -> Table:
         "peak memory is the process's, in brackets what training added",
     )
     for axis in report.axes:
-        table.add_column(axis.replace("_", " "), no_wrap=True)
+        table.add_column(axis.replace("_", " "), overflow="fold")  # gives way to numbers
     for heading in (
         "stored",
         "read",

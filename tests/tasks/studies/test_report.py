@@ -97,6 +97,25 @@ def test_the_table_has_all_four_kinds_of_size_and_the_spread(report: StudyReport
     assert "over 2 seeds" in text.getvalue()
 
 
+def test_long_labels_give_way_to_numbers(report: StudyReport) -> None:
+    sharing = {label: f"method={label} tie=all anchor=2" for label in ("dense", "eps", "veps")}
+    axes = dict(report.study.axes) | {"method": {new: {} for new in sharing.values()}}
+    baseline = {"method": sharing["dense"]}
+    study = Study(**(dict(report.study) | {"axes": axes, "compare": {"baseline": baseline}}))
+    trials = tuple(
+        trial.model_copy(
+            update={"labels": trial.labels | {"method": sharing[trial.labels["method"]]}}
+        )
+        for trial in report.trials
+    )
+    changed = report.model_copy(update={"study": study, "trials": trials})
+    text = StringIO()
+    Console(width=80, file=text).print(make_table(changed, "language_modelling"))
+    assert "…" not in text.getvalue()
+    for cell in ("200,000", "800,000", "141.0 ± 1.4", "+0.0 %", "900 (+40)"):
+        assert cell in text.getvalue()
+
+
 @pytest.mark.parametrize(
     ("points", "lower", "front"),
     [
