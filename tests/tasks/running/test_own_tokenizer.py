@@ -58,7 +58,7 @@ def test_without_one_it_is_refused(task: str, tmp_path: Path) -> None:
 
 def test_whole_words_are_no_tokens_of_a_trained_model(tmp_path: Path) -> None:
     model = trained(tmp_path, tokenizer=tmp_path)
-    with pytest.raises(ModelNotForTaskError, match="not whole words"):
+    with pytest.raises(ModelNotForTaskError, match="and a subword vocabulary"):
         with_own_tokenizer(config("language_modelling", model, level="word"))
 
 
