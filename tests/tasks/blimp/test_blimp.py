@@ -194,7 +194,7 @@ def test_a_model_with_too_few_positions_is_refused(tmp_path: Path, causal: bool)
         )
     )
     message = (
-        r"LM\w*` cannot be used .* not read a row of 4\d symbols .* a model with more positions"
+        r"LM\w*` cannot be used .* not read a row of 4\d tokens .* a model with more positions"
     )
     with pytest.raises(ModelNotForTaskError, match=message):
         blimp_scores(model, vocabulary, tmp_path / "blimp")
