@@ -54,7 +54,7 @@ def check_kinds(name: str, model: nn.Module) -> None:
     if known < 2 or "token_type_ids" not in signature(model.forward).parameters:
         raise ModelNotForTaskError(
             model=name,
-            finding="it does not tell tokens of two sentences apart (token_type_ids)",
+            finding="it cannot tell which of two sentences a token belongs to",
             way_out="Set token_types to false (--no-token-types).",
         )
 
