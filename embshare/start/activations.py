@@ -65,15 +65,17 @@ def inputs_of_weights(
             handle.remove()
         for module, mode in training.items():
             module.training = mode
+    for layer, total in sums.items():
+        total.div_(counts[layer])  # in place: of a wide model they are large
     found = {}
     for slot in plan.slots:
         for name in slot.weights:
             layer = owners[name]
             dimension = _input_dimension(layer, name.rpartition(".")[2])
-            if layer in sums and dimension is not None:
-                moment = sums[layer] / counts[layer]
-                if slot.shape[dimension] == len(moment):
-                    found[name] = Inputs(dimension, moment)
+            if dimension is None or layer not in sums:
+                continue
+            if slot.shape[dimension] == len(sums[layer]):
+                found[name] = Inputs(dimension, sums[layer])
     return found
 
 
