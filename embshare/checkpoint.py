@@ -82,7 +82,7 @@ def save(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
     for name, tensor in state.items():
         if tensor.device.type == "meta":
             raise CheckpointError(
-                path=folder, finding=f"`{name}` is on meta and has no values", way_out="Load first."
+                path=folder, finding=f"`{name}` is on meta and has no values", hint="Load first."
             )
     whole = plans.get("") if len(plans) == 1 else None
     checkpoint = Checkpoint(
@@ -105,7 +105,7 @@ def save(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
         raise CheckpointError(
             path=folder,
             finding=f"cannot be written ({error.strerror or error})",
-            way_out="What was there before is unchanged; make room or choose another folder.",
+            hint="What was there before is unchanged; make room or choose another folder.",
         ) from error
     return folder
 
@@ -179,7 +179,7 @@ def load(folder: str | os.PathLike[str], model: M | Callable[[], M]) -> M:
         raise CheckpointError(
             path=folder,
             finding=f"its plan does not fit: {error}",
-            way_out="Build the model that was saved.",
+            hint="Build the model that was saved.",
         ) from error
     _fill(target, state)
     _set_dtypes(target, checkpoint.dtypes)
@@ -198,7 +198,7 @@ def _matching(folder: Path, checkpoint: Checkpoint, model: nn.Module) -> nn.Modu
     raise CheckpointError(
         path=folder,
         finding=f"it was saved from a different model: {first}",
-        way_out="Build the model that was saved.",
+        hint="Build the model that was saved.",
     )
 
 

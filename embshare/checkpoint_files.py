@@ -136,7 +136,7 @@ def _parse(path: Path, text: bytes) -> Checkpoint:
         raise CheckpointError(
             path=path,
             finding=f"has format {found['format']}, newer than 2",
-            way_out="Upgrade embshare.",
+            hint="Upgrade embshare.",
         )
     try:
         return Checkpoint.from_json(text)
@@ -146,9 +146,7 @@ def _parse(path: Path, text: bytes) -> Checkpoint:
 
 def broken(path: Path, finding: str) -> CheckpointError:
     """The error of a file that is not as it was written."""
-    return CheckpointError(
-        path=path, finding=finding, way_out="Save it again, or take another copy."
-    )
+    return CheckpointError(path=path, finding=finding, hint="Save it again, or take another copy.")
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -141,14 +141,14 @@ class SourceTooSmallError(PlanError):
     """A source has fewer columns than the slots need."""
 
     def __init__(self, *, source: str, needs: int, has: int, method: str) -> None:
-        way_out = (
+        hint = (
             "use method='veps' (its columns are as many as needed), tie more layers "
             "(tie='all'), or exclude some"
             if method == "eps"
             else f"use width=None or a width of at least {needs:,}"
         )
         super().__init__(
-            f"`{source}` must have {needs:,} columns for these layers, but has {has:,}: {way_out}."
+            f"`{source}` must have {needs:,} columns for these layers, but has {has:,}: {hint}."
         )
         self.source, self.needs, self.has, self.method = source, needs, has, method
 
@@ -257,9 +257,9 @@ class StateMismatchError(EmbshareError):
 class OffloadedError(EmbshareError):
     """The values that derived weights are read from are, or would be, elsewhere."""
 
-    def __init__(self, *, place: str, needs: str, finding: str, way_out: str) -> None:
-        super().__init__(f"`{place}` must {needs}, but {finding}. {way_out}")
-        self.place, self.needs, self.finding, self.way_out = place, needs, finding, way_out
+    def __init__(self, *, place: str, needs: str, finding: str, hint: str) -> None:
+        super().__init__(f"`{place}` must {needs}, but {finding}. {hint}")
+        self.place, self.needs, self.finding, self.hint = place, needs, finding, hint
 
 
 class MaterializeError(EmbshareError):
@@ -276,9 +276,9 @@ class MaterializeError(EmbshareError):
 class CheckpointError(EmbshareError):
     """A checkpoint folder cannot be read or written."""
 
-    def __init__(self, *, path: object, finding: str, way_out: str) -> None:
-        super().__init__(f"`{path}`: {finding}. {way_out}")
-        self.path, self.finding, self.way_out = str(path), finding, way_out
+    def __init__(self, *, path: object, finding: str, hint: str) -> None:
+        super().__init__(f"`{path}`: {finding}. {hint}")
+        self.path, self.finding, self.hint = str(path), finding, hint
 
 
 class MissingPackageError(EmbshareError, ImportError):

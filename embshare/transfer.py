@@ -100,7 +100,7 @@ def _check(
 
 
 def _unfit(folder: Path, finding: str) -> CheckpointError:
-    return CheckpointError(path=folder, finding=finding, way_out=HINT)
+    return CheckpointError(path=folder, finding=finding, hint=HINT)
 
 
 def _renumbered(state: dict[str, Tensor], kept: tuple[int, ...]) -> dict[str, Tensor]:

@@ -55,9 +55,9 @@ FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
 class ModelNotForTaskError(EmbshareError, ValueError):
     """A model cannot be used for a task."""
 
-    def __init__(self, *, model: str, finding: str, way_out: str) -> None:
-        super().__init__(f"`{model}` cannot be used for this task: {finding}. {way_out}")
-        self.model, self.finding, self.way_out = model, finding, way_out
+    def __init__(self, *, model: str, finding: str, hint: str) -> None:
+        super().__init__(f"`{model}` cannot be used for this task: {finding}. {hint}")
+        self.model, self.finding, self.hint = model, finding, hint
 
 
 def is_matched(model: str) -> bool:
@@ -106,7 +106,7 @@ def build_model(
             raise ModelNotForTaskError(
                 model=model,
                 finding="it takes models of the matched family",
-                way_out=f"Name one of {', '.join(get_args(Architecture))}.",
+                hint=f"Name one of {', '.join(get_args(Architecture))}.",
             )
         new = {"vocab_size": vocab_size, **special_tokens, **changes}
         made: nn.Module = _of_transformers(model, auto, new, dict(changes))
@@ -129,14 +129,14 @@ def _of_factory(model: str, vocab_size: int) -> nn.Module:
         raise ModelNotForTaskError(
             model=model,
             finding=f"its factory cannot be called ({_first_line(error)})",
-            way_out="Name a function of the vocabulary's size, in a module that can be imported "
+            hint="Name a function of the vocabulary's size, in a module that can be imported "
             "from here.",
         ) from error
     if not isinstance(made, nn.Module):
         raise ModelNotForTaskError(
             model=model,
             finding=f"its factory made a {type(made).__name__}",
-            way_out="Return an nn.Module.",
+            hint="Return an nn.Module.",
         )
     return made
 
@@ -165,7 +165,7 @@ def _of_transformers(model: str, auto: str, new: dict[str, Any], changes: dict[s
         raise ModelNotForTaskError(
             model=model,
             finding=f"transformers cannot build it ({_first_line(error)})",
-            way_out=f"Name a folder or a hub model that `{auto}` reads, embshare:NAME, or lstm, "
+            hint=f"Name a folder or a hub model that `{auto}` reads, embshare:NAME, or lstm, "
             "conv or attention.",
         ) from error
 
@@ -188,7 +188,7 @@ def _system(model: str) -> Any:
         raise ModelNotForTaskError(
             model=model,
             finding="there is no such model",
-            way_out=f"Name one of {', '.join(f'embshare:{known}' for known in SYSTEMS)}.",
+            hint=f"Name one of {', '.join(f'embshare:{known}' for known in SYSTEMS)}.",
         )
     module, function, arguments = SYSTEMS[name]
     return attrgetter(function)(import_module(module))(*arguments)
@@ -206,6 +206,6 @@ def _with_enough_rows(name: str, model: Any, vocab_size: int) -> Any:
         raise ModelNotForTaskError(
             model=name,
             finding=f"its table has {rows:,} rows, and the task has {vocab_size:,} tokens",
-            way_out="Use the tokenizer that it was trained with (`tokenizer`).",
+            hint="Use the tokenizer that it was trained with (`tokenizer`).",
         )
     return model

@@ -55,7 +55,7 @@ def check_kinds(name: str, model: nn.Module) -> None:
         raise ModelNotForTaskError(
             model=name,
             finding="it cannot tell which of two sentences a token belongs to",
-            way_out="Set token_types to false (--no-token-types).",
+            hint="Set token_types to false (--no-token-types).",
         )
 
 
@@ -81,7 +81,7 @@ def read_a_row(name: str, model: nn.Module, inputs: Mapping[str, Tensor]) -> Non
         raise ModelNotForTaskError(
             model=name,
             finding=f"it does not read a row of {length} tokens ({lines[0].rstrip('. ')})",
-            way_out="Lower `length`, or build the model with more positions.",
+            hint="Lower `length`, or build the model with more positions.",
         ) from error
     finally:
         model.train(training)

@@ -17,7 +17,7 @@ from pydantic import (
 
 from embshare._value import Value
 
-__all__ = ["FORMER", "Optimizer", "Schedule", "TaskConfig", "TrainSettings", "laid_over"]
+__all__ = ["FORMER", "Optimizer", "Schedule", "TaskConfig", "TrainSettings", "merged"]
 
 Optimizer = Literal["adamw", "lamb"]
 Schedule = Literal["cosine", "linear", "inverse_sqrt", "constant"]
@@ -133,7 +133,7 @@ class TrainSettings(Value):
         return fields
 
 
-def laid_over(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def merged(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Merge fields of `TrainSettings`.
 
     Args:
@@ -181,4 +181,4 @@ class TaskConfig(Value):
             return given
         default: TrainSettings = cls.model_fields["training"].default
         own = {name: getattr(default, name) for name in default.model_fields_set}
-        return laid_over(own, given)
+        return merged(own, given)

@@ -271,7 +271,7 @@ def test_a_map_over_several_devices_is_refused_before_anything_moves() -> None:
     places: dict[str, Any] = {"embed": "cpu", "enc": "meta", "head": "cpu", "embshare_bank": "cpu"}
     with pytest.raises(OffloadedError, match="the device map says meta") as caught:
         accelerate.dispatch_model(model, places, main_device="cpu")
-    assert caught.value.place == "enc.0" and "Name one device" in caught.value.way_out
+    assert caught.value.place == "enc.0" and "Name one device" in caught.value.hint
     assert not any(hasattr(module, "_hf_hook") for module in model.modules())
     assert torch.equal(model(IDS), wanted)
 

@@ -38,7 +38,7 @@ def average(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Any]:
         CheckpointError: a file cannot be read, or is of a different model or plan.
     """
     if not paths:
-        raise CheckpointError(path="", finding="no checkpoint to average", way_out="Name some.")
+        raise CheckpointError(path="", finding="no checkpoint to average", hint="Name some.")
     first = _read(paths[0])
     sums = {name: tensor.double() for name, tensor in first["model"].items() if _counts(tensor)}
     for path in paths[1:]:
@@ -59,7 +59,7 @@ def _add(sums: dict[str, Tensor], first: dict[str, Any], path: str | os.PathLike
         raise CheckpointError(
             path=path,
             finding="it is shared by another plan than the first checkpoint",
-            way_out="Average checkpoints of one run.",
+            hint="Average checkpoints of one run.",
         )
     shapes = [
         {name: tensor.shape for name, tensor in each["model"].items()} for each in (first, other)
@@ -68,7 +68,7 @@ def _add(sums: dict[str, Tensor], first: dict[str, Any], path: str | os.PathLike
         raise CheckpointError(
             path=path,
             finding="its weights have other names or shapes than those of the first checkpoint",
-            way_out="Average checkpoints of one run.",
+            hint="Average checkpoints of one run.",
         )
     for name in sums:
         sums[name] += other["model"][name].double()
@@ -89,7 +89,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _unreadable(path: str | os.PathLike[str], why: object) -> CheckpointError:
     said = str(why).splitlines()[0] if str(why) else type(why).__name__
     return CheckpointError(
-        path=path, finding=f"cannot be read ({said})", way_out="Name a checkpoint of fairseq-train."
+        path=path, finding=f"cannot be read ({said})", hint="Name a checkpoint of fairseq-train."
     )
 
 

@@ -42,7 +42,7 @@ def parse(found: Mapping[str, Any]) -> Entry:
         raise CheckpointError(
             path=PLACE,
             finding=f"has format {number}, newer than {FORMAT}",
-            way_out="Upgrade embshare.",
+            hint="Upgrade embshare.",
         )
     try:
         return Entry.from_json(json.dumps(found))  # by JSON's rules: what is read can be written
@@ -50,5 +50,5 @@ def parse(found: Mapping[str, Any]) -> Entry:
         raise CheckpointError(
             path=PLACE,
             finding=f"is not what embshare wrote ({error})",
-            way_out="Save the model again, or take another copy of the folder.",
+            hint="Save the model again, or take another copy of the folder.",
         ) from error

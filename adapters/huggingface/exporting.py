@@ -54,11 +54,11 @@ def export(model: Any, folder: Path, *, made_from: str) -> None:
         raise CheckpointError(
             path=folder,
             finding=f"cannot be written ({getattr(error, 'strerror', None) or error})",
-            way_out="Make room or choose another folder.",
+            hint="Make room or choose another folder.",
         ) from error
     if missing is not None:
         raise CheckpointError(
             path=folder,
             finding=f"holds the model, but not what `{made_from}` has beside it ({missing})",
-            way_out="Copy its tokenizer and processors there.",
+            hint="Copy its tokenizer and processors there.",
         ) from missing

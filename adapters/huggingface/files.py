@@ -85,7 +85,7 @@ def _of_two_saves(
     return CheckpointError(
         path=model.config.name_or_path,
         finding=f"`{name}` must be of shape {needs}, but is {has}",
-        way_out="Its weights and its config.json are of two saves, or of another version "
+        hint="Its weights and its config.json are of two saves, or of another version "
         "of transformers: save it again.",
     )
 
@@ -118,7 +118,7 @@ def _read(
         raise CheckpointError(
             path=file,
             finding=f"cannot be read ({error})",
-            way_out="Save it again, or take another copy.",
+            hint="Save it again, or take another copy.",
         ) from error
 
 

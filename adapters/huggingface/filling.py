@@ -79,7 +79,7 @@ def _check_same(alias: str, mine: Any, first: str, theirs: Any) -> None:
         raise CheckpointError(
             path=alias,
             finding=f"of shape {tuple(mine.shape)} is tied to `{first}` of {tuple(theirs.shape)}",
-            way_out="Save the model again, or take another copy of the folder.",
+            hint="Save the model again, or take another copy of the folder.",
         )
 
 

@@ -39,7 +39,7 @@ def check_gain(name: str, needs: Tensor, has: Tensor) -> None:
         path=name,
         finding=f"was stored with gain {has.item():.6g}, but is derived with {needs.item():.6g}: "
         "weights and plan are of two models",
-        way_out="Take both from one folder, by from_pretrained.",
+        hint="Take both from one folder, by from_pretrained.",
     )
 
 
@@ -56,7 +56,7 @@ def check_scales(name: str, needs: Tensor, has: Tensor) -> None:
             path=name,
             finding="was stored with another layout than the plan's: weights and plan are of two "
             "models",
-            way_out="Take both from one folder, by from_pretrained.",
+            hint="Take both from one folder, by from_pretrained.",
         )
 
 

@@ -130,7 +130,7 @@ def _require_one_device(model: nn.Module, prefix: str, bank: Bank, devices: Any)
             place=there,
             needs=f"run on {first} as `{here}` does, one being derived from the other",
             finding=f"the device map says {second}",
-            way_out="Name one device for the whole model (parts of it may still be offloaded to "
+            hint="Name one device for the whole model (parts of it may still be offloaded to "
             "'cpu' or 'disk'), or dispatch the plain model of embshare.materialize(model).",
         )
 
@@ -161,7 +161,7 @@ def _require_all(known: Tied, model: nn.Module, prefix: str, offload: Any) -> No
                 place=name,
                 needs="have values in the state dict or folder that hooks read from",
                 finding="is on meta and not in it",
-                way_out="A state dict of a shared model names tied parameters once: tie the "
+                hint="A state dict of a shared model names tied parameters once: tie the "
                 "model's parameters (`model.tie_weights()`) before it is shared.",
             )
 
@@ -175,7 +175,7 @@ def _refuse_older_norms(model: nn.Module, prefix: str, offload: Any) -> None:
                     place=prefix + name,
                     needs="have its parameters when its weight is computed",
                     finding=f"its {type(hook).__name__} does that before hooks of accelerate run",
-                    way_out="Use torch.nn.utils.parametrizations, or leave it out of the offload.",
+                    hint="Use torch.nn.utils.parametrizations, or leave it out of the offload.",
                 )
 
 

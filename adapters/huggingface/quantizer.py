@@ -68,7 +68,7 @@ class SharingQuantizer(HfQuantizer):
                 path="device_map",
                 finding=f"places a shared model on {place}, but all its layers read from one "
                 "table, in memory",
-                way_out="Name one device, or load it and call embshare.materialize(model).",
+                hint="Name one device, or load it and call embshare.materialize(model).",
             )
         return device_map and {"": next(iter(device_map.values()))}
 
@@ -89,7 +89,7 @@ class SharingQuantizer(HfQuantizer):
             raise CheckpointError(
                 path=model.config.name_or_path,
                 finding=f"its plan does not fit this {type(model).__name__} ({error})",
-                way_out="Load it into the class that was saved, or save it again.",
+                hint="Load it into the class that was saved, or save it again.",
             ) from error
         prepare(model, readers_kept(saved.plan, names, here))
         files = files_of(context, model.config.name_or_path or "", saved)

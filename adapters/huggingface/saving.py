@@ -69,7 +69,7 @@ class Saving:
                 path=save_directory,
                 finding="has place for one method in its configuration, but the model is "
                 f"quantized by {model.quantization_method} too",
-                way_out="Use embshare.save(model, folder).",
+                hint="Use embshare.save(model, folder).",
             )
         state = model.state_dict() if state_dict is None else state_dict
         plan = _plan_now(model, bank, state)
@@ -113,7 +113,7 @@ def _plan_now(model: nn.Module, bank: Bank, state: Mapping[str, Tensor]) -> Shar
             raise CheckpointError(
                 path=name,
                 finding="is neither derived nor stored, as when an adapter wraps its layer",
-                way_out="Save the adapter, or take it off first.",
+                hint="Save the adapter, or take it off first.",
             )
     return plan_to_save(model, bank)
 

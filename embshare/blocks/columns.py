@@ -155,7 +155,7 @@ class Columns(nn.Module):
                 path=self.source.name,
                 finding=f"is {made} since the model was shared, and a plan reads parameters: no "
                 f"model could load what would be written",
-                way_out=f"Make it a parameter again first, with the values that it has now: "
+                hint=f"Make it a parameter again first, with the values that it has now: "
                 f"{remove.format(self.leaf)}. Or call embshare.materialize(model).",
             )
 

@@ -80,7 +80,7 @@ def require_values(place: str, tensors: Iterable[Tensor | None], around: Iterabl
             place=place,
             needs="have values, since the model has",
             finding="is on meta and no hook of accelerate knows its values",
-            way_out="Load its values (`load_state_dict(..., assign=True)`), or remove the hooks "
+            hint="Load its values (`load_state_dict(..., assign=True)`), or remove the hooks "
             "that took them away.",
         )
 

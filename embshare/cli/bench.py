@@ -16,7 +16,7 @@ from embshare.errors import InvalidValueError
 from embshare.tasks.catalogue import TASKS
 from embshare.tasks.language_modelling.config import LanguageModellingConfig
 from embshare.tasks.packages import check_packages
-from embshare.tasks.settings import TrainSettings, laid_over
+from embshare.tasks.settings import TrainSettings, merged
 
 if TYPE_CHECKING:
     from embshare.tasks.studies.bench import BenchmarkConfig
@@ -206,7 +206,7 @@ def _change(settings: dict[str, dict[str, Any]], entry: str) -> None:
     if not isinstance(training, Mapping):
         fault = f"`--set`: {entry!r} is part of `training`, which was set to {training!r} before"
         raise InvalidValueError(what="benchmark", faults=[fault])
-    fields["training"] = laid_over(training, {name.removeprefix("training."): found})
+    fields["training"] = merged(training, {name.removeprefix("training."): found})
 
 
 def _data(settings: dict[str, dict[str, Any]], entry: str) -> None:

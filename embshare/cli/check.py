@@ -49,7 +49,7 @@ def check_saved(
 def _look(folder: Path) -> Findings:
     if not folder.is_dir():
         raise CheckpointError(
-            path=folder, finding="there is no such folder", way_out="Name one that holds a model."
+            path=folder, finding="there is no such folder", hint="Name one that holds a model."
         )
     if (folder / DESCRIPTION).exists():
         return check_folder(folder)
@@ -60,7 +60,7 @@ def _look(folder: Path) -> Findings:
         raise CheckpointError(
             path=folder,
             finding=f"holds no shared model: neither {DESCRIPTION} nor a config.json that says so",
-            way_out="Name a folder that embshare.save or save_pretrained of a shared model wrote.",
+            hint="Name a folder that embshare.save or save_pretrained of a shared model wrote.",
         )
     if not huggingface.has_weights(inner):
         raise ModelNotBuiltError(
@@ -69,7 +69,7 @@ def _look(folder: Path) -> Findings:
     model = huggingface.build(str(inner), weights=True)
     if not banks_of(model):
         raise CheckpointError(
-            path=folder, finding="was loaded as a dense model", way_out="Save it again."
+            path=folder, finding="was loaded as a dense model", hint="Save it again."
         )
     return check(model.eval())
 

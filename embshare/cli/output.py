@@ -40,12 +40,12 @@ def check_target(path: Path, *, new: bool = False) -> None:
         CheckpointError: its folder is not there, it is a folder itself, or there already.
     """
     if new and path.is_file():
-        raise CheckpointError(path=path, finding="there already", way_out="Name another file.")
+        raise CheckpointError(path=path, finding="there already", hint="Name another file.")
     if path.is_dir():
-        raise CheckpointError(path=path, finding="a folder", way_out="Name a file in it.")
+        raise CheckpointError(path=path, finding="a folder", hint="Name a file in it.")
     if not path.parent.is_dir():
         raise CheckpointError(
-            path=path, finding=f"there is no folder `{path.parent}`", way_out="Make it first."
+            path=path, finding=f"there is no folder `{path.parent}`", hint="Make it first."
         )
 
 
@@ -73,7 +73,7 @@ def check_not_source(source: str, out: Path) -> None:
         raise CheckpointError(
             path=out,
             finding=f"part of `{source}`, the model to read, or linked to it",
-            way_out="Name another folder: a source is never written over.",
+            hint="Name another folder: a source is never written over.",
         )
 
 
@@ -93,10 +93,10 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         finding = f"no folder that can be made ({error.strerror})"
-        raise CheckpointError(path=path, finding=finding, way_out="Name another.") from error
+        raise CheckpointError(path=path, finding=finding, hint="Name another.") from error
     if held := next(path.iterdir(), None):
         finding = f"not empty (it holds {held.name})"
-        raise CheckpointError(path=path, finding=finding, way_out="Name a new folder.")
+        raise CheckpointError(path=path, finding=finding, hint="Name a new folder.")
 
 
 def write(path: Path, text: str) -> None:
@@ -109,5 +109,5 @@ def write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise CheckpointError(
-            path=path, finding=f"cannot be written ({error.strerror})", way_out="Name another file."
+            path=path, finding=f"cannot be written ({error.strerror})", hint="Name another file."
         ) from error

@@ -66,13 +66,13 @@ def share_model(
 
 def _check_folder(out: Path, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
-        raise CheckpointError(path=out, finding="not a folder", way_out="Name a folder.")
+        raise CheckpointError(path=out, finding="not a folder", hint="Name a folder.")
     check_target(out / "embshare.json") if out.exists() else check_target(out)
     if out.exists() and any(out.iterdir()) and not overwrite:
         raise CheckpointError(
             path=out,
             finding="not empty",
-            way_out="Name another folder, or replace files of the same names by --overwrite.",
+            hint="Name another folder, or replace files of the same names by --overwrite.",
         )
 
 

@@ -18,7 +18,7 @@ from embshare.errors import InvalidValueError
 from embshare.tasks.catalogue import TASKS
 from embshare.tasks.packages import TRAINING as NEEDED
 from embshare.tasks.packages import check_packages
-from embshare.tasks.settings import TaskConfig, TrainSettings, laid_over
+from embshare.tasks.settings import TaskConfig, TrainSettings, merged
 
 if TYPE_CHECKING:
     from embshare.tasks.running.result import RunResult
@@ -149,7 +149,7 @@ def settings_fields(
     before: Mapping[str, Any], given: Mapping[str, Any], training: Mapping[str, Any]
 ) -> dict[str, Any]:
     """A task's settings: what was given over what is in a file."""
-    return {**before, **given, "training": laid_over(before.get("training", {}), training)}
+    return {**before, **given, "training": merged(before.get("training", {}), training)}
 
 
 def _report(result: RunResult) -> None:

@@ -35,7 +35,7 @@ def require_shapes(
     *,
     path: str,
     where: str,
-    way_out: str,
+    hint: str,
 ) -> None:
     """Refuse a name too many, one too few, or another shape.
 
@@ -47,7 +47,7 @@ def require_shapes(
         needs = tuple(wanted[name].shape) if name in wanted else "absent"
         if has != needs:
             finding = f"`{name}` must be {needs} {where}, but is {has}"
-            raise CheckpointError(path=path, finding=finding, way_out=way_out)
+            raise CheckpointError(path=path, finding=finding, hint=hint)
 
 
 def require_fit(
@@ -76,7 +76,7 @@ def require_fit(
         ours.state_dict(),
         path=OFFICIAL,
         where=f"in {kind.__name__}",
-        way_out=(
+        hint=(
             f"Pass the settings that the checkpoint was trained with to {type(config).__name__}."
         ),
     )

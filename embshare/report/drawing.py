@@ -82,7 +82,7 @@ def write_figure(make: Callable[[], Figure], path: str | Path, *, what: str) -> 
             figure.savefig(path, dpi=150, metadata={dated: None})
         except OSError as error:
             raise CheckpointError(
-                path=path, finding=f"cannot be written ({error.strerror})", way_out="Name another."
+                path=path, finding=f"cannot be written ({error.strerror})", hint="Name another."
             ) from error
 
 

@@ -141,7 +141,7 @@ def _refuse_copies(found: Mapping[int, list[Place]], bank: Bank) -> None:
                     path=place.name,
                     finding="shares its gains or its residual with a layer that it is a copy of, "
                     "which no plan can say",
-                    way_out="Call embshare.materialize(model), and share the materialized model.",
+                    hint="Call embshare.materialize(model), and share the materialized model.",
                 )
 
 

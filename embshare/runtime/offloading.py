@@ -31,7 +31,7 @@ def refuse_offloaded(model: nn.Module, verb: str) -> None:
                     place=name,
                     needs=f"be in memory to {verb} this model",
                     finding="a hook of accelerate has moved its values away",
-                    way_out="Call accelerate.hooks.remove_hook_from_module(model, recurse=True) "
+                    hint="Call accelerate.hooks.remove_hook_from_module(model, recurse=True) "
                     "first, and offload the result.",
                 )
 

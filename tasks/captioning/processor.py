@@ -157,7 +157,7 @@ class CaptioningProcessor:
             raise ModelNotForTaskError(
                 model=type(model).__name__,
                 finding="it is no captioner",
-                way_out="Build one with this processor.",
+                hint="Build one with this processor.",
             )
         config, device = self.config, model.text.embedding.weight.device
         banned = banned_tokens(self.vocabulary, model.text.settings.vocab_size)

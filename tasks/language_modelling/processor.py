@@ -103,7 +103,7 @@ class LanguageModellingProcessor:
             raise ModelNotForTaskError(
                 model=name,
                 finding=f"{error.finding}, the {self.config.length} of `length` and one before",
-                way_out="Lower `length` to one less than the model has positions, or further.",
+                hint="Lower `length` to one less than the model has positions, or further.",
             ) from error
 
     def predict(self, model: nn.Module, inputs: Iterable[str]) -> Iterator[str]:

@@ -90,13 +90,13 @@ class PretrainingProcessor:
             raise ModelNotForTaskError(
                 model=model,
                 finding="it has no generator that replaces tokens",
-                way_out="Choose objective='masked', or a ConvBERT.",
+                hint="Choose objective='masked', or a ConvBERT.",
             )
         if not replacing and model.startswith("embshare:convbert"):
             raise ModelNotForTaskError(
                 model=model,
                 finding="it detects replaced tokens",
-                way_out="Choose objective='replaced'.",
+                hint="Choose objective='replaced'.",
             )
         made = build_model(
             model,
@@ -115,7 +115,7 @@ class PretrainingProcessor:
             raise ModelNotForTaskError(
                 model=name,
                 finding="it does not replace tokens itself",
-                way_out="Choose objective='masked', or a ConvBERT.",
+                hint="Choose objective='masked', or a ConvBERT.",
             )
         self.check_reads(name, model)
         model.accepts_loss_kwargs = False  # its loss is the mean over one batch

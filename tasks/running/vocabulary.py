@@ -40,7 +40,7 @@ def with_own_tokenizer(config: RunConfig) -> RunConfig:
             model=model,
             finding=f"it has trained weights and {what}, and a vocabulary learned from the "
             "data would give the rows of its embedding table other meanings",
-            way_out="Name the tokenizer that it was trained with (`tokenizer`), or a folder with "
+            hint="Name the tokenizer that it was trained with (`tokenizer`), or a folder with "
             "its config.json alone, to train the architecture from a random start.",
         )
     chosen = type(settings)(**{**dict(settings), "tokenizer": found})

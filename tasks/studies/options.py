@@ -11,7 +11,7 @@ from embshare.config import ShareConfig
 from embshare.errors import InvalidValueError
 from embshare.tasks.catalogue import TASKS
 from embshare.tasks.running.config import RunConfig, is_task
-from embshare.tasks.settings import TrainSettings, laid_over
+from embshare.tasks.settings import TrainSettings, merged
 
 __all__ = ["known_options", "run_config"]
 
@@ -62,10 +62,10 @@ def run_config(options: Mapping[str, Any], out: Path) -> RunConfig:
             continue
         given = {field: value} if field else _fields(part, value)
         if part == "settings":
-            parts["training"] = laid_over(parts["training"], given.pop("training", {}))
+            parts["training"] = merged(parts["training"], given.pop("training", {}))
         elif part == "share" and not field:
             run["share"] = bool(given)
-        parts[part] = laid_over(parts[part], given)
+        parts[part] = merged(parts[part], given)
     run["share"] = parts["share"] if run["share"] else None
     run["settings"] = {**parts["settings"], "training": parts["training"]}
     return RunConfig(**run, out=out)

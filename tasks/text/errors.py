@@ -38,8 +38,8 @@ class VocabularySizeError(EmbshareError, ValueError):
 class PretrainedRunError(EmbshareError, ValueError):
     """A folder is not a run that models can be initialized from."""
 
-    def __init__(self, *, folder: Path, finding: str, way_out: str) -> None:
+    def __init__(self, *, folder: Path, finding: str, hint: str) -> None:
         super().__init__(
-            f"`{folder}` must be a run whose model others can start from, but {finding}. {way_out}"
+            f"`{folder}` must be a run whose model others can start from, but {finding}. {hint}"
         )
-        self.folder, self.finding, self.way_out = folder, finding, way_out
+        self.folder, self.finding, self.hint = folder, finding, hint

@@ -153,7 +153,7 @@ def _check_reads(model: nn.Module, ids: Tensor, *, labels: Tensor | None = None)
         read_a_row(name, model.eval(), given)  # leaves a model in the mode that it finds it in
     except ModelNotForTaskError as error:
         hint = "Score a model with more positions."
-        raise ModelNotForTaskError(model=name, finding=error.finding, way_out=hint) from error
+        raise ModelNotForTaskError(model=name, finding=error.finding, hint=hint) from error
 
 
 def _batches(lengths: Sequence[int], *, per_token: int) -> Iterator[np.ndarray]:

@@ -160,5 +160,5 @@ def _no_run(folder: Path, finding: str) -> PretrainedRunError:
     return PretrainedRunError(
         folder=folder,
         finding=finding.rstrip("."),
-        way_out="Name a folder that `embshare train pretraining` wrote to its end.",
+        hint="Name a folder that `embshare train pretraining` wrote to its end.",
     )

@@ -106,7 +106,7 @@ class Start:
             raise ModelNotForTaskError(
                 model=model,
                 finding=f"the run in {self.run.root} trained `{self.run.model}`",
-                way_out="Name that model, or leave `init_from` out.",
+                hint="Name that model, or leave `init_from` out.",
             )
         trained = self.run is not None and self.run.sizes is None
         name = str(self.run.weights) if self.run is not None and trained else model

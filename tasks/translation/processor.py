@@ -247,7 +247,7 @@ def _try_pairs(name: str, model: nn.Module, subwords: Subwords, *, smoothing: fl
         raise ModelNotForTaskError(
             model=name,
             finding=f"it gives no loss for a sentence and its translation ({first})",
-            way_out="Name another model that `AutoModelForSeq2SeqLM` reads, or lstm, conv or "
+            hint="Name another model that `AutoModelForSeq2SeqLM` reads, or lstm, conv or "
             "attention.",
         ) from error
     finally:

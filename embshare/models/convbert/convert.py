@@ -64,7 +64,7 @@ def from_transformers_state_dict(
         wanted,
         path=PLACE,
         where="for these settings",
-        way_out="Pass the settings that the checkpoint was trained with.",
+        hint="Pass the settings that the checkpoint was trained with.",
     )
     return {
         name: _to_ours(name, state_dict[_theirs(name)], config).reshape(tensor.shape)
@@ -85,7 +85,7 @@ def to_transformers_state_dict(model: ConvBertModel) -> dict[str, Tensor]:
         raise CheckpointError(
             path="the model",
             finding="its parameters are not those of a plain ConvBertModel",
-            way_out="Pass the body (`model.convbert`), materialized where it was shared.",
+            hint="Pass the body (`model.convbert`), materialized where it was shared.",
         )
     return {_theirs(name): _to_theirs(name, tensor, model.config) for name, tensor in found.items()}
 
@@ -103,7 +103,7 @@ def _shapes(config: ConvBertConfig) -> dict[str, Tensor]:
                 f"{config.num_attention_heads} heads must be reduced by 2 to be the same there, "
                 f"but {config.mixed_heads} are left"
             ),
-            way_out="It halves widths where the official code does not; keep the model here.",
+            hint="It halves widths where the official code does not; keep the model here.",
         )
     with torch.device("meta"):
         ours: dict[str, Tensor] = ConvBertModel(config).state_dict()

@@ -66,7 +66,7 @@ def convert_official_state_dict(
         raise CheckpointError(
             path=OFFICIAL,
             finding="`classifier.nonlinearity.5.weight` is not the embedding table",
-            way_out="Convert a model whose prediction head is tied to its table.",
+            hint="Convert a model whose prediction head is tied to its table.",
         )
     return converted
 
@@ -79,7 +79,7 @@ def _convert(name: str, config: ElcBertConfig) -> str:
     raise CheckpointError(
         path=OFFICIAL,
         finding=f"`{name}` belongs to no ElcBertForMaskedLM",
-        way_out="Convert an ELC-BERT or LTG-BERT without a head for next sentences.",
+        hint="Convert an ELC-BERT or LTG-BERT without a head for next sentences.",
     )
 
 
@@ -95,5 +95,5 @@ def _check_buckets(tables: Mapping[str, Tensor], config: ElcBertConfig) -> None:
                 path=OFFICIAL,
                 finding=f"`{name}` must be the table of {length} positions, but is another "
                 f"{list(table.shape)}",
-                way_out="Pass the checkpoint's `max_position_embeddings` to ElcBertConfig.",
+                hint="Pass the checkpoint's `max_position_embeddings` to ElcBertConfig.",
             )

@@ -91,5 +91,5 @@ def _convert(name: str, kind: type[ShareBertPreTrainedModel]) -> str:
     raise CheckpointError(
         path=OFFICIAL,
         finding=f"`{name}` belongs to no {kind.__name__}",
-        way_out="Convert a pre-LN encoder, masked language model or classifier.",
+        hint="Convert a pre-LN encoder, masked language model or classifier.",
     )

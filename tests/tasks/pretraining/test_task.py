@@ -336,14 +336,14 @@ def test_what_cannot_be_is_told_before_training(
 
 
 @pytest.mark.parametrize(
-    ("held_out", "way_out"),
+    ("held_out", "hint"),
     [(3, "lower `length`, or lower `held_out` so that"), (2, "longer text, or lower `length`.$")],
 )
 def test_a_set_is_held_out_from_pieces_if_there_are_any(
-    tmp_path: Path, held_out: int, way_out: str
+    tmp_path: Path, held_out: int, hint: str
 ) -> None:
     (tmp_path / "a.txt").write_text("the quick brown fox\n" * 60)
-    with pytest.raises(DataError, match=f"its validation set, .*has 0. .*{way_out}"):
+    with pytest.raises(DataError, match=f"its validation set, .*has 0. .*{hint}"):
         prepare(tmp_path, held_out=held_out, vocabulary_size=60)
 
 

@@ -91,7 +91,7 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigFileError, match=r"no YAML .* line 1"):
         Study.load(path)
     path.write_text("name: a\nname: b\n")
-    with pytest.raises(ConfigFileError, match=r"'name' is there twice .* line"):
+    with pytest.raises(ConfigFileError, match=r"'name' occurs twice .* line"):
         Study.load(path)
 
 
