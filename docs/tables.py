@@ -406,6 +406,7 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "study": quality("study"),
     "long": quality("long"),
     "levers": quality("levers"),
+    "calibration": measured("calibration"),
     "coverage": coverage("summary_table"),
     "coverage_exceptions": coverage("exceptions_table"),
     "fairseq": fairseq,

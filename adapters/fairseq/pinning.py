@@ -26,7 +26,7 @@ from embshare.runtime.scales import scales_of
 __all__ = ["PlanKeeper", "attach_plan", "keep_plan", "plan_of"]
 
 _KEY: Final = "embshare_plan"
-_WAY_OUT: Final = (
+_HINT: Final = (
     "These are weights of a checkpoint: give the --embshare options that they were trained with."
 )
 
@@ -63,7 +63,7 @@ class PlanKeeper:
             try:
                 adopt_plan(model, plan)
             except PlanMismatchError as error:
-                error.add_note(_WAY_OUT)
+                error.add_note(_HINT)
                 raise
         self.write(plan)
 

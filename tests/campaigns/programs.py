@@ -30,6 +30,7 @@ from hypothesis.stateful import (
 
 import embshare
 from embshare.errors import FrozenLayerWarning
+from tests._support.layer_examples import EXAMPLES
 from tests.campaigns import acts, edits
 from tests.campaigns.rounds import WRONG, Outcome, campaign_main, dice
 from tests.campaigns.twins import (
@@ -43,7 +44,6 @@ from tests.campaigns.twins import (
     make,
     same_outputs,
 )
-from tests.conformance.examples import EXAMPLES
 
 __all__ = ["Programs", "play"]
 

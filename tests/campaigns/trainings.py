@@ -17,8 +17,8 @@ from embshare.tasks.checkpoints import read_checkpoints
 from embshare.tasks.running import engine
 from embshare.tasks.running.config import RunConfig
 from embshare.tasks.task import PreparedTask
+from tests._support.task_examples import EXAMPLES
 from tests.campaigns.rounds import die_within
-from tests.tasks.examples import EXAMPLES
 
 __all__ = ["Reference", "curve_of", "make_reference", "measure", "scores_of", "train"]
 

@@ -23,8 +23,8 @@ from embshare.errors import EmbshareWarning
 from embshare.runtime.bank import require_bank
 from embshare.runtime.factorized import is_factored
 from embshare.runtime.shared_layers import derived_names
-from tests.conformance.examples import EXAMPLES, Example
-from tests.conformance.reference import reference_columns, reference_weight
+from tests._support.layer_examples import EXAMPLES, Example
+from tests._support.reference import reference_columns, reference_weight
 
 __all__ = [
     "CONFIGS",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import embshare
 from embshare.errors import SourceTooSmallError
 from embshare.runtime.bank import require_bank
-from tests.conformance.examples import CONFIGS, EXAMPLES, Example
+from tests._support.layer_examples import CONFIGS, EXAMPLES, Example
 
 Both = tuple[Example, str]
 """An example, and the name of its settings in `CONFIGS`."""

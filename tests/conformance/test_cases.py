@@ -8,9 +8,9 @@ import pytest
 
 import embshare
 from embshare.errors import SourceTooSmallError
+from tests._support.layer_examples import CONFIGS, EXAMPLES
 from tests.conformance import test_check, test_questions
 from tests.conformance.cases import QUESTIONS, Both, config_of
-from tests.conformance.examples import CONFIGS, EXAMPLES
 
 ASKED = {
     "size": test_questions.test_parameters_are_gone_and_the_file_is_smaller,

@@ -16,8 +16,8 @@ import embshare
 from embshare import check
 from embshare.checks.files import check_folder
 from embshare.runtime.bank import require_bank
+from tests._support.layer_examples import MODELS
 from tests.conformance.cases import Both, output, pairwise, shared
-from tests.conformance.examples import MODELS
 
 VEPS = [pytest.param((e, "veps"), id=e.name) for e in MODELS]
 WHOLE = [pytest.param((e, c), id=f"{e.name}-{c}") for e in MODELS for c in ("veps", "relaxed")]

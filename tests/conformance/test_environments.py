@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 import embshare
 from embshare.runtime.bank import require_bank
+from tests._support.layer_examples import EXAMPLES, IDS, LAYERS, MODELS, VOCABULARY, WIDTH, Example
 from tests.conformance.cases import Both, derived, gradients, output, shared
-from tests.conformance.examples import EXAMPLES, IDS, LAYERS, MODELS, VOCABULARY, WIDTH, Example
 
 ALL = [pytest.param((e, "veps"), id=e.name) for e in EXAMPLES]
 WHOLE = [pytest.param((e, c), id=f"{e.name}-{c}") for e in MODELS for c in ("veps", "factor")]

@@ -8,7 +8,7 @@ import pytest
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
-from tests.conformance.processes import WAYS, worker
+from tests._support.processes import WAYS, worker
 
 pytestmark = pytest.mark.skipif(
     not dist.is_available() or not dist.is_gloo_available(), reason="needs torch with gloo"

@@ -18,9 +18,9 @@ import embshare
 from embshare.errors import StaleCacheWarning
 from embshare.plan.layer_rules import RULES
 from embshare.runtime.bank import require_bank
+from tests._support.layer_examples import EXAMPLES, LAYERS, MODELS
+from tests._support.reference import reference_columns, reference_weight
 from tests.conformance.cases import Both, derived, gradients, output, pairwise, shared
-from tests.conformance.examples import EXAMPLES, LAYERS, MODELS
-from tests.conformance.reference import reference_columns, reference_weight
 
 pytestmark = pytest.mark.filterwarnings("ignore::embshare.errors.GrowthWarning")  # toys
 

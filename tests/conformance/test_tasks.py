@@ -20,7 +20,7 @@ from embshare.tasks.running.config import RunConfig
 from embshare.tasks.running.engine import run
 from embshare.tasks.running.loading import FinishedRun
 from embshare.tasks.running.result import RunResult
-from tests.tasks.examples import EXAMPLES
+from tests._support.task_examples import EXAMPLES
 
 NAMES = sorted(TASKS)
 VEPS = ShareConfig(anchor=2.0)
