@@ -33,7 +33,7 @@ from systems_tables import elastic_table, matched_table, settings_line, study_ta
 import embshare
 from embshare._value import Value
 from embshare.tasks.measurement.provenance import Provenance, read_provenance
-from embshare.tasks.running.folder import write_text
+from embshare.tasks.runs.folder import write_text
 from embshare.tasks.studies.engine import do_trials
 from embshare.tasks.studies.study import TRIALS, Trial
 from embshare.tasks.studies.trial import TrialRecord, code_of

@@ -18,10 +18,10 @@ from embshare.tasks.elastic.settings import ElasticConfig
 from embshare.tasks.measurement.provenance import Provenance, read_provenance
 from embshare.tasks.pretraining.config import PretrainingConfig
 from embshare.tasks.pretraining.task import Pretraining
-from embshare.tasks.running.config import RunConfig
-from embshare.tasks.running.folder import RESULT
-from embshare.tasks.running.loading import FinishedRun
-from embshare.tasks.running.result import RunResult
+from embshare.tasks.runs.config import RunConfig
+from embshare.tasks.runs.folder import RESULT
+from embshare.tasks.runs.loading import load_run
+from embshare.tasks.runs.result import RunResult
 from embshare.tasks.studies.study import TRIALS, Trial
 from embshare.tasks.studies.trial import TrialRecord
 
@@ -247,7 +247,7 @@ class Blimp:
     def __call__(self, config: RunConfig) -> RunResult:
         """The pretraining's result with these metrics in place of its own."""
         begun, provenance = time.perf_counter(), read_provenance()
-        found = FinishedRun.load(self.of)
+        found = load_run(self.of)
         scores = blimp_scores(found.model, found.processor, self.data, most=self.pairs)
         return _result(self.of).model_copy(
             update={

@@ -33,6 +33,7 @@ PAGES: Final[Mapping[str, str]] = {
     "docs/how-to/resume.md": "",
     "docs/how-to/layer-kind.md": "",
     "docs/how-to/task.md": "transformers",
+    "docs/reference/tasks.md": "transformers",
 }
 """Page -> the package that its Python needs besides the library's own, if any."""
 SHELL: Final = re.compile(r"^ *```sh\n(.*?)^ *```$", re.M | re.S)

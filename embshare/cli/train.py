@@ -21,7 +21,7 @@ from embshare.tasks.packages import check_packages
 from embshare.tasks.settings import TaskConfig, TrainSettings, merged
 
 if TYPE_CHECKING:
-    from embshare.tasks.running.result import RunResult
+    from embshare.tasks.runs.result import RunResult
 
 __all__ = ["train"]
 
@@ -74,8 +74,8 @@ def _train_one(
     from embshare.cli.progress import StepBar
     from embshare.tasks.heap import keep_freed_memory
     from embshare.tasks.processes import process_state
-    from embshare.tasks.running.config import RunConfig, read_config_file
-    from embshare.tasks.running.engine import run
+    from embshare.tasks.runs.config import RunConfig, read_config_file
+    from embshare.tasks.runs.engine import run
 
     file, method = own.pop("config", None), own.pop("share", None)
     fields = {} if file is None else read_config_file(_file(task, file))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Iterator
 from io import TextIOWrapper
 from pathlib import Path
@@ -52,7 +51,7 @@ def evaluate_run(
     check_packages(TRAINING, extra="hf")
     from embshare.tasks.blimp import blimp_scores
     from embshare.tasks.heap import keep_freed_memory
-    from embshare.tasks.running.loading import FinishedRun
+    from embshare.tasks.runs.loading import evaluate, load_run
 
     changes = _changes(set_ or [])
     if data is not None:
@@ -68,12 +67,11 @@ def evaluate_run(
     if samples is not None:
         make_folder(samples)
     keep_freed_memory()
-    found = FinishedRun.load(run)
     if blimp is not None:
+        found = load_run(run)
         result = blimp_scores(found.model, found.processor, blimp, most=most)
     else:
-        with tempfile.TemporaryDirectory() as scratch:
-            result = found.evaluate(changes, folder=samples or Path(scratch))
+        result = evaluate(run, changes, samples=samples)
     if out is not None:
         write(out, _Scores(run=run, metrics=result).to_json() + "\n")
     Console().print(metric_table(result, ""))
@@ -107,9 +105,9 @@ def predict_lines(
     One line of output for each input, in order. The sentences of one row are separated by tabs.
     """
     check_packages(TRAINING, extra="hf")
-    from embshare.tasks.running.loading import FinishedRun
+    from embshare.tasks.runs.loading import load_run
 
-    found = FinishedRun.load(run)
+    found = load_run(run)
     if isinstance(sys.stdout, TextIOWrapper):  # other systems have other encodings
         sys.stdout.reconfigure(encoding="utf-8")
     for line in found.processor.predict(found.model, inputs or _lines(sys.stdin.buffer)):

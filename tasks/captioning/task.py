@@ -34,7 +34,7 @@ from embshare.tasks.captioning.processor import (
 from embshare.tasks.captioning.scenes import draw_split, scenes_set
 from embshare.tasks.captioning.words import EOS
 from embshare.tasks.packages import check_packages
-from embshare.tasks.running.folder import write_text
+from embshare.tasks.runs.folder import write_text
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Feed, Metric
 

@@ -22,9 +22,9 @@ from embshare.tasks.elastic.objective import DEPTH_STAGE, TUNING_STAGE, WIDTH_ST
 from embshare.tasks.elastic.settings import ElasticConfig
 from embshare.tasks.elastic.training import train_stage
 from embshare.tasks.glue.task import PreparedGlue
-from embshare.tasks.running.config import RunConfig
-from embshare.tasks.running.folder import ForeignFolderError, OtherRunError, RunFolder, write_text
-from embshare.tasks.running.loading import FinishedRun
+from embshare.tasks.runs.config import RunConfig
+from embshare.tasks.runs.folder import ForeignFolderError, OtherRunError, RunFolder, write_text
+from embshare.tasks.runs.loading import FinishedRun, load_run
 from embshare.tasks.saving import load_trained, save_trained
 
 __all__ = ["ElasticResult", "StageRecord", "make_elastic"]
@@ -94,7 +94,7 @@ def make_elastic(
     """
     config, folder = config or ElasticConfig(), RunFolder(out)
     _check_arguments(run, out, overwrite=overwrite, resume=resume)
-    found = FinishedRun.load(run)
+    found = load_run(run)
     settings = found.config.model_copy(update={"out": out})
     asked = {"run": str(run), "config": config.model_dump(mode="json")}
     _check_folder(folder, settings, asked, overwrite=overwrite, resume=resume)

@@ -12,7 +12,7 @@ from embshare._value import Value
 from embshare.config import ShareConfig
 from embshare.models.matched import ARCHITECTURES, Architecture
 from embshare.tasks.catalogue import TASKS
-from embshare.tasks.running.config import is_task
+from embshare.tasks.runs.config import is_task
 from embshare.tasks.settings import TaskConfig, TrainSettings
 from embshare.tasks.studies.study import Study
 

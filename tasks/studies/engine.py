@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from embshare.errors import EmbshareError, InvalidValueError
 from embshare.tasks.measurement.provenance import read_provenance
 from embshare.tasks.packages import check_packages
-from embshare.tasks.running.config import RunConfig
+from embshare.tasks.runs.config import RunConfig
 from embshare.tasks.studies.folder import check_folder, open_folder, write_report
 from embshare.tasks.studies.report import StudyReport
 from embshare.tasks.studies.study import Study, Trial

@@ -9,8 +9,8 @@ from typing import Final
 
 from embshare.errors import EmbshareError, InvalidValueError
 from embshare.tasks.catalogue import TASKS
-from embshare.tasks.running.config import ConfigFileError
-from embshare.tasks.running.folder import (
+from embshare.tasks.runs.config import ConfigFileError
+from embshare.tasks.runs.folder import (
     ForeignFolderError,
     NoFolderError,
     RunExistsError,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from embshare.errors import EmbshareError, InvalidValueError
-from embshare.tasks.running.folder import RESULT, write_text
+from embshare.tasks.runs.folder import RESULT, write_text
 from embshare.tasks.studies.folder import check_folder, open_folder, read_report, write_report
 from embshare.tasks.studies.report import StudyReport
 from embshare.tasks.studies.study import TRIALS, Axis, Study

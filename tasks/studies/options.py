@@ -10,7 +10,7 @@ from typing import Any, Final
 from embshare.config import ShareConfig
 from embshare.errors import InvalidValueError
 from embshare.tasks.catalogue import TASKS
-from embshare.tasks.running.config import RunConfig, is_task
+from embshare.tasks.runs.config import RunConfig, is_task
 from embshare.tasks.settings import TrainSettings, merged
 
 __all__ = ["known_options", "run_config"]

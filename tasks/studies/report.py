@@ -10,7 +10,7 @@ from pydantic import Field
 
 from embshare._value import Record
 from embshare.tasks.measurement.provenance import Provenance
-from embshare.tasks.running.seeds import mean_and_deviation
+from embshare.tasks.runs.seeds import mean_and_deviation
 from embshare.tasks.studies.study import Study
 from embshare.tasks.studies.trial import TaskRecord, TrialRecord
 from embshare.tasks.task import Metric

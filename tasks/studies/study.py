@@ -15,8 +15,8 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from embshare._value import Value
 from embshare.errors import InvalidValueError
-from embshare.tasks.running.config import RunConfig, read_yaml
-from embshare.tasks.running.result import RunResult
+from embshare.tasks.runs.config import RunConfig, read_yaml
+from embshare.tasks.runs.result import RunResult
 from embshare.tasks.studies.options import run_config
 
 __all__ = ["TRIALS", "Axis", "Compare", "Study", "Trial"]

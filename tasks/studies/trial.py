@@ -18,11 +18,11 @@ import embshare
 from embshare._value import Record
 from embshare.errors import EmbshareError, InvalidValueError
 from embshare.tasks.measurement.provenance import Provenance
-from embshare.tasks.running.config import RunConfig
-from embshare.tasks.running.folder import RunFolder, differences, write_text
-from embshare.tasks.running.result import RunResult
-from embshare.tasks.running.teaching import prepare_taught
-from embshare.tasks.running.vocabulary import with_own_tokenizer
+from embshare.tasks.runs.config import RunConfig
+from embshare.tasks.runs.folder import RunFolder, differences, write_text
+from embshare.tasks.runs.result import RunResult
+from embshare.tasks.runs.teaching import prepare_taught
+from embshare.tasks.runs.vocabulary import with_own_tokenizer
 from embshare.tasks.studies.study import Trial
 from embshare.tasks.task import Metric, PreparedTask, described
 
@@ -168,7 +168,7 @@ def _read(path: Path) -> TrialRecord | None:
 
 
 def _train(config: RunConfig, task: PreparedTask | None, checkpoints: bool) -> RunResult:
-    from embshare.tasks.running.engine import run
+    from embshare.tasks.runs.engine import run
 
     config, folder = with_own_tokenizer(config), RunFolder(config.out)
     kept = checkpoints and folder.is_run() and not differences(folder.read_config(), config)

@@ -74,7 +74,7 @@ class PretrainedRun:
         Raises:
             PretrainedRunError: it is no run, or an unfinished one.
         """
-        from embshare.tasks.running.config import read_config_file
+        from embshare.tasks.runs.config import read_config_file
 
         try:
             fields = read_config_file(root / CONFIG)

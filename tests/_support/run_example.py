@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from embshare.tasks.running.config import RunConfig
+from embshare.tasks.runs.config import RunConfig
 from tests._support.task_examples import EXAMPLES
 
 

@@ -27,7 +27,7 @@ from embshare import ShareConfig
 from embshare.errors import CheckpointError, EmbshareError
 from embshare.runtime.bank import require_bank
 from embshare.tasks.checkpoints import read_checkpoints
-from embshare.tasks.running.folder import RunFolder
+from embshare.tasks.runs.folder import RunFolder
 from tests.campaigns.material import seeded
 from tests.campaigns.rounds import WRONG, Outcome, campaign_main, dice, die_within, in_child
 from tests.campaigns.trainings import Reference, make_reference, measure, scores_of, train

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from embshare.tasks.measurement.provenance import read_provenance
-from embshare.tasks.running.folder import write_text
+from embshare.tasks.runs.folder import write_text
 
 __all__ = ["WRONG", "Campaign", "Outcome", "campaign_main", "die_within", "in_child", "run", "sort"]
 

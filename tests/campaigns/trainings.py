@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 import embshare
 from embshare.tasks.checkpoints import read_checkpoints
-from embshare.tasks.running import engine
-from embshare.tasks.running.config import RunConfig
+from embshare.tasks.runs import engine
+from embshare.tasks.runs.config import RunConfig
 from embshare.tasks.task import PreparedTask
 from tests._support.task_examples import EXAMPLES
 from tests.campaigns.rounds import die_within

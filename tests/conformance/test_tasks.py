@@ -16,10 +16,10 @@ from embshare.models.matched import ARCHITECTURES, Architecture
 from embshare.runtime.bank import bank_of
 from embshare.tasks.catalogue import TASKS
 from embshare.tasks.changing import FixedSettingError, scored_with
-from embshare.tasks.running.config import RunConfig
-from embshare.tasks.running.engine import run
-from embshare.tasks.running.loading import FinishedRun
-from embshare.tasks.running.result import RunResult
+from embshare.tasks.runs.config import RunConfig
+from embshare.tasks.runs.engine import run
+from embshare.tasks.runs.loading import load_run
+from embshare.tasks.runs.result import RunResult
 from tests._support.task_examples import EXAMPLES
 
 NAMES = sorted(TASKS)
@@ -99,7 +99,7 @@ def test_a_run_is_trained_saved_loaded_and_used(
     points = json.loads((settings.out / "curve.json").read_text())
     assert [point["step"] for point in points] == list(range(1, result.steps + 1))
 
-    found = FinishedRun.load(settings.out)
+    found = load_run(settings.out)
     assert (bank_of(found.model) is None) == (share is None)
     again = found.evaluate({}, folder=tmp_path)
     assert again[result.metric] == pytest.approx(result.metrics[result.metric], rel=1e-6)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from embshare.tasks.building import ModelNotForTaskError, build_model
-from embshare.tasks.running.folder import differences
+from embshare.tasks.runs.folder import differences
 from embshare.tasks.studies.report import StudyReport
 from embshare.tasks.studies.study import Study
 

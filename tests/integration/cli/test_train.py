@@ -18,8 +18,8 @@ from embshare.cli.using import _lines, _Scores
 from embshare.config import ShareConfig
 from embshare.errors import InvalidValueError
 from embshare.tasks.catalogue import TASKS
-from embshare.tasks.running import engine
-from embshare.tasks.running.config import read_config_file
+from embshare.tasks.runs import engine
+from embshare.tasks.runs.config import read_config_file
 from embshare.tasks.settings import TrainSettings
 from tests._support.task_examples import EXAMPLES
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import embshare
 import embshare.errors
+import embshare.tasks
 from embshare.models import convbert, dynabert, elc_bert, sharebert
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -32,6 +33,9 @@ def test_the_reference_lists_what_is_public() -> None:
         for name in package.__all__
         if name != "PRESETS"
     }
-    assert public | models | errors - {"embshare.errors.EmbshareError"} == {
+    tasks = {f"embshare.tasks.{name}" for name in embshare.tasks.__all__}
+    ours = ("Study", "StudyReport", "Trial", "run_study")  # the built-in study is a command
+    tasks |= {f"embshare.tasks.studies.{name}" for name in ours}
+    assert public | models | tasks | errors - {"embshare.errors.EmbshareError"} == {
         name for name in listed if not name.startswith("embshare.plan.layer_rules.")
     }

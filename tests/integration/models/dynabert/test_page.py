@@ -14,7 +14,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertTokenize
 
 from embshare.models import dynabert
 from embshare.tasks.elastic.settings import ElasticConfig
-from embshare.tasks.running.loading import FinishedRun
+from embshare.tasks.runs import loading
 from tests.integration.models.dynabert.examples import batch, model
 from tests.integration.models.dynabert.make_official import SPECIAL, WORDS
 from tests.integration.models.dynabert.official import arrays, masked_lm
@@ -53,7 +53,7 @@ def test_the_page(
         "vectors": tmp_path / "vectors.txt",
     }
     made = {Path("runs/mrpc-elastic"): lambda: SimpleNamespace(model=names["model"])}
-    monkeypatch.setattr(FinishedRun, "load", lambda folder: made[folder]())
+    monkeypatch.setattr(loading, "load_run", lambda folder: made[folder]())
     for block in FENCE.findall(PAGE.read_text()):
         exec(block, names)
     assert {path.name for path in tmp_path.iterdir()} >= {"small", "half", "sub-networks.json"}

@@ -20,10 +20,10 @@ from embshare.models import dynabert
 from embshare.tasks.elastic.making import ElasticResult, StageRecord, make_elastic
 from embshare.tasks.elastic.settings import ElasticConfig
 from embshare.tasks.elastic.training import train_stage
-from embshare.tasks.running.config import RunConfig
-from embshare.tasks.running.engine import run
-from embshare.tasks.running.folder import ForeignFolderError, OtherRunError, RunExistsError
-from embshare.tasks.running.loading import FinishedRun
+from embshare.tasks.runs.config import RunConfig
+from embshare.tasks.runs.engine import run
+from embshare.tasks.runs.folder import ForeignFolderError, OtherRunError, RunExistsError
+from embshare.tasks.runs.loading import load_run
 from tests._support.task_examples import EXAMPLES
 
 QUICK = ElasticConfig(epochs=0.4, batch_size=12, learning_rate=1e-2, evaluate_every=1, repeats=1)
@@ -79,7 +79,7 @@ def test_a_run_becomes_a_model_of_twelve_sizes(
     assert result.sub_networks.shared == (sharing == "shared")
     assert not (out / "stages").exists()
 
-    found = FinishedRun.load(out)  # a run as any other
+    found = load_run(out)  # a run as any other
     model: Any = dynabert.restore(found.model)
     assert isinstance(model, BertForSequenceClassification)
     dynabert.set_size(model, width=0.25, depth=0.5)
@@ -110,7 +110,7 @@ def test_a_killed_one_resumes_after_its_last_stage(
     assert [r.metrics for r in again.sub_networks.rows] == [
         r.metrics for r in whole.sub_networks.rows
     ]
-    one, other = (FinishedRun.load(tmp_path / name).model.state_dict() for name in (out, "whole"))
+    one, other = (load_run(tmp_path / name).model.state_dict() for name in (out, "whole"))
     for name in one:
         torch.testing.assert_close(one[name], other[name])
 

@@ -10,8 +10,8 @@ import pytest
 from embshare.tasks.building import SYSTEMS
 from embshare.tasks.catalogue import TASKS
 from embshare.tasks.glue.config import GlueConfig
-from embshare.tasks.running.config import RunConfig, read_config_file
-from embshare.tasks.running.engine import run
+from embshare.tasks.runs.config import RunConfig, read_config_file
+from embshare.tasks.runs.engine import run
 from embshare.tasks.training import make_arguments
 from tests._support.task_examples import EXAMPLES
 

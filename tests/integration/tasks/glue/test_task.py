@@ -15,7 +15,7 @@ from embshare.tasks.changing import scored_with
 from embshare.tasks.errors import DataError, MissingDataError
 from embshare.tasks.glue.config import GlueConfig
 from embshare.tasks.glue.task import Glue
-from embshare.tasks.running.config import RunConfig
+from embshare.tasks.runs.config import RunConfig
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.training import train
 

@@ -12,8 +12,8 @@ from embshare.errors import InvalidValueError
 from embshare.tasks.building import SYSTEMS
 from embshare.tasks.pretraining.config import PretrainingConfig
 from embshare.tasks.pretraining.recipes import recipe, recipes
-from embshare.tasks.running.config import RunConfig, read_config_file
-from embshare.tasks.running.engine import run
+from embshare.tasks.runs.config import RunConfig, read_config_file
+from embshare.tasks.runs.engine import run
 from tests.integration.tasks.pretraining.test_task import architecture
 
 

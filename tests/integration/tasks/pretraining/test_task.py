@@ -22,9 +22,9 @@ from embshare.tasks.errors import DataError
 from embshare.tasks.pretraining.config import PretrainingConfig
 from embshare.tasks.pretraining.data import open_text
 from embshare.tasks.pretraining.task import PreparedPretraining, Pretraining
-from embshare.tasks.running.config import RunConfig
-from embshare.tasks.running.engine import run
-from embshare.tasks.running.loading import FinishedRun
+from embshare.tasks.runs.config import RunConfig
+from embshare.tasks.runs.engine import run
+from embshare.tasks.runs.loading import load_run
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.text.errors import TokenizerError
 from embshare.tasks.training import counted
@@ -133,7 +133,7 @@ def test_models_of_transformers_are_trained_saved_and_used(
     )
     result = run(config)
     assert 0 < result.training_loss < 6  # in nats of one batch, whatever the accumulation
-    finished = FinishedRun.load(out)
+    finished = load_run(out)
     again = finished.evaluate({}, folder=tmp_path)
     assert again["masked_perplexity"] == pytest.approx(result.metrics["masked_perplexity"])
     tokenizer = AutoTokenizer.from_pretrained(out / "processor")
@@ -158,7 +158,7 @@ def test_convbert_replaces_tokens(folder: Path, tmp_path: Path) -> None:
     )
     assert {"masked_perplexity", "replaced_accuracy", "replaced_f1"} <= set(result.metrics)
     assert 0 < result.metrics["replaced_share"] < 0.16
-    finished = FinishedRun.load(out)
+    finished = load_run(out)
     again = finished.evaluate({}, folder=tmp_path)
     assert again == pytest.approx(result.metrics)
     (filled,) = finished.processor.predict(finished.model, ["the quick [MASK]"])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from embshare.tasks.measurement.provenance import read_provenance
-from embshare.tasks.running.result import RunResult
+from embshare.tasks.runs.result import RunResult
 from embshare.tasks.studies.bench import BenchmarkConfig
 from embshare.tasks.studies.report import StudyReport
 from embshare.tasks.studies.study import Study, Trial

@@ -15,10 +15,10 @@ from embshare.errors import EmbshareError, InvalidValueError, MissingPackageErro
 from embshare.tasks.averaging import AveragingError
 from embshare.tasks.errors import MissingDataError
 from embshare.tasks.measurement.provenance import read_provenance
-from embshare.tasks.running.config import RunConfig
-from embshare.tasks.running.folder import RunExistsError
-from embshare.tasks.running.loading import FinishedRun
-from embshare.tasks.running.result import RunResult
+from embshare.tasks.runs.config import RunConfig
+from embshare.tasks.runs.folder import RunExistsError
+from embshare.tasks.runs.loading import load_run
+from embshare.tasks.runs.result import RunResult
 from embshare.tasks.studies import engine
 from embshare.tasks.studies.engine import (
     Silent,
@@ -77,7 +77,7 @@ def test_the_whole_grid_is_run_measured_and_written(bench: Callable[..., Study],
     assert all(trial.result.ms_per_step > 0 for trial in report.trials)
     assert all(t.result.peak_mib >= t.result.resident_mib > 10 for t in report.trials)
     shared = next(trial for trial in recorder.trials if trial.labels["method"] == "veps")
-    found = FinishedRun.load(out / TRIALS / shared.name)  # every model is there to be used
+    found = load_run(out / TRIALS / shared.name)  # every model is there to be used
     assert found.config == shared.config
     assert not list(out.rglob("checkpoints"))
 
@@ -164,7 +164,7 @@ def test_a_trial_that_was_killed_is_resumed_from_its_checkpoint(small: Small, ou
     """As a kill leaves it: settings, checkpoints and no result."""
     study = small(fixed={"save_every": 2})
     (trial,) = study.trials(out)
-    from embshare.tasks.running.engine import run
+    from embshare.tasks.runs.engine import run
 
     class StopError(Exception):
         pass
@@ -311,7 +311,7 @@ class Counted:
 
     def __call__(self, config: RunConfig) -> RunResult:
         config.out.mkdir(parents=True)
-        found = FinishedRun.load(self.of)
+        found = load_run(self.of)
         files = len(list((self.of / "model").iterdir()))
         result = RunResult.from_json((self.of / "result.json").read_text())
         assert found.config.seed == config.seed

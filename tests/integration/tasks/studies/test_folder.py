@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from embshare.tasks.running.folder import ForeignFolderError, RunFolder
+from embshare.tasks.runs.folder import ForeignFolderError, RunFolder
 from embshare.tasks.studies.folder import check_folder, open_folder, write_report
 from embshare.tasks.studies.report import StudyReport
 from embshare.tasks.studies.study import TRIALS, Study

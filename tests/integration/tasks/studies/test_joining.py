@@ -8,8 +8,8 @@ import pytest
 
 from embshare.config import ShareConfig
 from embshare.errors import EmbshareError, InvalidValueError
-from embshare.tasks.running.folder import RunExistsError
-from embshare.tasks.running.result import RunResult
+from embshare.tasks.runs.folder import RunExistsError
+from embshare.tasks.runs.result import RunResult
 from embshare.tasks.studies.folder import NoStudyError, read_report, write_report
 from embshare.tasks.studies.joining import NoGridError, UnlikeStudiesError, join_studies
 from embshare.tasks.studies.report import StudyReport

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from embshare.config import ShareConfig
 from embshare.errors import InvalidValueError
 from embshare.tasks.catalogue import TASKS
-from embshare.tasks.running.config import ConfigFileError
+from embshare.tasks.runs.config import ConfigFileError
 from embshare.tasks.studies.options import known_options, run_config
 from embshare.tasks.studies.study import LONGEST, Study
 

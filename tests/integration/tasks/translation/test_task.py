@@ -15,9 +15,9 @@ from embshare.errors import InvalidValueError
 from embshare.models.matched import ARCHITECTURES, Architecture, MatchedSeq2Seq
 from embshare.tasks.decoding import NoFiniteScoreError
 from embshare.tasks.errors import MissingDataError
-from embshare.tasks.running.config import RunConfig
-from embshare.tasks.running.engine import run
-from embshare.tasks.running.loading import FinishedRun
+from embshare.tasks.runs.config import RunConfig
+from embshare.tasks.runs.engine import run
+from embshare.tasks.runs.loading import load_run
 from embshare.tasks.training import train
 from embshare.tasks.translation.config import TranslationConfig
 from embshare.tasks.translation.data import numbered_lines
@@ -117,7 +117,7 @@ def test_a_model_is_scored_on_a_test_set_alone(folder: Path, tmp_path: Path) -> 
     run(RunConfig(task="translation", model="lstm", settings=settings, out=tmp_path / "run"))
     (folder / "train.de").unlink()  # evaluation needs no training set
     (folder / "train.en").unlink()
-    found = FinishedRun.load(tmp_path / "run")
+    found = load_run(tmp_path / "run")
     with pytest.raises(embshare.errors.EmbshareError, match="must be a folder with the split `tr"):
         Translation(tiny(folder)).prepare()
     assert "bleu" in found.evaluate({"beam": 1}, folder=tmp_path)
@@ -126,7 +126,7 @@ def test_a_model_is_scored_on_a_test_set_alone(folder: Path, tmp_path: Path) -> 
 def test_a_model_is_evaluated_without_a_validation_set(folder: Path, tmp_path: Path) -> None:
     settings = tiny(folder, training={"steps": 2})
     run(RunConfig(task="translation", model="conv", settings=settings, out=tmp_path / "run"))
-    found, alone = FinishedRun.load(tmp_path / "run"), tmp_path / "alone"
+    found, alone = load_run(tmp_path / "run"), tmp_path / "alone"
     assert {"bleu", "valid_loss"} <= found.evaluate({"beam": 1}, folder=tmp_path).keys()
     alone.mkdir()
     for lang in ("en", "de"):
@@ -228,7 +228,7 @@ def test_a_model_of_transformers_brings_its_tokenizer(folder: Path, tmp_path: Pa
     )
     result = run(config)
     assert result.metrics["bleu"] > 20, result.metrics
-    found = FinishedRun.load(config.out)
+    found = load_run(config.out)
     assert not isinstance(found.model, MatchedSeq2Seq)
     again = found.evaluate({}, folder=tmp_path)
     assert again["bleu"] == pytest.approx(result.metrics["bleu"])

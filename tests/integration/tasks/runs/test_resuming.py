@@ -12,15 +12,15 @@ import pytest
 
 from embshare.config import ShareConfig
 from embshare.errors import InvalidValueError
-from embshare.tasks.running import engine
-from embshare.tasks.running.config import RunConfig
-from embshare.tasks.running.engine import run
-from embshare.tasks.running.folder import OtherRunError
-from embshare.tasks.running.loading import FinishedRun
-from embshare.tasks.running.result import RunResult
+from embshare.tasks.runs import engine
+from embshare.tasks.runs.config import RunConfig
+from embshare.tasks.runs.engine import run
+from embshare.tasks.runs.folder import OtherRunError
+from embshare.tasks.runs.loading import load_run
+from embshare.tasks.runs.result import RunResult
 from tests._support.run_example import config
 from tests._support.task_examples import EXAMPLES
-from tests.integration.tasks.running.fsdp import VARIABLES
+from tests.integration.tasks.runs.fsdp import VARIABLES
 
 
 class Killed(BaseException):
@@ -140,7 +140,7 @@ def test_a_run_of_an_earlier_version_is_resumed_and_evaluated(tmp_path: Path) ->
     (killed.out / "config.yaml").write_text(
         killed.to_yaml().replace("batch_tokens", "batch_symbols")
     )
-    found = FinishedRun.load(killed.out)
+    found = load_run(killed.out)
     assert found.config == killed
     assert found.evaluate({}, folder=tmp_path)["bleu"] == whole.metrics["bleu"]
 
@@ -206,11 +206,11 @@ def test_a_sharded_training_is_saved_whole_and_resumed(
     begun = config(tmp_path, share=share, training={"average": 2})
     file = tmp_path / "config.yaml"
     file.write_text(begun.to_yaml())
-    train_with_two("tests.integration.tasks.running.fsdp", file, **VARIABLES)
+    train_with_two("tests.integration.tasks.runs.fsdp", file, **VARIABLES)
     whole = losses(begun.out)
     metrics = RunResult.from_json((begun.out / "result.json").read_text()).metrics
-    again = FinishedRun.load(begun.out).evaluate({}, folder=tmp_path)
+    again = load_run(begun.out).evaluate({}, folder=tmp_path)
     assert again["perplexity"] == pytest.approx(metrics["perplexity"], rel=1e-6)
     shutil.rmtree(begun.out / "checkpoints" / "checkpoint-8")
-    train_with_two("tests.integration.tasks.running.fsdp", file, "--resume", **VARIABLES)
+    train_with_two("tests.integration.tasks.runs.fsdp", file, "--resume", **VARIABLES)
     assert losses(begun.out) == whole

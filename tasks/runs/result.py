@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from embshare._value import Record
 from embshare.tasks.measurement.provenance import Provenance
-from embshare.tasks.running.config import RunConfig
+from embshare.tasks.runs.config import RunConfig
 
 __all__ = ["RunResult"]
 

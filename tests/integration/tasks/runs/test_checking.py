@@ -17,10 +17,10 @@ from embshare.tasks.averaging import (
     check_average,
     load_average,
 )
-from embshare.tasks.running.config import RunConfig
-from embshare.tasks.running.engine import run
-from embshare.tasks.running.folder import ForeignFolderError, NoFolderError
-from embshare.tasks.running.result import RunResult
+from embshare.tasks.runs.config import RunConfig
+from embshare.tasks.runs.engine import run
+from embshare.tasks.runs.folder import ForeignFolderError, NoFolderError
+from embshare.tasks.runs.result import RunResult
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.trainer import DivergedWarning
 from tests._support.run_example import config

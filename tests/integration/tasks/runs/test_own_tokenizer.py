@@ -8,8 +8,8 @@ from transformers import BertConfig, BertForMaskedLM, BertModel
 
 from embshare import ShareConfig
 from embshare.tasks.building import ModelNotForTaskError
-from embshare.tasks.running.config import RunConfig
-from embshare.tasks.running.vocabulary import with_own_tokenizer
+from embshare.tasks.runs.config import RunConfig
+from embshare.tasks.runs.vocabulary import with_own_tokenizer
 from embshare.tasks.text.tokenizer import TextTokenizer
 
 TASKS = ["glue", "squad", "translation", "language_modelling", "pretraining"]
@@ -82,7 +82,7 @@ def test_a_name_on_the_hub_is_its_own_tokenizer(task: str, monkeypatch: pytest.M
 
 @pytest.mark.filterwarnings("ignore")  # of whatever transformers has to say
 def test_a_trained_encoder_learns_glue_with_its_own_tokens(tmp_path: Path) -> None:
-    from embshare.tasks.running.engine import run
+    from embshare.tasks.runs.engine import run
 
     model = trained(tmp_path / "bert", tokenizer=tmp_path / "bert")
     settings = {"name": "sst2", "training": {"steps": 1, "batch_size": 4}, "most_rows": 8}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, final
 
 from embshare.errors import EmbshareError
-from embshare.tasks.running.config import ConfigFileError, RunConfig, is_task, read_config_file
+from embshare.tasks.runs.config import ConfigFileError, RunConfig, is_task, read_config_file
 from embshare.tasks.settings import FORMER
 
 __all__ = [

@@ -17,10 +17,10 @@ from embshare.errors import EmbshareError, InvalidValueError
 from embshare.tasks.averaging import AveragingError, mean_of
 from embshare.tasks.building import ModelNotForTaskError
 from embshare.tasks.errors import MissingDataError
-from embshare.tasks.running.config import ConfigFileError, RunConfig
-from embshare.tasks.running.engine import run
-from embshare.tasks.running.folder import NoRunError, OtherRunError, RunExistsError, RunFolder
-from embshare.tasks.running.loading import FinishedRun
+from embshare.tasks.runs.config import ConfigFileError, RunConfig
+from embshare.tasks.runs.engine import run
+from embshare.tasks.runs.folder import NoRunError, OtherRunError, RunExistsError, RunFolder
+from embshare.tasks.runs.loading import load_run
 from embshare.tasks.saving import ModelFolderError
 from embshare.tasks.text.errors import TokenizerError
 from tests._support.run_example import config
@@ -89,7 +89,7 @@ def test_the_model_is_the_mean_of_the_last_checkpoints(tmp_path: Path) -> None:
     run(settings)
     folders = [settings.out / "checkpoints" / f"checkpoint-{step}" for step in (4, 6, 8)]
     states = [load_file(folder / "model.safetensors") for folder in folders]
-    model = FinishedRun.load(settings.out).model.state_dict()
+    model = load_run(settings.out).model.state_dict()
     assert model.keys() == states[0].keys()
     for name, tensor in model.items():
         mean = torch.stack([state[name].double() for state in states]).mean(dim=0)
@@ -107,25 +107,25 @@ def test_a_mean_is_of_what_all_have() -> None:
 
 def test_a_folder_without_a_run_says_so(tmp_path: Path) -> None:
     with pytest.raises(NoRunError, match=r"has no config\.yaml"):
-        FinishedRun.load(tmp_path)
+        load_run(tmp_path)
     settings = config(tmp_path)
     run(settings)
     folder = RunFolder(settings.out)
     (folder.model / "model.safetensors").write_bytes(b"no")
     with pytest.raises(ModelFolderError, match="cannot be read"):
-        FinishedRun.load(settings.out)
+        load_run(settings.out)
     (folder.model / "model.safetensors").unlink()
     with pytest.raises(ModelFolderError, match="it holds no weights"):
-        FinishedRun.load(settings.out)
+        load_run(settings.out)
     (folder.processor / "tokenizer.json").write_text("[]")
     with pytest.raises(TokenizerError, match="cannot be loaded"):
-        FinishedRun.load(settings.out)
+        load_run(settings.out)
     folder.config.write_text("- a list")
     with pytest.raises(ConfigFileError, match="is not a mapping"):
-        FinishedRun.load(settings.out)
+        load_run(settings.out)
     folder.config.write_text("task: [")
     with pytest.raises(ConfigFileError, match="it is not YAML"):
-        FinishedRun.load(settings.out)
+        load_run(settings.out)
 
 
 def test_a_model_of_transformers_is_trained_and_its_folder_read(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_model_of_transformers_is_trained_and_its_folder_read(tmp_path: Path) 
     settings = config(tmp_path, model=str(architecture), share=ShareConfig())
     result = run(settings)
     folder = RunFolder(settings.out)
-    found = FinishedRun.load(settings.out)
+    found = load_run(settings.out)
     again = found.evaluate({}, folder=tmp_path)
     assert again["perplexity"] == pytest.approx(result.metrics["perplexity"], rel=1e-6)
     with pytest.raises(ModelNotForTaskError, match="does not read a row of 33 tokens"):
@@ -164,6 +164,6 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    two = FinishedRun.load(settings.out).evaluate({}, folder=tmp_path)["perplexity"]
+    two = load_run(settings.out).evaluate({}, folder=tmp_path)["perplexity"]
     one = run(config(tmp_path, share=ShareConfig(), out=tmp_path / "one"))
     assert two == pytest.approx(one.metrics["perplexity"], rel=0.05)  # other dropout, same batches

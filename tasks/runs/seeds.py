@@ -9,8 +9,8 @@ from typing import Literal
 
 from embshare._value import Record
 from embshare.errors import InvalidValueError
-from embshare.tasks.running.folder import differences
-from embshare.tasks.running.result import RunResult
+from embshare.tasks.runs.folder import differences
+from embshare.tasks.runs.result import RunResult
 
 __all__ = ["SeedSummary", "mean_and_deviation", "summarise_seeds"]
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from embshare.errors import EmbshareError
 from embshare.models.matched.embedding import IGNORED
 from embshare.tasks.distillation import Teacher, mix_losses
-from embshare.tasks.running.config import RunConfig
-from embshare.tasks.running.folder import RunFolder
-from embshare.tasks.running.loading import FinishedRun
+from embshare.tasks.runs.config import RunConfig
+from embshare.tasks.runs.folder import RunFolder
+from embshare.tasks.runs.loading import load_run
 from embshare.tasks.task import Batch, Feed, PreparedTask
 
 __all__ = ["TeacherRunError", "prepare_taught", "taught"]
@@ -48,7 +48,7 @@ def prepare_taught(config: RunConfig) -> Taught:
         EmbshareError: its folder or the data cannot be read.
     """
     assert config.teacher is not None
-    found = FinishedRun.load(config.teacher)
+    found = load_run(config.teacher)
     if found.config.task != config.task:
         raise TeacherRunError(folder=config.teacher, finding=f"is one of {found.config.task}")
     task = config.to_task()

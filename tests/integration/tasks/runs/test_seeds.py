@@ -8,9 +8,9 @@ import pytest
 
 from embshare.errors import InvalidValueError
 from embshare.tasks.glue.config import GlueConfig
-from embshare.tasks.running.config import RunConfig
-from embshare.tasks.running.result import RunResult
-from embshare.tasks.running.seeds import SeedSummary, summarise_seeds
+from embshare.tasks.runs.config import RunConfig
+from embshare.tasks.runs.result import RunResult
+from embshare.tasks.runs.seeds import SeedSummary, summarise_seeds
 
 
 def result(seed: int, value: float, **settings: Any) -> RunResult:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from embshare.tasks.building import ModelNotForTaskError, has_weights, is_matched
-from embshare.tasks.running.config import RunConfig
+from embshare.tasks.runs.config import RunConfig
 
 __all__ = ["with_own_tokenizer"]
 

@@ -11,11 +11,11 @@ import torch.nn.functional as F  # noqa: N812
 
 from embshare.config import ShareConfig
 from embshare.errors import EmbshareError
-from embshare.tasks.running.config import RunConfig
-from embshare.tasks.running.engine import run
-from embshare.tasks.running.folder import NoRunError
-from embshare.tasks.running.loading import FinishedRun
-from embshare.tasks.running.teaching import TeacherRunError, prepare_taught, taught
+from embshare.tasks.runs.config import RunConfig
+from embshare.tasks.runs.engine import run
+from embshare.tasks.runs.folder import NoRunError
+from embshare.tasks.runs.loading import load_run
+from embshare.tasks.runs.teaching import TeacherRunError, prepare_taught, taught
 from tests._support.task_examples import EXAMPLES
 from tests.integration.tasks.pretraining.test_task import architecture
 
@@ -44,7 +44,7 @@ def test_a_shared_model_learns_from_a_dense_one_of_another_kind(
     assert RunConfig.from_yaml(student.out / "config.yaml").teacher == teacher
     words = "processor/tokenizer.json"
     assert (student.out / words).read_bytes() == (teacher / words).read_bytes()
-    assert FinishedRun.load(student.out).evaluate({}, folder=tmp_path)["perplexity"] > 1
+    assert load_run(student.out).evaluate({}, folder=tmp_path)["perplexity"] > 1
 
 
 def test_the_loss_is_mixed_where_tokens_are_predicted(tmp_path: Path, teacher: Path) -> None:

@@ -23,12 +23,12 @@ from embshare.tasks.measurement.memory import PeakMemory
 from embshare.tasks.measurement.provenance import read_provenance
 from embshare.tasks.measurement.sizes import sizes_of
 from embshare.tasks.processes import gathered, process_state
-from embshare.tasks.running.config import RunConfig
-from embshare.tasks.running.curve import draw_curve
-from embshare.tasks.running.folder import RunFolder, write_text
-from embshare.tasks.running.result import RunResult
-from embshare.tasks.running.teaching import prepare_taught, taught
-from embshare.tasks.running.vocabulary import with_own_tokenizer
+from embshare.tasks.runs.config import RunConfig
+from embshare.tasks.runs.curve import draw_curve
+from embshare.tasks.runs.folder import RunFolder, write_text
+from embshare.tasks.runs.result import RunResult
+from embshare.tasks.runs.teaching import prepare_taught, taught
+from embshare.tasks.runs.vocabulary import with_own_tokenizer
 from embshare.tasks.saving import save_trained
 from embshare.tasks.task import Feed, OnStep, PreparedTask, Training, described
 from embshare.tasks.training import Saving, check_training, counted, train
