@@ -39,7 +39,7 @@ class Timing(Value):
     float32_ms: float
     bfloat16_ms: float
     ratio: float
-    """Of bfloat16's time to float32's."""
+    """Ratio of bfloat16's time to float32's."""
 
 
 class Report(Value):

@@ -10,7 +10,7 @@ run is killed by SIGKILL in its middle and started again; its losses are compare
 run that nobody killed. Runs that have a record in the result are not repeated.
 
 fairseq has one learning rate for all parameters. So the projection of a shared model has that of
-the table, and not one of its own, which elsewhere is worth something.
+the table, and not a separate one, which elsewhere is worth something.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Budget(Value):
     seed: int = 1
     beam: int = 5
     threads: int = 1
-    """Of each process; `jobs` of them run side by side."""
+    """Threads of each process; `jobs` processes run side by side."""
     jobs: int = 2
 
 
@@ -151,7 +151,7 @@ class Bench:
     # ------------------------------------------------------------------ one model
 
     def words(self, architecture: str, sharing: str, save: Path) -> list[str]:
-        """Of ``fairseq-train``. Batches are made anew for each epoch, so that resuming is exact."""
+        """Arguments of ``fairseq-train``; batches are made anew each epoch: resuming is exact."""
         b = self.budget
         fixed = (
             f"{self.work / 'bin'} --user-dir {PLUGIN} --task translation -s de -t en --cpu "

@@ -3,7 +3,7 @@
     python benchmarks/heap.py --out benchmarks/results/heap.json
     python benchmarks/heap.py --table benchmarks/results/heap.json
 
-Each run is a process of its own, which trains the matched attention model on a task's built-in
+Each run is a separate process, which trains the matched attention model on a task's built-in
 data, with `keep_freed_memory` and without, by turns; medians over the runs of their median steps.
 """
 
@@ -34,7 +34,7 @@ CASES: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
 
 
 def trained(case: str, steps: int, threads: int, keep: bool) -> tuple[float, float]:
-    """Median of a step in milliseconds, and the peak in MiB; for a process of its own."""
+    """Median of a step in milliseconds, and the peak in MiB; for a separate process."""
     if keep and not keep_freed_memory():
         raise SystemExit("this system's C library has no such option")
     torch.set_num_threads(threads)

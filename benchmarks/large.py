@@ -3,7 +3,7 @@
     python benchmarks/large.py --out benchmarks/results/large.json
     python benchmarks/large.py --table benchmarks/results/large.json
 
-Each case runs in a process of its own. Seconds are of the case alone, not of building its input;
+Each case runs in a separate process. Seconds are of the case alone, not of building its input;
 memory is what the process's resident memory grew by at its peak during the case.
 """
 
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def measured() -> Iterator[dict[str, Any]]:
-    """Every case, each in a process of its own."""
+    """Every case, each in a separate process."""
     for name in CASES:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             yield pool.apply(measure, (name,))

@@ -37,7 +37,7 @@ class Loading(Value):
     step_ms: float
     """Median, of one step: forward, backward and update."""
     share: float
-    """Of the loading in both together."""
+    """Fraction of loading in the sum of both."""
     workers: int
     """Processes that read ahead; 0 as measured: none."""
 

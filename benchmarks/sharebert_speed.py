@@ -6,7 +6,7 @@
 `Sliced` goes about it as the official code does: it projects the whole table to ``S`` ``[V, H]``,
 and every layer cuts its matrices out of ``S`` anew, so that each cut's backward fills a gradient of
 ``S``'s size; scores are multiplied out. Its parameters are those of the model that it is compared
-with, and a test holds their outputs and gradients together. The plain model has matrices of its own
+with, and a test holds their outputs and gradients together. The plain model has its own matrices
 in every layer (`embshare.materialize`). The three take turns within one run, A B C A B C, and
 ratios are those of medians. A step is forward and backward of encoder and pooler.
 """

@@ -43,21 +43,21 @@ class Sizes(Value):
     budget: int = 450_000
     """Stored parameters that pretraining leaves behind; each model is as wide as fits."""
     vocabulary: int = 4_000
-    """Symbols, rows of the table."""
+    """Vocabulary size: rows of the table."""
     length: int = 64
-    """Symbols of a row, in fine-tuning and at the end of pretraining."""
+    """Sequence length, in fine-tuning and at the end of pretraining."""
     mask_share: float = 0.3
-    """Part of the symbols that are hidden in pretraining, twice the usual one: each row then asks
+    """Fraction of masked tokens in pretraining, twice the usual one: each row then asks
     twice as much of a small model, which sees few of them."""
     layers: int = 2
     heads: int = 4
     anchor: float = 2.0
-    """Of shared models, see `embshare.ShareConfig`."""
+    """Anchor of shared models, see `embshare.ShareConfig`."""
     matched_width: int = 0
-    """Of the matched models, dense and shared alike; 0 makes each as wide as fits into the budget,
-    as it does with all others."""
+    """Width of the matched models, dense and shared alike; 0 makes each as wide as fits into the
+    budget, as it does with all others."""
     matched_rank: int = 0
-    """Of the residuals of shared matched models, which then have gains for each channel too."""
+    """Rank of the residuals of shared matched models, which then have channel gains too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,16 +69,16 @@ class System:
     config: Callable[[int, Sizes], PretrainedConfig] | None = None
     """From a width to a configuration of transformers; ``None`` for a matched model."""
     architecture: Architecture | None = None
-    """Of a matched model."""
+    """Architecture of a matched model."""
     method: Literal["dense", "eps", "veps"] = "dense"
     exclude: tuple[str, ...] = ()
-    """Of a shared model, what stays dense: heads, which fine-tuning does not keep."""
+    """Weights of a shared model that stay dense: heads, which fine-tuning does not keep."""
     grain: int = 1
-    """Widths are multiples of so many columns for each head."""
+    """Columns per head that widths are multiples of."""
     kinds: bool = True
-    """Whether it can be told which of two sentences a symbol is of."""
+    """Whether it has token types, for the first and the second sentence."""
     replaced: bool = False
-    """Whether it is pretrained to find replaced words."""
+    """Whether it is pretrained to detect replaced tokens."""
     teacher: str | None = None
     """The name of the model that it learns from in pretraining."""
     layers: int | None = None
@@ -185,7 +185,7 @@ def _common(width: int, sizes: Sizes) -> dict[str, Any]:
 
 
 def _spread(width: int) -> float:
-    """Of dense matrices at the start; the published 0.02 suits widths of 768 and more."""
+    """Initial standard deviation of dense matrices; the published 0.02 suits widths from 768."""
     return round(width**-0.5, 4)
 
 
@@ -226,7 +226,7 @@ def elc_bert(width: int, sizes: Sizes) -> PretrainedConfig:
 
 
 def ltg_bert(width: int, sizes: Sizes) -> PretrainedConfig:
-    """LTG-BERT, likewise."""
+    """LTG-BERT with the same inner width."""
     return ElcBertConfig("ltg", **_common(width, sizes), intermediate_size=round(8 * width / 3))
 
 
@@ -301,7 +301,7 @@ ELASTIC: Final = (
         exclude=("cls.*",),
     ),
 )
-"""Of four layers, so that a half and three quarters of them are whole numbers."""
+"""Models of four layers, so that a half and three quarters of them are whole numbers."""
 SYSTEMS: Final = MappingProxyType(
     {system.name: system for system in (*PUBLISHED, *TOGETHER, *_matched(), *ELASTIC)}
 )

@@ -76,7 +76,7 @@ def tie(model: nn.Module) -> nn.Module:
 
 
 def logits(model: nn.Module, ids: Tensor) -> Tensor:
-    """Of either kind of model."""
+    """Median milliseconds of either kind of model."""
     output = model(ids)
     found: Tensor = output["logits"]
     return found

@@ -6,7 +6,7 @@
 
 WIKITEXT, GLUE and BLIMP are folders in the published layouts. Each model is pretrained on WikiText,
 fine-tuned on the tasks of GLUE, and scored on BLiMP, for each seed; every one of these is a trial
-with a folder of its own under FOLDER. A finished trial is not repeated, and one that was killed is
+with its own folder under FOLDER. A finished trial is not repeated, and one that was killed is
 resumed from its last checkpoint, so the same command resumes a study. All models of one seed come
 before those of the next. RESULT.json is written again after each trial.
 
@@ -145,7 +145,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", default=list(GROUPS), metavar="MODEL|GROUP")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each")
-    parser.add_argument("--time", type=int, help="train so many steps of each model, and time them")
+    parser.add_argument("--time", type=int, help="train N steps of each model, and time them")
     for name, field in Scale.model_fields.items():
         several = get_origin(field.annotation) is tuple
         kind: Any = get_args(field.annotation)[0] if several else field.annotation

@@ -32,47 +32,47 @@ class Scale(Sizes):
     """Everything that may be chosen, each with its default here and an option of its name."""
 
     steps: int = 5_000
-    """Of pretraining."""
+    """Pretraining steps."""
     batch: int = 32
-    """Rows of one of its steps, as long as they are short."""
+    """Batch size (sequences) while rows are short."""
     short_length: int = 16
-    """Symbols of a row in most of pretraining. Models with absolute positions learn where to look
+    """Sequence length in most of pretraining. Models with absolute positions learn where to look
     in a fraction of the steps that rows of the full length take."""
     long_from: float = 0.75
-    """Part of the steps after which rows have the full length, and batches fewer of them."""
+    """Fraction of the steps after which rows have the full length, and batches fewer rows."""
     masking: str = "tokens"
-    """What is hidden, see `embshare.tasks.pretraining.config.Masking`."""
+    """Masking, see `embshare.tasks.pretraining.config.Masking`."""
     rate: float = 3e-3
-    """Highest learning rate of models of transformers, published systems among them."""
+    """Peak learning rate of models of transformers, published systems among them."""
     matched_rate: float = 1e-2
-    """Of the matched models, whose tables are larger."""
+    """Peak learning rate of the matched models, whose tables are larger."""
     hidden_lr: float = 1.2
-    """Of matrices of layers, or the projection that they come from, as a multiple of the rate."""
+    """Learning rate of matrices of layers, or of their projection, as a multiple of `rate`."""
     matched_hidden_lr: float = 0.5
-    """Likewise, of the matched models."""
+    """The same multiple for the matched models."""
     teacher_share: float = 0.5
-    """Of the loss, in models that learn from a teacher."""
+    """Weight of the distillation loss, in models with a teacher."""
     tasks: tuple[str, ...] = ("cola", "sst2", "mrpc", "rte", "stsb")
-    """Of GLUE."""
+    """Tasks of GLUE."""
     tuning_epochs: float = 3.0
-    """Passes over the training side of each task."""
+    """Epochs over the training set of each task."""
     tuning_batch: int = 32
     tuning_rate: float = 2e-3
     matched_tuning_rate: float = 1e-2
     tuning_hidden_lr: float = 0.3
-    """As a multiple of the rate, of all models."""
+    """Learning rate of hidden matrices as a multiple of the tuning rate, for all models."""
     tuning_rows: int = 20_000
-    """Of a task's training side, at most."""
+    """Maximum number of training examples of a task."""
     blimp_pairs: int = 20
-    """Of each of the 67 paradigms; 0 leaves BLiMP out."""
+    """Pairs of each of the 67 paradigms; 0 leaves BLiMP out."""
     elastic_tasks: tuple[str, ...] = ("sst2", "mrpc")
-    """For which the models of the group elastic go through DynaBERT's stages."""
+    """Tasks for which models of the group elastic go through DynaBERT's stages."""
     elastic_seeds: tuple[int, ...] = (0,)
-    """Other seeds are left out for them, whatever ``--seeds`` says."""
+    """Seeds of those models, whatever ``--seeds`` says."""
     elastic_rows: int = 1_600
-    """Of the training side, in each stage at most."""
+    """Maximum number of training examples in each stage."""
     elastic_epochs: float = 1.0
-    """Of each stage."""
+    """Epochs of each stage."""
     elastic_rate: float = 1e-3
     elastic_every: int = 25
     """Steps between two evaluations of all sub-networks."""
@@ -109,17 +109,17 @@ class Record(Value):
     kept: int
     """Stored parameters of table, encoder and projection: what all models have as many of."""
     stored: int
-    """Of this run's model with its head."""
+    """Stored parameters of this run's model with its head."""
     hidden: int
-    """Of these, what is no table."""
+    """Stored parameters besides embedding tables."""
     read: int
-    """That layers compute with; a shared one at each reader."""
+    """Parameters that layers compute with; a shared one counts at each reader."""
     steps: int
     seconds: float
     ms_per_step: float
     provenance: Provenance
     more: dict[str, JsonValue] = Field(default_factory=dict)
-    """Of sub-networks, one row each."""
+    """Rows of sub-networks."""
 
 
 def trials(
@@ -203,7 +203,7 @@ def _sizes(scale: Scale) -> Sizes:
 def _pretraining(scale: Scale, places: Places) -> dict[str, Any]:
     return {
         "data": places.text,
-        "cache": places.work / "symbols",
+        "cache": places.work / "tokens",
         "tokenizer": str(places.vocabulary(scale)),
         "length": scale.short_length,
         "late_length": scale.length,
@@ -245,7 +245,7 @@ class Blimp:
     """Pairs of each paradigm."""
 
     def __call__(self, config: RunConfig) -> RunResult:
-        """The pretraining's result with these metrics in place of its own."""
+        """The pretraining's result with these metrics in place of the pretraining's."""
         begun, provenance = time.perf_counter(), read_provenance()
         found = load_run(self.of)
         scores = blimp_scores(found.model, found.processor, self.data, most=self.pairs)
@@ -345,7 +345,7 @@ def record_of(trial: TrialRecord, scale: Scale, places: Places) -> Record:
 
 
 def learn_vocabulary(scale: Scale, places: Places) -> None:
-    """Write the tokenizer that all models have, and the text in its symbols."""
+    """Write the tokenizer that all models have, and the text in its tokens."""
     folder = places.vocabulary(scale)
     if not (folder / "tokenizer.json").is_file():
         settings = _pretraining(scale, places) | {

@@ -179,7 +179,7 @@ def settings_line(found: Mapping[str, Any]) -> str:
     """How much training the numbers come from, as a sentence."""
     scale, records = found["scale"], found["records"]
     seeds = sorted({record["seed"] for record in records})
-    symbols = scale["steps"] * scale["batch"] * scale["short_length"]
+    tokens = scale["steps"] * scale["batch"] * scale["short_length"]
     matched = all(SYSTEMS[record["model"]].group == "matched" for record in records)
     size = f"at most {scale['budget']:,} stored parameters"
     if matched and scale["matched_width"]:
@@ -189,9 +189,9 @@ def settings_line(found: Mapping[str, Any]) -> str:
         f"{len({r['model'] for r in records})} models, seed{'s' * (len(seeds) > 1)} "
         f"{', '.join(map(str, seeds))}: {scale['layers']} layers, a table of "
         f"{scale['vocabulary']:,} rows, {size}; {scale['steps']:,} steps of {scale['batch']} x "
-        f"{scale['short_length']} symbols, and from {scale['long_from']:.0%} of them on of "
-        f"{late} x {scale['length']} ({symbols:,} symbols in all, {scale['mask_share']:.0%} of "
-        f"them hidden), then {scale['tuning_epochs']:g} passes over each task's first "
+        f"{scale['short_length']} tokens, and from {scale['long_from']:.0%} of them on of "
+        f"{late} x {scale['length']} ({tokens:,} tokens in all, {scale['mask_share']:.0%} of "
+        f"them masked), then {scale['tuning_epochs']:g} epochs over each task's first "
         f"{scale['tuning_rows']:,} rows; BLiMP on {67 * scale['blimp_pairs']:,} pairs."
     )
 

@@ -3,8 +3,8 @@
     python benchmarks/versions.py --against ../before --out benchmarks/results/versions.json
     python benchmarks/versions.py --table benchmarks/results/versions.json
 
-Each version has a process of its own that builds the shared models of `speed.py` and waits. They
-are told in turns, A B B A, to run what is measured once, so that only one works at a time, and the
+Each version has its own process that builds the shared models of `speed.py` and waits. They
+run what is measured in turns, A B B A, so that only one works at a time, and the
 ratio is that of the medians.
 """
 

@@ -2,7 +2,7 @@
 
     python docs/tables.py
 
-A page says ``<!-- table: NAME -->`` and ``<!-- end -->``; what stands between is written here.
+A page says ``<!-- table: NAME -->`` and ``<!-- end -->``; what is between is written here.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def front() -> str:
     """The best dense model and the best shared one, for each architecture."""
     records: list[dict[str, Any]] = json.loads((RESULTS / "quality" / "study.json").read_text())
 
-    def told(found: list[dict[str, Any]]) -> str:
+    def shown(found: list[dict[str, Any]]) -> str:
         deviation = statistics.stdev(record["perplexity"] for record in found)
         return f"{_mean(found):.1f} ± {deviation:.1f}"
 
@@ -140,7 +140,7 @@ def front() -> str:
             for key in ("hidden", "stored")
         ]
         change = f"{100 * (_mean(shared) / _mean(dense) - 1):+.1f} %"
-        cells = [name, *counts, told(dense), told(shared), change]
+        cells = [name, *counts, shown(dense), shown(shared), change]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -239,7 +239,7 @@ GOAL: Final = 97
 MULTI30K: Final = {
     way: (f"multi30k-{way}-lstm", f"multi30k-{way}-conv-attention") for way in ("en-de", "de-en")
 }
-"""Recurrence was trained at other rates than the others, hence in a file of its own."""
+"""The LSTM was trained at other rates than the others, hence in a separate file."""
 KEPT: Final = (
     ("Multi30k en-de", MULTI30K["en-de"], "bleu"),
     ("Multi30k de-en", MULTI30K["de-en"], "bleu"),
@@ -250,7 +250,7 @@ KEPT: Final = (
 )
 """Data, files of ``embshare bench`` on them, and a metric of theirs."""
 Values: TypeAlias = Sequence[Sequence[float]]
-"""Of each method, dense first: a number for each seed."""
+"""Values of each method, dense first: one for each seed."""
 LOWER_IS_BETTER: Final = frozenset({"perplexity", "bits_per_byte"})
 
 

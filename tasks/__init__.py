@@ -24,8 +24,8 @@ _PLACES = {
     "load_run": "embshare.tasks.runs.loading",
     "run": "embshare.tasks.runs.engine",
 }
-"""Public name -> the module that defines it, imported when the name is used: each task needs extras
-of its own, and its module none of the others'."""
+"""Public name -> the module that defines it, imported when the name is used: each task needs its
+own extras, and none of the others'."""
 
 
 def __getattr__(name: str) -> Any:

@@ -278,7 +278,7 @@ def report(
     """Show a study again: print its tables, draw its plots, write its page.
 
     Several folders, with other values on the axes and the same settings, data and code, are joined
-    into one report, which needs an --out of its own.
+    into one report, which needs its own --out.
     """
     check_packages(("yaml", "matplotlib", "jinja2"), extra="bench")
     from embshare.tasks.studies.folder import read_report, write_report

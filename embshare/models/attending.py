@@ -1,4 +1,4 @@
-"""Attention over heads, in the precision that is fast on the device at hand."""
+"""Attention over heads, in the precision that is fast on the device."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def register(config: type[PretrainedConfig], classes: Mapping[str, type[PreTrain
     """Make a ``config.json`` of this model type known; again changes nothing.
 
     Args:
-        config: the configuration, whose ``model_type`` stands in the file.
+        config: the configuration, whose ``model_type`` is in the file.
         classes: what the Auto classes of transformers build from it, by their names.
     """
     AutoConfig.register(config.model_type, config, exist_ok=True)

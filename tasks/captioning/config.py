@@ -56,7 +56,7 @@ class CaptioningConfig(TaskConfig):
     least: Annotated[int, Field(ge=1)] = 1
     """Minimum count of a word in the training captions."""
     rows: Annotated[int, Field(ge=1)] | None = None
-    """Minimum number of rows of the table; those beyond the words stand for none, as in a general
+    """Minimum number of rows of the table; those beyond the words are unused, as in a general
     vocabulary. ``None``: 4,096 for scenes, which have 56 words, else as many as words."""
     width: Annotated[int, Field(ge=1)] = 96
     """Width of the embedding table and of all layers."""

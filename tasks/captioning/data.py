@@ -86,7 +86,7 @@ LAYOUTS: Final = (TABLE, KARPATHY[0], f"{COCO_VALID} ({COCO_TRAIN})", f"{FLICKR[
 BELOW: Final = (".", "annotations", "text", "Flickr8k_text", "karpathy")
 COCO_NOTE: Final = (
     "COCO's test captions are not published: `test` is `valid`, the file captions_val. For a test "
-    "split of its own use Karpathy's dataset_coco.json"
+    "separate split use Karpathy's dataset_coco.json"
 )
 IMAGES: Final = (
     *(".", "images", "Images", "flickr30k-images", "flickr30k_images"),
@@ -356,7 +356,7 @@ def read_karpathy(path: Path) -> Found:
     """``images``, each with ``filename``, ``split`` and ``sentences``; ``restval`` trains.
 
     Raises:
-        DataError: a field is missing or of another kind, or an image stands in two entries.
+        DataError: a field is missing or of another kind, or an image is in two entries.
     """
     found: Found = {}
     for index, row in enumerate(_read_json(path, _Karpathy).images):

@@ -73,7 +73,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """One or two things, each in a cell of its own, on a ground."""
+    """One or two things, each in its own cell, on a ground."""
 
     ground: str
     things: tuple[Thing, ...]

@@ -203,7 +203,7 @@ class PreparedCaptioning:
             raise InvalidValueError(what="CaptioningConfig", faults=[fault])
 
     def _rate(self, remaining: int) -> float:
-        """The factor of the learning rate when so many steps are left."""
+        """The factor of the learning rate from the number of steps that are left."""
         return self.config.scst_rate if remaining <= self.config.scst_steps else 1.0
 
     def evaluate(self, model: nn.Module, *, folder: Path) -> Mapping[str, float]:

@@ -72,7 +72,7 @@ class WordVectors:
 
         Args:
             path: a local file; nothing is fetched.
-            limit: lines that are read: the most frequent words stand first.
+            limit: lines that are read: the most frequent words come first.
         Raises:
             MissingDataError: no such file.
             DataError: no line in it, or a line that is not a word and as many numbers as the first
@@ -97,7 +97,7 @@ class WordVectors:
             raise DataError(path, needs="hold words and vectors", has="it is empty", hint=hint)
         vectors = torch.tensor(list(words.values()), dtype=torch.float64)
         if "<unk>" in words:
-            vectors[list(words).index("<unk>")] = 0  # it stands for no word
+            vectors[list(words).index("<unk>")] = 0  # it is no word
         return cls(list(words), vectors)
 
     def nearest(self, word: str, count: int) -> list[str]:
@@ -237,7 +237,7 @@ def augment_row(
         columns: indices of its sentences: one or two.
         augmenter: makes the variants.
         generator: random numbers.
-        keep_last: True as officially: variants of the second sentence stand beside the *last*
+        keep_last: True as officially: variants of the second sentence go beside the *last*
             variant of the first. False puts them beside the sentence that was given.
     """
     cells = list(row)

@@ -1,7 +1,7 @@
 """Small tasks of GLUE's kinds, made by a grammar: what any machine has.
 
 Five of the nine: acceptability (cola), sentiment (sst2), paraphrase (mrpc), similarity (stsb) and
-entailment (rte). A sentence of the development set never stands in the training set.
+entailment (rte). A sentence of the development set is never in the training set.
 """
 
 from __future__ import annotations

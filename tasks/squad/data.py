@@ -103,7 +103,7 @@ class _Source:
         return DataError(self.path, place or None, needs=needs, has=has, hint=self.hint)
 
     def parse(self, layout: type[Layout], tree: object, place: str = "") -> Layout:
-        """Check the layout of what stands at a place."""
+        """Check the layout of a place."""
         try:
             return layout.model_validate(tree)
         except ValidationError as error:
@@ -137,9 +137,9 @@ class _Source:
             start, text = answer.answer_start, answer.text
             if not text or start < 0 or not passage.startswith(text, start):
                 there = passage[max(start, 0) : max(start, 0) + len(text)]
-                has = f"is {text!r:.40}, and {there!r:.40} stands there"
+                has = f"is {text!r:.40}, and {there!r:.40} is there"
                 where = f"{place}.answers[{index}].text"
-                raise self.fault(where, f"stand in the passage at {start:,}", has)
+                raise self.fault(where, f"be in the passage at {start:,}", has)
         return Question(
             id=asked.id,
             question=asked.question,
@@ -158,7 +158,7 @@ def read_folder(folder: Path, version: str, *, train: bool = True) -> SquadData:
         train: whether the first is read; it need not be there to score a model.
     Raises:
         DataError: one is missing, no JSON, not of SQuAD's layout, or has no questions; an answer
-            does not stand where it should; or two questions have one id.
+            is not where it should be; or two questions have one id.
     """
     paths = [_find(folder, names, version) for names in ((TRAIN, DEV) if train else (DEV,))]
     *first, dev = (_read(path, version) for path in paths)

@@ -45,7 +45,7 @@ class Window:
     kinds: list[int]
     """Token types: 1 from the passage on, 0 before."""
     places: list[tuple[int, int] | None]
-    """The characters ``[first, last)`` of the passage that each token stands for."""
+    """The characters ``[first, last)`` of the passage of each token."""
 
     def inputs(self, *, kinds: bool) -> dict[str, Any]:
         """Inputs of a model."""

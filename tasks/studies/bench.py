@@ -63,7 +63,7 @@ class BenchmarkConfig(Value):
     @model_validator(mode="before")
     @classmethod
     def _settings_of_tasks(cls, given: Any) -> Any:
-        """Read each task's settings with the task's own class, and leave none to chance."""
+        """Read each task's settings with the task's own class."""
         if not isinstance(given, dict) or not isinstance(given.get("settings", {}), Mapping):
             return given
         tasks = given.get("tasks", standard_tasks())

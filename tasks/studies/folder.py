@@ -1,4 +1,4 @@
-"""The folder of a study: what stands where, and who may write to it."""
+"""The folder of a study: its files, and what may be replaced."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def colours_of(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def _rest(row: Row) -> str:
-    """The labels on all further axes, which a marker stands for."""
+    """The labels on all further axes, which a marker shows."""
     return ", ".join(map(shown, row.rest))
 
 
@@ -85,7 +85,7 @@ def draw_pareto(report: StudyReport, task: str, target: Path | BytesIO) -> None:
 
 
 def _draw_front(axes: Axes, rows: list[Row], metric: Metric) -> None:
-    """The best that can be had with so many parameters, as steps."""
+    """The best metric at each number of parameters, as steps."""
     points = [(float(row.stored), row.metric.mean) for row in rows]
     front = pareto_front(points, lower=metric.better == "lower")
     axes.step(

@@ -18,7 +18,7 @@ from embshare.tasks.task import Metric
 __all__ = ["ACROSS", "Row", "Spread", "StudyReport"]
 
 ACROSS = ("task", "seed")
-"""Axes that no row is named by: each task has rows of its own, and seeds are taken together."""
+"""Axes that no row is named by: each task has its own rows, and seeds are taken together."""
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,7 @@ def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
 
 
 def _points(name: str, axis: Axis) -> Iterator[tuple[str, Options]]:
-    """The labels of an axis with the options that they stand for."""
+    """The labels of an axis with their options."""
     if isinstance(axis, dict):
         yield from axis.items()
     else:

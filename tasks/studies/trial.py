@@ -131,8 +131,7 @@ def do_trial(
         checkpoints: Write checkpoints while it trains, so that one that was killed is resumed.
     Raises:
         EmbshareError: whatever the run raises; ``error.txt`` in its folder has the traceback.
-        RuntimeError: likewise, of errors that are none of ours: not all of them can travel between
-            processes.
+        RuntimeError: the run raises any other error; not all of them can be sent between processes.
     """
     config = trial.config
     folder = RunFolder(config.out)
@@ -145,12 +144,12 @@ def do_trial(
             return Done(found.model_copy(update=now), kept=True)
         result = trial.work(config) if trial.work else _train(config, task, checkpoints)
     except Exception as error:
-        told = traceback.format_exc()
+        text = traceback.format_exc()
         if config.out.is_dir():
-            write_text(config.out / FAULT, told)
+            write_text(config.out / FAULT, text)
         if isinstance(error, EmbshareError):
             raise
-        raise RuntimeError(f"{trial.name}:\n{told}") from None
+        raise RuntimeError(f"{trial.name}:\n{text}") from None
     (config.out / FAULT).unlink(missing_ok=True)
     record = TrialRecord(id=own, name=trial.name, labels=dict(trial.labels), result=result)
     write_text(path, record.to_json())

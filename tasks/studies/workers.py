@@ -1,4 +1,4 @@
-"""Trials in processes of their own, so that every core trains a model of its own.
+"""Trials in separate processes, so that every core trains its own model.
 
 A small model gains little from a second core, and two small models gain all of it.
 """

@@ -41,7 +41,7 @@ def read_lines(path: Path) -> list[str]:
     """The lines of a file, without their ends.
 
     A line ends with ``\\n`` or ``\\r\\n`` and with nothing else: other characters that Python takes
-    for line ends stand inside of sentences in published sets.
+    for line ends are inside of sentences in published sets.
 
     Raises:
         DataError: as `read_text`.

@@ -89,7 +89,7 @@ def train(subject: Subject, optimizer: str, steps: int) -> bool:
 
 
 def _gradients(subject: Subject) -> dict[str, Tensor]:
-    """Of what is stored: the twin's, carried through the rule by autograd in float64."""
+    """Gradients of what is stored: the twin's, carried through the rule by autograd in float64."""
     twin = subject.refresh()
     asked = {name: p.requires_grad for name, p in twin.named_parameters()}
     twin.requires_grad_(True).zero_grad()
@@ -300,7 +300,7 @@ def functional(subject: Subject) -> bool:
 
 
 def keep(subject: Subject, way: str) -> bool:
-    """Calls while weights are kept; a change that torch shows is followed, and told."""
+    """Calls while weights are kept; a change that torch shows is followed, and warned of."""
     model, example = subject.model, subject.example
     if not _alive(subject):
         return False

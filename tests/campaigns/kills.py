@@ -29,7 +29,7 @@ from embshare.runtime.bank import require_bank
 from embshare.tasks.checkpoints import read_checkpoints
 from embshare.tasks.runs.folder import RunFolder
 from tests.campaigns.material import seeded
-from tests.campaigns.rounds import WRONG, Outcome, campaign_main, dice, die_within, in_child
+from tests.campaigns.rounds import WRONG, Outcome, campaign_main, die_within, in_child, rng_of
 from tests.campaigns.trainings import Reference, make_reference, measure, scores_of, train
 
 __all__ = ["play"]
@@ -67,7 +67,7 @@ class State:
     plan: Any
     tensors: Mapping[str, Tensor]
     options: Mapping[str, Any]
-    """Of the saving."""
+    """Moments of the saving."""
 
     def equals(self, other: Any) -> bool:
         """Whether a loaded model is this one, to the last bit, and by the same plan."""
@@ -162,7 +162,7 @@ def play(seed: int, numbers: Sequence[int]) -> Iterator[Outcome]:
     kept = _kept[0]
     _measure(kept)
     for number in numbers:
-        fate = dice(seed, number)
+        fate = rng_of(seed, number)
         act = PARTS[ORDER[number % len(ORDER)]]
         with tempfile.TemporaryDirectory(dir=kept.work) as name:
             kind, ended, detail = act(kept, Path(name), fate)

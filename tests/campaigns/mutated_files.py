@@ -43,15 +43,15 @@ from tests.campaigns.mutations import (
     split,
     write,
 )
-from tests.campaigns.rounds import WRONG, Outcome, campaign_main, dice
+from tests.campaigns.rounds import WRONG, Outcome, campaign_main, rng_of
 
 __all__ = ["play"]
 
-Dice = random.Random
+
 MEMORY: Final = 200 * 2**20
 """Bytes that a round may take above what its process has."""
 SECONDS: Final = 1.0
-"""Of processor time, for the library's part of a round."""
+"""Seconds of processor time, for the library's part of a round."""
 PATIENCE: Final = 5
 """Seconds after which a round is given up."""
 WEIGHTS, DESCRIPTION = "model.safetensors", "embshare.json"
@@ -68,7 +68,7 @@ def play(seed: int, numbers: Sequence[int]) -> Iterator[Outcome]:
     _limit_memory()
     with tempfile.TemporaryDirectory(dir=_fast()) as name:
         for number in numbers:
-            fate = dice(seed, number)
+            fate = rng_of(seed, number)
             part = ("folder", "folder", "folder", "pretrained", "value")[number % 5]
             folder = Path(name) / str(number)
             folder.mkdir()
@@ -166,7 +166,9 @@ def _name(error: BaseException) -> str:
 # ---- folders of `embshare.save`
 
 
-def _folder(saved: dict[str, dict[str, Saved]], folder: Path, fate: Dice) -> tuple[str, str, str]:
+def _folder(
+    saved: dict[str, dict[str, Saved]], folder: Path, fate: random.Random
+) -> tuple[str, str, str]:
     one = saved["folder"][fate.choice(sorted(saved["folder"]))]
     kind, changed, digested = _mutate_folder(one, fate)
     one.write(folder, changed)
@@ -187,7 +189,7 @@ def _folder(saved: dict[str, dict[str, Saved]], folder: Path, fate: Dice) -> tup
         return kind, f"{WRONG}: loaded, then {_name(error)}", f"{error}"
 
 
-def _mutate_folder(one: Saved, fate: Dice) -> tuple[str, dict[str, bytes], bool]:
+def _mutate_folder(one: Saved, fate: random.Random) -> tuple[str, dict[str, bytes], bool]:
     way = fate.random()
     if way < 0.1:
         kind, text = rewrite_json(one.files[DESCRIPTION], fate)
@@ -209,7 +211,7 @@ def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _rewrite_inside(data: bytes, fate: Dice) -> tuple[str, bytes]:
+def _rewrite_inside(data: bytes, fate: random.Random) -> tuple[str, bytes]:
     """The description within the weights' header, mostly its plan."""
     header, body = split(data)
     fields: Pairs = header[0][1]
@@ -350,7 +352,7 @@ def _load_pretrained(saved: Saved, folder: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def _pretrained(
-    saved: dict[str, dict[str, Saved]], folder: Path, fate: Dice
+    saved: dict[str, dict[str, Saved]], folder: Path, fate: random.Random
 ) -> tuple[str, str, str]:
     one = saved["pretrained"][fate.choice(sorted(saved["pretrained"]))]
     kind, changed = _mutate_pretrained(one, fate)
@@ -371,7 +373,7 @@ def _pretrained(
         return kind, f"{WRONG}: loaded, then {_name(error)}", str(error)
 
 
-def _mutate_pretrained(one: Saved, fate: Dice) -> tuple[str, dict[str, bytes]]:
+def _mutate_pretrained(one: Saved, fate: random.Random) -> tuple[str, dict[str, bytes]]:
     way = fate.random()
     weights = [name for name in one.files if name.endswith(".safetensors")]
     if way < 0.25:
@@ -439,7 +441,9 @@ def _judge_pretrained(
 # ---- the JSON of values
 
 
-def _values(saved: dict[str, dict[str, Saved]], _: Path, fate: Dice) -> tuple[str, str, str]:
+def _values(
+    saved: dict[str, dict[str, Saved]], _: Path, fate: random.Random
+) -> tuple[str, str, str]:
     kind = fate.choice((ShareConfig, SharePlan, Checkpoint))
     one = saved["folder"][fate.choice(sorted(CONFIGS))]
     checkpoint = Checkpoint.from_json(one.files[DESCRIPTION])
@@ -469,7 +473,7 @@ def _values(saved: dict[str, dict[str, Saved]], _: Path, fate: Dice) -> tuple[st
 
 
 PARTS: Final[
-    Mapping[str, Callable[[dict[str, dict[str, Saved]], Path, Dice], tuple[str, str, str]]]
+    Mapping[str, Callable[[dict[str, dict[str, Saved]], Path, random.Random], tuple[str, str, str]]]
 ] = {"folder": _folder, "pretrained": _pretrained, "value": _values}
 
 

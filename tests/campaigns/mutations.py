@@ -1,4 +1,4 @@
-"""Files as disks, networks and people's editors leave them: pure functions of bytes and dice."""
+"""Files as disks, networks and people's editors leave them: pure functions of bytes and rng."""
 
 from __future__ import annotations
 
@@ -10,50 +10,48 @@ from typing import Any, Final
 
 __all__ = ["BYTES", "HEADERS", "Pairs", "join", "rewrite_json", "rewrite_plan", "split", "write"]
 
-Dice = random.Random
 
-
-def flip(data: bytes, dice: Dice, _: bytes) -> bytes:
+def flip(data: bytes, rng: random.Random, _: bytes) -> bytes:
     """Up to eight bytes take other values."""
     changed = bytearray(data)
-    for _turn in range(dice.randint(1, 8)):
-        changed[dice.randrange(len(changed))] = dice.randrange(256)
+    for _turn in range(rng.randint(1, 8)):
+        changed[rng.randrange(len(changed))] = rng.randrange(256)
     return bytes(changed)
 
 
-def flip_bit(data: bytes, dice: Dice, _: bytes) -> bytes:
+def flip_bit(data: bytes, rng: random.Random, _: bytes) -> bytes:
     """One bit is turned over."""
     changed = bytearray(data)
-    changed[dice.randrange(len(changed))] ^= 1 << dice.randrange(8)
+    changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
     return bytes(changed)
 
 
-def truncate(data: bytes, dice: Dice, _: bytes) -> bytes:
+def truncate(data: bytes, rng: random.Random, _: bytes) -> bytes:
     """Cut off anywhere, also before the first byte."""
-    return data[: dice.randrange(len(data))]
+    return data[: rng.randrange(len(data))]
 
 
-def extend(data: bytes, dice: Dice, other: bytes) -> bytes:
+def extend(data: bytes, rng: random.Random, other: bytes) -> bytes:
     """Something stands behind the end, or before the beginning."""
-    more = dice.choice((b"\0" * dice.randint(1, 4096), dice.randbytes(dice.randint(1, 64)), other))
-    return data + more if dice.random() < 0.8 else more + data
+    more = rng.choice((b"\0" * rng.randint(1, 4096), rng.randbytes(rng.randint(1, 64)), other))
+    return data + more if rng.random() < 0.8 else more + data
 
 
-def swap(data: bytes, dice: Dice, other: bytes) -> bytes:
+def swap(data: bytes, rng: random.Random, other: bytes) -> bytes:
     """A section is that of another save, at the same place."""
-    start = dice.randrange(len(data))
-    stop = dice.randint(start, len(data))
+    start = rng.randrange(len(data))
+    stop = rng.randint(start, len(data))
     return data[:start] + other[start:stop] + data[stop:]
 
 
-def drop_section(data: bytes, dice: Dice, _: bytes) -> bytes:
+def drop_section(data: bytes, rng: random.Random, _: bytes) -> bytes:
     """A section is missing, or is there twice."""
-    start = dice.randrange(len(data))
-    stop = dice.randint(start, len(data))
-    return data[:start] + dice.choice((b"", data[start:stop] * 2)) + data[stop:]
+    start = rng.randrange(len(data))
+    stop = rng.randint(start, len(data))
+    return data[:start] + rng.choice((b"", data[start:stop] * 2)) + data[stop:]
 
 
-BYTES: Final[Mapping[str, Callable[[bytes, Dice, bytes], bytes]]] = {
+BYTES: Final[Mapping[str, Callable[[bytes, random.Random, bytes], bytes]]] = {
     "bytes changed": flip,
     "a bit turned": flip_bit,
     "cut off": truncate,
@@ -106,9 +104,9 @@ def _put(place: tuple[Any, int], value: Any) -> None:
     node[index] = (node[index][0], value) if isinstance(node, Pairs) else value
 
 
-def _number(value: Any, dice: Dice) -> Any:
+def _number(value: Any, rng: random.Random) -> Any:
     base = value if isinstance(value, int | float) and not isinstance(value, bool) else 1
-    return dice.choice(
+    return rng.choice(
         (
             -base,
             -1,
@@ -116,7 +114,7 @@ def _number(value: Any, dice: Dice) -> Any:
             base + 1,
             base * 2,
             base + 0.5,
-            dice.randrange(2**15),
+            rng.randrange(2**15),
             2**31,
             2**47,
             2**48 - 1,
@@ -134,7 +132,7 @@ def _number(value: Any, dice: Dice) -> Any:
     )
 
 
-def _other_type(value: Any, dice: Dice) -> Any:
+def _other_type(value: Any, rng: random.Random) -> Any:
     choices: tuple[Any, ...] = (
         None,
         True,
@@ -147,12 +145,12 @@ def _other_type(value: Any, dice: Dice) -> Any:
         Pairs([("x", value)]),
         str(value),
     )
-    return dice.choice(choices)
+    return rng.choice(choices)
 
 
-def _text(value: Any, dice: Dice) -> Any:
+def _text(value: Any, rng: random.Random) -> Any:
     base = value if isinstance(value, str) else "x"
-    return dice.choice(
+    return rng.choice(
         (
             base + "\u0301",
             "\u202e" + base,
@@ -170,15 +168,15 @@ def _text(value: Any, dice: Dice) -> Any:
     )
 
 
-def _nested(_: Any, dice: Dice) -> Any:
-    depth = dice.choice((3, 60, 500, 3000, 100_000))
-    opening, closing = dice.choice((("[", "]"), ('{"x":', "}"), ('{"plan":', "}")))
+def _nested(_: Any, rng: random.Random) -> Any:
+    depth = rng.choice((3, 60, 500, 3000, 100_000))
+    opening, closing = rng.choice((("[", "]"), ('{"x":', "}"), ('{"plan":', "}")))
     return Raw(opening * depth + "0" + closing * depth)
 
 
-def _swapped(root: Any, place: tuple[Any, int], dice: Dice) -> None:
+def _swapped(root: Any, place: tuple[Any, int], rng: random.Random) -> None:
     """Two values of a tree change places."""
-    other = dice.choice(list(_places(root)))
+    other = rng.choice(list(_places(root)))
     first, second = _get(place), _get(other)
     if not isinstance(first, list) and not isinstance(second, list):  # no tree within itself
         _put(place, second)
@@ -190,39 +188,39 @@ VALUES: Final = (_number, _other_type, _text, _nested)
 
 def rewrite_json(
     text: bytes | str,
-    dice: Dice,
+    rng: random.Random,
     within: Callable[[Any], Any] = lambda root: root,
 ) -> tuple[str, str]:
     """Rewrite one to three places of a JSON document.
 
     Args:
         text: sound JSON, an object or a list.
-        dice: decides.
+        rng: decides.
         within: from the tree to the part of it that is rewritten.
     Returns:
         What was done, and the new text.
     """
     root = read(text)
     names = []
-    for _ in range(dice.choice((1, 1, 1, 2, 3))):
-        names.append(_rewrite(within(root), dice))
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        names.append(_rewrite(within(root), rng))
     return "+".join(sorted(set(names))), write(root)
 
 
-def _rewrite(root: Any, dice: Dice) -> str:
+def _rewrite(root: Any, rng: random.Random) -> str:
     places = list(_places(root))
     if not places:
         return "nothing"
-    place = dice.choice(places)
+    place = rng.choice(places)
     node, index = place
     value = _get(place)
-    way = dice.random()
+    way = rng.random()
     if way < 0.35:
         numeric = isinstance(value, int | float)
-        change = _number if numeric and dice.random() < 0.8 else dice.choice(VALUES[1:])
-        if isinstance(value, str) and dice.random() < 0.5:
+        change = _number if numeric and rng.random() < 0.8 else rng.choice(VALUES[1:])
+        if isinstance(value, str) and rng.random() < 0.5:
             change = _text
-        _put(place, change(value, dice))
+        _put(place, change(value, rng))
         return {"_number": "number", "_other_type": "type", "_text": "text", "_nested": "depth"}[
             change.__name__
         ]
@@ -230,28 +228,28 @@ def _rewrite(root: Any, dice: Dice) -> str:
         del node[index]
         return "dropped"
     if way < 0.6:
-        node.insert(dice.randrange(len(node) + 1), node[index])
+        node.insert(rng.randrange(len(node) + 1), node[index])
         return "twice"
     if way < 0.7:
         added: tuple[str, Any] = (
-            "more" + dice.choice(("", "\ud800", "é")),
-            dice.choice((0, None, "x", [])),
+            "more" + rng.choice(("", "\ud800", "é")),
+            rng.choice((0, None, "x", [])),
         )
         node.append(added if isinstance(node, Pairs) else added[1])
         return "added"
     if way < 0.8:
-        _swapped(root, place, dice)
+        _swapped(root, place, rng)
         return "exchanged"
-    return _jump(root, dice)
+    return _jump(root, rng)
 
 
-def _jump(root: Any, dice: Dice) -> str:
+def _jump(root: Any, rng: random.Random) -> str:
     """A number anywhere is exaggerated: small trees of names have few numbers."""
     numbers = [place for place in _places(root) if isinstance(_get(place), int | float)]
     if not numbers:
         return "nothing"
-    place = dice.choice(numbers)
-    _put(place, _number(_get(place), dice))
+    place = rng.choice(numbers)
+    _put(place, _number(_get(place), rng))
     return "number"
 
 
@@ -294,23 +292,23 @@ FIELDS: Final[Mapping[str, Mapping[str, tuple[Any, ...]]]] = {
 """Fields of a plan, with values that each field on its own may have."""
 
 
-def rewrite_plan(plan: Any, dice: Dice) -> str:
+def rewrite_plan(plan: Any, rng: random.Random) -> str:
     """Change one to three fields of a plan to values that are sound on their own.
 
     Args:
         plan: as `read` returned it; changed in place.
-        dice: decides.
+        rng: decides.
     Returns:
         What was done.
     """
     done = set()
-    for _ in range(dice.choice((1, 1, 2, 3))):
-        part = dice.choice(sorted(FIELDS))
-        field = dice.choice(sorted(FIELDS[part]))
-        value = dice.choice(FIELDS[part][field])
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        part = rng.choice(sorted(FIELDS))
+        field = rng.choice(sorted(FIELDS[part]))
+        value = rng.choice(FIELDS[part][field])
         node = next((value for key, value in plan if key == part), None)
         if not isinstance(node, Pairs):
-            node = dice.choice(node) if node else Pairs()
+            node = rng.choice(node) if node else Pairs()
         for index, (key, _old) in enumerate(node):
             if key == field:
                 node[index] = (key, value)
@@ -335,17 +333,17 @@ def _entries(header: Pairs) -> list[int]:
     return [index for index, (name, _) in enumerate(header) if name != "__metadata__"]
 
 
-def _field(header: Pairs, dice: Dice, name: str) -> tuple[Pairs, int]:
-    entry: Pairs = header[dice.choice(_entries(header))][1]
+def _field(header: Pairs, rng: random.Random, name: str) -> tuple[Pairs, int]:
+    entry: Pairs = header[rng.choice(_entries(header))][1]
     return entry, next(index for index, (key, _) in enumerate(entry) if key == name)
 
 
-def shapes(data: bytes, dice: Dice) -> bytes:
+def shapes(data: bytes, rng: random.Random) -> bytes:
     """A shape is exaggerated, negative, of other dimensions, or exchanged."""
     header, body = split(data)
-    entry, index = _field(header, dice, "shape")
+    entry, index = _field(header, rng, "shape")
     shape = list(entry[index][1])
-    new = dice.choice(
+    new = rng.choice(
         (
             [],
             shape[::-1],
@@ -366,13 +364,13 @@ def shapes(data: bytes, dice: Dice) -> bytes:
     return join(header, body)
 
 
-def offsets(data: bytes, dice: Dice) -> bytes:
+def offsets(data: bytes, rng: random.Random) -> bytes:
     """Offsets overlap, lie beyond the end, are negative, or run backwards."""
     header, body = split(data)
-    entry, index = _field(header, dice, "data_offsets")
+    entry, index = _field(header, rng, "data_offsets")
     start, stop = entry[index][1]
-    other = dice.choice(header[dice.choice(_entries(header))][1])[1]
-    new = dice.choice(
+    other = rng.choice(header[rng.choice(_entries(header))][1])[1]
+    new = rng.choice(
         (
             [stop, start],
             [start + 1, stop + 1],
@@ -397,25 +395,25 @@ SIZES: Final = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I1
 SIZES_TOO: Final = {"U8": 1, "BOOL": 1, "U16": 2, "U32": 4, "U64": 8, "F8_E4M3": 1, "F8_E5M2": 1}
 
 
-def dtypes(data: bytes, dice: Dice) -> bytes:
+def dtypes(data: bytes, rng: random.Random) -> bytes:
     """Numbers are read as others of the same size, or the type is none, or of another size."""
     header, body = split(data)
-    entry, index = _field(header, dice, "dtype")
+    entry, index = _field(header, rng, "dtype")
     known = SIZES | SIZES_TOO
     size = known.get(str(entry[index][1]))
     same = [name for name, bytes_ in known.items() if bytes_ == size and name != entry[index][1]]
-    odd = dice.choice(("F4", "C64", "F128", "", "f32", "F8_E8M0", *known))
-    new = dice.choice(same) if same and dice.random() < 0.7 else odd
+    odd = rng.choice(("F4", "C64", "F128", "", "f32", "F8_E8M0", *known))
+    new = rng.choice(same) if same and rng.random() < 0.7 else odd
     entry[index] = ("dtype", new)
     return join(header, body)
 
 
-def names(data: bytes, dice: Dice) -> bytes:
+def names(data: bytes, rng: random.Random) -> bytes:
     """A tensor is left out, appears twice, has another's name or a new one."""
     header, body = split(data)
-    one, other = dice.choice(_entries(header)), dice.choice(_entries(header))
+    one, other = rng.choice(_entries(header)), rng.choice(_entries(header))
     name, entry = header[one]
-    way = dice.randrange(4)
+    way = rng.randrange(4)
     if way == 0:
         del header[one]
     elif way == 1:
@@ -423,47 +421,47 @@ def names(data: bytes, dice: Dice) -> bytes:
     elif way == 2:
         header[one], header[other] = (header[other][0], entry), (name, header[other][1])
     else:
-        header[one] = (_text(name, dice), entry)
+        header[one] = (_text(name, rng), entry)
     return join(header, body)
 
 
-def metadata(data: bytes, dice: Dice) -> bytes:
+def metadata(data: bytes, rng: random.Random) -> bytes:
     """Metadata are dropped, of another type, twice, or without embshare's entry."""
     header, body = split(data)
     at = next((i for i, (name, _) in enumerate(header) if name == "__metadata__"), None)
     old = Pairs() if at is None else header.pop(at)[1]
-    new = dice.choice((None, Pairs(), Pairs([("format", "pt")]), [], "x", 1, old[:1], old + old))
+    new = rng.choice((None, Pairs(), Pairs([("format", "pt")]), [], "x", 1, old[:1], old + old))
     if new is not None:
         header.insert(0, ("__metadata__", Pairs(new) if isinstance(new, list) else new))
     return join(header, body)
 
 
-def length(data: bytes, dice: Dice) -> bytes:
+def length(data: bytes, rng: random.Random) -> bytes:
     """The header's length lies."""
     (true,) = struct.unpack("<Q", data[:8])
-    near = true + dice.choice((-8, -1, 1, 8))
-    new = dice.choice((0, 1, 2, near, len(data), 2**27, 2**31, 2**40, 2**63 - 9, 2**63, 2**64 - 1))
+    near = true + rng.choice((-8, -1, 1, 8))
+    new = rng.choice((0, 1, 2, near, len(data), 2**27, 2**31, 2**40, 2**63 - 9, 2**63, 2**64 - 1))
     return struct.pack("<Q", new) + data[8:]
 
 
-def header_json(data: bytes, dice: Dice) -> bytes:
+def header_json(data: bytes, rng: random.Random) -> bytes:
     """Anything in the header is rewritten."""
     header, body = split(data)
-    _, text = rewrite_json(write(header), dice)
+    _, text = rewrite_json(write(header), rng)
     return join(Raw(text), body)
 
 
-def values(data: bytes, dice: Dice) -> bytes:
+def values(data: bytes, rng: random.Random) -> bytes:
     """A tensor's bytes are others, some of them no numbers."""
     header, body = split(data)
-    entry, index = _field(header, dice, "data_offsets")
+    entry, index = _field(header, rng, "data_offsets")
     start, stop = entry[index][1]
     size = stop - start
-    new = dice.choice((dice.randbytes(size), b"\xff" * size, b"\0" * size, body[:size]))
+    new = rng.choice((rng.randbytes(size), b"\xff" * size, b"\0" * size, body[:size]))
     return join(header, body[:start] + new.ljust(size, b"\1") + body[stop:])
 
 
-HEADERS: Final[Mapping[str, Callable[[bytes, Dice], bytes]]] = {
+HEADERS: Final[Mapping[str, Callable[[bytes, random.Random], bytes]]] = {
     "shapes": shapes,
     "offsets": offsets,
     "dtypes": dtypes,

@@ -4,7 +4,7 @@ A round is some programs of up to twenty steps, found by hypothesis from the rou
 model of any layer kind under any of some configs is trained, copied, saved, cast, frozen, wrapped,
 written into ... in any order. After each step every model of the program is compared with its twin
 (`tests.campaigns.twins`), and the ones that nobody acted on answer as before, to the last bit.
-A program that fails is made shorter by hypothesis before it is told.
+A program that fails is made shorter by hypothesis before it is reported.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import embshare
 from embshare.errors import FrozenLayerWarning
 from tests._support.layer_examples import EXAMPLES
 from tests.campaigns import acts, edits
-from tests.campaigns.rounds import WRONG, Outcome, campaign_main, dice
+from tests.campaigns.rounds import WRONG, Outcome, campaign_main, rng_of
 from tests.campaigns.twins import (
     CONFIGS,
     FAILS,
@@ -50,7 +50,7 @@ __all__ = ["Programs", "play"]
 PROGRAMS: Final = 10
 """Programs of one round."""
 STEPS: Final = 20
-"""Of one program, at most."""
+"""Maximum number of steps of one program."""
 DTYPES: Final = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 MODES: Final = ("grad", "no_grad", "inference", "autocast")
 
@@ -335,7 +335,7 @@ def play(number_of_seed: int, numbers: Sequence[int]) -> Iterator[Outcome]:
     logging.disable(logging.CRITICAL)
     for number in numbers:
         counted.clear()
-        drawn = dice(number_of_seed, number).getrandbits(64)
+        drawn = rng_of(number_of_seed, number).getrandbits(64)
         machine = seed(drawn)(type("Programs", (Programs,), {}))
         ended, detail = "as the twin", ""
         try:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 import embshare
-from tests.campaigns.rounds import WRONG, Outcome, campaign_main, dice, die_within
+from tests.campaigns.rounds import WRONG, Outcome, campaign_main, die_within, rng_of
 from tests.campaigns.trainings import Reference, curve_of, make_reference, measure, scores_of, train
 
 __all__ = ["play"]
@@ -43,7 +43,7 @@ def play(seed: int, numbers: Sequence[int]) -> Iterator[Outcome]:
         measure(reference, Path(name))  # as busy as the machine is now
     for number in numbers:
         with tempfile.TemporaryDirectory() as name:
-            yield Outcome(number, *_round(reference, Path(name), dice(seed, number)))
+            yield Outcome(number, *_round(reference, Path(name), rng_of(seed, number)))
 
 
 def _round(reference: Reference, work: Path, fate: Any) -> tuple[str, str, str]:

@@ -57,7 +57,7 @@ Campaign = Callable[[int, Sequence[int]], Iterable[Outcome]]
 be ended by it."""
 
 
-def dice(seed: int, number: int) -> random.Random:
+def rng_of(seed: int, number: int) -> random.Random:
     """The random numbers of one round."""
     return random.Random(f"{seed}:{number}")
 

@@ -92,13 +92,13 @@ def test_programs_find_a_weight_that_is_not_the_current_one() -> None:
 FAKE = """
 import json, os, signal, sys
 from pathlib import Path
-from tests.campaigns.rounds import Outcome, dice, run
+from tests.campaigns.rounds import Outcome, rng_of, run
 
 def play(seed, numbers):
     for number in numbers:
         if number == 3:
             os.kill(os.getpid(), signal.SIGKILL)
-        kind = dice(seed, number).choice("abc")
+        kind = rng_of(seed, number).choice("abc")
         yield Outcome(number, kind, "wrong: five" if number == 5 else "loaded: as saved")
 
 out = Path(sys.argv[1])

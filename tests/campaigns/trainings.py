@@ -24,7 +24,7 @@ __all__ = ["Reference", "curve_of", "make_reference", "measure", "scores_of", "t
 
 SETTINGS: Final = {"steps": 24, "batch_size": 4, "save_every": 3, "log_every": 1}
 MEASURED: Final = ("seconds",)
-"""Of a point of a curve: what differs from run to run."""
+"""Fields of a point of a curve: what differs from run to run."""
 
 
 @dataclass

@@ -82,7 +82,7 @@ def restore(model: M) -> M:
     Returns:
         The same model.
     Raises:
-        InvalidValueError: what stands there does not fit the model.
+        InvalidValueError: what is there does not fit the model.
     """
     written = getattr(getattr(model, "config", None), ORDER_KEY, None)
     if written is not None:

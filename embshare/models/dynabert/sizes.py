@@ -235,7 +235,7 @@ def read_size(model: nn.Module) -> Size | None:
     """The size that a model's configuration asks for.
 
     Raises:
-        InvalidValueError: what stands there is no size.
+        InvalidValueError: what is there is no size.
     """
     found = getattr(getattr(model, "config", None), SIZE_KEY, None)
     if found is None:

@@ -202,9 +202,9 @@ def test_tables_have_means_and_spreads(systems: Any) -> None:
         ["| ConvBERT", "900", "100"],
     ]
     assert systems.matched_table(found) == ""
-    told = systems.settings_line(found)
-    assert told.startswith("2 models, seeds 0, 1, 2: 2 layers, a table of 100 rows")
-    assert "5,000 steps of 32 x 16 symbols, and from 75% of them on of 8 x 64" in told
+    line = systems.settings_line(found)
+    assert line.startswith("2 models, seeds 0, 1, 2: 2 layers, a table of 100 rows")
+    assert "5,000 steps of 32 x 16 tokens, and from 75% of them on of 8 x 64" in line
     assert systems.elastic_table(found) == ""
 
 
@@ -241,6 +241,6 @@ def test_what_shared_models_keep_is_told_beside_their_scores(systems: Any) -> No
     kept = "49.0 ± 0.0, 98.0 % | 49.0 ± 0.0, 98.0 % |"
     assert shared.endswith(f"| 40 (10.0 x) | 11.0 (n = 1), +10.0 % | - | {kept}")
     of_one_width = {**scale, "matched_width": 128}
-    told = systems.settings_line({"scale": of_one_width, "records": records})
-    assert "seeds 0, 1, 2: " in told
-    assert "a table of 4,000 rows, width 128; " in told
+    line = systems.settings_line({"scale": of_one_width, "records": records})
+    assert "seeds 0, 1, 2: " in line
+    assert "a table of 4,000 rows, width 128; " in line
