@@ -194,7 +194,7 @@ def test_ablate_runs_a_file_and_the_same_command_resumes_it(tmp_path: Path) -> N
     [
         ("arch: [conv, lstm]", "arhc: [conv]", 2, "`arhc`: is no option here; did you mean `arch`"),
         ("axes:", "axis:", 2, "`axis`"),
-        ("name: ties", "name: [", 1, "it is no YAML"),
+        ("name: ties", "name: [", 1, "it is not YAML"),
         ("[conv, lstm]", "[rnn]", 1, "`rnn` cannot be used for this task"),
     ],
 )

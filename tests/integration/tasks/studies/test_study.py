@@ -88,7 +88,7 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigFileError, match="No such file"):
         Study.load(path)
     path.write_text("name: [")
-    with pytest.raises(ConfigFileError, match=r"no YAML .* line 1"):
+    with pytest.raises(ConfigFileError, match=r"not YAML .* line 1"):
         Study.load(path)
     path.write_text("name: a\nname: b\n")
     with pytest.raises(ConfigFileError, match=r"'name' occurs twice .* line"):

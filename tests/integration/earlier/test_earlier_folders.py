@@ -14,7 +14,7 @@ import embshare
 from embshare.errors import StateMismatchError
 from tests.integration.earlier.make_folders import CONFIGS, IDS, LM
 
-EARLIER = Path(__file__).resolve().parent / "earlier"
+EARLIER = Path(__file__).resolve().parent
 
 
 def wanted(name: str) -> Tensor:
