@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -48,6 +49,8 @@ class Provenance(Value):
     dirty: bool | None
     """Whether that work tree had uncommitted changes or new Python files; other new files, such as
     results, do not count."""
+    changes: str | None = None
+    """Hash of those changes, 16 hexadecimal digits; ``None`` where there are none."""
     packages: dict[str, str]
     python: str
     platform: str
@@ -62,11 +65,12 @@ class Provenance(Value):
 
 def read_provenance() -> Provenance:
     """Record the provenance of this process."""
-    commit, dirty = _work_tree(Path(embshare.__file__).parent)
+    commit, dirty, changes = _work_tree(Path(embshare.__file__).parent)
     return Provenance(
         started=datetime.now(UTC).isoformat(timespec="milliseconds"),
         commit=commit,
         dirty=dirty,
+        changes=changes,
         packages={name: found for name in PACKAGES if (found := _version(name))},
         python=platform.python_version(),
         platform=platform.platform(),
@@ -96,19 +100,32 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _work_tree(folder: Path) -> tuple[str | None, bool | None]:
-    """Commit and dirtiness of the repository that tracks ``folder/__init__.py``, if any.
+def _work_tree(folder: Path) -> tuple[str | None, bool | None, str | None]:
+    """Commit, dirtiness and changes of the repository that tracks ``folder/__init__.py``, if any.
 
     A wheel may be installed below another repository, whose commit would be meaningless.
     """
     if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
-        return None, None
-    changes = [
-        _git(folder, "status", "--porcelain", "--untracked-files=no"),
-        _git(folder, "ls-files", "--others", "--exclude-standard", ":/*.py"),
-    ]
-    dirty = None if None in changes else any(changes)
-    return _git(folder, "rev-parse", "HEAD"), dirty
+        return None, None, None
+    commit = _git(folder, "rev-parse", "HEAD")
+    changes = _git(folder, "diff", "HEAD")
+    new = _git(folder, "ls-files", "--others", "--exclude-standard", "--full-name", ":/*.py")
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    if changes is None or new is None or top is None:
+        return commit, None, None
+    if not changes and not new:
+        return commit, False, None
+    digest = sha256(changes.encode())
+    for name in new.splitlines():
+        digest.update(name.encode() + b"\0" + _content(Path(top, name)))
+    return commit, True, digest.hexdigest()[:16]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # gone meanwhile, or a name that git quotes
+        return b""
 
 
 def _git(folder: Path, *words: str) -> str | None:

@@ -109,7 +109,7 @@ def _common(report: StudyReport) -> Iterator[tuple[str, Any]]:
     yield from ((f"fixed.{name}", value) for name, value in report.study.fixed.items())
     yield from ((f"data of {task.name}", task.data) for task in report.tasks)
     origins = [trial.result.provenance for trial in report.trials]
-    yield "commit", {(origin.commit, origin.dirty) for origin in origins}
+    yield "commit", {(origin.commit, origin.dirty, origin.changes) for origin in origins}
     yield "packages", {tuple(sorted(origin.packages.items())) for origin in origins}
 
 

@@ -81,7 +81,7 @@ def identity(
 
 def code_of(provenance: Provenance) -> tuple[JsonValue, ...]:
     """What a result depends on besides config and data: commit, changes to it, packages."""
-    return provenance.commit, provenance.dirty, dict(provenance.packages)
+    return provenance.commit, provenance.changes, dict(provenance.packages)
 
 
 def check_runs(configs: Sequence[RunConfig]) -> TaskRecord:

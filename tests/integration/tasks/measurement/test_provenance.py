@@ -24,6 +24,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_results_in_a_checkout_are_no_change_of_the_code(package: Path) -> None:
     assert read_provenance().dirty is False
+    assert read_provenance().changes is None
     (package.parent / "bench" / "cells").mkdir(parents=True)
     (package.parent / "bench" / "cells" / "result.json").write_text("{}")
     (package / "notes.txt").write_text("mine")
@@ -38,6 +39,9 @@ def test_changed_files_and_new_python_files_are(package: Path, name: str) -> Non
     found = read_provenance()
     assert found.dirty is True
     assert found.commit is not None
+    assert read_provenance().changes == found.changes is not None
+    path.write_text("x = 2\n")
+    assert read_provenance().changes not in (None, found.changes)  # other code, other results
 
 
 def test_what_git_ignores_does_not_count(package: Path) -> None:
