@@ -100,9 +100,10 @@ class Workers:
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                name, error = running.pop(future), future.exception()
+                error = future.exception()
                 if isinstance(error, BrokenProcessPool):
-                    raise LostWorkerError(names=[name, *running.values()]) from error
+                    raise LostWorkerError(names=list(running.values())) from error
+                name = running.pop(future)
                 if error is None:
                     done.add(name)
                 elif fail_fast or not isinstance(error, Exception):

@@ -159,7 +159,7 @@ def test_published_files_are_read(tmp_path: Path) -> None:
         (tree(answers=[{"text": "Rome"}]), "answer_start`, must be there, but is missing"),
         (
             tree(answers=[{"text": "Rome", "answer_start": 4}]),
-            "must stand in the passage at 4, but is 'Rome', and 'ome ' stands there",
+            "must be in the passage at 4, but is 'Rome', and 'ome ' is there",
         ),
         (
             tree(times=2),
@@ -238,7 +238,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         ([HUB, UNANSWERED], r"`x`, `validation\[1\].answers`, must hold an answer"),
         (
             [HUB | {"answers": {"text": ["Rome"], "answer_start": [999]}}],
-            r"`validation\[0\].answers\[0\].text`, must stand in the passage at 999, but is 'Rome'",
+            r"`validation\[0\].answers\[0\].text`, must be in the passage at 999, but is 'Rome'",
         ),
         (
             [HUB | {"answers": {"text": ["Rome"], "answer_start": []}}],
