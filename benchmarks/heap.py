@@ -28,7 +28,7 @@ from embshare.tasks.training import train
 
 CASES: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     **{name: (name, {}) for name in TASKS},
-    "language_modelling by words": ("language_modelling", {"level": "word"}),
+    "language_modelling, word-level": ("language_modelling", {"level": "word"}),
 }
 """Name -> task, and what differs from its defaults. Words are many, and logits of that size."""
 

@@ -244,7 +244,7 @@ class Blimp:
     pairs: int
     """Pairs of each paradigm."""
 
-    def __call__(self, config: RunConfig) -> RunResult:
+    def __call__(self, config: RunConfig, resume: bool) -> RunResult:
         """The pretraining's result with these metrics in place of the pretraining's."""
         begun, provenance = time.perf_counter(), read_provenance()
         found = load_run(self.of)
@@ -279,9 +279,11 @@ class Elastic:
     """Folder of the fine-tuned run."""
     settings: ElasticConfig
 
-    def __call__(self, config: RunConfig) -> RunResult:
+    def __call__(self, config: RunConfig, resume: bool) -> RunResult:
         """The fine-tuning's result with the metrics of the whole sub-network."""
-        found = make_elastic(self.of, config.out, self.settings, resume=config.out.exists())
+        found = make_elastic(
+            self.of, config.out, self.settings, overwrite=not resume, resume=resume
+        )
         return _result(self.of).model_copy(
             update={
                 "metrics": found.sub_networks.rows[0].metrics,
@@ -323,7 +325,7 @@ def record_of(trial: TrialRecord, scale: Scale, places: Places) -> Record:
             "before": made.before[found.metric],
             "rows": [row.model_dump(mode="json") for row in made.sub_networks.rows],
             "stages": [stage.model_dump(mode="json") for stage in made.stages],
-            "batch": dict(made.sub_networks.batch),
+            "batch": {name: list(shape) for name, shape in made.sub_networks.batch.items()},
         }
     return Record(
         model=model,

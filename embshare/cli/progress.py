@@ -79,7 +79,7 @@ class TrialBar(_Bar):
     def ended(self, trial: Trial, found: TrialRecord | Exception, *, resumed: bool) -> None:
         """A trial is done."""
         if isinstance(found, Exception):
-            self._bar.console.print(f"{trial.name} failed: {found}", highlight=False)
+            self._bar.console.print(f"{trial.name} failed: {found}", highlight=False, markup=False)
             words = f"{trial.name}: failed"
         else:
             result = found.result

@@ -16,7 +16,7 @@ from embshare.tasks.measurement.provenance import read_provenance
 from embshare.tasks.packages import check_packages
 from embshare.tasks.runs.config import RunConfig
 from embshare.tasks.studies.folder import check_folder, open_folder, write_report
-from embshare.tasks.studies.report import StudyReport
+from embshare.tasks.studies.report import StudyReport, check_metric
 from embshare.tasks.studies.study import Study, Trial
 from embshare.tasks.studies.trial import (
     TaskRecord,
@@ -66,6 +66,22 @@ class Silent:
     def ended(self, trial: Trial, found: TrialRecord | Exception, *, resumed: bool) -> None: ...
 
 
+@final
+class _Checking:
+    """Checks the first trial that ends for what no config shows, and informs another observer."""
+
+    def __init__(self, study: Study, observer: Observer) -> None:
+        self.study, self.observer = study, observer
+
+    def planned(self, trials: Sequence[Trial]) -> None:
+        self.observer.planned(trials)
+
+    def ended(self, trial: Trial, found: TrialRecord | Exception, *, resumed: bool) -> None:
+        self.observer.ended(trial, found, resumed=resumed)
+        if isinstance(found, TrialRecord):
+            check_metric(self.study, found)
+
+
 def run_study(
     study: Study,
     out: Path,
@@ -101,7 +117,8 @@ def run_study(
     Raises:
         MissingPackageError: a package of the extra ``bench``, or of the optimizer, is not
             installed.
-        InvalidValueError: an option is unknown or out of range, or ``jobs`` is below 1.
+        InvalidValueError: an option is unknown or out of range, ``jobs`` is below 1, or the first
+            trial that ends has no metric of the name that is compared by; its record is kept.
         RunExistsError: the folder holds something and may not be written to.
         OtherStudyError: the study in it is another one.
         EmbshareError: data that cannot be read, sizes that no model can have, plans that the
@@ -126,13 +143,14 @@ def run_study(
             code=code_of(provenance),
             checkpoints=checkpoints,
             fail_fast=fail_fast,
-            observer=observer or Silent(),
+            observer=_Checking(study, observer or Silent()),
         )
     seconds = _busy_seconds(found.kept) + time.perf_counter() - begun
+    ended = {record.result.task for record in found.records.values()}
     report = StudyReport(
         study=study,
         provenance=provenance.model_copy(update={"seconds": seconds}),
-        tasks=tasks,
+        tasks=tuple(task for task in tasks if task.name in ended),
         trials=tuple(found.records[t.name] for t in trials if t.name in found.records),
         failed=found.failed,
     )

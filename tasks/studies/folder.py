@@ -18,7 +18,7 @@ from embshare.tasks.runs.folder import (
     write_text,
 )
 from embshare.tasks.studies.report import StudyReport
-from embshare.tasks.studies.study import TRIALS, Study
+from embshare.tasks.studies.study import FAULT, MARK, TRIALS, Study
 
 __all__ = [
     "NoStudyError",
@@ -32,7 +32,7 @@ __all__ = [
 STUDY: Final = "study.yaml"
 RESULTS: Final = "results.json"
 PAGE: Final = "report.html"
-PICTURES: Final = "pareto-{}.png"
+PLOTS: Final = "pareto-{}.png"
 ID: Final = re.compile(r"[0-9a-f]{16}")
 """Names of records, without their ending."""
 
@@ -61,13 +61,17 @@ class OtherStudyError(EmbshareError, ValueError):
 
 
 def write_report(report: StudyReport, out: Path) -> None:
-    """Write ``results.json``, the pictures and the page."""
+    """Write ``results.json``, the plots and the page.
+
+    Raises:
+        InvalidValueError: trials have no metric of the name that the study compares by.
+    """
     from embshare.tasks.studies.page import make_page
-    from embshare.tasks.studies.picture import draw_pareto
+    from embshare.tasks.studies.plot import draw_pareto
 
     write_text(out / RESULTS, report.to_json())
     for task in report.tasks:
-        draw_pareto(report, task.name, out / PICTURES.format(task.name))
+        draw_pareto(report, task.name, out / PLOTS.format(task.name))
     write_text(out / PAGE, make_page(report, out))
 
 
@@ -116,15 +120,16 @@ def _study_in(out: Path) -> Study | None:
 
 def _runs(out: Path) -> Iterator[RunFolder]:
     runs = (RunFolder(path) for path in (out / TRIALS).glob("*") if path.is_dir())
-    yield from (run for run in runs if run.is_run())
+    yield from (run for run in runs if run.is_run() or (run.root / MARK).is_file())
 
 
 def _parts(out: Path) -> Iterator[Path]:
     """The files at which a study would write."""
     for run in _runs(out):
         yield from run.parts()
+        yield from (path for path in map(run.root.joinpath, (MARK, FAULT)) if path.is_file())
     yield from (path for path in (out / TRIALS).glob("*.json") if ID.fullmatch(path.stem))
-    names = (STUDY, RESULTS, PAGE, *map(PICTURES.format, TASKS))
+    names = (STUDY, RESULTS, PAGE, *map(PLOTS.format, TASKS))
     yield from (out / name for name in names if (out / name).is_file())
 
 
@@ -139,12 +144,14 @@ def open_folder(study: Study, out: Path, *, overwrite: bool) -> None:
         NoFolderError: the system does not allow it.
     """
     if overwrite:
-        for run in list(_runs(out)):
+        runs, parts = list(_runs(out)), list(_parts(out))
+        for run in runs:
             run.clear()
+        for path in parts:
+            path.unlink(missing_ok=True)
+        for run in runs:
             if not any(run.root.iterdir()):
                 run.root.rmdir()
-        for path in list(_parts(out)):
-            path.unlink()
     try:
         (out / TRIALS).mkdir(parents=True, exist_ok=True)
         write_text(out / STUDY, study.to_yaml())

@@ -102,10 +102,6 @@ def _fields(part: str, given: Any) -> dict[str, Any]:
 
 
 def _unknown(name: str, known: Iterable[str]) -> InvalidValueError:
-    near = difflib.get_close_matches(name, list(known), n=3)
-    hint = (
-        f"did you mean {' or '.join(f'`{each}`' for each in near)}?"
-        if near
-        else (f"the options are {', '.join(known)}")
-    )
+    near = " or ".join(f"`{each}`" for each in difflib.get_close_matches(name, list(known)))
+    hint = f"did you mean {near}?" if near else f"the options are {', '.join(known)}"
     return InvalidValueError(what="study", faults=[f"`{name}`: is no option here; {hint}"])

@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing else: tables that sort, pictures, samples."""
+"""A report as one HTML page that needs nothing else: tables that sort, plots, samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
-from embshare.tasks.studies.picture import colours_of, draw_pareto, shown
+from embshare.tasks.studies.plot import colours_of, draw_pareto, shown
 from embshare.tasks.studies.report import Row, StudyReport
 from embshare.tasks.studies.study import TRIALS
 from embshare.tasks.studies.table import show_change, show_spread
@@ -50,7 +50,7 @@ class Sample:
 
 
 def make_page(report: StudyReport, out: Path) -> str:
-    """The page as text; pictures and samples are inside.
+    """The page as text; plots and samples are inside.
 
     Args:
         report: What is shown.
@@ -83,7 +83,7 @@ def _task(report: StudyReport, name: str, out: Path) -> dict[str, Any]:
         "words": len(axes),
         "head": [*axes, *SIZES, metric.label, *["change"] * compared, *COSTS],
         "rows": [(dict(colours)[row.first], list(_cells(row, compared))) for row in rows],
-        "pareto": _picture(report, name),
+        "pareto": _plot(report, name),
         "samples": list(samples_of(report, name, out)),
         "data": json.dumps(record.data, indent=2, ensure_ascii=False),
     }
@@ -102,8 +102,8 @@ def _cells(row: Row, compared: bool) -> Iterator[Cell]:
         yield Cell(f"{spread.mean:,.0f}", spread.mean)
 
 
-def _picture(report: StudyReport, task: str) -> str:
-    """The Pareto picture as an address that holds its content."""
+def _plot(report: StudyReport, task: str) -> str:
+    """The Pareto plot as an address that holds its content."""
     drawn = BytesIO()
     draw_pareto(report, task, drawn)
     return _address(drawn.getvalue(), "image/png")

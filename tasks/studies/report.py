@@ -9,13 +9,14 @@ from typing import Literal
 from pydantic import Field
 
 from embshare._value import Record
+from embshare.errors import InvalidValueError
 from embshare.tasks.measurement.provenance import Provenance
 from embshare.tasks.runs.seeds import mean_and_deviation
 from embshare.tasks.studies.study import Study
 from embshare.tasks.studies.trial import TaskRecord, TrialRecord
 from embshare.tasks.task import Metric
 
-__all__ = ["ACROSS", "Row", "Spread", "StudyReport"]
+__all__ = ["ACROSS", "Row", "Spread", "StudyReport", "check_metric"]
 
 ACROSS = ("task", "seed")
 """Axes that no row is named by: each task has its own rows, and seeds are taken together."""
@@ -71,6 +72,7 @@ class StudyReport(Record):
     study: Study
     provenance: Provenance
     tasks: tuple[TaskRecord, ...]
+    """Tasks of which a trial has ended."""
     trials: tuple[TrialRecord, ...]
     failed: dict[str, str] = Field(default_factory=dict)
     """Trial -> first line of its error, or what it needs that failed."""
@@ -82,10 +84,14 @@ class StudyReport(Record):
 
     def metric(self, task: str) -> Metric:
         """What the rows of a task are compared by."""
-        metric, asked = self.task(task).metric, self.study.compare.metric
-        if asked is None or asked == metric.name:
+        metric, compare = self.task(task).metric, self.study.compare
+        if compare.metric in (None, metric.name):
             return metric
-        return Metric(name=asked, label=asked.replace("_", " "), better=metric.better)
+        return Metric(
+            name=compare.metric,
+            label=compare.metric.replace("_", " "),
+            better=compare.better or metric.better,
+        )
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -98,11 +104,16 @@ class StudyReport(Record):
         return self.study.labels.get("seed", ("0",))
 
     def rows(self, task: str) -> Iterator[Row]:
-        """The trials of one task, seeds taken together, in the order of the axes."""
+        """The trials of one task, seeds taken together, in the order of the axes.
+
+        Raises:
+            InvalidValueError: they have no metric of the name that the study compares by.
+        """
         metric = self.metric(task)
         groups: dict[tuple[str, ...], list[TrialRecord]] = {}
         for trial in self.trials:
             if trial.result.task == task:
+                check_metric(self.study, trial)
                 groups.setdefault(tuple(trial.labels[axis] for axis in self.axes), []).append(trial)
         labels = self.study.labels
         places = {axis: {label: n for n, label in enumerate(labels[axis])} for axis in self.axes}
@@ -118,6 +129,18 @@ class StudyReport(Record):
         """The labels of what a row is compared with."""
         baseline = self.study.compare.baseline
         return tuple(baseline.get(axis, label) for axis, label in zip(self.axes, key, strict=True))
+
+
+def check_metric(study: Study, trial: TrialRecord) -> None:
+    """Find that a study compares by a metric that a trial does not have.
+
+    Raises:
+        InvalidValueError: it does; with the names that the trial has.
+    """
+    name, found = study.compare.metric, trial.result.metrics
+    if name is not None and name not in found:
+        fault = f"`compare.metric`: must be one of {', '.join(found)}, but is {name!r}"
+        raise InvalidValueError(what="study", faults=[fault])
 
 
 def _spread(trials: list[TrialRecord], metric: str) -> Spread:

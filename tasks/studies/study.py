@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias
 
 import yaml
 from pydantic import Field, JsonValue, field_validator, model_validator
@@ -19,13 +19,17 @@ from embshare.tasks.runs.config import RunConfig, read_yaml
 from embshare.tasks.runs.result import RunResult
 from embshare.tasks.studies.options import run_config
 
-__all__ = ["TRIALS", "Axis", "Compare", "Study", "Trial"]
+__all__ = ["FAULT", "MARK", "TRIALS", "Axis", "Compare", "Study", "Trial"]
 
 Options: TypeAlias = dict[str, JsonValue]
 Axis: TypeAlias = tuple[JsonValue, ...] | dict[str, Options]
 """Values of one option; or named sets of options, for what is varied together."""
 
 TRIALS: Final = "trials"
+MARK: Final = "id.txt"
+"""File in the folder of a trial's run, with the ID of the trial that it was begun for."""
+FAULT: Final = "error.txt"
+"""File in the folder of a trial's run, with the traceback of what it failed at."""
 LONGEST: Final = 120  # characters of a folder's name: file systems take 255 bytes
 
 
@@ -39,9 +43,9 @@ class Trial:
     """What is run; its ``out`` is the trial's own folder."""
     needs: tuple[str, ...] = ()
     """Names of the trials that must have ended before, whose folders `config` refers to."""
-    work: Callable[[RunConfig], RunResult] | None = None
-    """What is done with the config, a value whose ``repr`` says all of it and that other processes
-    can unpickle; ``None`` trains and evaluates."""
+    work: Callable[[RunConfig, bool], RunResult] | None = None
+    """What is done with the config, and with whether this trial had begun before; a value whose
+    ``repr`` says all of it and that other processes can unpickle. ``None`` trains and evaluates."""
 
     @property
     def name(self) -> str:
@@ -54,6 +58,8 @@ class Compare(Value):
 
     metric: str | None = None
     """Name of the metric; ``None`` is the one that the task compares by."""
+    better: Literal["lower", "higher"] | None = None
+    """Which way `metric` is better; ``None`` is as for the metric that the task compares by."""
     baseline: dict[str, str] = Field(default_factory=dict)
     """Axis -> label of the trials that others are compared with, on all other axes the same."""
 
@@ -166,7 +172,7 @@ class Study(Value):
         try:
             config = run_config(options, out / TRIALS / _folder(labels))
         except InvalidValueError as error:
-            error.add_note(f"in the trial {_told(labels)}")
+            error.add_note(f"in the trial {_shown(labels)}")
             raise
         return Trial(labels=labels, config=config)
 
@@ -190,9 +196,8 @@ def _label(value: JsonValue) -> str:
         return " ".join(f"{name}={_label(each)}" for name, each in value.items())
     if isinstance(value, list):
         return ",".join(map(_label, value))
-    return (
-        "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    )
+    words = {None: "none", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def _folder(labels: Mapping[str, str]) -> str:
@@ -206,5 +211,5 @@ def _folder(labels: Mapping[str, str]) -> str:
     return found if found == name else f"{found}-{sha256(name.encode()).hexdigest()[:8]}"
 
 
-def _told(labels: Mapping[str, str]) -> str:
+def _shown(labels: Mapping[str, str]) -> str:
     return ", ".join(f"{axis} {label}" for axis, label in labels.items())

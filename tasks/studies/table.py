@@ -6,6 +6,7 @@ import textwrap
 from typing import Final
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from embshare.tasks.studies.report import Row, Spread, StudyReport
@@ -43,7 +44,7 @@ def make_table(report: StudyReport, task: str) -> Table:
         if before not in (None, row.first):
             table.add_section()
         before = row.first
-        table.add_row(*row.labels.values(), *_cells(row, compared=compared))
+        table.add_row(*map(escape, row.labels.values()), *_cells(row, compared=compared))
     return table
 
 

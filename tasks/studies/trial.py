@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import JsonValue
@@ -19,11 +19,11 @@ from embshare._value import Record
 from embshare.errors import EmbshareError, InvalidValueError
 from embshare.tasks.measurement.provenance import Provenance
 from embshare.tasks.runs.config import RunConfig
-from embshare.tasks.runs.folder import RunFolder, differences, write_text
+from embshare.tasks.runs.folder import RunFolder, write_text
 from embshare.tasks.runs.result import RunResult
 from embshare.tasks.runs.teaching import prepare_taught
 from embshare.tasks.runs.vocabulary import with_own_tokenizer
-from embshare.tasks.studies.study import Trial
+from embshare.tasks.studies.study import FAULT, MARK, Trial
 from embshare.tasks.task import Metric, PreparedTask, described
 
 __all__ = [
@@ -35,8 +35,6 @@ __all__ = [
     "forget_data",
     "identity",
 ]
-
-FAULT: Final = "error.txt"
 
 
 class TaskRecord(Record):
@@ -124,36 +122,45 @@ def do_trial(
 ) -> Done:
     """Do a trial and write its record, or read the record where it was done before.
 
+    The folder of the run is marked with the trial's ID before it begins. A record whose folder has
+    been used for other code or data since is not kept, as its model is gone; and no run is resumed
+    that other code or data began.
+
     Args:
         trial: The trial; its record goes beside the folder of its run.
         code: As `code_of` gives it.
         needs: IDs of the trials that it starts from.
-        checkpoints: Write checkpoints while it trains, so that one that was killed is resumed.
+        checkpoints: Write checkpoints while it trains, and resume one that was killed.
     Raises:
         EmbshareError: whatever the run raises; ``error.txt`` in its folder has the traceback.
         RuntimeError: the run raises any other error; not all of them can be sent between processes.
     """
-    config = trial.config
-    folder = RunFolder(config.out)
+    config, mark = trial.config, trial.config.out / MARK
     try:
         task = None if trial.work is not None else _prepare(config)
         own = identity(trial, {} if task is None else described(task), code, needs)
         path = config.out.with_name(f"{own}.json")
-        if (found := _read(path)) is not None:
+        begun = mark.read_text(encoding="utf-8").strip() if mark.is_file() else None
+        if begun in (None, own) and (found := _read(path)) is not None:
             now = {"name": trial.name, "labels": dict(trial.labels)}
             return Done(found.model_copy(update=now), kept=True)
-        result = trial.work(config) if trial.work else _train(config, task, checkpoints)
+        config.out.mkdir(parents=True, exist_ok=True)
+        write_text(mark, own)
+        if trial.work is None:
+            result = _train(config, task, checkpoints=checkpoints, resume=begun == own)
+        else:
+            result = trial.work(config, begun == own)
     except Exception as error:
         text = traceback.format_exc()
-        if config.out.is_dir():
-            write_text(config.out / FAULT, text)
+        config.out.mkdir(parents=True, exist_ok=True)
+        write_text(config.out / FAULT, text)
         if isinstance(error, EmbshareError):
             raise
-        raise RuntimeError(f"{trial.name}:\n{text}") from None
+        raise RuntimeError(f"{type(error).__name__}: {error}\n{text}") from None
     (config.out / FAULT).unlink(missing_ok=True)
     record = TrialRecord(id=own, name=trial.name, labels=dict(trial.labels), result=result)
     write_text(path, record.to_json())
-    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    shutil.rmtree(RunFolder(config.out).checkpoints, ignore_errors=True)
     return Done(record, kept=False)
 
 
@@ -166,18 +173,20 @@ def _read(path: Path) -> TrialRecord | None:
         return None
 
 
-def _train(config: RunConfig, task: PreparedTask | None, checkpoints: bool) -> RunResult:
+def _train(
+    config: RunConfig, task: PreparedTask | None, *, checkpoints: bool, resume: bool
+) -> RunResult:
     from embshare.tasks.runs.engine import run
 
-    config, folder = with_own_tokenizer(config), RunFolder(config.out)
-    kept = checkpoints and folder.is_run() and not differences(folder.read_config(), config)
+    config = with_own_tokenizer(config)
+    resume = resume and checkpoints and RunFolder(config.out).is_run()
     torch.manual_seed(config.seed)
     return run(
         config,
         prepared=task if config.teacher is None else None,  # who is taught reads with the teacher
         checkpoints=checkpoints or config.training.average > 1,
-        overwrite=not kept,
-        resume=kept,
+        overwrite=not resume,
+        resume=resume,
     )
 
 

@@ -1,4 +1,4 @@
-"""Pictures in the documentation are what their scripts draw, from what the library does."""
+"""Figures in the documentation are what their scripts draw, from what the library does."""
 
 import importlib.util
 import re

@@ -15,6 +15,7 @@ from embshare.errors import EmbshareError, InvalidValueError, MissingPackageErro
 from embshare.tasks.averaging import AveragingError
 from embshare.tasks.errors import MissingDataError
 from embshare.tasks.measurement.provenance import read_provenance
+from embshare.tasks.runs import engine as runs
 from embshare.tasks.runs.config import RunConfig
 from embshare.tasks.runs.folder import RunExistsError
 from embshare.tasks.runs.loading import load_run
@@ -160,29 +161,71 @@ def test_other_data_or_a_broken_record_are_trained_again(
     assert again.resumed == [False, False]
 
 
-def test_a_trial_that_was_killed_is_resumed_from_its_checkpoint(small: Small, out: Path) -> None:
-    """As a kill leaves it: settings, checkpoints and no result."""
-    study = small(fixed={"save_every": 2})
-    (trial,) = study.trials(out)
-    from embshare.tasks.runs.engine import run
+class StopError(Exception):
+    """Raised in the middle of a training."""
 
-    class StopError(Exception):
-        pass
 
-    steps: list[int] = []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each run was resumed; the first is stopped after five of its six steps."""
+    real, found = runs.run, list[bool]()
 
     def stop() -> None:
         steps.append(1)
         if len(steps) == 5:
             raise StopError
 
-    with pytest.raises(StopError):
-        run(trial.config, on_step=stop)
-    (out / "study.yaml").write_text(study.to_yaml())
+    def run(config: RunConfig, **how: Any) -> RunResult:
+        found.append(how["resume"])
+        return real(config, **how, on_step=stop)
+
+    steps = list[int]()
+    monkeypatch.setattr(runs, "run", run)
+    return found
+
+
+def test_a_trial_that_was_killed_is_resumed_from_its_checkpoint(
+    small: Small, out: Path, asked: list[bool]
+) -> None:
+    study = small(fixed={"save_every": 2})
+    (trial,) = study.trials(out)
+    with pytest.raises(TrialsFailedError, match="StopError"):
+        run_study(study, out, jobs=1, checkpoints=True)
     resumed = run_study(study, out, jobs=1, resume=True, checkpoints=True).trials[0].result
     whole = run_study(study, out.with_name("whole"), jobs=1).trials[0].result
     assert resumed.metrics == whole.metrics
+    assert asked == [False, True, False]
     assert not (out / TRIALS / trial.name / "checkpoints").exists()
+
+
+def test_a_run_that_other_code_began_is_neither_resumed_nor_kept(
+    small: Small, out: Path, asked: list[bool]
+) -> None:
+    trials = small(fixed={"save_every": 2}).trials(out)
+    (out / TRIALS).mkdir(parents=True)
+    same: dict[str, Any] = {"checkpoints": True, "fail_fast": False, "observer": Silent()}
+    with Workers(1) as workers:
+        first, second, third, fourth, fifth = (
+            do_trials(trials, workers, code=(code,), **same) for code in "abbab"
+        )
+    assert asked == [False, False, False, False]  # not even the one that the first code began
+    assert list(first.failed) == ["conv"]
+    assert not second.kept and third.kept and not fourth.kept
+    assert not fifth.kept  # its record is there, but the model in its folder is of code a
+    assert fifth.records["conv"].result.metrics == second.records["conv"].result.metrics
+
+
+def test_a_metric_that_is_none_shows_when_the_first_trial_has_ended(
+    small: Small, out: Path
+) -> None:
+    study, recorder = small(seed=(0, 1)), Recorder()
+    wrong = Study(**(dict(study) | {"compare": {"metric": "perplxity"}}))
+    with pytest.raises(InvalidValueError, match=r"`compare\.metric`: must be one of .*perplexity"):
+        run_study(wrong, out, jobs=1, observer=recorder)
+    assert recorder.resumed == [False]
+    again = Recorder()
+    run_study(study, out, jobs=1, resume=True, observer=again)
+    assert again.resumed == [True, False]
 
 
 def test_a_trial_that_fails_is_recorded_and_the_rest_goes_on(
@@ -192,14 +235,16 @@ def test_a_trial_that_fails_is_recorded_and_the_rest_goes_on(
 
     real = module._train
 
-    def train(config: RunConfig, *more: Any) -> RunResult:
+    def train(config: RunConfig, *more: Any, **how: Any) -> RunResult:
         if config.seed == 1:
             raise ZeroDivisionError("of no use")
-        return real(config, *more)
+        return real(config, *more, **how)
 
     monkeypatch.setattr(module, "_train", train)
     study = small(seed=(0, 1, 2))
-    with pytest.raises(TrialsFailedError, match=r"but seed1 did not \(seed1:\)") as caught:
+    with pytest.raises(
+        TrialsFailedError, match=r"but seed1 did not \(ZeroDivisionError: of no use\)"
+    ) as caught:
         run_study(study, out, jobs=1)
     assert list(caught.value.failed) == ["seed1"]
     report = read_report(out)
@@ -309,8 +354,7 @@ class Counted:
 
     of: Path
 
-    def __call__(self, config: RunConfig) -> RunResult:
-        config.out.mkdir(parents=True)
+    def __call__(self, config: RunConfig, resume: bool) -> RunResult:
         found = load_run(self.of)
         files = len(list((self.of / "model").iterdir()))
         result = RunResult.from_json((self.of / "result.json").read_text())

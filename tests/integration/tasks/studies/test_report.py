@@ -1,4 +1,4 @@
-"""Reports: spreads, JSON, table and picture."""
+"""Reports: spreads, JSON, table and plot."""
 
 import math
 from io import StringIO
@@ -9,7 +9,7 @@ from rich.console import Console
 
 from embshare.errors import InvalidValueError
 from embshare.tasks.studies.folder import write_report
-from embshare.tasks.studies.picture import draw_pareto, pareto_front
+from embshare.tasks.studies.plot import draw_pareto, pareto_front
 from embshare.tasks.studies.report import Spread, StudyReport
 from embshare.tasks.studies.study import Study
 from embshare.tasks.studies.table import make_table, show_spread
@@ -97,8 +97,29 @@ def test_the_table_has_all_four_kinds_of_size_and_the_spread(report: StudyReport
     assert "over 2 seeds" in text.getvalue()
 
 
+def test_another_metric_may_be_better_the_other_way(report: StudyReport) -> None:
+    trials = tuple(
+        trial.model_copy(
+            update={"result": trial.result.model_copy(update={"metrics": {"accuracy": 0.5}})}
+        )
+        for trial in report.trials
+    )
+    for better in ("lower", "higher"):
+        compare = {"metric": "accuracy", "better": better}
+        study = Study(**(dict(report.study) | {"compare": compare}))
+        compared = report.model_copy(update={"study": study, "trials": trials})
+        assert compared.metric("language_modelling").better == better
+        assert {row.metric.mean for row in compared.rows("language_modelling")} == {0.5}
+    with pytest.raises(InvalidValueError, match="must be one of accuracy, but is 'bleu'"):
+        other = Study(**(dict(report.study) | {"compare": {"metric": "bleu"}}))
+        list(
+            report.model_copy(update={"study": other, "trials": trials}).rows("language_modelling")
+        )
+
+
 def test_long_labels_give_way_to_numbers(report: StudyReport) -> None:
     sharing = {label: f"method={label} tie=all anchor=2" for label in ("dense", "eps", "veps")}
+    sharing["veps"] += " [x]"  # no markup of rich
     axes = dict(report.study.axes) | {"method": {new: {} for new in sharing.values()}}
     baseline = {"method": sharing["dense"]}
     study = Study(**(dict(report.study) | {"axes": axes, "compare": {"baseline": baseline}}))
@@ -112,7 +133,7 @@ def test_long_labels_give_way_to_numbers(report: StudyReport) -> None:
     text = StringIO()
     Console(width=80, file=text).print(make_table(changed, "language_modelling"))
     assert "…" not in text.getvalue()
-    for cell in ("200,000", "800,000", "141.0 ± 1.4", "+0.0 %", "900 (+40)"):
+    for cell in ("200,000", "800,000", "141.0 ± 1.4", "+0.0 %", "900 (+40)", "[x]"):
         assert cell in text.getvalue()
 
 

@@ -1,6 +1,6 @@
-"""A report as a picture: stored parameters against the metric, one point for each row.
+"""A report as a plot: stored parameters against the metric, one point for each row.
 
-matplotlib, of the extra ``plot``, is imported where a picture is drawn.
+matplotlib, of the extra ``plot``, is imported where a plot is drawn.
 """
 
 from __future__ import annotations
