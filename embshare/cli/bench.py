@@ -28,7 +28,6 @@ __all__ = ["ablate", "bench", "report"]
 SHARING: Final = "How EPS and VEPS share"
 EVERY: Final = "Settings of every task that has them"
 SIZES: Final = ("width", "layers", "heads", "dropout")
-STUDY: Final = "study.yaml"
 PLURALS: Final = {"architecture": "architectures", "method": "methods", "seed": "seeds"}
 _SIZES: Final = {name: [f"--{name}"] for name in SIZES}
 _SHARE: Final = {
@@ -90,7 +89,7 @@ def bench(
     """Compare dense, EPS and VEPS models of three architectures on every task at one budget.
 
     Trains every model, prints a table for each task, and writes results.json, plots and
-    report.html. Without options it ends within five minutes on two cores, with --quick within one.
+    report.html. Without options it takes about five minutes on two cores, with --quick about one.
     """
     check_packages(("yaml",), extra="bench")
     from embshare.tasks.studies.bench import BenchmarkConfig, standard_tasks
@@ -138,6 +137,7 @@ def ablate(
     with more values on its axes.
     """
     check_packages(("yaml",), extra="bench")
+    from embshare.tasks.studies.folder import has_study
     from embshare.tasks.studies.study import Study
 
     study = Study.load(file)
@@ -146,7 +146,7 @@ def ablate(
         for trial in study.trials(out):
             typer.echo(trial.name)
         return
-    resume = not overwrite and (out / STUDY).is_file()
+    resume = not overwrite and has_study(out)
     _run(
         study,
         out,

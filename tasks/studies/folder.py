@@ -24,6 +24,7 @@ __all__ = [
     "NoStudyError",
     "OtherStudyError",
     "check_folder",
+    "has_study",
     "open_folder",
     "read_report",
     "write_report",
@@ -109,6 +110,11 @@ def check_folder(study: Study, out: Path, *, overwrite: bool, resume: bool) -> N
         raise ForeignFolderError(folder=out, found=found, needs=STUDY)
     if resume and before is not None and (changed := study.changes_from(before)):
         raise OtherStudyError(folder=out, fields=changed)
+
+
+def has_study(out: Path) -> bool:
+    """Whether a study was begun in a folder."""
+    return _study_in(out) is not None
 
 
 def _study_in(out: Path) -> Study | None:
