@@ -163,6 +163,10 @@ class TaskConfig(Value):
     sources: ClassVar[tuple[str, ...]] = ("data",)
     """Fields in `scoring` that name the data; giving one of them replaces all."""
 
+    eval_limit: Annotated[int, Field(ge=1)] | None = None
+    """Evaluate on the first N rows of each split: windows, sentences, images or questions. Such a
+    score is not that of the whole split, and results say so; ``None`` is all rows."""
+
     @model_validator(mode="before")
     @classmethod
     def _by_current_names(cls, given: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self, final
+from typing import TYPE_CHECKING, Self, final
 
 from rich.console import Console
 from rich.progress import (
@@ -17,8 +17,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from embshare.tasks.studies.study import Trial
-from embshare.tasks.studies.trial import TrialRecord
+if TYPE_CHECKING:
+    from embshare.tasks.studies.study import Trial
+    from embshare.tasks.studies.trial import TrialRecord
 
 __all__ = ["StepBar", "TrialBar"]
 

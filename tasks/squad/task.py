@@ -13,6 +13,7 @@ from typing import Any, Final, final
 from torch import nn
 
 from embshare.models.matched import ARCHITECTURES
+from embshare.tasks.cache import hash_texts
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.squad.config import SquadConfig
 from embshare.tasks.squad.data import SquadData, built_in, read_folder, read_hub
@@ -20,7 +21,7 @@ from embshare.tasks.squad.metrics import score
 from embshare.tasks.squad.processor import Answers, SquadProcessor, training_rows
 from embshare.tasks.task import Feed, Metric
 from embshare.tasks.text.pretrained import Sizes
-from embshare.tasks.text.rows import make_feed
+from embshare.tasks.text.rows import kept_rows, make_feed
 from embshare.tasks.text.starting import Start
 
 __all__ = ["PreparedSquad", "Squad"]
@@ -107,7 +108,14 @@ class PreparedSquad:
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """The training set as windows of tokens, with the places of answers."""
-        return training_rows(self.processor, self.data.train)
+        questions, processor, config = self.data.train, self.processor, self.config
+        if (about := processor.start.tokenizer.about) is None:
+            return training_rows(processor, questions)
+        content = hash_texts(
+            part for q in questions for part in (q.question, q.passage, repr(q.start), *q.answers)
+        )
+        sizes = (config.length, config.question_length, config.stride, processor.kinds)
+        return kept_rows((*about, content, *sizes), lambda: training_rows(processor, questions))
 
     def describe(self) -> Mapping[str, object]:
         """Describe the data: source, fingerprint, numbers of questions, windows and tokens."""
@@ -143,7 +151,7 @@ class PreparedSquad:
         Writes ``predictions.json`` as the official script takes it, ``nbest_predictions.json``,
         for 2.0 ``null_odds.json``, and ``samples.json``.
         """
-        questions = self.data.dev
+        questions = self.data.dev[: self.config.eval_limit]
         found = dict(
             zip(
                 (question.id for question in questions),

@@ -7,7 +7,7 @@ import html
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 
 from embshare.errors import MissingPackageError
 from embshare.models.matched.embedding import IGNORED
+from embshare.tasks.cache import kept_tensors
 from embshare.tasks.errors import DataError, MissingDataError, encoding_error
 from embshare.tasks.task import Batch
 from embshare.tasks.text.utf8 import Foreign, decoded
@@ -36,6 +37,7 @@ __all__ = [
     "PairRow",
     "PairRows",
     "Pairs",
+    "Ragged",
     "align",
     "load_corpus",
     "numbered_lines",
@@ -94,6 +96,15 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.source)
 
+    def first(self, count: int | None) -> Pairs:
+        """The first pairs; ``None`` is all."""
+        return replace(
+            self,
+            source=self.source[:count],
+            target=self.target[:count],
+            others=tuple(other[:count] for other in self.others),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
@@ -141,13 +152,7 @@ def load_corpus(config: TranslationConfig, *, train: bool) -> Corpus:
         for split in needed
     }
     if train and (count := config.train_pairs) is not None:
-        pairs = splits["train"]
-        splits["train"] = Pairs(
-            origin=pairs.origin,
-            source=pairs.source[:count],
-            target=pairs.target[:count],
-            left_out=pairs.left_out,
-        )
+        splits["train"] = splits["train"].first(count)
     return Corpus(name=name or "CLDR", splits=splits)
 
 
@@ -644,18 +649,39 @@ PairRow: TypeAlias = dict[str, Tensor]
 
 
 @final
-class _Ragged:
-    """Token sequences of different lengths in one array: lists would take ten times the memory."""
+class Ragged:
+    """Token sequences of different lengths in one array: lists would take ten times the memory.
 
-    def __init__(self, rows: Iterable[Sequence[int]]) -> None:
+    Args:
+        lengths: ``[N]``, length of each sequence.
+        tokens: ``[sum of lengths]``, all of them in order.
+    """
+
+    def __init__(self, lengths: NDArray[np.int64], tokens: NDArray[np.int32]) -> None:
+        self.lengths, self.tokens = lengths, tokens
+        self._ends = lengths.cumsum()
+
+    @classmethod
+    def of(cls, rows: Iterable[Sequence[int]]) -> Ragged:
+        """Join sequences."""
         parts = [np.asarray(row, dtype=np.int32) for row in rows]
-        self.lengths: NDArray[np.int64] = np.asarray([len(p) for p in parts], dtype=np.int64)
-        self._ends = self.lengths.cumsum()
-        self._tokens = np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)
+        lengths = np.asarray([len(part) for part in parts], dtype=np.int64)
+        return cls(lengths, np.concatenate(parts) if parts else np.empty(0, dtype=np.int32))
+
+    @classmethod
+    def kept(cls, about: Iterable[object], rows: Callable[[], Iterable[Sequence[int]]]) -> Ragged:
+        """Join sequences, or find them joined in the cache; see `embshare.tasks.cache.kept`."""
+
+        def make() -> dict[str, Tensor]:
+            made = cls.of(rows())
+            return {name: torch.from_numpy(getattr(made, name)) for name in ("lengths", "tokens")}
+
+        found = kept_tensors("sentences", about, make)
+        return cls(found["lengths"].numpy(), found["tokens"].numpy())
 
     def __getitem__(self, index: int) -> Tensor:
         end = self._ends[index]
-        return torch.from_numpy(self._tokens[end - self.lengths[index] : end].astype(np.int64))
+        return torch.from_numpy(self.tokens[end - self.lengths[index] : end].astype(np.int64))
 
 
 @final
@@ -668,14 +694,8 @@ class PairRows(Dataset[PairRow]):
         longest: maximum length in tokens; ``None`` keeps all pairs.
     """
 
-    def __init__(
-        self,
-        source: Iterable[Sequence[int]],
-        target: Iterable[Sequence[int]],
-        *,
-        longest: int | None = None,
-    ) -> None:
-        self._source, self._target = _Ragged(source), _Ragged(target)
+    def __init__(self, source: Ragged, target: Ragged, *, longest: int | None = None) -> None:
+        self._source, self._target = source, target
         both = np.maximum(self._source.lengths, self._target.lengths)
         self._kept = np.flatnonzero(both <= (both.max(initial=0) if longest is None else longest))
         self.lengths: list[int] = both[self._kept].tolist()
