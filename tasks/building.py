@@ -31,7 +31,9 @@ __all__ = [
     "build_model",
     "check_name",
     "has_weights",
+    "is_factory",
     "is_matched",
+    "not_of_transformers",
 ]
 
 MATCHED: Final = ("lstm", "conv", "attention")
@@ -93,7 +95,7 @@ def check_name(model: str, *, matched_only: bool = False) -> None:
     """
     if is_matched(model):
         return
-    if _is_factory(model):
+    if is_factory(model):
         _check_module(model)
     elif matched_only:
         raise _not_matched(model)
@@ -185,7 +187,7 @@ def build_model(
         torch.manual_seed(seed)
         if is_matched(model):
             return matched(cast("Architecture", model))
-        if _is_factory(model):
+        if is_factory(model):
             return _of_factory(model, vocab_size)
         if auto is None:
             raise _not_matched(model)
@@ -194,7 +196,8 @@ def build_model(
         return made
 
 
-def _is_factory(model: str) -> bool:
+def is_factory(model: str) -> bool:
+    """Whether a name is ``package.module:factory``."""
     module, colon, function = model.partition(":")
     names = (*module.split("."), function)
     return bool(colon) and module != "embshare" and all(name.isidentifier() for name in names)
@@ -251,12 +254,25 @@ def _of_transformers(model: str, auto: str, new: dict[str, Any], changes: dict[s
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if isinstance(error, EmbshareError):
             raise
-        raise ModelNotForTaskError(
-            model=model,
-            finding=f"transformers cannot build it ({_first_line(error)})",
-            hint=f"Name a folder or a hub model that `{auto}` reads, embshare:NAME, or "
-            f"{_matched_names()}.",
-        ) from error
+        raise not_of_transformers(model, error, auto) from error
+
+
+def not_of_transformers(
+    model: str, error: BaseException, auto: str = "AutoConfig"
+) -> ModelNotForTaskError:
+    """Return the error for a model that transformers cannot build.
+
+    Args:
+        model: its name.
+        error: what transformers raised.
+        auto: Auto class that was to read it.
+    """
+    return ModelNotForTaskError(
+        model=model,
+        finding=f"transformers cannot build it ({_first_line(error)})",
+        hint=f"Name a folder or a hub model that `{auto}` reads, embshare:NAME, or "
+        f"{_matched_names()}.",
+    )
 
 
 def _first_line(error: BaseException) -> str:

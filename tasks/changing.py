@@ -43,7 +43,7 @@ def scored_with(trained: TaskConfig, changes: Mapping[str, Any]) -> TaskConfig:
     changed = {
         name: (was, now)
         for name, (was, now) in sorted(pairs.items())
-        if name not in trained.scoring | {"eval_limit"} and was != now
+        if name not in trained.scoring and was != now
     }
     if changed:
         raise FixedSettingError(changed=changed)

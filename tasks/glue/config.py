@@ -25,7 +25,7 @@ class GlueConfig(TaskConfig):
     """
 
     scoring: ClassVar = frozenset(
-        {"data", "hub", "skip_bad_rows", "test_set", "length", "training"}
+        {"data", "hub", "skip_bad_rows", "test_set", "length", "training", "eval_limit"}
     )
     sources: ClassVar = ("data", "hub")
 

@@ -21,7 +21,7 @@ class LanguageModellingConfig(TaskConfig):
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
     """
 
-    scoring: ClassVar = frozenset({"data", "length", "stride", "training"})
+    scoring: ClassVar = frozenset({"data", "length", "stride", "training", "eval_limit"})
 
     data: Path | None = None
     """Folder in the layout of WikiText or the Penn Treebank; ``None`` is the text that comes with

@@ -26,7 +26,14 @@ class PretrainingConfig(TaskConfig):
     scoring: ClassVar = frozenset(
         {
             *("data", "dataset", "column", "documents", "held_out", "cache"),
-            *("max_train_tokens", "max_valid_tokens", "length", "mask_share", "training"),
+            *(
+                "max_train_tokens",
+                "max_valid_tokens",
+                "length",
+                "mask_share",
+                "training",
+                "eval_limit",
+            ),
         }
     )
     sources: ClassVar = ("data", "dataset")

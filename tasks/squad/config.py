@@ -22,7 +22,7 @@ class SquadConfig(TaskConfig):
     scoring: ClassVar = frozenset(
         {
             *("data", "hub", "version", "length", "question_length", "stride"),
-            *("best", "answer_length", "null_threshold", "training"),
+            *("best", "answer_length", "null_threshold", "training", "eval_limit"),
         }
     )
     sources: ClassVar = ("data", "hub")

@@ -120,7 +120,9 @@ class Subwords:
         """Tokens of translations, with the end."""
         return self._encode(self.target, lines, "text_target")
 
-    def rows(self, source: Sequence[str], target: Sequence[str], *, longest: int | None) -> PairRows:
+    def rows(
+        self, source: Sequence[str], target: Sequence[str], *, longest: int | None
+    ) -> PairRows:
         """Encode pairs, or find them in the cache.
 
         Args:

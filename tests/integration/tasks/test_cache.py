@@ -233,7 +233,9 @@ numbers = st.integers(-1, 2**31 - 1)
 
 
 @given(st.lists(st.tuples(st.lists(numbers, max_size=4), numbers, st.lists(numbers)), max_size=4))
-def test_rows_are_read_as_they_were_written(columns: list[tuple[list[int], int, list[int]]]) -> None:
+def test_rows_are_read_as_they_were_written(
+    columns: list[tuple[list[int], int, list[int]]],
+) -> None:
     rows = [{"input_ids": one, "label": two, "a kind": three} for one, two, three in columns]
     again = _loaded(_dumped(rows))
     assert again == rows
