@@ -48,9 +48,9 @@ class CacheWarning(EmbshareWarning):
 
     def __init__(self, *, path: Path, finding: str) -> None:
         super().__init__(
-            f"`{path}` must be a file that can be written, but: {finding}. Vocabularies and encoded "
-            f"data will be made again by the next run: name another folder in {CACHE}, or turn the "
-            f"cache off with {CACHE}=off."
+            f"`{path}` must be a file that can be written, but: {finding}. Vocabularies and "
+            f"encoded data will be made again by the next run: name another folder in {CACHE}, or "
+            f"turn the cache off with {CACHE}=off."
         )
         self.path, self.finding = path, finding
 
