@@ -19,6 +19,7 @@ from embshare.tasks.glue.config import GlueConfig
 from embshare.tasks.glue.data import TASKS, Data, Example, GlueTask, Part, read_folder, read_hub
 from embshare.tasks.glue.metrics import compared, score
 from embshare.tasks.glue.processor import GlueProcessor
+from embshare.tasks.inputs import hub_name
 from embshare.tasks.packages import check_packages
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Feed, Metric
@@ -79,8 +80,8 @@ class Glue:
 
     def _all_data(self, *, train: bool) -> Data:
         config, task, test = self.config, TASKS[self.config.name], self.config.test_set
-        if config.hub is not None:
-            return read_hub(task, config.hub, train=train, test_set=test)
+        if (hub := hub_name(config.data)) is not None:
+            return read_hub(task, hub.name, train=train, test_set=test)
         if config.data is not None:
             skip = config.skip_bad_rows
             return read_folder(task, config.data, train=train, skip_bad_rows=skip, test_set=test)

@@ -14,6 +14,7 @@ from torch import nn
 
 from embshare.models.matched import ARCHITECTURES
 from embshare.tasks.cache import hash_texts
+from embshare.tasks.inputs import hub_name
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.squad.config import SquadConfig
 from embshare.tasks.squad.data import SquadData, built_in, read_folder, read_hub
@@ -68,8 +69,8 @@ class Squad:
         return SquadProcessor(self.config, Start.load(folder))
 
     def _data(self, *, train: bool) -> SquadData:
-        if self.config.hub is not None:
-            return read_hub(self.config.hub, self.config.version, train=train)
+        if (hub := hub_name(self.config.data)) is not None:
+            return read_hub(hub, self.config.version, train=train)
         if self.config.data is not None:
             return read_folder(self.config.data, self.config.version, train=train)
         return built_in(self.config.version)

@@ -24,6 +24,7 @@ from embshare.errors import MissingPackageError
 from embshare.models.matched.embedding import IGNORED
 from embshare.tasks.cache import kept_tensors
 from embshare.tasks.errors import DataError, MissingDataError, encoding_error
+from embshare.tasks.inputs import HubName, hub_name
 from embshare.tasks.task import Batch
 from embshare.tasks.text.utf8 import Foreign, decoded
 from embshare.tasks.translation.config import TranslationConfig
@@ -44,7 +45,6 @@ __all__ = [
     "pad_rows",
 ]
 
-HUB: Final = "hub:"
 SACREBLEU: Final = "sacrebleu:"
 HUB_SPLITS: Final = {"valid": ("validation", "valid", "dev")}
 PHRASES: Final = 8_000
@@ -174,8 +174,8 @@ def _finder(config: TranslationConfig, name: str, langs: Langs, wanted: Sequence
         return _cldr(config, langs)
     if name.startswith(SACREBLEU):
         return lambda _: _sacrebleu(name, langs)
-    if name.startswith(HUB):
-        found = _load_hub(name, langs)
+    if (hub := hub_name(config.data)) is not None:
+        found = _load_hub(name, hub, langs)
         return lambda split: _hub_split(name, found, split, langs, skip_empty=skip)
     folder = config.data
     for split in wanted:  # all are looked for before a long one is read
@@ -504,12 +504,13 @@ def _unknown_set(name: str, library: str, finding: str) -> MissingDataError:
     )
 
 
-def _load_hub(name: str, langs: Langs) -> Any:
+def _load_hub(name: str, hub: HubName, langs: Langs) -> Any:
     """Load a data set by ``datasets``: a mapping of splits.
 
     Args:
-        name: ``hub:NAME`` or ``hub:NAME:CONFIG``; the name may be a folder. Without a
-            configuration, that of the two languages in either order is used, or else the only one.
+        name: the set as it was named, for errors.
+        hub: the set; its name may be a folder. Without a configuration, that of the two languages
+            in either order is used, or else the only one.
         langs: both languages.
     Raises:
         MissingDataError: it cannot be loaded.
@@ -522,7 +523,7 @@ def _load_hub(name: str, langs: Langs) -> Any:
         )
     except ModuleNotFoundError as error:
         raise MissingPackageError(package="datasets", extra="hf") from error
-    path, _, chosen = name.removeprefix(HUB).partition(":")
+    path, chosen = hub
     try:
         if (Path(path) / "dataset_dict.json").is_file():
             return load_from_disk(path)
