@@ -272,10 +272,10 @@ def test_a_set_of_the_hub_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     files = "".join(f"  - split: {s}\n    path: {s}.jsonl\n" for s in ("train", "validation"))
     card = f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n"
     (tmp_path / "README.md").write_text(card)
-    data = read_hub(str(tmp_path), "1.1")
+    data = read_hub(HubName(str(tmp_path), None), "1.1")
     assert data.train == data.dev == read_folder(write(tmp_path, tree()), "1.1").train
     with pytest.raises(MissingDataError, match=r"must be a data set .* cannot be loaded"):
-        read_hub(str(tmp_path / "none"), "1.1")
+        read_hub(HubName(str(tmp_path / "none"), None), "1.1")
 
 
 def test_what_is_asked_must_have_a_passage(tmp_path: Path) -> None:
