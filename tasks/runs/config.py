@@ -50,6 +50,9 @@ class RunConfig(Value):
     """Sharing of the model's weights; ``None`` leaves the model dense."""
     settings: SerializeAsAny[TaskConfig] = Field(default_factory=TaskConfig)
     """Settings of the task: data, sizes, training."""
+    start: Path | None = None
+    """Folder of a run of the same task whose trained model this one starts from, with its
+    vocabulary and sizes; sharing is fitted to its weights."""
     teacher: Path | None = None
     """Folder of a run of the same task whose model is distilled into this one; its vocabulary is
     used."""

@@ -12,7 +12,7 @@ from embshare.errors import InvalidValueError
 from embshare.tasks.catalogue import TASKS
 from embshare.tasks.runs.config import ConfigFileError
 from embshare.tasks.studies.options import known_options, run_config
-from embshare.tasks.studies.study import LONGEST, Study
+from embshare.tasks.studies.study_file import LONGEST, StudyFile
 
 LM = "language_modelling"
 OUT = Path("out")
@@ -33,13 +33,13 @@ compare: {metric: bits_per_byte, baseline: {share: none}}
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
+def study(tmp_path: Path) -> StudyFile:
     path = tmp_path / "ties.yaml"
     path.write_text(FILE)
-    return Study.load(path)
+    return StudyFile.load(path)
 
 
-def test_a_file_becomes_a_grid_of_runs(study: Study) -> None:
+def test_a_file_becomes_a_grid_of_runs(study: StudyFile) -> None:
     trials = study.trials(OUT)
     assert len(trials) == 2 * 3 * 2 * 2
     assert [trial.config.seed for trial in trials] == [0] * 12 + [1] * 12
@@ -58,10 +58,10 @@ def test_a_file_becomes_a_grid_of_runs(study: Study) -> None:
     assert all(t.config.share is None for t in trials if t.labels["share"] == "none")
 
 
-def test_a_study_comes_back_from_its_file(study: Study, tmp_path: Path) -> None:
+def test_a_study_comes_back_from_its_file(study: StudyFile, tmp_path: Path) -> None:
     path = tmp_path / "again.yaml"
     path.write_text(study.to_yaml())
-    assert Study.load(path) == study
+    assert StudyFile.load(path) == study
 
 
 @pytest.mark.parametrize(
@@ -79,20 +79,20 @@ def test_a_wrong_file_is_named(tmp_path: Path, old: str, new: str, message: str)
     path = tmp_path / "ties.yaml"
     path.write_text(FILE.replace(old, new))
     with pytest.raises(InvalidValueError, match=message) as caught:
-        Study.load(path)
+        StudyFile.load(path)
     assert caught.value.__notes__ == [f"in {path}"]
 
 
 def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
     path = tmp_path / "ties.yaml"
     with pytest.raises(ConfigFileError, match="No such file"):
-        Study.load(path)
+        StudyFile.load(path)
     path.write_text("name: [")
     with pytest.raises(ConfigFileError, match=r"not YAML .* line 1"):
-        Study.load(path)
+        StudyFile.load(path)
     path.write_text("name: a\nname: b\n")
     with pytest.raises(ConfigFileError, match=r"'name' occurs twice .* line"):
-        Study.load(path)
+        StudyFile.load(path)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_wrong_option_is_named_with_its_trial(
     path = tmp_path / "ties.yaml"
     path.write_text(FILE.replace(old, new).replace("baseline: {share: none}", "baseline: {}"))
     with pytest.raises(InvalidValueError, match=message) as caught:
-        Study.load(path).trials(OUT)
+        StudyFile.load(path).trials(OUT)
     assert caught.value.__notes__[0].startswith("in the trial arch lstm")
 
 
@@ -146,7 +146,7 @@ def test_epochs_take_the_place_of_steps_whichever_comes_last() -> None:
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=4, unique=True))
 def test_names_of_folders_are_files_and_tell_trials_apart(values: list[str]) -> None:
     options: dict[str, Any] = {value: {"seed": n} for n, value in enumerate(values)}
-    names = [t.name for t in Study(name="any", task=LM, axes={"point": options}).trials(OUT)]
+    names = [t.name for t in StudyFile(name="any", task=LM, axes={"point": options}).trials(OUT)]
     assert len(set(names)) == len(names)
     for name in names:
         assert name not in (".", "..") and not {"/", "\\", "\0", ":"} & set(name)
