@@ -142,7 +142,7 @@ def ablate(
         bool, option("Stop at the first trial that fails.", "--fail-fast")
     ] = False,
     retries: Annotated[
-        int, option("How often a trial is begun anew whose process was lost.", "--retries", min=0)
+        int, option("How often a trial is begun anew whose process was lost.", "--retries")
     ] = 2,
     dry_run: Annotated[
         bool,

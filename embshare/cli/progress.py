@@ -90,10 +90,10 @@ class TrialTable:
 
     def __init__(self, console: Console) -> None:
         self._console, self._begun = console, time.monotonic()
-        self._live = Live(console=console, get_renderable=self._table, transient=True)
         self._running: dict[str, float] = {}
         self._recent: deque[tuple[str, str, str]] = deque(maxlen=RECENT)
         self._total = self._ended = self._failed = self._resumed = 0
+        self._live = Live(console=console, get_renderable=self._table, transient=True)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias, final
 
-from pydantic import ConfigDict, Field, JsonValue, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from torch import nn
 
 import embshare
@@ -25,7 +25,7 @@ from embshare.tasks.runs.config import RunConfig
 from embshare.tasks.saving import save_trained
 from embshare.tasks.task import PreparedTask
 
-__all__ = ["Budget", "BudgetError", "Models", "solved"]
+__all__ = ["Budget", "BudgetError", "Models", "sized", "solved"]
 
 Free: TypeAlias = Literal["auto", "width", "residual_rank", "factor"]
 UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -122,9 +122,7 @@ def _amount(text: str) -> int:
     return round(float(found["number"]) * UNITS[(found["unit"] or "").lower()])
 
 
-def solved(
-    config: RunConfig, budget: Budget, models: Models
-) -> tuple[RunConfig, dict[str, JsonValue]]:
+def solved(config: RunConfig, budget: Budget, models: Models) -> tuple[RunConfig, dict[str, int]]:
     """Set a run's free size to the largest with which the model is within a budget.
 
     Sizes are those of files that are written, with all that a shared model needs.
@@ -147,7 +145,7 @@ def solved(
 
     def size(free: str, value: int) -> float:
         try:
-            found = models.sizes(_with(config, free, value))
+            found = models.sizes(sized(config, free, value))
         except PlanError:  # EPS: a wider model needs more columns than its table has
             return math.inf
         return found.bytes_on_disk if unit == "bytes" else found.stored
@@ -160,7 +158,7 @@ def solved(
         values = _values(config, free, models)
         found = _largest(values, partial(fits, free))
         if found is not None:
-            return _with(config, free, found), {free: found}
+            return sized(config, free, found), {free: found}
         smallest.append((size(free, values[0]), free))
     least, free = min(smallest)
     if math.isinf(least):
@@ -215,8 +213,8 @@ def _free(config: RunConfig, budget: Budget) -> tuple[str, ...]:
     return (budget.free,)
 
 
-def _with(config: RunConfig, free: str, value: int) -> RunConfig:
-    """A run with another size."""
+def sized(config: RunConfig, free: str, value: int) -> RunConfig:
+    """Return a run with another size, named as in `Budget.free`."""
     if free == "width":
         settings = config.settings.model_copy(update={"width": value})
         return config.model_copy(update={"settings": settings})
@@ -237,7 +235,7 @@ def _values(config: RunConfig, free: str, models: Models) -> Sequence[int]:
                 f"is {config.model!r}. Share it, or set `budget.free` to residual_rank or factor."
             )
             raise InvalidValueError(what="study", faults=[fault])
-        step = getattr(config.settings, "heads", 1)
+        step = 2 * getattr(config.settings, "heads", 1)  # rotary positions turn pairs of columns
         return range(step, WIDEST, step)
     assert config.share is not None
     plan = embshare.plan_sharing(

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol, final
 
-from pydantic import JsonValue
-
 from embshare.errors import EmbshareError, InvalidValueError
 from embshare.tasks.measurement.provenance import read_provenance
 from embshare.tasks.measurement.sizes import Sizes
@@ -300,7 +298,7 @@ class Checks:
 def check_trials(trials: Sequence[Trial], pool: Pool, *, measure: bool = False) -> Checks:
     """Read the data of each task and build each kind of model once, without a step of training.
 
-    Trials that start from others cannot be checked before these are done.
+    Trials whose model comes from another cannot be checked before this one is done.
 
     Args:
         trials: The trials.
@@ -311,7 +309,7 @@ def check_trials(trials: Sequence[Trial], pool: Pool, *, measure: bool = False) 
     """
     groups: dict[tuple[str, str], dict[str, list[Trial]]] = {}
     for trial in trials:
-        if trial.starts or (trial.needs and not trial.tuned) or trial.work is not None:
+        if trial.work is not None or not _known_before(trial):
             continue
         config = trial.config
         kind = config.model_copy(update={"seed": 0, "out": Path()}).to_json() + repr(trial.budget)
@@ -336,7 +334,13 @@ def check_trials(trials: Sequence[Trial], pool: Pool, *, measure: bool = False) 
     return Checks(tuple(settled.values()), tuple(tasks.values()), sizes)
 
 
-def _with_size(trial: Trial, config: RunConfig, solved: Mapping[str, JsonValue]) -> Trial:
+def _known_before(trial: Trial) -> bool:
+    """Whether a trial's data and model depend on no other; rates and a teacher change neither."""
+    plain = set(trial.needs).difference(trial.tuned, *trial.starts.values())
+    return not plain and trial.starts.keys() <= {"teacher"}
+
+
+def _with_size(trial: Trial, config: RunConfig, solved: Mapping[str, int]) -> Trial:
     """A trial with the size that was solved for another one of the same kind."""
     own = {"seed": trial.config.seed, "out": trial.config.out}
     return replace(trial, config=config.model_copy(update=own), solved=solved)

@@ -140,10 +140,15 @@ def estimates_table(found: Sequence[Estimate]) -> Table:
 
 
 def _time(found: Estimate) -> str:
-    if (seconds := found.seconds) is None:
+    if found.seconds is None:
         return ""
-    text = f"{seconds:.0f} s" if seconds < SHORT else f"{seconds / 60:.0f} min"
-    return text if found.measured else f"~{text}"
+    return _clock(found.seconds) if found.measured else f"~{_clock(found.seconds)}"
+
+
+def _clock(seconds: float) -> str:
+    if seconds >= SHORT:
+        return f"{seconds / 60:,.0f} min"
+    return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.0f} s"
 
 
 def estimates_total(found: Sequence[Estimate], jobs: int) -> str:
@@ -153,6 +158,6 @@ def estimates_total(found: Sequence[Estimate], jobs: int) -> str:
     unknown = sum(each_one.sizes is None for each_one in found)
     more = f" {unknown} start from others, and are not in these numbers." * bool(unknown)
     return (
-        f"{len(found)} trials, about {seconds / jobs / 60:.1f} minutes of training with {jobs} at "
-        f"a time (reading data and evaluation come on top), {size / 1e6:,.1f} MB of models.{more}"
+        f"{len(found)} trials, about {_clock(seconds / jobs)} of training with {jobs} at a "
+        f"time (reading data and evaluation come on top), {size / 1e6:,.1f} MB of models.{more}"
     )

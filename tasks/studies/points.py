@@ -20,6 +20,7 @@ Options: TypeAlias = dict[str, JsonValue]
 Axis: TypeAlias = tuple[JsonValue, ...] | dict[str, Options]
 """Values of one option; or named sets of options, for what is varied together."""
 
+METHOD: Final = "method"
 NONE: Final = "-"
 """Label of a trial on an axis that says nothing about it."""
 DIGITS: Final = 4
@@ -163,9 +164,10 @@ def _of(options: Mapping[str, JsonValue], names: Mapping[str, object] | None = N
 
 
 def label_of(value: JsonValue) -> str:
-    """Return a value as it is shown; of a mapping its fields."""
+    """Return a value as it is shown; of a mapping its fields, of sharing its method first."""
     if isinstance(value, dict):
-        return " ".join(f"{name}={label_of(each)}" for name, each in value.items())
+        rest = [f"{name}={label_of(each)}" for name, each in value.items() if name != METHOD]
+        return " ".join([label_of(value[METHOD]), *rest] if METHOD in value else rest)
     if isinstance(value, list | tuple):
         return ",".join(map(label_of, value))
     words = {None: "none", True: "true", False: "false"}

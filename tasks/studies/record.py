@@ -34,6 +34,6 @@ class TrialRecord(Record):
     """Axis -> the value of this trial, as it is shown."""
     rates: dict[str, JsonValue] = Field(default_factory=dict)
     """What it tried in a search for rates, or took from one."""
-    solved: dict[str, JsonValue] = Field(default_factory=dict)
+    solved: dict[str, int] = Field(default_factory=dict)
     """Sizes that were solved for its budget, by name."""
     result: RunResult

@@ -99,7 +99,7 @@ class StudyReport(Record):
     @property
     def axes(self) -> tuple[str, ...]:
         """The axes that rows are named by."""
-        return tuple(name for name in self.study.axes if name not in ACROSS)
+        return tuple(name for name in self.study.labels if name not in ACROSS)
 
     @property
     def seeds(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from embshare._value import Value
 from embshare.errors import InvalidValueError
 from embshare.tasks.runs.config import RunConfig, read_yaml
 from embshare.tasks.runs.result import RunResult
-from embshare.tasks.studies.budget import Budget
+from embshare.tasks.studies.budget import Budget, sized
 from embshare.tasks.studies.options import run_config
 from embshare.tasks.studies.points import (
     NONE,
@@ -69,7 +69,7 @@ class Trial:
     """Options that the config is made of; none where it was given as it is."""
     budget: Budget | None = None
     """What the model may take; its free size is solved for it before it is trained."""
-    solved: Mapping[str, JsonValue] = field(default_factory=dict)
+    solved: Mapping[str, int] = field(default_factory=dict)
     """Sizes that were solved for it, by name."""
     rates: Mapping[str, JsonValue] = field(default_factory=dict)
     """What this trial tries in a search for rates, or took from one."""
@@ -97,6 +97,8 @@ class Trial:
         found = {option: _folder_for(option, best(names)) for option, names in self.starts.items()}
         options = {**self.options, **rates, **found}
         config = run_config(options, self.config.out)
+        for free, value in self.solved.items():
+            config = sized(config, free, value)
         return replace(self, config=config, options=options, rates=rates or self.rates)
 
 

@@ -88,7 +88,7 @@ class Checked(NamedTuple):
     task: TaskRecord
     sizes: dict[str, Sizes]
     """Name of a trial -> sizes of its model."""
-    solved: dict[str, tuple[RunConfig, dict[str, JsonValue]]]
+    solved: dict[str, tuple[RunConfig, dict[str, int]]]
     """Name of a trial with a budget -> its config with the size that was solved."""
 
 
