@@ -166,11 +166,14 @@ def ablate(
     with more values on its axes.
     """
     check_packages(("yaml",), extra="bench")
+    from embshare.tasks.runs.config import naming_lines
     from embshare.tasks.studies.folder import has_study
     from embshare.tasks.studies.study_file import StudyFile
 
     study = StudyFile.load(file)
     out = Path("runs") / study.name if out is None else out
+    with naming_lines(file):
+        study.trials(out)
     if print_commands:
         _print_commands(study, file, out, checkpoints=checkpoints)
     elif dry_run:

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, JsonValue, field_validator, model_valida
 
 from embshare._value import Value
 from embshare.errors import InvalidValueError
-from embshare.tasks.runs.config import RunConfig, read_yaml
+from embshare.tasks.runs.config import RunConfig, naming_lines, read_yaml
 from embshare.tasks.runs.result import RunResult
 from embshare.tasks.studies.budget import Budget, sized
 from embshare.tasks.studies.options import run_config
@@ -262,13 +262,11 @@ class StudyFile(Value):
 
         Raises:
             ConfigFileError: not a YAML file with a mapping.
-            InvalidValueError: a field is unknown or out of range; a note says the file.
+            InvalidValueError: a field is unknown or out of range; a note says file and line.
         """
-        try:
-            return cls(**read_yaml(path))
-        except InvalidValueError as error:
-            error.add_note(f"in {path}")
-            raise
+        fields = read_yaml(path)
+        with naming_lines(path):
+            return cls(**fields)
 
     def to_yaml(self) -> str:
         """Return this study as a file that `load` reads back equal."""
