@@ -89,6 +89,9 @@ class RunOptions(BaseModel):
     by folder or hub name, or package.module:factory, a function of the vocabulary's size."""
     share: str = "none"
     """Sharing method: none, or one of ShareConfig's (veps, eps and so on)."""
+    start: Path | None = None
+    """Folder of a run of this task whose trained model this one starts from, with its vocabulary
+    and sizes; with --share, what is stored is fitted to its weights."""
     teacher: Path | None = None
     """Folder of a run of this task whose model is distilled into this one."""
     teacher_share: float = 0.5
@@ -223,8 +226,9 @@ def _checked(config: RunConfig, *, overwrite: bool, resume: bool, count: bool) -
 
     check_name(config.model, matched_only=TASKS[config.task].matched_only)
     check_inputs(config.settings)
-    if config.teacher is not None:
-        RunFolder(config.teacher).read_config()
+    for earlier in (config.start, config.teacher):
+        if earlier is not None:
+            RunFolder(earlier).read_config()
     if not count and os.environ.get("RANK", "0") == "0":  # others find the folder of the first
         RunFolder(config.out).check(config, overwrite=overwrite, resume=resume)
     return config

@@ -12,6 +12,7 @@ from embshare.summary import Summary
 from embshare.tasks.measurement.sizes import Sizes, sizes_of
 from embshare.tasks.runs.config import RunConfig
 from embshare.tasks.runs.engine import build_model_of
+from embshare.tasks.runs.starting import prepare_started
 from embshare.tasks.runs.teaching import prepare_taught
 from embshare.tasks.runs.vocabulary import with_own_tokenizer
 from embshare.tasks.saving import save_trained
@@ -39,8 +40,14 @@ def count_run(config: RunConfig) -> Count:
         EmbshareError: data cannot be read, there is no such model, or the plan does not fit it.
     """
     config = with_own_tokenizer(config)
-    task = config.to_task().prepare() if config.teacher is None else prepare_taught(config).task
-    model = build_model_of(config, task)
+    started = None if config.start is None else prepare_started(config)
+    if started is not None:
+        config, task = started.config, started.task
+    elif config.teacher is not None:
+        task = prepare_taught(config).task
+    else:
+        task = config.to_task().prepare()
+    model = build_model_of(config, task, started)
     with tempfile.TemporaryDirectory() as scratch:
         save_trained(model, Path(scratch))
         sizes = sizes_of(model, Path(scratch))
