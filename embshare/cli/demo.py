@@ -235,16 +235,16 @@ def _title(model: Trained) -> str:
 
 
 def _table(models: Sequence[Trained]) -> Table:
-    table = Table()
+    table = Table(title="parameters stored and read, test loss in nats per word")
     table.add_column("model", no_wrap=True)
-    for name in ("file", "stored", "read", "test loss", "perplexity", "training"):
-        table.add_column(name, justify="right")
+    for name in ("file", "stored", "read", "loss", "perplexity", "training"):
+        table.add_column(name, justify="right", no_wrap=True)
     for model in models:
         table.add_row(
             _title(model),
             f"{model.bytes / 1e6:.2f} MB",
-            f"{model.stored:,}",
-            f"{model.read:,}",
+            f"{model.stored / 1e6:.2f} M",
+            f"{model.read / 1e6:.2f} M",
             f"{model.loss:.3f}",
             f"{model.perplexity:.0f}",
             f"{model.seconds:.1f} s",
@@ -293,7 +293,8 @@ def _draw(models: Sequence[Trained], path: Path) -> None:
             xytext=(6, 6),
         )
     left.set(xlabel="step", ylabel="training loss (nats per word)")
-    right.set(xlabel="file (MB)", ylabel="test loss (nats per word)", xlim=(0, None))
+    largest = max(model.bytes for model in models) / 1e6
+    right.set(xlabel="file (MB)", ylabel="test loss (nats per word)", xlim=(0, 1.5 * largest))
     right.margins(0.3)
     left.legend(frameon=False)
     for axes in (left, right):
