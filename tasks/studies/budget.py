@@ -8,6 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias, final
 
@@ -32,6 +33,8 @@ UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2*
 AMOUNT: Final = re.compile(
     r"(?P<ratio>/)?\s*(?P<number>\d+(\.\d+)?)\s*(?P<unit>[kmg]i?)?(?P<b>b)?", re.I
 )
+NARROW: Final = 64
+"""How many of the smallest sizes are tried for one with which there is a plan at all."""
 WIDEST: Final = 2**16
 """Beyond it a search for a width ends: no matched model is that wide."""
 
@@ -160,6 +163,9 @@ def solved(config: RunConfig, budget: Budget, models: Models) -> tuple[RunConfig
     smallest = []
     for free in _free(config, budget, roomy=taken(dense) < limit):
         values = _values(config, free, models)
+        # EPS: a slot takes a column at least, and a narrow table has few.
+        narrow = takewhile(lambda value: math.isinf(size(free, value)), values[:NARROW])  # noqa: B023
+        values = values[len([*narrow]) :]
         found = _largest(values, partial(fits, free))
         if found is not None:
             return sized(config, free, found), {free: found}
