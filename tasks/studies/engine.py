@@ -398,10 +398,15 @@ def do_trials(
 
     def arguments(name: str) -> tuple[object, ...]:
         trial = named[name]
-        of_groups = {n for group in (trial.tuned, *trial.starts.values()) for n in group}
+        of_groups = {
+            n for group in (trial.tuned, trial.alike, *trial.starts.values()) for n in group
+        }
         plain = [need for need in trial.needs if need not in of_groups]
         starts = [found.best(names) for names in (*trial.starts.values(), *([n] for n in plain))]
-        trial = trial.settled(lambda names: known[found.best(names).name])
+        trial = trial.settled(
+            lambda names: known[found.best(names).name],
+            lambda names: found.best(names).result.bytes,
+        )
         observer.begun(trial)
         return trial, tuple(record.id for record in starts), how
 

@@ -78,19 +78,31 @@ class Trial:
     starts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Option -> names of trials; its value is the folder of the best of them."""
 
+    alike: tuple[str, ...] = ()
+    """Names of trials; the best of them decides the budget, see `Budget.like`."""
+
     @property
     def name(self) -> str:
         """Name within the study, and of the folder of its run."""
         return self.config.out.name
 
-    def settled(self, best: Callable[[tuple[str, ...]], Trial]) -> Trial:
+    def settled(
+        self,
+        best: Callable[[tuple[str, ...]], Trial],
+        bytes_of: Callable[[tuple[str, ...]], int],
+    ) -> Trial:
         """Return this trial with all that depends on others.
 
         Args:
             best: Names of trials that ended -> the best of them.
+            bytes_of: Names of trials that ended -> bytes of the best one's files.
         Raises:
             InvalidValueError: an option cannot have that value.
         """
+        if self.alike:
+            assert self.budget is not None
+            budget = Budget(bytes=bytes_of(self.alike), free=self.budget.free)
+            return replace(self, budget=budget, alike=()).settled(best, bytes_of)
         if not self.starts and not self.tuned:
             return self
         rates = dict(best(self.tuned).rates) if self.tuned else {}
@@ -376,7 +388,24 @@ class StudyFile(Value):
             wanted = frozenset({**dict(key), **labels}.items())
             if wanted != key:
                 trial = _starting(trial, option, groups[wanted])
+        if trial.budget is not None and trial.budget.like is not None:
+            names = tuple(other.name for other in self._alike(trial.budget.like, key, groups))
+            trial = replace(trial, needs=(*trial.needs, *names), alike=names)
         return trial
+
+    @staticmethod
+    def _alike(
+        labels: Mapping[str, str], key: frozenset[tuple[str, str]], groups: Groups
+    ) -> Sequence[Trial]:
+        """The trials whose size is a budget."""
+        wanted = frozenset({**dict(key), **labels}.items())
+        if wanted == key or wanted not in groups:
+            found = "are its own" if wanted == key else "no trial has"
+            fault = (
+                f"`budget.like`: must be labels of another trial, but {label_of(dict(labels))!r} "
+            )
+            raise InvalidValueError(what="study", faults=[f"{fault}{found}"])
+        return groups[wanted]
 
     def _stage(self, name: str, groups: Groups, out: Path) -> Iterator[Trial]:
         stage = self.then[name]
@@ -389,6 +418,9 @@ class StudyFile(Value):
             }
             budget = options.pop(BUDGET, None)
             found = None if budget is None else Budget.of(budget)
+            if found is not None and found.like is not None:
+                fault = f"`then.{name}.budget.like`: must be left out of stages: name bytes"
+                raise InvalidValueError(what="study", faults=[fault])
             yield _starting(_trial(labels, options, out, found), stage.start, before)
 
 
