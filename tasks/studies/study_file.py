@@ -31,7 +31,18 @@ from embshare.tasks.studies.points import (
     points_of,
 )
 
-__all__ = ["FAULT", "FIRST", "MARK", "STAGE", "TRIALS", "Compare", "Stage", "StudyFile", "Trial"]
+__all__ = [
+    "FAULT",
+    "FIRST",
+    "MARK",
+    "STAGE",
+    "TRIALS",
+    "Compare",
+    "Stage",
+    "StudyFile",
+    "Trial",
+    "Where",
+]
 
 TRIALS: Final = "trials"
 MARK: Final = "id.txt"
@@ -131,6 +142,24 @@ class Compare(Value):
         return {k: label_of(v) for k, v in given.items()} if isinstance(given, dict) else given
 
 
+class Where(Value):
+    """Options of some points alone.
+
+    Raises:
+        InvalidValueError: a field is unknown.
+    """
+
+    labels: dict[str, str]
+    """Axis -> label: the points that have all of these."""
+    options: Options
+    """Their options, which override those of their axes."""
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _as_shown(cls, given: Any) -> Any:
+        return {k: label_of(v) for k, v in given.items()} if isinstance(given, dict) else given
+
+
 class Stage(Value):
     """Trials that start from each trial of a study when it has ended.
 
@@ -192,6 +221,8 @@ class StudyFile(Value):
     """Single points, each a set of options."""
     random: Draws | None = None
     """Points whose options are drawn at random."""
+    where: tuple[Where, ...] = ()
+    """Options of some points alone: of one method with one architecture, say."""
     budget: Budget | None = None
     """What each model may take; its free size is solved for it. An axis ``budget`` varies it."""
     rates: Rates = Field(default_factory=dict)
@@ -263,6 +294,7 @@ class StudyFile(Value):
         labels = self.labels
         wanted = {"compare.baseline": self.compare.baseline}
         wanted |= {f"needs.{option}": found for option, found in self.needs.items()}
+        wanted |= {f"where.{n}.labels": rule.labels for n, rule in enumerate(self.where)}
         for place, found in wanted.items():
             for axis, label in found.items():
                 if axis not in labels:
@@ -296,7 +328,9 @@ class StudyFile(Value):
 
         More points, rates or stages are none, nor are another name or another way of comparing.
         """
-        changed = [name for name in ("task", "budget", "needs") if _other(self, before, name)]
+        changed = [
+            name for name in ("task", "budget", "needs", "where") if _other(self, before, name)
+        ]
         changed += [f"fixed.{name}" for name in _differing(self.fixed, before.fixed)]
         changed += [f"axes.{name}" for name in _lost(self._axes, before._axes)]
         changed += [f"rates.{name}" for name in _lost(self.rates, before.rates)]
@@ -369,7 +403,8 @@ class StudyFile(Value):
         """The trial of a point; with `rates` and the first seed, all that are tried for it."""
         labels = point.labels
         options: dict[str, Any] = {} if self.task is None else {"task": self.task}
-        for given in (self.fixed, point.options):
+        own = [rule.options for rule in self.where if rule.labels.items() <= labels.items()]
+        for given in (self.fixed, point.options, *own):
             options = {n: v for n, v in options.items() if n not in given} | dict(given)
         budget = Budget.of(options.pop(BUDGET)) if options.get(BUDGET) else self.budget
         options.pop(BUDGET, None)
