@@ -19,7 +19,7 @@ from embshare.adapters.huggingface.files import check_files, check_missing
 from embshare.adapters.huggingface.filling import names_of, prepare, restore, tie
 from embshare.adapters.huggingface.versions import files_of, is_of_bank, keep_names, take_names
 from embshare.errors import CheckpointError, EmbshareError
-from embshare.plan.migrate import naming, readers_kept, refit
+from embshare.plan.migrate import naming, numbers_kept, refit
 from embshare.runtime.bank import require_bank
 from embshare.sharing import BANK, share_from_embedding
 
@@ -91,7 +91,7 @@ class SharingQuantizer(HfQuantizer):
                 finding=f"its plan does not fit this {type(model).__name__} ({error})",
                 hint="Load it into the class that was saved, or save it again.",
             ) from error
-        prepare(model, readers_kept(saved.plan, names, here))
+        prepare(model, numbers_kept(saved.plan, names, here))
         files = files_of(context, model.config.name_or_path or "", saved)
         check_files(model, files, saved.plan, self.ties)
         keep_names(model)
@@ -105,7 +105,7 @@ class SharingQuantizer(HfQuantizer):
         _own_memory(model)
         bank = require_bank(model)
         bank.adopt(bank.scales.plan)  # whatever transformers cast its numbers to
-        bank.scales.to(bank.columns[0].device())
+        bank.scales.to(bank.materials[0].device())
         tie(model, self.ties)
         restore(model)
         for key in ("hf_quantizer", "is_quantized", "quantization_method"):
