@@ -151,8 +151,8 @@ def warn_growth(plan: SharePlan, inventory: Inventory) -> None:
     if after > before:
         notify(
             f"this plan stores {after:,} parameters, where the model has {before:,}: it grows. "
-            f"Name a table of more rows (source=), tie more layers, lower the rank of the "
-            f"residual, or set a `factor`.",
+            + ("Name a table of more rows (source=), set a `factor`, t" if plan.sources else "T")
+            + "ie more layers, or lower the rank of the residual.",
             GrowthWarning,
         )
 

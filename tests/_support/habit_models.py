@@ -23,6 +23,8 @@ CONFIGS = {
     "factor": ShareConfig(factor=5),
     "relaxed": ShareConfig(gain="channel", residual_rank=2),
     "anchor": ShareConfig(anchor=2.0),
+    "own": ShareConfig(method="own"),
+    "own-relaxed": ShareConfig(method="own", gain="channel", residual_rank=1),
 }
 
 

@@ -347,5 +347,5 @@ CONFIGS = {
     "anchor": ShareConfig(anchor=2.0),
     "eps": ShareConfig(method="eps", tie="all"),
     "own": ShareConfig(method="own"),
-    "own-relaxed": ShareConfig(method="own", tie="cycle:2", gain="channel", residual_rank=2),
+    "own-relaxed": ShareConfig(method="own", gain="channel", residual_rank=1),
 }

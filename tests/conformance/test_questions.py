@@ -18,6 +18,7 @@ import embshare
 from embshare.errors import StaleCacheWarning
 from embshare.plan.layer_rules import RULES
 from embshare.runtime.bank import require_bank
+from embshare.runtime.loading import bank_name
 from tests._support.layer_examples import EXAMPLES, LAYERS, MODELS
 from tests._support.reference import reference_columns, reference_weight
 from tests.conformance.cases import Both, derived, gradients, output, pairwise, shared
@@ -61,8 +62,17 @@ def test_parameters_are_gone_and_the_file_is_smaller(pair: Both) -> None:
 
 @pytest.mark.parametrize("pair", pairwise("rule"))
 def test_weights_are_what_the_rule_says(pair: Both) -> None:
+    torch.manual_seed(0)
+    dense = dict(pair[0].build().named_parameters(remove_duplicate=False))
     model = shared(pair)  # a residual is zero at the start, and a learned gain is one
     bank = require_bank(model)
+    for index, reader in enumerate(bank.readers):
+        slot = bank.plan.slots[reader.slot]
+        if slot.source is None:  # the first layer's start, and the parameter itself
+            block = model.get_parameter(f"{bank_name(model)}.blocks.{reader.slot}")
+            assert torch.equal(block, dense[slot.weights[0]])
+            assert bank.relaxed or bank.read(index).data_ptr() == block.data_ptr()
+            torch.testing.assert_close(bank.read(index), block)
     for number, source in enumerate(bank.columns):
         columns = reference_columns(bank.plan, number, *source.inputs())
         for index, reader in enumerate(bank.readers):

@@ -321,7 +321,7 @@ def test_what_cannot_be_is_refused_and_the_model_left_as_it_was(
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ({"method": "vps"}, "'eps' or 'veps'"),
+        ({"method": "vps"}, "'veps' or 'own'"),
         ({"tie": "pairs"}, "'sequence:M'"),
         ({"factor": 0}, "greater than or equal to 1"),
         ({"residual_rank": -1}, "greater than or equal to 0"),
