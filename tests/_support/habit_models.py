@@ -24,8 +24,10 @@ CONFIGS = {
     "relaxed": ShareConfig(gain="channel", residual_rank=2),
     "anchor": ShareConfig(anchor=2.0),
     "own": ShareConfig(method="own"),
-    "own-relaxed": ShareConfig(method="own", gain="channel", residual_rank=1),
+    "own-channel": ShareConfig(method="own", gain="channel"),
 }
+TABLES = {name: config for name, config in CONFIGS.items() if config.reads_table}
+"""Those whose blocks are columns of the embedding."""
 
 
 class LM(nn.Module):
