@@ -216,7 +216,7 @@ def _columns(
     first, last = min(s.start for s in slots), max(s.stop for s in slots)
     columns = table.new_zeros(table.shape[0], last - first)
     read = torch.zeros_like(columns)
-    rows = plan.sources[slots[0].source].rows
+    rows = plan.sources[slots[0].material].rows
     for slot in slots:
         needed = rows_needed(slot.numel, slot.columns, rows, plan.config.order)
         place = slice(slot.start - first, slot.stop - first)

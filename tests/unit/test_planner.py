@@ -109,7 +109,7 @@ def test_integer_weights_stay_as_they_are() -> None:
 def test_several_sources() -> None:
     source = {"blocks.[01].*": "positions", "*": "embed.weight"}
     plan = embshare.plan_sharing(Model(), ShareConfig(tie="none", source=source))
-    of = {name: plan.sources[slot.source].name for slot in plan.slots for name in slot.weights}
+    of = {name: plan.sources[slot.material].name for slot in plan.slots for name in slot.weights}
     assert of["blocks.1.weight"] == "positions.weight"
     assert of["blocks.2.weight"] == of["conv.weight"] == "embed.weight"
 
