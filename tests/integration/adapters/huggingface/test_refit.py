@@ -27,6 +27,7 @@ CONFIGS = {
     "plain": ShareConfig(),
     "factor": ShareConfig(factor=4, tie="none"),
     "own": ShareConfig(method="own", tie="none", gain="channel"),
+    "relaxed": ShareConfig(gain="learned"),
 }
 EACH = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
