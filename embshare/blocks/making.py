@@ -36,15 +36,12 @@ def materials_of(
 def _columns(plan: SharePlan, modules: Modules, _: Mapping[int, Tensor]) -> tuple[Material, ...]:
     made = []
     for source in plan.sources:
-        path, _, leaf = source.name.rpartition(".")
+        owner, leaf = modules[source.name.rpartition(".")[0]], source.name.rpartition(".")[2]
+        table = owner._parameters[leaf]
+        assert table is not None
+        projected, column_bias = plan.config.method == "veps", plan.config.column_bias
         made.append(
-            Columns(
-                source,
-                modules[path],
-                like=modules[path]._parameters[leaf],
-                projected=plan.config.method == "veps",
-                column_bias=plan.config.column_bias,
-            )
+            Columns(source, owner, like=table, projected=projected, column_bias=column_bias)
         )
     return tuple(made)
 
