@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from embshare.tasks.studies.plot import colours_of, draw_pareto, shown
 from embshare.tasks.studies.report import Row, StudyReport
-from embshare.tasks.studies.study import TRIALS
+from embshare.tasks.studies.study_file import TRIALS
 from embshare.tasks.studies.table import show_change, show_spread
 
 __all__ = ["Cell", "Sample", "make_page", "samples_of"]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from embshare.tasks.studies.page import make_page, samples_of
 from embshare.tasks.studies.report import StudyReport
-from embshare.tasks.studies.study import TRIALS
+from embshare.tasks.studies.study_file import TRIALS
 from tests.integration.tasks.studies.conftest import LM, with_first_metric
 
 

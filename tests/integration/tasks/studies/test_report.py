@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 
 from embshare.errors import InvalidValueError
-from embshare.tasks.studies.folder import write_report
 from embshare.tasks.studies.plot import draw_pareto, pareto_front
 from embshare.tasks.studies.report import Spread, StudyReport
-from embshare.tasks.studies.study import Study
+from embshare.tasks.studies.store import write_report
+from embshare.tasks.studies.study_file import StudyFile
 from embshare.tasks.studies.table import make_table, show_spread
 from tests.integration.tasks.studies.conftest import with_first_metric
 
@@ -31,7 +31,7 @@ def test_seeds_are_taken_together(report: StudyReport) -> None:
 
 def test_rows_are_compared_with_the_baseline_on_the_same_other_axes(report: StudyReport) -> None:
     compare = {"baseline": {"model": "lstm"}, "metric": "perplexity"}
-    study = Study(**(dict(report.study) | {"compare": compare}))
+    study = StudyFile(**(dict(report.study) | {"compare": compare}))
     compared = report.model_copy(update={"study": study})
     changes = {
         tuple(row.labels.values()): row.change for row in compared.rows("language_modelling")
@@ -42,7 +42,7 @@ def test_rows_are_compared_with_the_baseline_on_the_same_other_axes(report: Stud
     Console(width=100, file=text).print(make_table(compared, "language_modelling"))
     assert "change" in text.getvalue() and "-13.2 %" in text.getvalue()
     with pytest.raises(InvalidValueError, match="'rnn' must be one of lstm, conv, attention"):
-        Study(**(dict(report.study) | {"compare": {"baseline": {"model": "rnn"}}}))
+        StudyFile(**(dict(report.study) | {"compare": {"baseline": {"model": "rnn"}}}))
 
 
 def test_one_seed_has_no_spread() -> None:
@@ -106,12 +106,12 @@ def test_another_metric_may_be_better_the_other_way(report: StudyReport) -> None
     )
     for better in ("lower", "higher"):
         compare = {"metric": "accuracy", "better": better}
-        study = Study(**(dict(report.study) | {"compare": compare}))
+        study = StudyFile(**(dict(report.study) | {"compare": compare}))
         compared = report.model_copy(update={"study": study, "trials": trials})
         assert compared.metric("language_modelling").better == better
         assert {row.metric.mean for row in compared.rows("language_modelling")} == {0.5}
     with pytest.raises(InvalidValueError, match="must be one of accuracy, but is 'bleu'"):
-        other = Study(**(dict(report.study) | {"compare": {"metric": "bleu"}}))
+        other = StudyFile(**(dict(report.study) | {"compare": {"metric": "bleu"}}))
         list(
             report.model_copy(update={"study": other, "trials": trials}).rows("language_modelling")
         )
@@ -122,7 +122,7 @@ def test_long_labels_give_way_to_numbers(report: StudyReport) -> None:
     sharing["veps"] += " [x]"  # no markup of rich
     axes = dict(report.study.axes) | {"method": {new: {} for new in sharing.values()}}
     baseline = {"method": sharing["dense"]}
-    study = Study(**(dict(report.study) | {"axes": axes, "compare": {"baseline": baseline}}))
+    study = StudyFile(**(dict(report.study) | {"axes": axes, "compare": {"baseline": baseline}}))
     trials = tuple(
         trial.model_copy(
             update={"labels": trial.labels | {"method": sharing[trial.labels["method"]]}}
