@@ -18,7 +18,7 @@ from embshare.errors import InvalidValueError
 from embshare.tasks.runs.config import RunConfig, naming_lines, read_yaml
 from embshare.tasks.runs.result import RunResult
 from embshare.tasks.studies.budget import Budget, sized
-from embshare.tasks.studies.options import run_config
+from embshare.tasks.studies.options import check_option, run_config
 from embshare.tasks.studies.points import (
     NONE,
     Axis,
@@ -478,6 +478,7 @@ def _trial(
 
 def _starting(trial: Trial, option: str, before: Sequence[Trial]) -> Trial:
     """A trial that takes the folder of another, or of the best of some, as an option."""
+    check_option(option, trial.config.task)
     names = tuple(each.name for each in before)
     return replace(trial, needs=(*trial.needs, *names), starts={**trial.starts, option: names})
 
