@@ -275,10 +275,10 @@ class StepClock(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         self.step_ms.append((_now() - self._begun) * 1e3)
+        self._on_step()
         if self._stop():
             self.stopped = control.should_save = control.should_training_stop = True
         control.should_log |= control.should_save  # a checkpoint lacks losses since the last point
-        self._on_step()
 
 
 @final

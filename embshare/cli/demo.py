@@ -198,8 +198,8 @@ def _fit(
     warmup = max(1, round(WARMUP * steps))
 
     def factor(step: int) -> float:
-        left = (steps - step) / max(1, steps - warmup)
-        return min((step + 1) / warmup, math.sin(math.pi / 2 * min(left, 1)) ** 2)
+        left = min((steps - step) / max(1, steps - warmup), 1.0)
+        return min((step + 1) / warmup, (1 - math.cos(math.pi * left)) / 2)
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     curve, begun = [], time.perf_counter()
@@ -226,7 +226,7 @@ def _loss(model: MatchedLanguageModel, test: Tensor) -> float:
     model.eval()
     with torch.inference_mode(), embshare.cached(model):
         found = [model(part, labels=part)["loss"].item() * len(part) for part in rows.split(64)]
-    return sum(found) / len(rows)
+    return float(sum(found) / len(rows))
 
 
 def _title(model: Trained) -> str:

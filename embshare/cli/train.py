@@ -196,9 +196,9 @@ def _config(
     from embshare.tasks.runs.config import RunConfig, read_config_file
 
     file, method = own.pop("config", None), own.pop("share", None)
-    out = own.setdefault("out", Path("runs") / task) if resume else own.get("out")
-    if file is None and resume and (saved := out / "config.yaml").is_file():
-        file = saved
+    if file is None and resume:
+        saved = own.setdefault("out", Path("runs") / task) / "config.yaml"
+        file = saved if saved.is_file() else None
     fields = {} if file is None else read_config_file(_file(task, file))
     if fields.setdefault("task", task) != task:
         fault = f"`task`: the file is for {fields['task']!r}, the command for {task!r}"

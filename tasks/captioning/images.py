@@ -120,9 +120,9 @@ class ModelInputs:
         """The inputs of the first images; ``None`` is all."""
         if count is None or count >= len(self):
             return self
-        array = isinstance(self.rows, np.ndarray)
-        rows = self.rows[:count] if array else self.rows.select(range(count))
-        return ModelInputs(rows, self.shape, self.dtype)
+        if isinstance(self.rows, np.ndarray):
+            return ModelInputs(self.rows[:count], self.shape, self.dtype)
+        return ModelInputs(self.rows.select(range(count)), self.shape, self.dtype)
 
     def fingerprint(self) -> str:
         """Digest of all inputs in order."""

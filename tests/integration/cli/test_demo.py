@@ -31,7 +31,9 @@ def test_three_models_are_trained_and_drawn(
     (picture,) = tmp_path.iterdir()
     assert picture.name == ("picture.png" if installed else "picture.txt")
     assert f"The picture is in {picture}." in out.replace("\n", " ")
-    rows = re.findall(r"(dense|shared), width (\d+) +│ +([\d.]+) MB │ +([\d.]+) M │ +([\d.]+) M", out)
+    rows = re.findall(
+        r"(dense|shared), width (\d+) +│ +([\d.]+) MB │ +([\d.]+) M │ +([\d.]+) M", out
+    )
     sizes = {(kind, int(width)): float(size) for kind, width, size, *_ in rows}
     assert len(rows) == 3
     (dense, shared, narrow) = sizes.values()

@@ -168,8 +168,12 @@ def test_an_entry_of_another_format_or_package_is_another(
 ) -> None:
     made: list[int] = []
 
+    def make() -> bytes:
+        made.append(0)
+        return b"x"
+
     def ask() -> bytes:
-        return kept("bytes", ["x"], lambda: made.append(0) or b"x", dump=bytes, load=bytes)
+        return kept("bytes", ["x"], make, dump=bytes, load=bytes)
 
     assert ask() == ask() == b"x"
     assert len(made) == 1
