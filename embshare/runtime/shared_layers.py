@@ -95,7 +95,8 @@ class SharedLayer(nn.Module):
         """
         raise DerivedWeightError(
             f"the weights of this {type(self).__name__} are derived from a table (or are blocks "
-            f"that layers share) and cannot be reset. Reset the model before it is shared, or share the reset one again."
+            f"that layers share) and cannot be reset. Reset the model before it is shared, or "
+            f"share the reset one again."
         )
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
