@@ -12,7 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias, final
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 from torch import nn
 
 import embshare
@@ -24,6 +24,7 @@ from embshare.tasks.catalogue import TASKS
 from embshare.tasks.measurement.sizes import Sizes, sizes_of
 from embshare.tasks.runs.config import RunConfig
 from embshare.tasks.saving import save_trained
+from embshare.tasks.studies.points import label_of
 from embshare.tasks.task import PreparedTask
 
 __all__ = ["Budget", "BudgetError", "Models", "sized", "solved"]
@@ -52,7 +53,7 @@ class BudgetError(EmbshareError, ValueError):
 
 
 class Budget(Value):
-    """What a model may take; exactly one of the three.
+    """What a model may take; exactly one of the first four.
 
     Raises:
         InvalidValueError: none or several are given, or an amount cannot be read.
@@ -66,6 +67,9 @@ class Budget(Value):
     """Stored parameters, as in ``500k`` or ``2M``."""
     ratio: Annotated[float, Field(gt=1)] | None = None
     """How many times fewer parameters are stored than by the dense model of the same options."""
+    like: dict[str, str] | None = None
+    """Axis -> label: as many bytes as the trial that has these labels and on all other axes the
+    same."""
     free: Free = "auto"
     """Size that is solved: the model's `width`, or the `residual_rank` or the `factor` of its
     sharing. ``auto`` is the width of a dense model, and of a shared one the rank of its residuals,
@@ -84,10 +88,16 @@ class Budget(Value):
         }
         return {**given, **read}
 
+    @field_validator("like", mode="before")
+    @classmethod
+    def _as_shown(cls, given: Any) -> Any:
+        return {k: label_of(v) for k, v in given.items()} if isinstance(given, dict) else given
+
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if sum(amount is not None for amount in (self.bytes, self.stored, self.ratio)) != 1:
-            raise ValueError("must have one of `bytes`, `stored` and `ratio`")
+        given = (self.bytes, self.stored, self.ratio, self.like)
+        if sum(amount is not None for amount in given) != 1:
+            raise ValueError("must have one of `bytes`, `stored`, `ratio` and `like`")
         return self
 
     @classmethod
@@ -116,6 +126,8 @@ class Budget(Value):
     def __str__(self) -> str:
         if self.ratio is not None:
             return f"/{self.ratio:g}"
+        if self.like is not None:
+            return f"of {label_of(self.like)}"
         return f"{self.stored:,}" if self.stored is not None else f"{self.bytes:,} bytes"
 
 
