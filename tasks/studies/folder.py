@@ -17,6 +17,7 @@ from embshare.tasks.runs.folder import (
     RunFolder,
     write_text,
 )
+from embshare.tasks.studies.output import report_files, write_files
 from embshare.tasks.studies.report import StudyReport
 from embshare.tasks.studies.study import FAULT, MARK, TRIALS, Study
 
@@ -32,8 +33,6 @@ __all__ = [
 
 STUDY: Final = "study.yaml"
 RESULTS: Final = "results.json"
-PAGE: Final = "report.html"
-PLOTS: Final = "pareto-{}.png"
 ID: Final = re.compile(r"[0-9a-f]{16}")
 """Names of records, without their ending."""
 
@@ -62,18 +61,13 @@ class OtherStudyError(EmbshareError, ValueError):
 
 
 def write_report(report: StudyReport, out: Path) -> None:
-    """Write ``results.json``, the plots and the page.
+    """Write ``results.json``, and what `embshare.tasks.studies.output.write_files` makes of it.
 
     Raises:
         InvalidValueError: trials have no metric of the name that the study compares by.
     """
-    from embshare.tasks.studies.page import make_page
-    from embshare.tasks.studies.plot import draw_pareto
-
     write_text(out / RESULTS, report.to_json())
-    for task in report.tasks:
-        draw_pareto(report, task.name, out / PLOTS.format(task.name))
-    write_text(out / PAGE, make_page(report, out))
+    write_files(report, out, {trial.name: out / TRIALS / trial.name for trial in report.trials})
 
 
 def read_report(folder: Path) -> StudyReport:
@@ -135,7 +129,7 @@ def _parts(out: Path) -> Iterator[Path]:
         yield from run.parts()
         yield from (path for path in map(run.root.joinpath, (MARK, FAULT)) if path.is_file())
     yield from (path for path in (out / TRIALS).glob("*.json") if ID.fullmatch(path.stem))
-    names = (STUDY, RESULTS, PAGE, *map(PLOTS.format, TASKS))
+    names = (STUDY, RESULTS, *report_files(TASKS))
     yield from (out / name for name in names if (out / name).is_file())
 
 
