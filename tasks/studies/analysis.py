@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -84,7 +85,7 @@ class Analysis:
         """The most seeds that a row has."""
         return max((row.metric.count for row in self.rows), default=0)
 
-    @property
+    @cached_property
     def method_axis(self) -> str | None:
         """The axis that models differ by, which markers show."""
         varied = [axis for axis in self.report.axes if len(self._labels(axis)) > 1]
@@ -92,7 +93,7 @@ class Analysis:
         named = [axis for axis in axes if axis in METHODS]
         return (named or [axis for axis in axes if axis.startswith("share")] or axes or [None])[-1]
 
-    @property
+    @cached_property
     def panel_axis(self) -> str | None:
         """The axis that has a panel for each label: another one with few labels, if there is."""
         for axis in self.report.axes:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,9 +71,12 @@ def table_of(model: nn.Module) -> Tensor:
     return parameters[name].detach().cpu().flatten(1)
 
 
-def read_tables(run: Path) -> Tables:
+def read_tables(run: Path, counted: dict[str, Tensor | None]) -> Tables:
     """Load the model of a finished run, and build it again as it began.
 
+    Args:
+        run: Folder of the run.
+        counted: Counts of tokens by the settings that they depend on; what is not there is added.
     Raises:
         EmbshareError: the folder holds no run, or no model.
     """
@@ -86,30 +87,15 @@ def read_tables(run: Path) -> Tables:
     if config.share is not None:
         start = torch.Generator().manual_seed(config.seed)
         fresh = embshare.share_from_embedding(fresh, config.share, generator=start)
-    settings = config.settings.model_dump(mode="json", exclude={"training"})
-    counts = _counts(_Data(config, found.processor, run.parent, repr(settings)), len(after))
-    return Tables(before=table_of(fresh), after=after, counts=counts)
+    key = config.settings.model_dump_json(exclude={"training"}) + config.task + str(len(after))
+    if key not in counted:
+        counted[key] = _counts(config, found.processor, len(after))
+    return Tables(before=table_of(fresh), after=after, counts=counted[key])
 
 
-class _Data:
-    """Settings and processor of a run, equal to another's where data and tokens are the same."""
-
-    def __init__(self, config: RunConfig, processor: Processor, study: Path, key: str) -> None:
-        self.config, self.processor = config, processor
-        self.key = (study, config.task, key)
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Data) and self.key == other.key
-
-
-@lru_cache(maxsize=4)
-def _counts(data: _Data, size: int) -> Tensor | None:
+def _counts(config: RunConfig, processor: Processor, size: int) -> Tensor | None:
     try:
-        prepared = data.config.to_task().prepare(data.processor, train=True)
-        feed = prepared.feed()
+        feed = config.to_task().prepare(processor, train=True).feed()
     except (EmbshareError, OSError):  # the data are elsewhere
         return None
     rows: Any = feed.rows
@@ -123,7 +109,7 @@ def _batches(rows: Any, collate: Any) -> Iterator[Mapping[str, Tensor]]:
         yield collate([rows[index] for index in range(begin, min(begin + BATCH, len(rows)))])
 
 
-def token_counts(batches: Iterator[Mapping[str, Tensor]], size: int) -> Tensor | None:
+def token_counts(batches: Iterable[Mapping[str, Tensor]], size: int) -> Tensor | None:
     """Count tokens in batches: the labels' where labels are tokens, else the inputs'.
 
     Args:
@@ -133,7 +119,7 @@ def token_counts(batches: Iterator[Mapping[str, Tensor]], size: int) -> Tensor |
         ``[V]``; ``None`` where there are no batches, or no tokens of that vocabulary in them.
     """
     counts = torch.zeros(size, dtype=torch.long)
-    for batch in islice(batches, COUNTED):
+    for batch in batches:
         tokens = batch.get("labels")
         if tokens is None or tokens.dim() < 2 or tokens.is_floating_point():
             tokens = batch.get("input_ids")
@@ -159,10 +145,11 @@ def geometry_sheet(analysis: Analysis, folders: Mapping[str, Path]) -> Sheet | N
     """
     chosen = analysis.chosen(MODELS)
     tables: dict[int, Tables] = {}
+    counted: dict[str, Tensor | None] = {}
     for index in chosen:
         folder = folders.get(analysis.rows[index].trials[0].name)
         if folder is not None and RunFolder(folder).model.is_dir():
-            tables[index] = read_tables(folder)
+            tables[index] = read_tables(folder, counted)
     if not tables:
         return None
     places = {id(row): n for n, row in enumerate(analysis.rows)}

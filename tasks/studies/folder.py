@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,7 @@ from embshare.tasks.runs.folder import (
 )
 from embshare.tasks.studies.output import report_files, write_files
 from embshare.tasks.studies.report import StudyReport
+from embshare.tasks.studies.sheets import Sheet
 from embshare.tasks.studies.study import FAULT, MARK, TRIALS, Study
 
 __all__ = [
@@ -60,14 +61,21 @@ class OtherStudyError(EmbshareError, ValueError):
         self.folder, self.fields = folder, tuple(fields)
 
 
-def write_report(report: StudyReport, out: Path) -> None:
+def write_report(
+    report: StudyReport, out: Path, *, geometry: Mapping[str, Sheet] | None = None
+) -> None:
     """Write ``results.json``, and what `embshare.tasks.studies.output.write_files` makes of it.
 
+    Args:
+        report: The report.
+        out: Folder of the study.
+        geometry: Task -> table of its embeddings' geometry, if that was measured.
     Raises:
         InvalidValueError: trials have no metric of the name that the study compares by.
     """
     write_text(out / RESULTS, report.to_json())
-    write_files(report, out, {trial.name: out / TRIALS / trial.name for trial in report.trials})
+    folders = {trial.name: out / TRIALS / trial.name for trial in report.trials}
+    write_files(report, out, folders, geometry=geometry)
 
 
 def read_report(folder: Path) -> StudyReport:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from itertools import cycle, pairwise
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -123,7 +123,7 @@ def _draw_panel(
             zorder=3,
             rasterized=many,
         )
-    _limit(axes, analysis)
+    _limit(axes, analysis, rows)
 
 
 def _both(analysis: Analysis) -> bool:
@@ -154,18 +154,23 @@ def _draw_gap(
 ) -> None:
     """Shade what sharing gains: between both fronts, and where nothing else is as small."""
     sizes = sorted({*(s for s, _ in everything), *(s for s, _ in plain), ends})
-    for left, right in pairwise(sizes):
-        best = [value for size, value in everything if size <= left]
-        other = [value for size, value in plain if size <= left]
-        if other and best and best[-1] != other[-1]:
-            axes.fill_between(
-                [left, right], best[-1], other[-1], color="#999999", alpha=0.25, lw=0, zorder=1
-            )
+    best, other = (_up_to(sizes, front) for front in (everything, plain))
+    axes.fill_between(sizes, best, other, step="post", color="#999999", alpha=0.25, lw=0, zorder=1)
     if everything and plain and everything[0][0] < plain[0][0]:
         axes.axvspan(everything[0][0], plain[0][0], color="#999999", alpha=0.12, lw=0, zorder=0)
 
 
-def _limit(axes: Axes, analysis: Analysis) -> None:
+def _up_to(sizes: Sequence[float], front: Sequence[tuple[float, float]]) -> list[float]:
+    """The best metric up to each of some rising sizes; NaN where there is none as small."""
+    found, value, ahead = [], math.nan, list(front)
+    for size in sizes:
+        while ahead and ahead[0][0] <= size:
+            value = ahead.pop(0)[1]
+        found.append(value)
+    return found
+
+
+def _limit(axes: Axes, analysis: Analysis, rows: Sequence[Row]) -> None:
     """Leave a few bad rows outside of the axes: half of all are within a third of the height."""
     found = [row.metric.mean for row in analysis.rows if math.isfinite(row.metric.mean)]
     if len(found) < 4:
@@ -176,9 +181,10 @@ def _limit(axes: Axes, analysis: Analysis) -> None:
     if middle != best and abs(worst - best) > abs(far - best):
         ends = (best - 0.4 * (middle - best), far)
         axes.set_ylim(*(ends if analysis.lower else reversed(ends)))
-        outside = sum(abs(value - best) > abs(far - best) for value in found)
+        mine = [abs(row.metric.mean - best) for row in rows if math.isfinite(row.metric.mean)]
+        outside = sum(distance > abs(far - best) for distance in mine)
         axes.annotate(
-            f"{outside} worse beyond the axis",
+            f"{outside} worse beyond the axis" * bool(outside),
             (0.99, 0.985 if analysis.lower else 0.015),
             xycoords="axes fraction",
             ha="right",
