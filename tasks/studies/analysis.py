@@ -246,9 +246,12 @@ def _unexcluded(study: Study) -> dict[str, str]:
 def _left_out(options: Mapping[str, Any]) -> Iterator[Any]:
     """The patterns in some options that keep layers from being shared."""
     for name, value in options.items():
+        field = name.rpartition(".")[2].removeprefix("share_")
         if isinstance(value, Mapping):
             yield from _left_out(value)
-        elif name.rpartition(".")[2].removeprefix("share_") in ("include", "exclude") and value:
+        elif field == "exclude" and value:
+            yield value
+        elif field == "include" and value and value not in ("*", ["*"], ("*",)):
             yield value
 
 

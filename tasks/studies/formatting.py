@@ -45,8 +45,9 @@ def show_bytes(count: float) -> str:
 
 
 def show_number(value: float, *, digits: int = 4, sign: bool = False) -> str:
-    """A number with as many decimals as it needs for ``digits`` digits."""
-    return f"{value:{'+' * sign},.{_decimals(value, digits)}f}"
+    """A number with as many decimals as it needs for ``digits`` digits, leading zeros not among
+    them."""
+    return f"{value:{'+' * sign},.{_fine(value, digits)}f}"
 
 
 def show_spread(spread: Spread, *, digits: int) -> str:
@@ -76,7 +77,7 @@ def show_difference(comparison: Comparison | None) -> str:
     text = show_number(comparison.difference, digits=digits, sign=True)
     if margin is None:
         return text
-    return f"{text} ± {margin:,.{_decimals(comparison.difference, digits)}f}"
+    return f"{text} ± {margin:,.{_fine(comparison.difference, digits)}f}"
 
 
 def show_p(p: float | None) -> str:
@@ -100,6 +101,12 @@ def _with_margin(mean: float, margin: float | None, digits: int) -> str:
 def _decimals(value: float, digits: int) -> int:
     whole = len(str(int(abs(value)))) if abs(value) < 1e15 else digits
     return max(0, digits - whole)
+
+
+def _fine(value: float, digits: int) -> int:
+    if not 0 < abs(value) < 1:
+        return _decimals(value, digits)
+    return min(8, digits - 1 - math.floor(math.log10(abs(value))))
 
 
 def _places(value: float, margin: float) -> int:
