@@ -34,10 +34,10 @@ import embshare
 from embshare._value import Value
 from embshare.tasks.measurement.provenance import Provenance, read_provenance
 from embshare.tasks.runs.folder import write_text
-from embshare.tasks.studies.engine import do_trials
-from embshare.tasks.studies.study import TRIALS, Trial
-from embshare.tasks.studies.trial import TrialRecord, code_of
-from embshare.tasks.studies.workers import Workers
+from embshare.tasks.studies.engine import do_trials, local_pool
+from embshare.tasks.studies.record import TrialRecord
+from embshare.tasks.studies.study_file import TRIALS, Trial
+from embshare.tasks.studies.trial import Doing, code_of
 from embshare.tasks.training import train
 
 __all__ = ["TABLES", "Study", "Times", "Written", "hold_to_scale"]
@@ -192,6 +192,8 @@ class Written:
         """The study begins."""
         self.order = [trial.name for trial in trials]
 
+    def begun(self, trial: Trial) -> None: ...
+
     def ended(self, trial: Trial, found: TrialRecord | Exception, *, resumed: bool) -> None:
         """A trial is done."""
         number = f"{self.order.index(trial.name) + 1}/{len(self.order)} {trial.name}"
@@ -212,13 +214,11 @@ def _study(given: argparse.Namespace, scale: Scale, places: Places) -> None:
     study = Study(provenance=provenance, scale=scale, jobs=given.jobs, records=())
     wanted = list(trials(chosen(given.only), given.seeds, scale, places))
     hold_to_scale(scale, places)
-    with Workers(given.jobs) as workers:
+    with local_pool(given.jobs, len(wanted)) as pool:
         found = do_trials(
             wanted,
-            workers,
-            code=code_of(provenance),
-            checkpoints=True,
-            fail_fast=False,
+            pool,
+            how=Doing(code=code_of(provenance), checkpoints=True),
             observer=Written(study, places, given.out),
         )
     if found.failed:

@@ -22,8 +22,8 @@ from embshare.tasks.runs.config import RunConfig
 from embshare.tasks.runs.folder import RESULT
 from embshare.tasks.runs.loading import load_run
 from embshare.tasks.runs.result import RunResult
-from embshare.tasks.studies.study import TRIALS, Trial
-from embshare.tasks.studies.trial import TrialRecord
+from embshare.tasks.studies.record import TrialRecord
+from embshare.tasks.studies.study_file import TRIALS, Trial
 
 __all__ = ["Places", "Record", "Scale", "learn_vocabulary", "record_of", "trials"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -18,7 +19,7 @@ class Value(BaseModel):
         try:
             super().__init__(**data)
         except ValidationError as error:
-            raise _readable(type(self).__name__, error) from None
+            raise _readable(type(self), error) from None
 
     def to_json(self) -> str:
         """This value as indented JSON; `from_json` reads it back equal."""
@@ -34,7 +35,7 @@ class Value(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise _readable(cls.__name__, error) from None
+            raise _readable(cls, error) from None
 
 
 class Record(Value):
@@ -44,7 +45,7 @@ class Record(Value):
     model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")
 
 
-def _readable(what: str, error: ValidationError) -> InvalidValueError:
+def _readable(kind: type[BaseModel], error: ValidationError) -> InvalidValueError:
     faults: list[str] = []
     for fault in error.errors(include_url=False):
         place = ".".join(str(part) for part in fault["loc"])
@@ -52,10 +53,22 @@ def _readable(what: str, error: ValidationError) -> InvalidValueError:
         if isinstance(within, InvalidValueError):  # of a value in this one
             faults += (_moved(place, inner) for inner in within.faults)
             continue
+        if fault["type"] == "extra_forbidden":
+            faults.append(f"`{place}`: is no field here{_near(kind, fault['loc'])}")
+            continue
         has = "" if fault["type"] == "missing" else f", but is {fault['input']!r:.80}"
         message = fault["msg"].removeprefix("Value error, ")
         faults.append(f"`{place}`: {message}{has}" if place else message)
-    return InvalidValueError(what=what, faults=faults)
+    return InvalidValueError(what=kind.__name__, faults=faults)
+
+
+def _near(kind: type[BaseModel], place: tuple[int | str, ...]) -> str:
+    """The fields with names like that of one that does not exist, as the end of a sentence."""
+    if len(place) > 1:  # a field of a value in this one
+        return ""
+    known = [field.alias or name for name, field in kind.model_fields.items()]
+    near = difflib.get_close_matches(str(place[0]), known)
+    return f"; did you mean {' or '.join(f'`{name}`' for name in near)}?" if near else ""
 
 
 def _moved(place: str, fault: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from embshare.tasks.studies.bench import BenchmarkConfig
     from embshare.tasks.studies.report import StudyReport
     from embshare.tasks.studies.sheets import Sheet
-    from embshare.tasks.studies.study import Study
+    from embshare.tasks.studies.study_file import StudyFile
+    from embshare.tasks.studies.workers import Pool
 
 __all__ = ["ablate", "bench", "report"]
 
@@ -118,19 +120,46 @@ def ablate(
     jobs: Annotated[
         int | None,
         option(
-            "Number of trials run at once. Default: one per core, one on an accelerator.",
+            "Number of trials at once, each in its own process. Default: one per accelerator, or "
+            "per core without any; fewer where memory is too small. 0: in this process, to debug.",
             "--jobs",
         ),
     ] = None,
+    ray: Annotated[
+        str | None,
+        option("Run trials on this Ray cluster: its address, auto, or local.", "--ray"),
+    ] = None,
+    cpus: Annotated[float, option("Cores of each trial on a Ray cluster.", "--cpus")] = 1,
+    gpus: Annotated[float, option("Accelerators of each trial on a Ray cluster.", "--gpus")] = 0,
     overwrite: Annotated[bool, option("Replace the study in that folder.", "--overwrite")] = False,
     checkpoints: Annotated[
         bool,
         option("Write checkpoints, so that trials that were killed are resumed.", "--checkpoints"),
     ] = False,
+    keep_checkpoints: Annotated[
+        bool, option("Leave checkpoints when a trial has ended.", "--keep-checkpoints")
+    ] = False,
     fail_fast: Annotated[
         bool, option("Stop at the first trial that fails.", "--fail-fast")
     ] = False,
-    dry_run: Annotated[bool, option("Print the trials and run none of them.", "--dry-run")] = False,
+    retries: Annotated[
+        int, option("How often a trial is begun anew whose process was lost.", "--retries")
+    ] = 2,
+    dry_run: Annotated[
+        bool,
+        option(
+            "Print the trials with their bytes, and time and disk from some steps; run none.",
+            "--dry-run",
+        ),
+    ] = False,
+    print_commands: Annotated[
+        bool,
+        option("Print a command for each trial, for an array job; run none.", "--print-commands"),
+    ] = False,
+    trial: Annotated[
+        list[str] | None,
+        option("Run only the trial of this name, in this process; repeatable.", "--trial"),
+    ] = None,
 ) -> None:
     """Run a study: every combination of what a file varies, compared by one metric.
 
@@ -138,25 +167,82 @@ def ablate(
     with more values on its axes.
     """
     check_packages(("yaml",), extra="bench")
+    from embshare.tasks.runs.config import naming_lines
     from embshare.tasks.studies.folder import has_study
-    from embshare.tasks.studies.study import Study
+    from embshare.tasks.studies.study_file import StudyFile
 
-    study = Study.load(file)
+    study = StudyFile.load(file)
     out = Path("runs") / study.name if out is None else out
-    if dry_run:
-        for trial in study.trials(out):
-            typer.echo(trial.name)
-        return
-    resume = not overwrite and has_study(out)
-    _run(
-        study,
-        out,
-        jobs=jobs,
-        overwrite=overwrite,
-        resume=resume,
-        checkpoints=checkpoints,
-        fail_fast=fail_fast,
+    with naming_lines(file):
+        study.trials(out)
+    if print_commands:
+        _print_commands(study, file, out, checkpoints=checkpoints)
+    elif dry_run:
+        _show_estimates(study, out, jobs)
+    elif trial:
+        _run_only(study, out, trial, checkpoints=checkpoints)
+    else:
+        _run(
+            study,
+            out,
+            jobs=jobs,
+            overwrite=overwrite,
+            resume=not overwrite and has_study(out),
+            checkpoints=checkpoints,
+            keep_checkpoints=keep_checkpoints,
+            fail_fast=fail_fast,
+            retries=retries,
+            pool=None if ray is None else _cluster(ray, out, cpus, gpus),
+        )
+
+
+def _cluster(address: str, out: Path, cpus: float, gpus: float) -> Pool:
+    from embshare.tasks.studies.cluster import RayPool
+
+    return RayPool(address, out.absolute(), cpus=cpus, gpus=gpus)
+
+
+def _print_commands(study: StudyFile, file: Path, out: Path, *, checkpoints: bool) -> None:
+    """Print a command for each trial; those of a line with # need all above it to have ended."""
+    waves: dict[str, int] = {}
+    trials = study.trials(out)
+    for trial in trials:
+        waves[trial.name] = 1 + max((waves[need] for need in trial.needs), default=-1)
+    more = " --checkpoints" * checkpoints
+    for wave in sorted(set(waves.values())):
+        if wave:
+            typer.echo("# when all above have ended")
+        for trial in trials:
+            if waves[trial.name] == wave:
+                words = ["embshare", "ablate", str(file), "--out", str(out), "--trial", trial.name]
+                typer.echo(shlex.join(words) + more)
+
+
+def _run_only(study: StudyFile, out: Path, names: list[str], *, checkpoints: bool) -> None:
+    from embshare.cli.progress import TrialTable
+    from embshare.tasks import studies
+    from embshare.tasks.heap import keep_freed_memory
+
+    keep_freed_memory()
+    with TrialTable(Console(stderr=True)) as table:
+        studies.run_trials(study, out, names, checkpoints=checkpoints, observer=table)
+
+
+def _show_estimates(study: StudyFile, out: Path, jobs: int | None) -> None:
+    from embshare.tasks.studies.engine import check_trials, local_pool
+    from embshare.tasks.studies.estimate import (
+        estimate_trials,
+        estimates_table,
+        estimates_total,
     )
+
+    console = Console()
+    trials = study.trials(out)
+    with local_pool(jobs, len(trials)) as pool:
+        with console.status("building each model once, and making some steps"):
+            found = estimate_trials(check_trials(trials, pool, measure=True), pool)
+        console.print(estimates_table(found))
+        console.print(estimates_total(found, pool.jobs), highlight=False)
 
 
 def _check_quick(config: BenchmarkConfig) -> None:
@@ -222,7 +308,7 @@ def _data(settings: dict[str, dict[str, Any]], entry: str) -> None:
 
 
 def _run(
-    study: Study,
+    study: StudyFile,
     out: Path,
     *,
     jobs: int | None,
@@ -230,23 +316,38 @@ def _run(
     resume: bool,
     fail_fast: bool,
     checkpoints: bool = False,
+    keep_checkpoints: bool = False,
+    retries: int = 2,
+    pool: Pool | None = None,
 ) -> None:
-    from embshare.cli.progress import TrialBar
+    from embshare.cli.progress import TrialTable
     from embshare.tasks import studies
     from embshare.tasks.heap import keep_freed_memory
 
     keep_freed_memory()
-    with TrialBar(Console(stderr=True)) as bar:
-        found = studies.run_study(
-            study,
-            out,
-            jobs=jobs,
-            overwrite=overwrite,
-            resume=resume,
-            checkpoints=checkpoints,
-            fail_fast=fail_fast,
-            observer=bar,
+    try:
+        with TrialTable(Console(stderr=True)) as table:
+            found = studies.run_study(
+                study,
+                out,
+                jobs=jobs,
+                overwrite=overwrite,
+                resume=resume,
+                checkpoints=checkpoints,
+                keep_checkpoints=keep_checkpoints,
+                fail_fast=fail_fast,
+                retries=retries,
+                pool=pool,
+                observer=table,
+            )
+    except KeyboardInterrupt:
+        done = len(list((out / "trials").glob("*.json")))
+        typer.echo(
+            f"Stopped. {done} trials in {out} are done and kept; the same command resumes the "
+            "study (`embshare bench` with --resume).",
+            err=True,
         )
+        raise
     _show(found, out)
 
 
@@ -301,9 +402,10 @@ def report(
     their report is printed, and written only with --out.
     """
     check_packages(("yaml", "matplotlib", "jinja2", "scipy"), extra="bench")
-    from embshare.tasks.studies.folder import NoStudyError, read_report, write_report
+    from embshare.tasks.studies.folder import NoStudyError
     from embshare.tasks.studies.joining import join_studies
-    from embshare.tasks.studies.study import TRIALS
+    from embshare.tasks.studies.store import read_report, write_report
+    from embshare.tasks.studies.study_file import TRIALS
 
     try:
         found = read_report(folders[0])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -15,7 +18,14 @@ from embshare.tasks.catalogue import TASKS
 from embshare.tasks.settings import TaskConfig, TrainSettings
 from embshare.tasks.task import Task
 
-__all__ = ["ConfigFileError", "RunConfig", "is_task", "read_config_file", "read_yaml"]
+__all__ = [
+    "ConfigFileError",
+    "RunConfig",
+    "is_task",
+    "naming_lines",
+    "read_config_file",
+    "read_yaml",
+]
 
 
 def is_task(name: object) -> bool:
@@ -50,6 +60,9 @@ class RunConfig(Value):
     """Sharing of the model's weights; ``None`` leaves the model dense."""
     settings: SerializeAsAny[TaskConfig] = Field(default_factory=TaskConfig)
     """Settings of the task: data, sizes, training."""
+    start: Path | None = None
+    """Folder of a run of the same task whose trained model this one starts from, with its
+    vocabulary and sizes; sharing is fitted to its weights."""
     teacher: Path | None = None
     """Folder of a run of the same task whose model is distilled into this one; its vocabulary is
     used."""
@@ -154,6 +167,58 @@ def _mapping(path: Path, found: object, place: str) -> dict[str, Any]:
     if wrong := [key for key in found if not isinstance(key, str)]:
         raise ConfigFileError(path=path, finding=f"{place} has {wrong[0]!r} where a name should be")
     return found
+
+
+@contextmanager
+def naming_lines(path: Path) -> Iterator[None]:
+    """Add file and line to an `InvalidValueError` whose fault begins with the name of a field.
+
+    Args:
+        path: the YAML file that the values came from.
+    """
+    try:
+        yield
+    except InvalidValueError as error:
+        places = (re.match(r"`([^`]+)`", fault) for fault in error.faults)
+        lines = (_line_of(path, found[1].split(".")) for found in places if found)
+        line = next(filter(None, lines), None)
+        error.add_note(f"in {path}" if line is None else f"in {path}, line {line}")
+        raise
+
+
+def _line_of(path: Path, names: Sequence[str]) -> int | None:
+    """Line of the last of some nested names that a file has; of the last anywhere, if of none."""
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return None
+    line, rest = None, list(names)
+    while rest and (found := _child(node, rest[0])) is not None:
+        line, node = found
+        rest.pop(0)
+    return line or next(_lines_with(node, names[-1]), None)
+
+
+def _child(node: yaml.Node | None, name: str) -> tuple[int, yaml.Node] | None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == name:
+                return key.start_mark.line + 1, value
+    if isinstance(node, yaml.SequenceNode) and name.isdecimal() and int(name) < len(node.value):
+        value = node.value[int(name)]
+        return value.start_mark.line + 1, value
+    return None
+
+
+def _lines_with(node: yaml.Node | None, name: str) -> Iterator[int]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == name:
+                yield key.start_mark.line + 1
+            yield from _lines_with(value, name)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _lines_with(value, name)
 
 
 MERGED: Final = "tag:yaml.org,2002:merge"

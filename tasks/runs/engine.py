@@ -27,6 +27,7 @@ from embshare.tasks.runs.config import RunConfig
 from embshare.tasks.runs.curve import draw_curve
 from embshare.tasks.runs.folder import RunFolder, write_text
 from embshare.tasks.runs.result import RunResult
+from embshare.tasks.runs.starting import Started, prepare_started
 from embshare.tasks.runs.teaching import prepare_taught, taught
 from embshare.tasks.runs.vocabulary import with_own_tokenizer
 from embshare.tasks.saving import save_trained
@@ -72,13 +73,18 @@ def run(
         fault = "`overwrite` and `resume` exclude each other: leave one out"
         raise InvalidValueError(what="run", faults=[fault])
     config = config if prepared else with_own_tokenizer(config)
+    started = None if config.start is None else prepare_started(config)
+    config = config if started is None else started.config
     begun, process, folder = time.perf_counter(), process_state(), RunFolder(config.out)
     provenance = read_provenance()
     if process.is_main_process:
         folder.check(config, overwrite=overwrite, resume=resume)
     taught_by = None if config.teacher is None else prepare_taught(config)
-    task = taught_by.task if taught_by else prepared or config.to_task().prepare()
-    model, feed = _build(config, task), task.feed()
+    if started is not None:
+        task = started.task
+    else:
+        task = taught_by.task if taught_by else prepared or config.to_task().prepare()
+    model, feed = _build(config, task, started), task.feed()
     feed = feed if taught_by is None else taught(feed, taught_by.teacher, model, config)
     settings, data = counted(task.training, feed), described(task)
     check_training(model, settings, checkpoints=checkpoints)
@@ -136,13 +142,14 @@ def _open(
     task.processor.save(folder.processor)
 
 
-def _build(config: RunConfig, task: PreparedTask) -> nn.Module:
+def _build(config: RunConfig, task: PreparedTask, started: Started | None = None) -> nn.Module:
     """Build the model, shared or dense; the seed also initializes what sharing adds."""
-    model = task.processor.build(config.model, config.seed)
+    model = started.model if started else task.processor.build(config.model, config.seed)
     if config.share is None:
         return model
     start = torch.Generator().manual_seed(config.seed)
-    return embshare.share_from_embedding(model, config.share, generator=start)
+    trained = True if started else None
+    return embshare.share_from_embedding(model, config.share, generator=start, trained=trained)
 
 
 def _made(folder: RunFolder, saving: Saving) -> int:

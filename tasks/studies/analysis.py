@@ -13,11 +13,11 @@ from typing import Any, Final
 from embshare.tasks.studies.effects import Effects, Point, effects_of
 from embshare.tasks.studies.formatting import show_bytes, shown
 from embshare.tasks.studies.fronts import pareto_front
+from embshare.tasks.studies.record import TrialRecord
 from embshare.tasks.studies.report import ACROSS, Row, StudyReport
 from embshare.tasks.studies.significance import Comparison, holm, paired
-from embshare.tasks.studies.study import Study
+from embshare.tasks.studies.study_file import StudyFile
 from embshare.tasks.studies.trades import Trade, trade
-from embshare.tasks.studies.trial import TrialRecord
 from embshare.tasks.task import Metric
 
 __all__ = ["MEASURES", "Analysis", "Measure", "analyse"]
@@ -130,6 +130,7 @@ class Analysis:
     def sentences(self) -> Iterator[str]:
         """Say where sharing wins, and what no number here can say."""
         yield from self._winners()
+        yield from self._searches()
         yield from self._doubts()
 
     def _winners(self) -> Iterator[str]:
@@ -155,6 +156,14 @@ class Analysis:
             who = "a model that shares" if sharing else "a model without sharing"
             said.append(f"{who}{since}{upto}")
         yield f"Best for its bytes on disk: {'; '.join(said)}."
+
+    def _searches(self) -> Iterator[str]:
+        tried = [t.result.seconds for t in self.report.search if t.result.task == self.task]
+        if tried:
+            yield (
+                f"Rates were searched: beside the trials that are compared, {len(tried):,} were "
+                f"trained for {sum(tried):,.0f} s, and found to be worse on the validation set."
+            )
 
     def _doubts(self) -> Iterator[str]:
         counts = {row.metric.count for row in self.rows}
@@ -232,14 +241,13 @@ def analyse(report: StudyReport, task: str) -> Analysis:
     )
 
 
-def _unexcluded(study: Study) -> dict[str, str]:
+def _unexcluded(study: StudyFile) -> dict[str, str]:
     """The axis that changes what is shared, with its first label that leaves nothing out."""
-    for axis, labels in study.labels.items():
-        found = study.axes[axis]
+    for axis, found in study.axes.items():
         points = list(found.values()) if isinstance(found, Mapping) else [{axis: v} for v in found]
         left_out = [bool(list(_left_out(point))) for point in points]
-        if len(left_out) == len(labels) and any(left_out) and not all(left_out):
-            return {axis: labels[left_out.index(False)]}
+        if any(left_out) and not all(left_out):
+            return {axis: study.labels[axis][left_out.index(False)]}
     return {}
 
 

@@ -14,7 +14,7 @@ from embshare.models.matched import ARCHITECTURES, Architecture
 from embshare.tasks.catalogue import TASKS
 from embshare.tasks.runs.config import is_task
 from embshare.tasks.settings import TaskConfig, TrainSettings
-from embshare.tasks.studies.study import Study
+from embshare.tasks.studies.study_file import StudyFile
 
 __all__ = ["METHODS", "BenchmarkConfig", "Method", "quick", "standard_tasks"]
 
@@ -89,7 +89,7 @@ class BenchmarkConfig(Value):
         found: TrainSettings = self.settings[task].training  # type: ignore[attr-defined]
         return found
 
-    def study(self) -> Study:
+    def study(self) -> StudyFile:
         """The grid, with each task's settings and each method's rate."""
         rate: dict[str, Any] = {}
         if self.shared_hidden_lr is not None:
@@ -100,7 +100,7 @@ class BenchmarkConfig(Value):
             shared = None if share is None else share.model_dump(mode="json")
             methods[method] = {"share": shared, **(rate if shared else {})}
         settings = {name: self.settings[name].model_dump(mode="json") for name in self.tasks}
-        return Study(
+        return StudyFile(
             name="embshare benchmark",
             axes={
                 "task": {name: {"task": name, "settings": settings[name]} for name in self.tasks},

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+from filelock import FileLock, Timeout
 
 from embshare.errors import EmbshareError, InvalidValueError
 from embshare.tasks.catalogue import TASKS
@@ -17,22 +20,29 @@ from embshare.tasks.runs.folder import (
     RunFolder,
     write_text,
 )
-from embshare.tasks.studies.output import report_files, write_files
-from embshare.tasks.studies.report import StudyReport
-from embshare.tasks.studies.sheets import Sheet
-from embshare.tasks.studies.study import FAULT, MARK, TRIALS, Study
+from embshare.tasks.studies.frame import INDEX
+from embshare.tasks.studies.output import report_files
+from embshare.tasks.studies.study_file import FAULT, MARK, TRIALS, StudyFile
 
 __all__ = [
+    "FAILURES",
+    "ID",
+    "RESULTS",
+    "TASKS_FILE",
     "NoStudyError",
     "OtherStudyError",
+    "StudyBusyError",
     "check_folder",
     "has_study",
+    "held",
     "open_folder",
-    "read_report",
-    "write_report",
+    "study_in",
 ]
 
 STUDY: Final = "study.yaml"
+TASKS_FILE: Final = "tasks.json"
+FAILURES: Final = "failures.jsonl"
+LOCK: Final = ".lock"
 RESULTS: Final = "results.json"
 ID: Final = re.compile(r"[0-9a-f]{16}")
 """Names of records, without their ending."""
@@ -49,6 +59,17 @@ class NoStudyError(EmbshareError, ValueError):
         self.folder = folder
 
 
+class StudyBusyError(EmbshareError, RuntimeError):
+    """Two processes would run studies in one folder."""
+
+    def __init__(self, *, folder: Path) -> None:
+        super().__init__(
+            f"`{folder}` must be used by one study at a time, but another process is running one "
+            "in it. Wait for it, stop it (Ctrl-C: it can be resumed), or name another --out."
+        )
+        self.folder = folder
+
+
 class OtherStudyError(EmbshareError, ValueError):
     """A study is to be resumed with other settings than it began with."""
 
@@ -61,42 +82,32 @@ class OtherStudyError(EmbshareError, ValueError):
         self.folder, self.fields = folder, tuple(fields)
 
 
-def write_report(
-    report: StudyReport, out: Path, *, geometry: Mapping[str, Sheet] | None = None
-) -> None:
-    """Write ``results.json``, and what `embshare.tasks.studies.output.write_files` makes of it.
-
-    Args:
-        report: The report.
-        out: Folder of the study.
-        geometry: Task -> table of its embeddings' geometry, if that was measured.
-    Raises:
-        InvalidValueError: trials have no metric of the name that the study compares by.
-    """
-    write_text(out / RESULTS, report.to_json())
-    folders = {trial.name: out / TRIALS / trial.name for trial in report.trials}
-    write_files(report, out, folders, geometry=geometry)
-
-
-def read_report(folder: Path) -> StudyReport:
-    """Read the report of a folder.
+@contextmanager
+def held(out: Path) -> Iterator[None]:
+    """Hold an existing folder against other processes.
 
     Raises:
-        NoStudyError: it holds none.
-        InvalidValueError: it holds one of another version.
+        StudyBusyError: another one holds it.
     """
-    path = folder / RESULTS
-    if not path.is_file():
-        raise NoStudyError(folder=folder)
-    return StudyReport.from_json(path.read_text(encoding="utf-8"))
+    lock = FileLock(out / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise StudyBusyError(folder=out) from None
+    try:
+        yield
+    finally:
+        (out / LOCK).unlink(missing_ok=True)
+        lock.release()
 
 
-def check_folder(study: Study, out: Path, *, overwrite: bool, resume: bool) -> None:
+def check_folder(study: StudyFile, out: Path, *, overwrite: bool, resume: bool) -> None:
     """Refuse what must not be written to, before any work.
 
     Raises:
         RunExistsError: it is no folder, or holds something and neither was asked for.
         ForeignFolderError: it holds no study, and files that one would write over.
+        StudyBusyError: another process runs a study in it.
         OtherStudyError: the study that is to be resumed is another one.
         InvalidValueError: both were asked for.
     """
@@ -107,21 +118,25 @@ def check_folder(study: Study, out: Path, *, overwrite: bool, resume: bool) -> N
         return
     if not out.is_dir() or (any(out.iterdir()) and not (overwrite or resume)):
         raise RunExistsError(folder=out)
-    before = _study_in(out)
+    before = study_in(out)
     if before is None and (found := next(_parts(out), None)):
         raise ForeignFolderError(folder=out, found=found, needs=STUDY)
+    if (out / LOCK).exists():
+        with held(out):
+            pass
     if resume and before is not None and (changed := study.changes_from(before)):
         raise OtherStudyError(folder=out, fields=changed)
 
 
 def has_study(out: Path) -> bool:
     """Whether a study was begun in a folder."""
-    return _study_in(out) is not None
+    return study_in(out) is not None
 
 
-def _study_in(out: Path) -> Study | None:
+def study_in(out: Path) -> StudyFile | None:
+    """Read the study of a folder; ``None`` if it holds none."""
     try:
-        return Study.load(out / STUDY)
+        return StudyFile.load(out / STUDY)
     except (ConfigFileError, InvalidValueError):  # none, or a file that is something else
         return None
 
@@ -137,11 +152,11 @@ def _parts(out: Path) -> Iterator[Path]:
         yield from run.parts()
         yield from (path for path in map(run.root.joinpath, (MARK, FAULT)) if path.is_file())
     yield from (path for path in (out / TRIALS).glob("*.json") if ID.fullmatch(path.stem))
-    names = (STUDY, RESULTS, *report_files(TASKS))
+    names = (STUDY, RESULTS, TASKS_FILE, FAILURES, INDEX, *report_files(TASKS))
     yield from (out / name for name in names if (out / name).is_file())
 
 
-def open_folder(study: Study, out: Path, *, overwrite: bool) -> None:
+def open_folder(study: StudyFile, out: Path, *, overwrite: bool) -> None:
     """Make the folder last, so that a study which is refused leaves nothing behind.
 
     Args:

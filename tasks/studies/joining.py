@@ -10,9 +10,11 @@ from typing import Any, Final
 
 from embshare.errors import EmbshareError, InvalidValueError
 from embshare.tasks.runs.folder import RESULT, write_text
-from embshare.tasks.studies.folder import check_folder, open_folder, read_report, write_report
+from embshare.tasks.studies.folder import check_folder, open_folder
+from embshare.tasks.studies.points import Axis
 from embshare.tasks.studies.report import StudyReport
-from embshare.tasks.studies.study import TRIALS, Axis, Study
+from embshare.tasks.studies.store import read_report, write_report
+from embshare.tasks.studies.study_file import TRIALS, StudyFile
 
 __all__ = ["NoGridError", "UnlikeStudiesError", "join_studies"]
 
@@ -115,7 +117,7 @@ def _common(report: StudyReport) -> Iterator[tuple[str, Any]]:
 
 def _joined(parts: Sequence[StudyReport], out: Path) -> StudyReport:
     axes = {name: _union([part.study.axes[name] for part in parts]) for name in parts[0].study.axes}
-    study = Study(**{**dict(parts[0].study), "axes": axes})
+    study = StudyFile(**{**dict(parts[0].study), "axes": axes})
     trials = {trial.name: trial for part in parts for trial in part.trials}
     times = Counter(trial.name for part in parts for trial in part.trials)
     names = [trial.name for trial in study.trials(out)]

@@ -17,7 +17,9 @@ __all__ = ["known_options", "run_config"]
 
 RUN: Final = {
     "arch": "model",
-    **{name: name for name in ("model", "seed", "teacher", "teacher_share", "temperature")},
+    **{
+        name: name for name in ("model", "seed", "start", "teacher", "teacher_share", "temperature")
+    },
 }
 """Option -> field of `RunConfig`."""
 PARTS: Final = ("settings", "training", "share")

@@ -12,10 +12,11 @@ from embshare.errors import EmbshareError, InvalidValueError
 from embshare.tasks.runs.folder import ForeignFolderError, RunExistsError, RunFolder
 from embshare.tasks.runs.result import RunResult
 from embshare.tasks.studies.output import report_files, write_files
+from embshare.tasks.studies.points import NONE
+from embshare.tasks.studies.record import TaskRecord, TrialRecord
 from embshare.tasks.studies.report import StudyReport
 from embshare.tasks.studies.sheets import Sheet
-from embshare.tasks.studies.study import Study
-from embshare.tasks.studies.trial import TaskRecord, TrialRecord
+from embshare.tasks.studies.study_file import StudyFile
 from embshare.tasks.task import Metric
 
 __all__ = ["NoRunsError", "labels_of", "read_runs", "with_absent", "write_runs"]
@@ -24,7 +25,6 @@ NAMES: Final = {"model": "arch", "share.method": "share"}
 """Field of a config -> its option in `embshare train`, where that is not the field's own name."""
 LOWER: Final = ("perplexity", "loss")
 """Ends of names of metrics of which less is better."""
-ABSENT: Final = "-"
 
 
 class NoRunsError(EmbshareError, ValueError):
@@ -58,7 +58,7 @@ def read_runs(folders: Sequence[Path]) -> tuple[StudyReport, dict[str, Path]]:
     runs = list(results)
     labels = labels_of([_fields(results[run]) for run in runs], [_name(run) for run in runs])
     axes = {axis: tuple(dict.fromkeys(each[axis] for each in labels)) for axis in labels[0]}
-    study = Study(
+    study = StudyFile(
         name=", ".join(str(folder) for folder in folders),
         axes={axis: {label: {} for label in _sorted(found)} for axis, found in axes.items()},
     )
@@ -89,7 +89,7 @@ def with_absent(report: StudyReport) -> StudyReport:
         for trial in report.trials
         if all(trial.labels.get(axis) == label for axis, label in baseline.items())
     ]
-    absent = {axis: ABSENT for axis in study.axes if {each.get(axis) for each in mine} == {ABSENT}}
+    absent = {axis: NONE for axis in study.axes if {each.get(axis) for each in mine} == {NONE}}
     if not baseline or not absent:
         return report
     compare = study.compare.model_copy(update={"baseline": absent | baseline})
@@ -175,7 +175,7 @@ def labels_of(configs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> lis
         configs: Fields with dots in their names; ``task`` and ``seed`` among them.
         names: Names of the runs, which are an axis ``run`` where nothing else tells two apart.
     Returns:
-        For each run the same axes; ``-`` where a run has no such field.
+        For each run the same axes; `NONE` where a run has no such field.
     """
     varied: dict[str, None] = {}
     for task in dict.fromkeys(config["task"] for config in configs):
@@ -189,7 +189,7 @@ def labels_of(configs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> lis
     order = sorted(varied, key=lambda field: field == "seed")  # else as configs have them
     axes = _short(order)
     labels = [
-        {axes[field]: _label(config[field]) if field in config else ABSENT for field in order}
+        {axes[field]: _label(config[field]) if field in config else NONE for field in order}
         for config in configs
     ]
     if len({tuple(each.values()) for each in labels}) < len(labels) or not order:

@@ -12,9 +12,9 @@ from embshare._value import Record
 from embshare.errors import InvalidValueError
 from embshare.tasks.measurement.provenance import Provenance
 from embshare.tasks.runs.seeds import mean_and_deviation
+from embshare.tasks.studies.record import TaskRecord, TrialRecord
 from embshare.tasks.studies.significance import half_width
-from embshare.tasks.studies.study import Study
-from embshare.tasks.studies.trial import TaskRecord, TrialRecord
+from embshare.tasks.studies.study_file import StudyFile
 from embshare.tasks.task import Metric
 
 __all__ = ["ACROSS", "Row", "Spread", "StudyReport", "check_metric"]
@@ -81,11 +81,14 @@ class StudyReport(Record):
     """All trials of a study with their provenance; ``results.json`` is this as it is."""
 
     format: Literal[3] = 3
-    study: Study
+    study: StudyFile
     provenance: Provenance
     tasks: tuple[TaskRecord, ...]
     """Tasks of which a trial has ended."""
     trials: tuple[TrialRecord, ...]
+    search: tuple[TrialRecord, ...] = ()
+    """Trials that a search for rates has tried, and found a better one than; nothing is compared
+    with them."""
     failed: dict[str, str] = Field(default_factory=dict)
     """Trial -> first line of its error, or what it needs that failed."""
 
@@ -108,7 +111,7 @@ class StudyReport(Record):
     @property
     def axes(self) -> tuple[str, ...]:
         """The axes that rows are named by."""
-        return tuple(name for name in self.study.axes if name not in ACROSS)
+        return tuple(name for name in self.study.labels if name not in ACROSS)
 
     @property
     def seeds(self) -> tuple[str, ...]:
@@ -143,7 +146,7 @@ class StudyReport(Record):
         return tuple(baseline.get(axis, label) for axis, label in zip(self.axes, key, strict=True))
 
 
-def check_metric(study: Study, trial: TrialRecord) -> None:
+def check_metric(study: StudyFile, trial: TrialRecord) -> None:
     """Find that a study compares by a metric that a trial does not have.
 
     Raises:

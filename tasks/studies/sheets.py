@@ -79,10 +79,12 @@ def rows_sheet(analysis: Analysis, most: int) -> Sheet:
     metric, several = analysis.metric, analysis.seeds > 1
     interval = " (mean ± 95 % interval)" if several else ""
     tested = any(c is not None and c.p is not None for c in analysis.comparisons)
+    taken = any(row.trials[0].rates or row.trials[0].solved for row in analysis.rows)
     head = [axis.replace("_", " ") for axis in analysis.report.axes]
     head += ["bytes on disk", metric.label + interval]
     head += ["change", "difference"] * analysis.compared + ["p (Holm)"] * tested
     head += ["on front of", "stored", "of these hidden", "read", *["std", "seeds"] * several]
+    head += ["searched and solved"] * taken
     head += ["ms per step", "training s", "peak MiB", "training added MiB"]
     notes = [
         "Stored parameters, parameters that layers read, bytes on disk, speed and memory are "
@@ -94,7 +96,7 @@ def rows_sheet(analysis: Analysis, most: int) -> Sheet:
             "Holm's correction over all rows of this table."
         )
     rows = tuple(
-        tuple(_row(analysis, index, several, tested)) for index in range(len(analysis.rows))
+        tuple(_row(analysis, index, several, tested, taken)) for index in range(len(analysis.rows))
     )
     return Sheet(
         title="All rows",
@@ -106,7 +108,9 @@ def rows_sheet(analysis: Analysis, most: int) -> Sheet:
     )
 
 
-def _row(analysis: Analysis, index: int, several: bool, tested: bool) -> Iterator[Cell]:
+def _row(
+    analysis: Analysis, index: int, several: bool, tested: bool, taken: bool
+) -> Iterator[Cell]:
     row, comparison = analysis.rows[index], analysis.comparisons[index]
     for label in row.labels.values():
         yield Cell(shown(label), label)
@@ -126,6 +130,10 @@ def _row(analysis: Analysis, index: int, several: bool, tested: bool) -> Iterato
         deviation = row.metric.deviation
         yield _number(deviation, "" if deviation is None else f"{deviation:.3g}")
         yield Cell(str(row.metric.count), row.metric.count)
+    if taken:
+        found = row.trials[0].rates | row.trials[0].solved
+        text = ", ".join(f"{name} {value}" for name, value in found.items())
+        yield Cell(text, text)
     yield Cell(show_spread(row.ms_per_step, digits=3), row.ms_per_step.mean)
     yield Cell(show_number(row.seconds.mean, digits=3), row.seconds.mean)
     for spread in (row.peak_mib, row.growth_mib):
@@ -281,5 +289,7 @@ def csv_rows(analysis: Analysis) -> Iterator[dict[str, object]]:
             "p_holm": comparison and comparison.corrected,
             "pairs": comparison and comparison.pairs,
         }
+        taken = row.trials[0].rates | row.trials[0].solved
+        found |= {f"taken_{name}": value for name, value in taken.items()}
         found |= {f"front_{name}": analysis.on_front(name, index) for name in MEASURES}
         yield found

@@ -4,59 +4,59 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import JsonValue
 
 import embshare
-from embshare._value import Record
 from embshare.errors import EmbshareError, InvalidValueError
 from embshare.tasks.measurement.provenance import Provenance
+from embshare.tasks.measurement.sizes import Sizes
 from embshare.tasks.runs.config import RunConfig
 from embshare.tasks.runs.folder import RunFolder, write_text
 from embshare.tasks.runs.result import RunResult
+from embshare.tasks.runs.starting import prepare_started
 from embshare.tasks.runs.teaching import prepare_taught
 from embshare.tasks.runs.vocabulary import with_own_tokenizer
-from embshare.tasks.studies.study import FAULT, MARK, Trial
-from embshare.tasks.task import Metric, PreparedTask, described
+from embshare.tasks.studies.budget import Models, solved
+from embshare.tasks.studies.record import TaskRecord, TrialRecord
+from embshare.tasks.studies.study_file import FAULT, MARK, Trial
+from embshare.tasks.task import PreparedTask, described
 
 __all__ = [
-    "TaskRecord",
-    "TrialRecord",
-    "check_runs",
+    "Checked",
+    "DivergedError",
+    "Doing",
+    "Done",
+    "check_trials_of",
     "code_of",
     "do_trial",
     "forget_data",
     "identity",
+    "prepared_task",
 ]
 
 
-class TaskRecord(Record):
-    """A task, as it was run."""
+class DivergedError(EmbshareError, RuntimeError):
+    """The training of a trial diverged, and was ended."""
 
-    name: str
-    metric: Metric
-    data: dict[str, JsonValue]
-    """Sources, sizes and fingerprints."""
-
-
-class TrialRecord(Record):
-    """The content of ``trials/ID.json``: what one trial is and what it gave."""
-
-    format: Literal[1] = 1
-    id: str
-    """Hash of everything that the result depends on, see `identity`."""
-    name: str
-    """Name of the folder of its run."""
-    labels: dict[str, str]
-    """Axis -> the value of this trial, as it is shown."""
-    result: RunResult
+    def __init__(self, *, loss: float, step: int) -> None:
+        super().__init__(
+            f"the loss must be finite, but was {loss} at step {step:,}: training diverged. Lower "
+            "`learning_rate`, or `hidden_lr`, which scales that of hidden matrices; a search for "
+            "rates leaves this trial out."
+        )
+        self.loss, self.step = loss, step
 
 
 def identity(
@@ -82,32 +82,55 @@ def code_of(provenance: Provenance) -> tuple[JsonValue, ...]:
     return provenance.commit, provenance.changes, dict(provenance.packages)
 
 
-def check_runs(configs: Sequence[RunConfig]) -> TaskRecord:
-    """Find what runs on the same data would fail at, before the first of them is trained.
+class Checked(NamedTuple):
+    """What a check of some runs found."""
+
+    task: TaskRecord
+    sizes: dict[str, Sizes]
+    """Name of a trial -> sizes of its model."""
+    solved: dict[str, tuple[RunConfig, dict[str, int]]]
+    """Name of a trial with a budget -> its config with the size that was solved."""
+
+
+def check_trials_of(trials: Sequence[Trial], measure: bool) -> Checked:
+    """Find what trials on the same data would fail at, before the first of them is trained.
 
     Args:
-        configs: Configs with the same task and settings, that differ in more than their seeds.
-    Returns:
-        Their task and data.
+        trials: Trials with the same task and settings, that differ in more than their seeds.
+        measure: Save each model, to know its bytes.
     Raises:
         EmbshareError: data that cannot be read, no such model, a plan that a table is too small
-            for, settings that a model cannot be trained with; a note says which model.
+            for, a budget that cannot be met, settings that a model cannot be trained with; a note
+            says which model.
     """
     from embshare.tasks.training import check_training, counted
 
-    task = _prepare(configs[0])
+    task = prepared_task(trials[0].config)
     feed = task.feed()
-    for config in configs:
-        try:
-            model = task.processor.build(config.model, config.seed)
-            if config.share is not None:
-                embshare.share_from_embedding(model, config.share)
-            average = config.training.average > 1
-            check_training(model, counted(config.training, feed), checkpoints=average)
-        except EmbshareError as error:
-            error.add_note(f"while checking {config.out.name}")
-            raise
-    return TaskRecord(name=configs[0].task, metric=task.metric, data=described(task))
+    checked = Checked(_described(trials[0].config.task, task), {}, {})
+    with tempfile.TemporaryDirectory() as scratch:
+        models = Models(task, Path(scratch))
+        for trial in trials:
+            config = trial.config
+            try:
+                if trial.budget is not None:
+                    config, sizes = solved(config, trial.budget, models)
+                    checked.solved[trial.name] = config, sizes
+                model = models.model(config)
+                if config.share is not None:
+                    embshare.share_from_embedding(model, config.share)
+                average = config.training.average > 1
+                check_training(model, counted(config.training, feed), checkpoints=average)
+                if measure:
+                    checked.sizes[trial.name] = models.sizes(config)
+            except EmbshareError as error:
+                error.add_note(f"while checking {trial.name}")
+                raise
+    return checked
+
+
+def _described(name: str, task: PreparedTask) -> TaskRecord:
+    return TaskRecord(name=name, metric=task.metric, data=described(task))
 
 
 class Done(NamedTuple):
@@ -115,11 +138,23 @@ class Done(NamedTuple):
 
     record: TrialRecord
     kept: bool
+    task: TaskRecord | None
+    """The trial's task; ``None`` where other work was done."""
 
 
-def do_trial(
-    trial: Trial, code: tuple[JsonValue, ...], needs: tuple[str, ...], checkpoints: bool
-) -> Done:
+@dataclass(frozen=True, kw_only=True)
+class Doing:
+    """How trials are done."""
+
+    code: tuple[JsonValue, ...]
+    """Commit, changes and packages, as `code_of` gives them."""
+    checkpoints: bool = False
+    """Write checkpoints while a trial is trained, and resume one that was killed."""
+    keep_checkpoints: bool = False
+    """Leave them when it has ended."""
+
+
+def do_trial(trial: Trial, needs: tuple[str, ...], how: Doing) -> Done:
     """Do a trial and write its record, or read the record where it was done before.
 
     The folder of the run is marked with the trial's ID before it begins. A record whose folder has
@@ -127,41 +162,58 @@ def do_trial(
     that other code or data began.
 
     Args:
-        trial: The trial; its record goes beside the folder of its run.
-        code: As `code_of` gives it.
+        trial: The trial; the record is written beside the folder of its run.
         needs: IDs of the trials that it starts from.
-        checkpoints: Write checkpoints while it trains, and resume one that was killed.
+        how: Code and checkpoints.
     Raises:
         EmbshareError: whatever the run raises; ``error.txt`` in its folder has the traceback.
+        DivergedError: its loss is no number any more.
         RuntimeError: the run raises any other error; not all of them can be sent between processes.
     """
     config, mark = trial.config, trial.config.out / MARK
     try:
-        task = None if trial.work is not None else _prepare(config)
-        own = identity(trial, {} if task is None else described(task), code, needs)
+        task, found = None, dict(trial.solved)
+        if trial.work is None:
+            task = prepared_task(config)
+            if trial.budget is not None and not found:
+                with tempfile.TemporaryDirectory() as scratch:
+                    config, found = solved(config, trial.budget, Models(task, Path(scratch)))
+            task = prepared_task(config)
+        trial = replace(trial, config=config, solved=found)
+        seen = None if task is None else _described(config.task, task)
+        own = identity(trial, {} if seen is None else seen.data, how.code, needs)
         path = config.out.with_name(f"{own}.json")
         begun = mark.read_text(encoding="utf-8").strip() if mark.is_file() else None
-        if begun in (None, own) and (found := _read(path)) is not None:
-            now = {"name": trial.name, "labels": dict(trial.labels)}
-            return Done(found.model_copy(update=now), kept=True)
+        if begun in (None, own) and (before := _read(path)) is not None:
+            now = {"name": trial.name, "labels": dict(trial.labels), "rates": dict(trial.rates)}
+            return Done(before.model_copy(update=now), kept=True, task=seen)
         config.out.mkdir(parents=True, exist_ok=True)
         write_text(mark, own)
         if trial.work is None:
-            result = _train(config, task, checkpoints=checkpoints, resume=begun == own)
+            result = _train(config, task, checkpoints=how.checkpoints, resume=begun == own)
         else:
             result = trial.work(config, begun == own)
     except Exception as error:
         text = traceback.format_exc()
-        config.out.mkdir(parents=True, exist_ok=True)
-        write_text(config.out / FAULT, text)
+        with suppress(OSError):  # a disk that is full has no room for this either
+            config.out.mkdir(parents=True, exist_ok=True)
+            write_text(config.out / FAULT, text)
         if isinstance(error, EmbshareError):
             raise
         raise RuntimeError(f"{type(error).__name__}: {error}\n{text}") from None
     (config.out / FAULT).unlink(missing_ok=True)
-    record = TrialRecord(id=own, name=trial.name, labels=dict(trial.labels), result=result)
+    record = TrialRecord(
+        id=own,
+        name=trial.name,
+        labels=dict(trial.labels),
+        rates=dict(trial.rates),
+        solved=dict(trial.solved),
+        result=result,
+    )
     write_text(path, record.to_json())
-    shutil.rmtree(RunFolder(config.out).checkpoints, ignore_errors=True)
-    return Done(record, kept=False)
+    if not how.keep_checkpoints:
+        shutil.rmtree(RunFolder(config.out).checkpoints, ignore_errors=True)
+    return Done(record, kept=False, task=seen)
 
 
 def _read(path: Path) -> TrialRecord | None:
@@ -177,23 +229,32 @@ def _train(
     config: RunConfig, task: PreparedTask | None, *, checkpoints: bool, resume: bool
 ) -> RunResult:
     from embshare.tasks.runs.engine import run
+    from embshare.tasks.trainer import DivergedWarning
 
     config = with_own_tokenizer(config)
     resume = resume and checkpoints and RunFolder(config.out).is_run()
     torch.manual_seed(config.seed)
-    return run(
-        config,
-        prepared=task if config.teacher is None else None,  # who is taught reads with the teacher
-        checkpoints=checkpoints or config.training.average > 1,
-        overwrite=not resume,
-        resume=resume,
-    )
+    own = config.teacher is None and config.start is None  # else it reads with another's processor
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DivergedWarning)  # the rest of its steps would be in vain
+        try:
+            return run(
+                config,
+                prepared=task if own else None,
+                checkpoints=checkpoints or config.training.average > 1,
+                overwrite=not resume,
+                resume=resume,
+            )
+        except DivergedWarning as found:
+            raise DivergedError(loss=found.loss, step=found.step) from None
 
 
-def _prepare(config: RunConfig) -> PreparedTask:
+def prepared_task(config: RunConfig) -> PreparedTask:
     """The data of a run, as the run reads them."""
     if config.teacher is not None:
         return prepare_taught(config).task
+    if config.start is not None:
+        return prepare_started(config).task
     config = with_own_tokenizer(config)
     return _prepared(config.task, config.settings.to_json())
 

@@ -330,7 +330,7 @@ def test_what_cannot_be_is_refused_and_the_model_left_as_it_was(
         ({"source": {}}, "'auto', a name, or a mapping"),
         ({"method": "eps", "width": 4}, "belong to method='veps'"),
         ({"factor_norm": True}, "needs a `factor`"),
-        ({"factors": 3}, "Extra inputs"),
+        ({"factors": 3}, "`factors`: is no field here; did you mean `factor`"),
     ],
 )
 def test_a_wrong_setting_is_named(fields: dict[str, object], text: str) -> None:

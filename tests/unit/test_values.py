@@ -47,7 +47,7 @@ def change(text: str, old: str, new: str) -> str:
         ('"delta": 4', '"gain": -1.0, "delta": 4', "greater than 0"),
         ('"delta": 4', '"delta": 3', "delta = columns"),
         ('"numel": 16', '"numel": 17', "product of `shape`"),
-        ('"method"', '"methods"', "Extra inputs"),
+        ('"method"', '"methods"', "is no field here"),
         ('"rows": 10', '"rows": 0', "greater than or equal to 1"),
         ('"stored_dim": 8', '"stored_dim": 9', "must have stored_dim 8"),
         ('"width": 8', '"width": 9', "must have width 8: EPS reads the table"),

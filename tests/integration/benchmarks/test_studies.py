@@ -8,7 +8,7 @@ import torch
 from embshare.tasks.building import ModelNotForTaskError, build_model
 from embshare.tasks.runs.folder import differences
 from embshare.tasks.studies.report import StudyReport
-from embshare.tasks.studies.study import Study
+from embshare.tasks.studies.study_file import StudyFile
 
 FOLDER = Path(__file__).resolve().parents[3] / "benchmarks"
 FILES = sorted((FOLDER / "studies").glob("*.yaml"))
@@ -17,7 +17,7 @@ RESULTS = sorted((FOLDER / "results" / "bench").glob("*.json"))
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_study_file_describes_runs(file: Path, tmp_path: Path) -> None:
-    study = Study.load(file)
+    study = StudyFile.load(file)
     assert study.name == file.stem
     trials = study.trials(tmp_path)
     assert len({trial.name for trial in trials}) == len(trials) > 1
@@ -50,7 +50,7 @@ def test_a_study_file_asks_for_the_runs_of_its_report(
 ) -> None:
     """But for the start of weights, whose default is called ``auto`` since."""
     report = StudyReport.from_json((FOLDER / "results" / "bench" / f"{result}.json").read_text())
-    trials = Study.load(FOLDER / "studies" / f"{file}.yaml").trials(tmp_path)
+    trials = StudyFile.load(FOLDER / "studies" / f"{file}.yaml").trials(tmp_path)
     for trial in report.trials:
         found = (differences(trial.result.config, other.config) for other in trials)
         assert min(found, key=len) in ([], ["share.init"]), trial.name

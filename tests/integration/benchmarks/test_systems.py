@@ -14,8 +14,9 @@ import pytest
 
 from embshare.tasks.measurement.provenance import read_provenance
 from embshare.tasks.studies.engine import do_trials
-from embshare.tasks.studies.study import Trial
-from embshare.tasks.studies.workers import Workers
+from embshare.tasks.studies.study_file import Trial
+from embshare.tasks.studies.trial import Doing
+from embshare.tasks.studies.workers import ThisProcess
 from tests._support.task_examples import EXAMPLES
 from tests.integration.tasks.blimp.test_blimp import write
 
@@ -136,10 +137,9 @@ def done(systems: Any, names: list[str], seeds: list[int], scale: Any, places: A
     study = systems.Study(provenance=read_provenance(), scale=scale, jobs=1, records=())
     observer = systems.Written(study, places, places.work / "found.json")
     wanted = list(systems.trials(names, seeds, scale, places))
-    with Workers(1) as workers:
-        found = do_trials(
-            wanted, workers, code=(), checkpoints=True, fail_fast=True, observer=observer
-        )
+    with ThisProcess() as pool:
+        how = Doing(code=(), checkpoints=True)
+        found = do_trials(wanted, pool, how=how, fail_fast=True, observer=observer)
     return found, json.loads((places.work / "found.json").read_text())["records"]
 
 

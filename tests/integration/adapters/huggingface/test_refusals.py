@@ -108,7 +108,7 @@ def a_list(entry: dict[str, Any]) -> None:
 CHANGES: dict[Change, str] = {
     newer: r"has format 2, newer than 1\. Upgrade embshare\.",
     without_plan: r"is not what embshare wrote \(.*`plan`: Field required",
-    unknown_key: r"`plan\.sources\.0\.cmd`: Extra inputs are not permitted",
+    unknown_key: r"`plan\.sources\.0\.cmd`: is no field here",
     no_number: r"`plan\.slots\.0\.gain`: Input should be a finite number",
     overlap: r"overlap at column",
     truncated: r"`plan\.slots`: .* at least 1 item",

@@ -147,7 +147,7 @@ def test_a_run_of_an_earlier_version_is_resumed_and_evaluated(tmp_path: Path) ->
 
 def test_a_setting_under_both_names_is_an_error(tmp_path: Path) -> None:
     given = {"batch_tokens": 200, "batch_symbols": 300}
-    with pytest.raises(InvalidValueError, match="`batch_symbols`: Extra inputs"):
+    with pytest.raises(InvalidValueError, match="`batch_symbols`: is no field"):
         config(tmp_path, "translation", settings=given)
 
 

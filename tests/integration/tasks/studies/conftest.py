@@ -10,14 +10,14 @@ import pytest
 from embshare.tasks.measurement.provenance import read_provenance
 from embshare.tasks.runs.result import RunResult
 from embshare.tasks.studies.bench import BenchmarkConfig
+from embshare.tasks.studies.record import TaskRecord, TrialRecord
 from embshare.tasks.studies.report import StudyReport
-from embshare.tasks.studies.study import Study, Trial
-from embshare.tasks.studies.trial import TaskRecord, TrialRecord
+from embshare.tasks.studies.study_file import StudyFile, Trial
 from embshare.tasks.task import Metric
 
 SENTENCE = "the quick brown fox jumps over the lazy dog and sits down by the river\n"
 LM = "language_modelling"
-Small = Callable[..., Study]
+Small = Callable[..., StudyFile]
 
 
 @pytest.fixture
@@ -40,20 +40,20 @@ def out(tmp_path: Path) -> Path:
 def small(text: Path) -> Small:
     """A study of tiny language models; keywords are axes and, as ``fixed``, more options."""
 
-    def make(fixed: dict[str, Any] | None = None, **axes: Any) -> Study:
+    def make(fixed: dict[str, Any] | None = None, **axes: Any) -> StudyFile:
         same: dict[str, Any] = {"data": str(text), "level": "word", "vocabulary_size": None}
         sizes = {"width": 16, "layers": 2, "heads": 2, "length": 12}
         same |= sizes | {"steps": 6, "batch_size": 4} | (fixed or {})
-        return Study(name="small", task=LM, fixed=same, axes=axes or {"model": ("conv",)})
+        return StudyFile(name="small", task=LM, fixed=same, axes=axes or {"model": ("conv",)})
 
     return make
 
 
 @pytest.fixture
-def bench(text: Path) -> Callable[..., Study]:
+def bench(text: Path) -> Callable[..., StudyFile]:
     """The benchmark of those models."""
 
-    def make(**fields: Any) -> Study:
+    def make(**fields: Any) -> StudyFile:
         settings = {
             "data": text,
             "level": "word",
@@ -71,7 +71,7 @@ def bench(text: Path) -> Callable[..., Study]:
 
 
 @pytest.fixture
-def report(bench: Callable[..., Study], out: Path) -> StudyReport:
+def report(bench: Callable[..., StudyFile], out: Path) -> StudyReport:
     """A report made up without training: methods differ in size, seeds in quality."""
     study = bench()
     metric = Metric(name="perplexity", label="test perplexity", better="lower")

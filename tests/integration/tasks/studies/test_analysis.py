@@ -17,7 +17,7 @@ from embshare.tasks.studies.sheets import (
     rows_sheet,
     trades_sheet,
 )
-from embshare.tasks.studies.study import Study
+from embshare.tasks.studies.study_file import StudyFile
 from tests.integration.tasks.studies.conftest import LM, with_first_metric
 
 Measured = Callable[..., StudyReport]
@@ -33,7 +33,7 @@ def measured(report: StudyReport) -> Measured:
         stored: Callable[[dict[str, str]], int] = lambda _: 1000,
         **compare: Any,
     ) -> StudyReport:
-        study = Study(name="made up", task=LM, axes=axes, compare=compare)
+        study = StudyFile(name="made up", task=LM, axes=axes, compare=compare)
         first = report.trials[0]
         trials = []
         for trial in study.trials(Path("out")):

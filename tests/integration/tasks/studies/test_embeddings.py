@@ -12,7 +12,7 @@ from embshare.tasks.studies import run_study
 from embshare.tasks.studies.analysis import analyse
 from embshare.tasks.studies.embeddings import geometry_sheet, read_tables, table_of
 from embshare.tasks.studies.report import StudyReport
-from embshare.tasks.studies.study import TRIALS, Study
+from embshare.tasks.studies.study_file import TRIALS, StudyFile
 from tests.integration.tasks.studies.conftest import LM, SENTENCE, Small
 
 
@@ -26,7 +26,7 @@ def trained(small: Small, out: Path) -> StudyReport:
     }
     study = small(model=("conv",), method=methods)
     compare = {"baseline": {"method": "dense"}}
-    return run_study(Study(**(dict(study) | {"compare": compare})), out, jobs=1)
+    return run_study(StudyFile(**(dict(study) | {"compare": compare})), out, jobs=1)
 
 
 def test_tables_are_read_before_and_after(trained: StudyReport, out: Path) -> None:

@@ -27,11 +27,13 @@ from embshare.tasks.studies.engine import (
     do_trials,
     run_study,
 )
-from embshare.tasks.studies.folder import OtherStudyError, read_report, write_report
+from embshare.tasks.studies.folder import OtherStudyError
+from embshare.tasks.studies.record import TrialRecord
 from embshare.tasks.studies.report import StudyReport
-from embshare.tasks.studies.study import TRIALS, Study, Trial
-from embshare.tasks.studies.trial import TrialRecord, code_of
-from embshare.tasks.studies.workers import Workers
+from embshare.tasks.studies.store import busy_seconds, read_report, write_report
+from embshare.tasks.studies.study_file import TRIALS, StudyFile, Trial
+from embshare.tasks.studies.trial import Doing, code_of
+from embshare.tasks.studies.workers import Pool, Processes, ThisProcess
 from tests.integration.tasks.studies.conftest import LM, Small
 
 DENSE_AND_VEPS = {"dense": {"share": "none"}, "veps": {"share": {"method": "veps", "anchor": 2.0}}}
@@ -48,19 +50,23 @@ class Recorder:
     def planned(self, trials: Sequence[Trial]) -> None:
         self.trials = list(trials)
 
+    def begun(self, trial: Trial) -> None: ...
+
     def ended(self, trial: Trial, found: TrialRecord | Exception, *, resumed: bool) -> None:
         self.resumed.append(resumed)
         if len(self.resumed) == self._stop_after:
             raise KeyboardInterrupt
 
 
-def test_the_whole_grid_is_run_measured_and_written(bench: Callable[..., Study], out: Path) -> None:
+def test_the_whole_grid_is_run_measured_and_written(
+    bench: Callable[..., StudyFile], out: Path
+) -> None:
     recorder = Recorder()
-    report = run_study(bench(), out, jobs=1, observer=recorder)
+    report = run_study(bench(), out, jobs=0, observer=recorder)
     assert len(report.trials) == 3 * 3 * 2 == len(recorder.trials)
     assert StudyReport.from_json((out / "results.json").read_text()) == report
-    assert Study.load(out / "study.yaml") == report.study
-    assert (out / "pareto-language_modelling.png").stat().st_size > 10_000
+    assert StudyFile.load(out / "study.yaml") == report.study
+    assert (out / "figures" / "language_modelling-bytes.svg").stat().st_size > 10_000
     assert "<table" in (out / "report.html").read_text()
     records = {path.stem: path for path in (out / TRIALS).glob("*.json")}
     assert records.keys() == {trial.id for trial in report.trials}
@@ -85,14 +91,14 @@ def test_the_whole_grid_is_run_measured_and_written(bench: Callable[..., Study],
 
 def test_two_at_a_time_give_what_one_at_a_time_gives(small: Small, tmp_path: Path) -> None:
     study = small(model=("conv",), method=DENSE_AND_VEPS)
-    one = run_study(study, tmp_path / "one", jobs=1)
+    one = run_study(study, tmp_path / "one", jobs=0)
     two = run_study(study, tmp_path / "two", jobs=2)
     assert [t.result.metrics for t in two.trials] == [t.result.metrics for t in one.trials]
     assert [t.id for t in two.trials] == [t.id for t in one.trials]  # wherever they lie
 
 
 def test_a_result_says_where_it_came_from(small: Small, out: Path) -> None:
-    run_study(small(seed=(3,)), out, jobs=1)
+    run_study(small(seed=(3,)), out, jobs=0)
     found: dict[str, Any] = json.loads((out / "results.json").read_text())
     assert found["study"]["axes"]["seed"] == [3]
     assert found["trials"][0]["result"]["seed"] == 3
@@ -104,11 +110,11 @@ def test_a_result_says_where_it_came_from(small: Small, out: Path) -> None:
 def test_a_stopped_study_is_resumed_where_it_stopped(small: Small, out: Path) -> None:
     study = small(method=DENSE_AND_VEPS, seed=(0, 1, 2))
     with pytest.raises(KeyboardInterrupt):
-        run_study(study, out, jobs=1, observer=Recorder(stop_after=2))
+        run_study(study, out, jobs=0, observer=Recorder(stop_after=2))
     kept = {path: path.read_bytes() for path in (out / TRIALS).glob("*.json")}
     assert len(kept) == 2
     again = Recorder()
-    report = run_study(study, out, jobs=1, resume=True, observer=again)
+    report = run_study(study, out, jobs=0, resume=True, observer=again)
     assert again.resumed == [True] * 2 + [False] * 4
     assert len(report.trials) == 6
     alone = sum(t.result.provenance.seconds for t in report.trials)  # one after the other
@@ -117,9 +123,9 @@ def test_a_stopped_study_is_resumed_where_it_stopped(small: Small, out: Path) ->
 
 
 def test_a_study_that_has_grown_runs_what_is_new(small: Small, out: Path) -> None:
-    run_study(small(method=DENSE_AND_VEPS), out, jobs=1)
+    run_study(small(method=DENSE_AND_VEPS), out, jobs=0)
     again, eps = Recorder(), {"eps": {"share": "eps"}}
-    report = run_study(small(method=DENSE_AND_VEPS | eps), out, jobs=1, resume=True, observer=again)
+    report = run_study(small(method=DENSE_AND_VEPS | eps), out, jobs=0, resume=True, observer=again)
     assert again.resumed == [True, True, False]
     assert [row.labels["method"] for row in report.rows(LM)] == ["dense", "veps", "eps"]
 
@@ -136,11 +142,11 @@ def test_a_study_that_has_grown_runs_what_is_new(small: Small, out: Path) -> Non
 def test_another_study_is_refused_in_the_same_folder(
     small: Small, out: Path, change: dict[str, Any], field: str
 ) -> None:
-    run_study(small(method=DENSE_AND_VEPS), out, jobs=1, observer=Recorder())
+    run_study(small(method=DENSE_AND_VEPS), out, jobs=0, observer=Recorder())
     before = (out / "results.json").read_bytes()
     other = small(**({"method": DENSE_AND_VEPS} | change))
     with pytest.raises(OtherStudyError, match="must be resumed as it began") as caught:
-        run_study(other, out, jobs=1, resume=True)
+        run_study(other, out, jobs=0, resume=True)
     assert field in caught.value.fields
     assert (out / "results.json").read_bytes() == before
 
@@ -149,15 +155,15 @@ def test_other_data_or_a_broken_record_are_trained_again(
     small: Small, out: Path, text: Path
 ) -> None:
     study = small(method=DENSE_AND_VEPS)
-    report = run_study(study, out, jobs=1)
+    report = run_study(study, out, jobs=0)
     (out / TRIALS / f"{report.trials[0].id}.json").write_text("{")
     again = Recorder()
-    run_study(study, out, jobs=1, resume=True, observer=again)
+    run_study(study, out, jobs=0, resume=True, observer=again)
     assert again.resumed == [False, True]
     with (text / "train.txt").open("a") as file:
         file.write("one more line\n")
     again = Recorder()
-    run_study(study, out, jobs=1, resume=True, observer=again)
+    run_study(study, out, jobs=0, resume=True, observer=again)
     assert again.resumed == [False, False]
 
 
@@ -190,9 +196,9 @@ def test_a_trial_that_was_killed_is_resumed_from_its_checkpoint(
     study = small(fixed={"save_every": 2})
     (trial,) = study.trials(out)
     with pytest.raises(TrialsFailedError, match="StopError"):
-        run_study(study, out, jobs=1, checkpoints=True)
-    resumed = run_study(study, out, jobs=1, resume=True, checkpoints=True).trials[0].result
-    whole = run_study(study, out.with_name("whole"), jobs=1).trials[0].result
+        run_study(study, out, jobs=0, checkpoints=True)
+    resumed = run_study(study, out, jobs=0, resume=True, checkpoints=True).trials[0].result
+    whole = run_study(study, out.with_name("whole"), jobs=0).trials[0].result
     assert resumed.metrics == whole.metrics
     assert asked == [False, True, False]
     assert not (out / TRIALS / trial.name / "checkpoints").exists()
@@ -203,10 +209,10 @@ def test_a_run_that_other_code_began_is_neither_resumed_nor_kept(
 ) -> None:
     trials = small(fixed={"save_every": 2}).trials(out)
     (out / TRIALS).mkdir(parents=True)
-    same: dict[str, Any] = {"checkpoints": True, "fail_fast": False, "observer": Silent()}
-    with Workers(1) as workers:
+    with ThisProcess() as pool:
         first, second, third, fourth, fifth = (
-            do_trials(trials, workers, code=(code,), **same) for code in "abbab"
+            do_trials(trials, pool, how=Doing(code=(code,), checkpoints=True), observer=Silent())
+            for code in "abbab"
         )
     assert asked == [False, False, False, False]  # not even the one that the first code began
     assert list(first.failed) == ["conv"]
@@ -219,12 +225,12 @@ def test_a_metric_that_is_none_shows_when_the_first_trial_has_ended(
     small: Small, out: Path
 ) -> None:
     study, recorder = small(seed=(0, 1)), Recorder()
-    wrong = Study(**(dict(study) | {"compare": {"metric": "perplxity"}}))
+    wrong = StudyFile(**(dict(study) | {"compare": {"metric": "perplxity"}}))
     with pytest.raises(InvalidValueError, match=r"`compare\.metric`: must be one of .*perplexity"):
-        run_study(wrong, out, jobs=1, observer=recorder)
+        run_study(wrong, out, jobs=0, observer=recorder)
     assert recorder.resumed == [False]
     again = Recorder()
-    run_study(study, out, jobs=1, resume=True, observer=again)
+    run_study(study, out, jobs=0, resume=True, observer=again)
     assert again.resumed == [True, False]
 
 
@@ -245,43 +251,45 @@ def test_a_trial_that_fails_is_recorded_and_the_rest_goes_on(
     with pytest.raises(
         TrialsFailedError, match=r"but seed1 did not \(ZeroDivisionError: of no use\)"
     ) as caught:
-        run_study(study, out, jobs=1)
+        run_study(study, out, jobs=0)
     assert list(caught.value.failed) == ["seed1"]
     report = read_report(out)
     assert [trial.labels["seed"] for trial in report.trials] == ["0", "2"]
     assert list(report.failed) == ["seed1"]
     with pytest.raises(RuntimeError, match="of no use"):
-        run_study(study, out.with_name("fast"), jobs=1, fail_fast=True)
+        run_study(study, out.with_name("fast"), jobs=0, fail_fast=True)
     monkeypatch.setattr(module, "_train", real)
     again = Recorder()
-    run_study(study, out, jobs=1, resume=True, observer=again)
+    run_study(study, out, jobs=0, resume=True, observer=again)
     assert again.resumed == [True, False, True]
     assert not list(out.rglob("error.txt"))
 
 
 def test_a_report_is_written_again_where_its_folder_has_gone(small: Small, out: Path) -> None:
-    run_study(small(), out, jobs=1)
+    run_study(small(), out, jobs=0)
     moved = out.rename(out.with_name("moved"))
     (moved / "report.html").unlink()
     write_report(read_report(moved), moved)
     assert "<table" in (moved / "report.html").read_text()
     again = Recorder()
-    run_study(small(), moved, jobs=1, resume=True, observer=again)
+    run_study(small(), moved, jobs=0, resume=True, observer=again)
     assert again.resumed == [True]
 
 
 def test_a_folder_with_results_is_left_alone_unless_told(small: Small, out: Path) -> None:
-    run_study(small(seed=(0, 1)), out, jobs=1)
+    run_study(small(seed=(0, 1)), out, jobs=0)
     other = out / "notes.txt"
     other.write_text("mine")
     with pytest.raises(RunExistsError, match="must be a new or an empty folder, but is neither"):
-        run_study(small(seed=(0, 1)), out, jobs=1)
-    run_study(small(model=("lstm",)), out, jobs=1, overwrite=True)
+        run_study(small(seed=(0, 1)), out, jobs=0)
+    run_study(small(model=("lstm",)), out, jobs=0, overwrite=True)
     assert other.read_text() == "mine"
     assert sorted(path.name for path in (out / TRIALS).iterdir() if path.is_dir()) == ["lstm"]
 
 
-def refused(study: Study, out: Path, kind: type[Exception], message: str, jobs: int = 1) -> None:
+def refused(
+    study: StudyFile, out: Path, kind: type[Exception], message: str, jobs: int = 0
+) -> None:
     """Running must fail like this, with no trial begun and no folder made."""
     recorder = Recorder()
     with pytest.raises(kind, match=message):
@@ -297,7 +305,7 @@ def test_what_cannot_work_is_refused_before_any_work(
     refused(nowhere, out, MissingDataError, "must be a folder with the split")
     deep = small(fixed={"layers": 6, "share": "eps", "tie": "none"})
     refused(deep, out, EmbshareError, r"must have \d+ columns for these layers, but has")
-    refused(small(), out, InvalidValueError, "`jobs`: must be at least 1, but is 0", jobs=0)
+    refused(small(), out, InvalidValueError, "`jobs`: must be at least 0, but is -1", jobs=-1)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -311,7 +319,7 @@ def test_seconds_are_those_in_which_models_were_trained(report: StudyReport, job
         when = trial.result.provenance.model_copy(update=times)
         result = trial.result.model_copy(update={"provenance": when})
         kept.append(trial.model_copy(update={"result": result}))
-    assert engine._busy_seconds(kept) == pytest.approx(len(kept) / jobs * 10)
+    assert busy_seconds(kept) == pytest.approx(len(kept) / jobs * 10)
 
 
 @pytest.mark.parametrize(
@@ -362,8 +370,8 @@ class Counted:
         return result.model_copy(update={"metric": "files", "metrics": {"files": float(files)}})
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_what_needs_another_trial_is_done_after_it(small: Small, out: Path, jobs: int) -> None:
+@pytest.mark.parametrize("pool", [ThisProcess(), Processes(2)])
+def test_what_needs_another_trial_is_done_after_it(small: Small, out: Path, pool: Pool) -> None:
     teacher, student = small(model=("conv", "lstm")).trials(out)
     taught = student.config.model_copy(update={"teacher": teacher.config.out})
     counted = teacher.config.model_copy(update={"out": out / TRIALS / "counted"})
@@ -372,22 +380,20 @@ def test_what_needs_another_trial_is_done_after_it(small: Small, out: Path, jobs
         Trial(labels={}, config=taught, needs=(teacher.name,)),
         teacher,
     )
-    code = code_of(read_provenance())
+    how = Doing(code=code_of(read_provenance()))
     (out / TRIALS).mkdir(parents=True)
-    same: dict[str, Any] = {"code": code, "checkpoints": False, "fail_fast": False}
-    with Workers(jobs) as workers:
-        found = do_trials(trials, workers, observer=Silent(), **same)
-        again = do_trials(trials, workers, observer=Silent(), **same)
+    broken = teacher.config.model_copy(update={"model": "nothing-of-this-name"})
+    wrong = Trial(labels={}, config=broken)
+    with pool:
+        found = do_trials(trials, pool, how=how, observer=Silent())
+        again = do_trials(trials, pool, how=how, observer=Silent())
+        failed = do_trials((wrong, *trials[:2]), pool, how=how, observer=Silent())
     assert not found.failed
     assert found.records["counted"].result.metrics == {"files": 1.0}
     assert again.records == found.records
     assert len(again.kept) == 3
-    broken = teacher.config.model_copy(update={"model": "nothing-of-this-name"})
-    wrong = Trial(labels={}, config=broken)
-    with Workers(jobs) as workers:
-        found = do_trials((wrong, *trials[:2]), workers, observer=Silent(), **same)
-    assert not found.records
-    assert found.failed["counted"] == found.failed["lstm"] == "needs conv"
+    assert not failed.records
+    assert failed.failed["counted"] == failed.failed["lstm"] == "needs conv"
 
 
 def test_the_anchor_of_a_study_reaches_its_models(small: Small, out: Path) -> None:

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from embshare.tasks.runs.folder import ForeignFolderError, RunFolder
-from embshare.tasks.studies.folder import check_folder, open_folder, write_report
+from embshare.tasks.studies.folder import check_folder, open_folder
 from embshare.tasks.studies.report import StudyReport
-from embshare.tasks.studies.study import TRIALS, Study
+from embshare.tasks.studies.store import write_report
+from embshare.tasks.studies.study_file import TRIALS, StudyFile
 
-STUDY = Study(name="any", task="glue")
+STUDY = StudyFile(name="any", task="glue")
 
 
 def written(folder: Path, files: dict[str, str]) -> list[Path]:

@@ -10,17 +10,18 @@ from embshare.config import ShareConfig
 from embshare.errors import EmbshareError, InvalidValueError
 from embshare.tasks.runs.folder import RunExistsError
 from embshare.tasks.runs.result import RunResult
-from embshare.tasks.studies.folder import NoStudyError, read_report, write_report
+from embshare.tasks.studies.folder import NoStudyError
 from embshare.tasks.studies.joining import NoGridError, UnlikeStudiesError, join_studies
 from embshare.tasks.studies.report import StudyReport
-from embshare.tasks.studies.study import TRIALS, Study
+from embshare.tasks.studies.store import read_report, write_report
+from embshare.tasks.studies.study_file import TRIALS, StudyFile
 from tests.integration.tasks.studies.conftest import LM, made_up
 
 Part = Callable[..., Path]
 
 
 @pytest.fixture
-def part(report: StudyReport, bench: Callable[..., Study], tmp_path: Path) -> Part:
+def part(report: StudyReport, bench: Callable[..., StudyFile], tmp_path: Path) -> Part:
     """Write some of the made-up report's trials as a study of its own."""
 
     def write(name: str, **fields: Any) -> Path:

@@ -12,7 +12,7 @@ from embshare.tasks.studies.output import report_files, write_files
 from embshare.tasks.studies.plot import COLOURS, MARKERS, draw_curves, draw_front, styles_of
 from embshare.tasks.studies.report import StudyReport
 from embshare.tasks.studies.sheets import Cell, Sheet
-from embshare.tasks.studies.study import TRIALS
+from embshare.tasks.studies.study_file import TRIALS
 from tests.integration.tasks.studies.conftest import LM, with_first_metric
 
 

@@ -15,7 +15,7 @@ from embshare.tasks.studies import output
 from embshare.tasks.studies.analysis import analyse
 from embshare.tasks.studies.page import SHOWN_ROWS, samples_of
 from embshare.tasks.studies.report import StudyReport
-from embshare.tasks.studies.study import TRIALS, Study
+from embshare.tasks.studies.study_file import TRIALS, StudyFile
 from tests.integration.tasks.studies.conftest import LM, with_first_metric
 
 
@@ -182,7 +182,7 @@ def test_rows_behind_the_click_are_sorted_with_the_others(report: StudyReport, o
 def large(report: StudyReport) -> StudyReport:
     """Many more rows than a page shows at once, one with a label that would end a script."""
     names = ["</script><b>", *(f"m{n}" for n in range(3 * SHOWN_ROWS))]
-    study = Study(**(dict(report.study) | {"axes": dict(report.study.axes) | {"model": names}}))
+    study = StudyFile(**(dict(report.study) | {"axes": dict(report.study.axes) | {"model": names}}))
     first = report.trials[0]
     trials = tuple(
         first.model_copy(

@@ -19,7 +19,7 @@ from embshare.tasks.studies.plain_runs import (
     write_runs,
 )
 from embshare.tasks.studies.report import StudyReport
-from embshare.tasks.studies.study import Study
+from embshare.tasks.studies.study_file import StudyFile
 from tests.integration.tasks.studies.conftest import LM
 
 Run = Callable[..., Path]
@@ -60,7 +60,7 @@ def test_runs_are_named_by_the_options_in_which_they_differ(run: Run, tmp_path: 
     assert found.seeds == ("0", "1")
     assert set(folders.values()) == {path.parent for path in tmp_path.rglob("result.json")}
     compare = {"baseline": {"share": "none"}}
-    study = Study(**{**dict(found.study), "compare": compare})
+    study = StudyFile(**{**dict(found.study), "compare": compare})
     compared = with_absent(found.model_copy(update={"study": study}))
     (change,) = [row.change for row in compared.rows(LM) if row.labels["tie"] == "all"]
     assert change == pytest.approx(104 / 100.5 - 1), "a dense model has no tie to compare by"

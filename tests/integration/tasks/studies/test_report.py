@@ -8,7 +8,6 @@ import pytest
 from rich.console import Console
 
 from embshare.errors import InvalidValueError
-from embshare.tasks.studies.folder import write_report
 from embshare.tasks.studies.formatting import (
     show_bytes,
     show_difference,
@@ -18,7 +17,8 @@ from embshare.tasks.studies.formatting import (
 )
 from embshare.tasks.studies.report import Spread, StudyReport
 from embshare.tasks.studies.significance import Comparison
-from embshare.tasks.studies.study import Study
+from embshare.tasks.studies.store import write_report
+from embshare.tasks.studies.study_file import StudyFile
 from embshare.tasks.studies.table import MOST_ROWS, make_table
 from tests.integration.tasks.studies.conftest import with_first_metric
 
@@ -38,7 +38,7 @@ def test_seeds_are_taken_together(report: StudyReport) -> None:
 
 def test_rows_are_compared_with_the_baseline_on_the_same_other_axes(report: StudyReport) -> None:
     compare = {"baseline": {"model": "lstm"}, "metric": "perplexity"}
-    study = Study(**(dict(report.study) | {"compare": compare}))
+    study = StudyFile(**(dict(report.study) | {"compare": compare}))
     compared = report.model_copy(update={"study": study})
     changes = {
         tuple(row.labels.values()): row.change for row in compared.rows("language_modelling")
@@ -49,7 +49,7 @@ def test_rows_are_compared_with_the_baseline_on_the_same_other_axes(report: Stud
     Console(width=100, file=text).print(make_table(compared, "language_modelling"))
     assert "change" in text.getvalue() and "-13.2 %" in text.getvalue()
     with pytest.raises(InvalidValueError, match="'rnn' must be one of lstm, conv, attention"):
-        Study(**(dict(report.study) | {"compare": {"baseline": {"model": "rnn"}}}))
+        StudyFile(**(dict(report.study) | {"compare": {"baseline": {"model": "rnn"}}}))
 
 
 def test_one_seed_has_no_spread() -> None:
@@ -128,10 +128,10 @@ def test_the_table_has_all_kinds_of_cost_and_the_interval(report: StudyReport) -
 
 
 def test_a_significant_difference_is_marked(report: StudyReport) -> None:
-    study = Study(**(dict(report.study) | {"compare": {"baseline": {"model": "lstm"}}}))
+    study = StudyFile(**(dict(report.study) | {"compare": {"baseline": {"model": "lstm"}}}))
     noisy = with_first_metric(report, 155.0)  # else all differences are equal: no test
     assert printed(noisy.model_copy(update={"study": study})).count("%*") == 0
-    third = Study(**(dict(study) | {"axes": dict(study.axes) | {"seed": (0, 1, 2)}}))
+    third = StudyFile(**(dict(study) | {"axes": dict(study.axes) | {"seed": (0, 1, 2)}}))
     trials = []
     for trial in report.trials:
         for seed in ("0", "1", "2"):
@@ -150,7 +150,7 @@ def test_a_significant_difference_is_marked(report: StudyReport) -> None:
 
 def test_a_long_table_shows_the_front_and_says_what_is_left(report: StudyReport) -> None:
     axes = dict(report.study.axes) | {"model": tuple(f"m{n}" for n in range(100))}
-    study = Study(**(dict(report.study) | {"axes": axes}))
+    study = StudyFile(**(dict(report.study) | {"axes": axes}))
     trials = tuple(
         trial.model_copy(
             update={
@@ -177,12 +177,12 @@ def test_another_metric_may_be_better_the_other_way(report: StudyReport) -> None
     )
     for better in ("lower", "higher"):
         compare = {"metric": "accuracy", "better": better}
-        study = Study(**(dict(report.study) | {"compare": compare}))
+        study = StudyFile(**(dict(report.study) | {"compare": compare}))
         compared = report.model_copy(update={"study": study, "trials": trials})
         assert compared.metric("language_modelling").better == better
         assert {row.metric.mean for row in compared.rows("language_modelling")} == {0.5}
     with pytest.raises(InvalidValueError, match="must be one of accuracy, but is 'bleu'"):
-        other = Study(**(dict(report.study) | {"compare": {"metric": "bleu"}}))
+        other = StudyFile(**(dict(report.study) | {"compare": {"metric": "bleu"}}))
         list(
             report.model_copy(update={"study": other, "trials": trials}).rows("language_modelling")
         )
@@ -193,7 +193,7 @@ def test_long_labels_give_way_to_numbers(report: StudyReport) -> None:
     sharing["veps"] += " [x]"  # no markup of rich
     axes = dict(report.study.axes) | {"method": {new: {} for new in sharing.values()}}
     baseline = {"method": sharing["dense"]}
-    study = Study(**(dict(report.study) | {"axes": axes, "compare": {"baseline": baseline}}))
+    study = StudyFile(**(dict(report.study) | {"axes": axes, "compare": {"baseline": baseline}}))
     trials = tuple(
         trial.model_copy(
             update={"labels": trial.labels | {"method": sharing[trial.labels["method"]]}}
