@@ -9,6 +9,7 @@ import pytest
 
 from embshare.tasks.measurement.provenance import read_provenance
 from embshare.tasks.runs.result import RunResult
+from embshare.tasks.studies import output
 from embshare.tasks.studies.bench import BenchmarkConfig
 from embshare.tasks.studies.record import TaskRecord, TrialRecord
 from embshare.tasks.studies.report import StudyReport
@@ -81,6 +82,13 @@ def report(bench: Callable[..., StudyFile], out: Path) -> StudyReport:
         tasks=(TaskRecord(name=LM, metric=metric, data={"text": "made up"}),),
         trials=tuple(made_up(trial) for trial in study.trials(out)),
     )
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave figures out, which take seconds."""
+    made = dict.fromkeys(("bytes", "parameters", "time"), b"<svg/>")
+    monkeypatch.setattr(output, "_figures", lambda *_: made)
 
 
 def made_up(trial: Trial) -> TrialRecord:

@@ -142,30 +142,42 @@ def test_a_missing_seed_and_a_missing_baseline_are_said(measured: Measured) -> N
 def test_what_each_slot_costs_is_beside_the_model_that_leaves_nothing_out(
     measured: Measured,
 ) -> None:
-    veps = {"method": "veps"}
+    def veps(*exclude: str) -> dict[str, Any]:
+        return {"share": {"method": "veps", "exclude": list(exclude)}}
+
     axes: dict[str, Any] = {
-        "share": [veps, veps | {"exclude": ["*.attention.*"]}, veps | {"exclude": ["*.feed.*"]}],
+        "shared": {"all": veps(), "not attention": veps("*.attention.*"), "not feed": veps("*.f*")},
         "seed": [0, 1],
     }
-    gains = {"attention": (5.0, 250_000), "feed": (1.0, 500_000), "method=veps": (0.0, 0)}
-
-    def kind(labels: dict[str, str]) -> tuple[float, int]:
-        return next(gain for name, gain in gains.items() if name in labels["share"])
-
+    gains = {"not attention": (5.0, 250_000), "not feed": (1.0, 500_000), "all": (0.0, 0)}
     report = measured(
-        axes, lambda labels: 100.0 - kind(labels)[0], lambda labels: 50_000 + kind(labels)[1]
+        axes,
+        lambda labels: 100.0 - gains[labels["shared"]][0],
+        lambda labels: 50_000 + gains[labels["shared"]][1],
     )
     found = analyse(report, LM)
-    assert found.report.study.compare.baseline == {"share": "method=veps"}
+    assert found.report.study.compare.baseline == {"shared": "all"}
     sheet = trades_sheet(found, 10)
     assert sheet is not None
     texts = [[cell.text for cell in row] for row in sheet.rows]
     assert texts == [
-        ["VEPS exclude=*.attention.*", "larger, and better", "+1 MB", "-5.00", "5.00"],
-        ["VEPS exclude=*.feed.*", "larger, and better", "+2 MB", "-1.00", "0.500"],
+        ["not attention", "larger, and better", "+1 MB", "-5.00", "5.00"],
+        ["not feed", "larger, and better", "+2 MB", "-1.00", "0.500"],
     ]
-    dense = measured(axes | {"share": ["none", veps]}, lambda labels: 1.0)
+    dense = measured({"method": SHARES, "seed": [0, 1]}, lambda labels: 1.0)
     assert not analyse(dense, LM).compared, "nothing is left out there"
+
+
+def test_rates_that_were_searched_are_shown_with_what_that_cost(measured: Measured) -> None:
+    report = measured(SEEDED, quality, small)
+    rates = {"rates": {"learning_rate": 0.01}, "solved": {"width": 24}}
+    tuned = tuple(trial.model_copy(update=rates) for trial in report.trials)
+    found = analyse(report.model_copy(update={"trials": tuned, "search": tuned[:4]}), LM)
+    sheet = rows_sheet(found, 10)
+    place = sheet.head.index("searched and solved")
+    assert {row[place].text for row in sheet.rows} == {"learning_rate 0.01, width 24"}
+    assert "4 were trained for 12 s" in " ".join(found.sentences())
+    assert "searched and solved" not in rows_sheet(analyse(report, LM), 10).head
 
 
 def test_an_axis_beside_the_methods_has_panels(measured: Measured) -> None:

@@ -47,13 +47,6 @@ def read(page: str) -> Reader:
     return reader
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave figures out, which take seconds."""
-    made = dict.fromkeys(("bytes", "parameters", "time"), b"<svg/>")
-    monkeypatch.setattr(output, "_figures", lambda *_: made)
-
-
 def make_page(report: StudyReport, out: Path) -> str:
     out.mkdir(exist_ok=True)
     output.write_files(report, out, folders_of(report, out))
