@@ -99,7 +99,7 @@ def balanced(points: Sequence[Mapping[str, str]]) -> tuple[list[int], list[tuple
         full = math.prod(sizes)
         if len(kept) == full:
             break
-        axis, label = min(
+        worst, label = min(
             ((a, int(n)) for a, count in enumerate(counts) for n in np.flatnonzero(count)),
             key=lambda place: (
                 counts[place[0]][place[1]] * sizes[place[0]],  # share of its combinations
@@ -107,8 +107,8 @@ def balanced(points: Sequence[Mapping[str, str]]) -> tuple[list[int], list[tuple
                 -place[0],
             ),
         )
-        gone.append((axes[axis], str(names[axis][label])))
-        kept = kept[columns[axis][kept] != label]
+        gone.append((axes[worst], str(names[worst][label])))
+        kept = kept[columns[worst][kept] != label]
     return kept.tolist(), gone
 
 
@@ -135,20 +135,20 @@ def effects_of(points: Sequence[Point]) -> Effects | None:
     if sum(len({point[axis] for point in grid}) for axis in axes) > MOST_LABELS:
         return None
     kept, gone = balanced(grid)
-    labels = {axis: list(dict.fromkeys(grid[index][axis] for index in kept)) for axis in axes}
-    labels = {axis: found for axis, found in labels.items() if len(found) > 1}
-    if not labels:
+    every = {axis: list(dict.fromkeys(grid[index][axis] for index in kept)) for axis in axes}
+    varied = {axis: found for axis, found in every.items() if len(found) > 1}
+    if not varied:
         return None
     means = [sum(found) / len(found) for found in cells.values()]
-    values = np.empty([len(found) for found in labels.values()])
+    values = np.empty([len(found) for found in varied.values()])
     for index in kept:
-        place = tuple(found.index(grid[index][axis]) for axis, found in labels.items())
+        place = tuple(found.index(grid[index][axis]) for axis, found in varied.items())
         values[place] = means[index]
-    analysis = _Analysis(list(labels), list(labels.values()), values)
-    main = tuple(analysis.main(index) for index in range(len(labels)))
-    pairs = combinations([n for n, axis in enumerate(labels) if axis != SEED], 2)
+    analysis = _Analysis(list(varied), list(varied.values()), values)
+    main = tuple(analysis.main(index) for index in range(len(varied)))
+    pairs = combinations([n for n, axis in enumerate(varied) if axis != SEED], 2)
     found = sorted((analysis.pair(*pair) for pair in pairs), key=lambda i: -(i.share or 0))
-    shares = [effect.share for effect in (*main, *found)]
+    shares = [*(effect.share for effect in main), *(pair.share for pair in found)]
     return Effects(
         mean=float(values.mean()),
         main=main,
@@ -166,8 +166,8 @@ class _Analysis:
     def __init__(self, axes: list[str], labels: list[list[str]], values: Any) -> None:
         self.axes, self.labels, self.values = axes, labels, values
         self.off = values - values.mean()
-        most = abs(values).max()
-        self.total = float((self.off**2).sum()) if abs(self.off).max() > ROUNDING * most else 0.0
+        self.least = float(ROUNDING * abs(values).max())
+        self.total = float((self.off**2).sum()) if abs(self.off).max() > self.least else 0.0
 
     def effect(self, *kept: int) -> Any:
         """Mean distance from the grand mean over all axes but some."""
@@ -176,7 +176,8 @@ class _Analysis:
     def share(self, effect: Any) -> float | None:
         if self.total == 0:
             return None
-        return float((effect**2).sum()) * self.values.size / effect.size / self.total
+        explained: float = float((effect**2).sum()) * self.values.size / effect.size
+        return explained / self.total
 
     def main(self, index: int) -> MainEffect:
         effect = self.effect(index)
@@ -197,5 +198,5 @@ class _Analysis:
             largest=largest,
             at=(self.labels[first][where[0]], self.labels[second][where[1]]),
             share=self.share(beyond),
-            relative=abs(largest) / beside if self.total and beside else None,
+            relative=abs(largest) / beside if beside > self.least else None,
         )

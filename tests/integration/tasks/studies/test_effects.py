@@ -74,7 +74,7 @@ def test_shares_are_those_of_scipy_and_add_up(given_points: list[Point]) -> None
     assume(max(values) - min(values) > 1)
     found = effects_of(given_points)
     assert found is not None and found.rest is not None
-    shares = [each.share for each in (*found.main, *found.interactions)]
+    shares = [*(e.share for e in found.main), *(pair.share for pair in found.interactions)]
     assert sum(share for share in shares if share is not None) + found.rest == pytest.approx(1)
     for effect in found.main:
         groups = [[v for p, v in given_points if p[effect.axis] == n] for n in effect.means]
