@@ -66,7 +66,8 @@ class Budget(Value):
     free: Free = "auto"
     """Size that is solved: the model's `width`, or the `residual_rank` or the `factor` of its
     sharing. ``auto`` is the width of a dense model, and of a shared one the rank of its residuals,
-    or its factor where the budget is too small for any."""
+    or its factor where the budget is too small for any, or its width where the dense model of the
+    same options is smaller than the budget."""
 
     @model_validator(mode="before")
     @classmethod
@@ -139,22 +140,25 @@ def solved(config: RunConfig, budget: Budget, models: Models) -> tuple[RunConfig
     """
     unit = "bytes" if budget.bytes is not None else "parameters"
     limit = budget.bytes or budget.stored or 0
+    dense = config.model_copy(update={"share": None})
     if budget.ratio is not None:
-        dense = config.model_copy(update={"share": None})
         limit = int(models.sizes(dense).stored / budget.ratio)
+
+    def taken(found: RunConfig) -> int:
+        sizes = models.sizes(found)
+        return sizes.bytes_on_disk if unit == "bytes" else sizes.stored
 
     def size(free: str, value: int) -> float:
         try:
-            found = models.sizes(sized(config, free, value))
+            return taken(sized(config, free, value))
         except PlanError:  # EPS: a wider model needs more columns than its table has
             return math.inf
-        return found.bytes_on_disk if unit == "bytes" else found.stored
 
     def fits(free: str, value: int) -> bool:
         return size(free, value) <= limit
 
     smallest = []
-    for free in _free(config, budget):
+    for free in _free(config, budget, roomy=taken(dense) < limit):
         values = _values(config, free, models)
         found = _largest(values, partial(fits, free))
         if found is not None:
@@ -204,10 +208,14 @@ class Models:
         return self._found[key]
 
 
-def _free(config: RunConfig, budget: Budget) -> tuple[str, ...]:
-    """The sizes to solve for, in the order in which they are tried."""
+def _free(config: RunConfig, budget: Budget, *, roomy: bool) -> tuple[str, ...]:
+    """The sizes to solve for, in the order in which they are tried.
+
+    Where there is room for the dense model, residuals that fill it would store more than that.
+    """
     if budget.free == "auto":
-        return ("width",) if config.share is None else ("residual_rank", "factor")
+        wider = config.share is None or roomy
+        return ("width",) if wider else ("residual_rank", "factor")
     if budget.free != "width" and config.share is None:
         return ("width",)  # a dense model has no other
     return (budget.free,)

@@ -198,6 +198,11 @@ class StudyFile(Value):
     def _some_and_each_once(cls, axes: dict[str, Axis]) -> dict[str, Axis]:
         return _each_once(axes)
 
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _as_written(cls, given: Any) -> Any:
+        return None if given is None else Budget.of(given)
+
     @field_validator("zipped")
     @classmethod
     def _as_many(cls, zipped: dict[str, tuple[JsonValue, ...]]) -> dict[str, tuple[JsonValue, ...]]:

@@ -113,6 +113,8 @@ def check_trials_of(trials: Sequence[Trial], measure: bool) -> Checked:
         for trial in trials:
             config = trial.config
             try:
+                if config.start is not None:
+                    config = prepare_started(config).config
                 if trial.budget is not None:
                     config, sizes = solved(config, trial.budget, models)
                     checked.solved[trial.name] = config, sizes
