@@ -361,11 +361,15 @@ def _show(found: StudyReport, out: Path) -> None:
 
 
 def _print_tables(found: StudyReport) -> None:
+    from embshare.tasks.studies.analysis import analyse
     from embshare.tasks.studies.table import make_table
 
     console = Console()
     for task in found.tasks:
-        console.print(make_table(found, task.name))
+        analysis = analyse(found, task.name)
+        console.print(make_table(analysis))
+        for sentence in analysis.sentences():
+            console.print(sentence, highlight=False, markup=False)
 
 
 def report(

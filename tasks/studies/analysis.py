@@ -91,7 +91,8 @@ class Analysis:
         varied = [axis for axis in self.report.axes if len(self._labels(axis)) > 1]
         axes = varied or list(self.report.axes)
         named = [axis for axis in axes if axis in METHODS]
-        return (named or [axis for axis in axes if axis.startswith("share")] or axes or [None])[-1]
+        shares = [axis for axis in axes if axis.startswith("share")]
+        return next(iter((named or shares or axes)[::-1]), None)
 
     @cached_property
     def panel_axis(self) -> str | None:

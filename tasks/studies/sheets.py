@@ -19,6 +19,7 @@ from embshare.tasks.studies.formatting import (
     show_spread,
     shown,
 )
+from embshare.tasks.studies.significance import Comparison
 from embshare.tasks.studies.trades import Kind
 
 __all__ = [
@@ -118,7 +119,7 @@ def _row(
     yield Cell(show_interval(row.metric), row.metric.mean, kind="metric")
     if analysis.compared:
         yield _number(row.change, _change(analysis, index))
-        yield _number(comparison and comparison.difference, show_difference(comparison))
+        yield _difference(comparison, show_difference(comparison))
     if tested:
         p = None if comparison is None else comparison.corrected
         yield _number(p, show_p(p))
@@ -147,6 +148,10 @@ def _change(analysis: Analysis, index: int) -> str:
     return show_change(row, analysis.comparisons[index])
 
 
+def _difference(comparison: Comparison | None, text: str) -> Cell:
+    return _number(None if comparison is None else comparison.difference, text)
+
+
 def _number(value: float | None, text: str) -> Cell:
     return Cell(text, math.nan if value is None else value)
 
@@ -169,8 +174,8 @@ def trades_sheet(analysis: Analysis, most: int) -> Sheet | None:
                 *(Cell(shown(v), v) for v in analysis.rows[index].labels.values()),
                 Cell(words, words),
                 Cell(("+" if each.bytes > 0 else "") + show_bytes(each.bytes), each.bytes),
-                _number(
-                    comparison and comparison.difference,
+                _difference(
+                    comparison,
                     show_difference(comparison)
                     + "*" * (comparison is not None and comparison.significant),
                 ),
@@ -186,7 +191,8 @@ def trades_sheet(analysis: Analysis, most: int) -> Sheet | None:
         notes=(
             f"Beside {baseline}, the same on all other axes: free savings first, then the cheapest "
             "ones, then the best gains. The last column is what a saved megabyte costs, or what an "
-            "added one gains.",
+            "added one gains. Where the interval of a difference holds 0, the seeds do not tell a "
+            "cost from a gain.",
         ),
         first=tuple(range(min(most, len(rows)))) if len(rows) > most else (),
     )

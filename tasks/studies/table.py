@@ -9,9 +9,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from embshare.tasks.studies.analysis import Analysis, analyse
+from embshare.tasks.studies.analysis import Analysis
 from embshare.tasks.studies.formatting import show_change, show_interval, show_number
-from embshare.tasks.studies.report import StudyReport
 
 __all__ = ["MOST_ROWS", "make_table"]
 
@@ -20,9 +19,8 @@ MOST_ROWS: Final = 60
 """Rows that a terminal shows: of more, baselines, the front and the best others."""
 
 
-def make_table(report: StudyReport, task: str) -> Table:
+def make_table(analysis: Analysis) -> Table:
     """One task's rows: what is stored and written, how good it is, and what it costs."""
-    analysis = analyse(report, task)
     table = Table(  # fits into 80 characters, without a number cut off
         box=box.SIMPLE_HEAD,
         padding=0,
@@ -31,7 +29,7 @@ def make_table(report: StudyReport, task: str) -> Table:
         caption=_caption(analysis),
         caption_justify="left",
     )
-    for axis in report.axes:
+    for axis in analysis.report.axes:
         table.add_column(axis.replace("_", " "), overflow="fold")  # gives way to numbers
     metric = analysis.metric
     for heading in (

@@ -33,7 +33,8 @@ def measured(report: StudyReport) -> Measured:
         stored: Callable[[dict[str, str]], int] = lambda _: 1000,
         **compare: Any,
     ) -> StudyReport:
-        study = StudyFile(name="made up", task=LM, axes=axes, compare=compare)
+        fields: dict[str, Any] = {"task": LM, "axes": axes, "compare": compare}
+        study = StudyFile(name="made up", **fields)
         first = report.trials[0]
         trials = []
         for trial in study.trials(Path("out")):

@@ -97,6 +97,13 @@ def test_the_balanced_part_is_full(sizes: list[int], data: st.DataObject) -> Non
     assert len(kept) == len(there) if len(there) == len(labels) else True
 
 
+def test_the_label_that_lacks_the_largest_share_goes_first() -> None:
+    there = [{"one": "0", "two": str(n)} for n in range(10)]
+    there += [{"one": "1", "two": str(n)} for n in range(4)]
+    kept, gone = balanced(there)
+    assert (len(kept), gone) == (10, [("one", "1")]), "not the six of `two` that have one each"
+
+
 def test_what_is_missing_or_diverged_is_left_out_and_named() -> None:
     labels = grid([2, 3, 2])
     trials = [(p, 1.0 if p["axis0"] == "0" else 3.0) for p in labels]

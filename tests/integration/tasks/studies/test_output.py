@@ -4,6 +4,7 @@ import csv
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
@@ -83,6 +84,6 @@ def test_curves_are_of_rows_that_have_one(report: StudyReport, folders: dict[str
     figure = draw_curves(analyse(report, LM), folders)
     assert figure is not None
     lines = figure.axes[0].lines
-    assert len(lines) == 6 and max(len(line.get_xdata()) for line in lines) <= 120
+    assert len(lines) == 6 and max(np.size(line.get_xdata()) for line in lines) <= 120
     assert len({(line.get_linestyle(), line.get_marker()) for line in lines}) == 6
     assert draw_curves(analyse(report, LM), {}) is None

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from embshare.errors import InvalidValueError
+from embshare.tasks.studies.analysis import analyse
 from embshare.tasks.studies.formatting import (
     show_bytes,
     show_difference,
@@ -46,7 +47,7 @@ def test_rows_are_compared_with_the_baseline_on_the_same_other_axes(report: Stud
     assert changes["lstm", "veps"] == 0
     assert changes["conv", "veps"] == pytest.approx(131 / 151 - 1)
     text = StringIO()
-    Console(width=100, file=text).print(make_table(compared, "language_modelling"))
+    Console(width=100, file=text).print(make_table(analyse(compared, "language_modelling")))
     assert "change" in text.getvalue() and "-13.2 %" in text.getvalue()
     with pytest.raises(InvalidValueError, match="'rnn' must be one of lstm, conv, attention"):
         StudyFile(**(dict(report.study) | {"compare": {"baseline": {"model": "rnn"}}}))
@@ -72,7 +73,7 @@ def test_a_seed_that_diverged_leaves_the_rest_of_the_report(
     row = next(changed.rows("language_modelling"))
     assert row.metric.deviation is not None and math.isnan(row.metric.deviation)
     text = StringIO()
-    Console(width=80, file=text).print(make_table(changed, "language_modelling"))
+    Console(width=80, file=text).print(make_table(analyse(changed, "language_modelling")))
     assert f"{bad} ± nan" in text.getvalue()
     assert f"{bad} ± nan" in (out / "report.html").read_text()
 
@@ -107,7 +108,7 @@ def test_labels_sizes_and_differences_are_shown_as_people_write_them() -> None:
 
 def printed(report: StudyReport) -> str:
     text = StringIO()
-    Console(width=80, file=text).print(make_table(report, "language_modelling"))
+    Console(width=80, file=text).print(make_table(analyse(report, "language_modelling")))
     return text.getvalue()
 
 
@@ -202,7 +203,7 @@ def test_long_labels_give_way_to_numbers(report: StudyReport) -> None:
     )
     changed = report.model_copy(update={"study": study, "trials": trials})
     text = StringIO()
-    Console(width=80, file=text).print(make_table(changed, "language_modelling"))
+    Console(width=80, file=text).print(make_table(analyse(changed, "language_modelling")))
     assert "…" not in text.getvalue()
     for cell in ("200,000", "800,000", "141.0 ± 12.7", "+0.0 %", "900 (+40)", "[x]"):
         assert cell in text.getvalue()
