@@ -26,6 +26,7 @@ SEED: Final = "seed"
 METHODS: Final = ("method", "share", "sharing")
 """Names of the axis that says how weights are shared, if there is one of them."""
 PANELS: Final = 4
+SEGMENTS: Final = 5  # ranges of sizes that a sentence can list
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +117,8 @@ class Analysis:
     def chosen(self, most: int) -> list[int]:
         """Rows to look at where not all can be shown: baselines, the front, and the best others."""
         order = [*self.fronts["bytes"], *self._best()]
-        if self.compared:
-            bases = {id(base) for base in self.baselines if base is not None}
+        bases = {id(base) for base in self.baselines if base is not None}
+        if 2 * len(bases) <= most:
             order = [n for n, row in enumerate(self.rows) if id(row) in bases] + order
         return sorted(list(dict.fromkeys(order))[:most])
 
@@ -149,6 +150,13 @@ class Analysis:
             if not parts or parts[-1][0] != row.shares:
                 parts.append((row.shares, []))
             parts[-1][1].append(row)
+        if len(parts) > SEGMENTS:
+            sizes = show_bytes(front[0].bytes_on_disk), show_bytes(parts[-1][1][0].bytes_on_disk)
+            yield (
+                f"Between {sizes[0]} and {sizes[1]} it changes {len(parts) - 1} times whether a "
+                "model that shares is best for its bytes on disk: see the figure."
+            )
+            return
         said = []
         for number, (sharing, rows) in enumerate(parts):
             last = number + 1 == len(parts)
@@ -176,7 +184,7 @@ class Analysis:
         bad = [row for row in self.rows if not math.isfinite(row.metric.mean)]
         if bad:
             names = ", ".join(self.name(row) for row in bad[:3]) + ", …" * (len(bad) > 3)
-            yield f"{len(bad)} of {len(self.rows)} rows have a trial that diverged ({names})."
+            yield f"{len(bad):,} of {len(self.rows):,} rows have a trial that diverged ({names})."
         if self.compared and len(counts - {1}):
             notes = Counter(c.note for c in self.comparisons if c is not None and c.note)
             for note, count in notes.most_common(3):
