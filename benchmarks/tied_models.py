@@ -1,7 +1,7 @@
-"""Ordinary tied models: one parameter for each role, or one product of two thin matrices.
+"""Tied models of low rank: one product of two thin matrices for each role.
 
-What one would do without a table to derive weights from. Named by study files as
-``benchmarks.tied_models:FUNCTION``.
+What one would do without a table to derive weights from, where one parameter for each role
+(``method: own``) is too large. Named by study files as ``benchmarks.tied_models:FUNCTION``.
 """
 
 from __future__ import annotations
@@ -17,13 +17,10 @@ import embshare
 from embshare.models.matched import Architecture, MatchedConfig, MatchedLanguageModel
 
 __all__ = [
-    "attention",
     "attention_rank_6",
     "attention_rank_48",
-    "conv",
     "conv_rank_8",
     "conv_rank_67",
-    "lstm",
     "tie",
 ]
 
@@ -32,7 +29,7 @@ LAYERS: Final = 4
 DROPOUT: Final = 0.1
 
 
-def _tied(architecture: Architecture, rank: int | None, vocab_size: int) -> nn.Module:
+def _tied(architecture: Architecture, rank: int, vocab_size: int) -> nn.Module:
     config = MatchedConfig(
         architecture=architecture,
         vocab_size=vocab_size,
@@ -43,34 +40,25 @@ def _tied(architecture: Architecture, rank: int | None, vocab_size: int) -> nn.M
     return tie(MatchedLanguageModel(config), rank)
 
 
-lstm = partial(_tied, "lstm", None)
-conv = partial(_tied, "conv", None)
-attention = partial(_tied, "attention", None)
 conv_rank_8 = partial(_tied, "conv", 8)  # torch's LSTM reads no parametrized weights
 conv_rank_67 = partial(_tied, "conv", 67)
 attention_rank_6 = partial(_tied, "attention", 6)
 attention_rank_48 = partial(_tied, "attention", 48)
 
 
-def tie(model: nn.Module, rank: int | None) -> nn.Module:
-    """Give all layers of a role one ordinary parameter, or one product of that rank.
-
-    Args:
-        model: A dense model, which is changed in place.
-        rank: Rank of the product; ``None`` is the parameter itself.
-    """
+def tie(model: nn.Module, rank: int) -> nn.Module:
+    """Give all layers of a role one product of that rank; a dense model is changed in place."""
     modules = dict(model.named_modules())
-    for slot in embshare.plan_sharing(model, embshare.ShareConfig(tie="all")).slots:
+    for slot in embshare.plan_sharing(model, embshare.ShareConfig(method="own")).slots:
         (first, leaf), *others = (
             (modules[owner], leaf)
             for owner, _, leaf in (name.rpartition(".") for name in slot.weights)
         )
         for module, name in others:
             setattr(module, name, first._parameters[leaf])
-        if rank is not None:
-            for module, name in ((first, leaf), *others):
-                register_parametrization(module, name, Product(rank, slot.shape))
-                module.parametrizations[name] = first.parametrizations[leaf]
+        for module, name in ((first, leaf), *others):
+            register_parametrization(module, name, Product(rank, slot.shape))
+            module.parametrizations[name] = first.parametrizations[leaf]
     return model
 
 

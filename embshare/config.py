@@ -25,9 +25,10 @@ class ShareConfig(Value):
 
     model_config = ConfigDict(use_attribute_docstrings=True)  # they are the options' help
 
-    method: Literal["eps", "veps"] = "veps"
-    """Matrix whose columns become weights: the embedding table ``E`` itself (``eps``), or its
-    projection ``S = E P + b`` with learned ``P`` and ``b`` (``veps``)."""
+    method: Literal["eps", "veps", "own"] = "veps"
+    """What a slot's block is made of: columns of the embedding table ``E`` itself (``eps``) or of
+    its projection ``S = E P + b`` with learned ``P`` and ``b`` (``veps``), or a parameter of its
+    own, which no table is needed for (``own``: ordinary tied layers)."""
     factor: Size | None = None
     """Columns ``F`` of a factorised table, which is stored as ``[V, F]`` and projected to the
     model's width ``D`` where it is used; None stores ``[V, D]``."""
@@ -45,12 +46,14 @@ class ShareConfig(Value):
     """Globs over the names of parameters that stay dense, even where `include` matches."""
     gain: Literal["match", "none", "learned", "channel"] = "match"
     """Scale of a derived weight: ``match``, a constant that gives it the standard deviation of the
-    layer's weight before sharing; ``none``, 1; ``learned``, the constant times one learned scalar
-    per weight; ``channel``, the constant times one learned scalar per output channel."""
+    layer's weight before sharing (1 for ``own``, whose block begins with it); ``none``, 1;
+    ``learned``, the constant times one learned scalar per weight; ``channel``, the constant times
+    one learned scalar per output channel."""
     init: Literal["auto", "random", "svd"] = "auto"
     """Initialisation of what is stored: ``svd`` fits it to the weights that the model has (joint
-    truncated SVD), ``random`` ignores them, and ``auto`` is svd where the model is known to be
-    trained and can be fitted. The plan says which it is, and why."""
+    truncated SVD; of ``own`` their mean), ``random`` ignores them (a block of ``own`` begins as the
+    first of its layers), and ``auto`` is svd where the model is known to be trained and can be
+    fitted. The plan says which it is, and why."""
     residual_rank: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Rank of a low-rank term that each weight owns and adds to the shared block; 0 adds none."""
     order: Literal["row", "column"] = "row"
@@ -81,6 +84,25 @@ class ShareConfig(Value):
         if not include:
             raise ValueError("must name at least one pattern ('*' is everything)")
         return include
+
+    @property
+    def reads_table(self) -> bool:
+        """Whether blocks are columns of a table; else the model needs none."""
+        return self.method != "own"
+
+    @model_validator(mode="after")
+    def _nothing_of_a_table(self) -> ShareConfig:
+        if self.reads_table:
+            return self
+        of_tables = ("source", "order", "width", "column_bias", "anchor", "factor", "factor_norm")
+        fields = type(self).model_fields
+        if said := [n for n in of_tables if getattr(self, n) != fields[n].default]:
+            names = ", ".join(f"`{name}`" for name in said)
+            raise ValueError(
+                f"{names} would say how a table is read, and method={self.method!r} reads none: "
+                f"leave out what belongs to tables, or use method='veps'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _no_contradiction(self) -> ShareConfig:

@@ -61,9 +61,7 @@ def freeze(model: nn.Module, *patterns: str) -> tuple[str, ...]:
             bank.forget(place.reader, place.layer, place.leaf)
             readers = place.layer.__dict__.setdefault(FROZEN, (bank.ref, {}))[1]
             readers[place.leaf] = place.reader
-    read = {
-        id(t) for bank in banks_of(model) for columns in bank.columns for t in columns.trained()
-    }
+    read = {id(t) for bank in banks_of(model) for t in bank.trained()}
     read |= {id(p) for bank in banks_of(model) for p in bank.parameters()}
     for name, parameter in model.named_parameters():
         if id(parameter) not in read and any(fnmatch.fnmatchcase(name, glob) for glob in patterns):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from embshare._keys import ROOT
-from embshare.blocks.columns import Columns
+from embshare.blocks.making import materials_of
 from embshare.config import ShareConfig
 from embshare.errors import AlreadySharedError, InvalidValueError, PlanMismatchError
 from embshare.generation import keep_while_generating
@@ -27,7 +27,7 @@ from embshare.runtime.factorized import Factorization, factorize
 from embshare.runtime.forward_scope import open_calls
 from embshare.runtime.loading import check_loading
 from embshare.runtime.offloading import refuse_offloaded
-from embshare.runtime.owner import Reader
+from embshare.runtime.owner import Reader, first_weights
 from embshare.runtime.shared_layers import share_layer
 from embshare.runtime.stale_optimizers import watch_removed
 from embshare.runtime.tied_state_dict import hide_aliases
@@ -54,10 +54,12 @@ def share_from_embedding(
     start: bool = True,
     trained: bool | None = None,
 ) -> M:
-    """Rewrite a model's layers so that their weights are derived from its own embedding table.
+    """Rewrite a model's layers so that their weights are derived from what they share: its own
+    embedding table, or one parameter for all that are tied.
 
     Args:
-        model: any module with an embedding, on any device, meta included. A `SentenceTransformer`
+        model: any module (with a table, where the method reads one), on any device, meta
+            included. A `SentenceTransformer`
             or `CrossEncoder` has the model of transformers inside it shared.
         config: settings, or a plan made for this model (or one of the same structure).
         inplace: False leaves ``model`` as it is and returns a shared copy.
@@ -128,7 +130,7 @@ def _check_shared(model: nn.Module, wanted: ShareConfig | SharePlan, rules: Rule
 
 
 def _check_frozen(model: nn.Module, plan: SharePlan) -> None:
-    """Hold a plan to deriving no frozen weight from what is trained.
+    """Hold a plan to deriving no frozen weight from what is trained, or beside it.
 
     Raises:
         PlanMismatchError: it does; a plan that is made now leaves such weights dense.
@@ -140,6 +142,12 @@ def _check_frozen(model: nn.Module, plan: SharePlan) -> None:
         if frozen and (found[source.name].requires_grad or len(frozen) < len(weights)):
             raise PlanMismatchError(
                 place=frozen[0], needs="trained as its table is", finding="frozen"
+            )
+    for slot in plan.slots:
+        frozen = [name for name in slot.weights if not found[name].requires_grad]
+        if slot.source is None and 0 < len(frozen) < len(slot.weights):
+            raise PlanMismatchError(
+                place=frozen[0], needs="trained as others of its slot are", finding="frozen"
             )
 
 
@@ -209,19 +217,7 @@ def _apply(model: nn.Module, plan: SharePlan, begin: Begin) -> None:
         Factorization.prepare(source, modules, plan.config) if plan.config.factor else None
         for source in plan.sources
     ]
-    columns = [
-        Columns(
-            source,
-            modules[source.name.rpartition(".")[0]],
-            like=modules[source.name.rpartition(".")[0]]._parameters[
-                source.name.rpartition(".")[2]
-            ],
-            projected=plan.config.method == "veps",
-            column_bias=plan.config.column_bias,
-        )
-        for source in plan.sources
-    ]
-    bank = Bank(plan, columns, readers)
+    bank = Bank(plan, materials_of(plan, modules, first_weights(readers)), readers)
     begin(bank, factorizations)
     _freeze_with_weights(bank, factorizations)
     # From here on nothing can fail.
@@ -243,21 +239,16 @@ def _apply(model: nn.Module, plan: SharePlan, begin: Begin) -> None:
 
 
 def _freeze_with_weights(bank: Bank, made: Sequence[Factorization | None]) -> None:
-    """A source whose table and weights are all frozen trains nothing."""
-    for number, columns in enumerate(bank.columns):
-        mine = [n for n, r in enumerate(bank.readers) if _source_of(bank, r) == number]
-        if columns.table().requires_grad or any(bank.readers[n].requires_grad for n in mine):
-            continue
-        columns.requires_grad_(False)
-        for n in mine if bank.relaxations else ():
-            bank.relaxations[n].requires_grad_(False)
-        factorization = made[number]
-        if factorization is not None:
+    """What nothing but frozen weights is made of, and no trained table, trains nothing."""
+    trained = {reader.slot for reader in bank.readers if reader.requires_grad}
+    for number, material in enumerate(bank.materials):
+        slots = {n for n, slot in enumerate(bank.plan.slots) if slot.material == number}
+        rest = material.rest(slots - trained, slots & trained)
+        for n, reader in enumerate(bank.readers):
+            if bank.relaxations and reader.slot in rest:
+                bank.relaxations[n].requires_grad_(False)
+        if rest and number < len(made) and (factorization := made[number]) is not None:
             factorization.map.requires_grad_(False)
-
-
-def _source_of(bank: Bank, reader: Reader) -> int:
-    return bank.scales.plan.slots[reader.slot].source
 
 
 def _removed(
@@ -295,9 +286,11 @@ def _readers(
 
 
 def _host(model: nn.Module, plan: SharePlan, modules: dict[str, nn.Module]) -> nn.Module:
-    """The root owns the bank, unless it runs or counts whatever children it has."""
+    """The root owns the bank, unless it runs or counts whatever children it has: then a table's
+    module does, or the first layer that is shared."""
     if isinstance(model, (nn.Sequential, nn.ModuleList, nn.ModuleDict)):
-        return modules[plan.sources[0].name.rpartition(".")[0]]
+        names = (*(source.name for source in plan.sources), plan.slots[0].weights[0])
+        return modules[names[0].rpartition(".")[0]]
     return model
 
 

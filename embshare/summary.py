@@ -32,6 +32,7 @@ class LayerRow:
     shape: tuple[int, ...]
     start: int
     columns: int
+    """0 where the block is a parameter."""
     reuse: int
     """Weights that read this slot; a parameter that the model itself ties counts once."""
     fit_error: float | None = None
@@ -54,7 +55,7 @@ class Summary:
     hidden_before: int
     """Parameters of the weights that are derived now."""
     hidden_stored: int
-    """What is stored in their place: projections, column biases, gains, residuals."""
+    """What is stored in their place: projections, column biases, blocks, gains, residuals."""
     unused_columns: tuple[int, ...]
     """Columns that nothing reads, for each source."""
     layers: tuple[LayerRow, ...]
@@ -75,13 +76,16 @@ class Summary:
     def __rich__(self) -> RenderableType:
         """What is stored, read and computed, and what each slot gives."""
         fitted = any(row.fit_error is not None for row in self.layers)
-        headings = ["columns", "G", "shape", "readers", "reuse", *["fit error"] * fitted]
-        slots = new_table(*headings, title="slots", right=(0, 1, 2, 4, 5))
+        read = any(row.columns for row in self.layers)
+        place = ["columns", "G"] if read else []
+        headings = [*place, "shape", "readers", "reuse", *["fit error"] * fitted]
+        right = [i for i, name in enumerate(headings) if name != "readers"]
+        slots = new_table(*headings, title="slots", right=right)
         counts = count_patterns(name for row in self.layers for name in row.weights)
         for row in self.layers:
+            columns = f"[{row.start:,}, {row.start + row.columns:,})", f"{row.columns:,}"
             slots.add_row(
-                f"[{row.start:,}, {row.start + row.columns:,})",
-                f"{row.columns:,}",
+                *(columns if read else ()),
                 shape_text(row.shape),
                 Text("\n".join(abbreviate(row.weights, counts))),
                 f"×{row.reuse}",
@@ -92,7 +96,7 @@ class Summary:
             totals_table(self),
             slots,
             Text(f"start: {self.start}"),
-            Text(f"unused columns: {unused}\n"),
+            Text(f"unused columns: {unused}\n" if read else ""),
         ]
         if self.left_dense:
             parts.append(left_dense_table(self.left_dense))

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from embshare.checkpoint_files import read_checkpoint
 from embshare.errors import CheckpointError, PlanError
-from embshare.plan.migrate import readers_kept, refit
+from embshare.plan.migrate import numbers_kept, refit
+from embshare.runtime.current_plan import renumbered
 from embshare.sharing import BANK, share_from_embedding
 from embshare.wrapping import meta_copy
 
@@ -23,7 +24,6 @@ __all__ = ["load_part"]
 
 SCALES = ("scales.gains", "scales.spreads", "scales.layout")
 """Tensors that the plan brings."""
-RELAXATIONS = f"{BANK}.relaxations."
 HINT = "Build a model whose table and layers have the names and sizes of the saved one's."
 
 
@@ -56,7 +56,7 @@ def load_part(
 
     try:
         plan = refit(checkpoint.plan, names, here)
-        state = _renumbered(state, readers_kept(checkpoint.plan, names, here))
+        state = renumbered(state, BANK, *numbers_kept(checkpoint.plan, names, here))
         state = {n: t for n, t in state.items() if n not in everything or n in names}
         state = {n: t for n, t in state.items() if not n.endswith(SCALES)}
         expected = share_from_embedding(meta_copy(model), plan, start=False).state_dict()
@@ -101,17 +101,3 @@ def _check(
 
 def _unfit(folder: Path, finding: str) -> CheckpointError:
     return CheckpointError(path=folder, finding=finding, hint=HINT)
-
-
-def _renumbered(state: dict[str, Tensor], kept: tuple[int, ...]) -> dict[str, Tensor]:
-    """Learned gains and residuals under the numbers that their readers have now."""
-    numbers = {str(old): str(new) for new, old in enumerate(kept)}
-    found: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        if not name.startswith(RELAXATIONS):
-            found[name] = tensor
-            continue
-        number, _, leaf = name.removeprefix(RELAXATIONS).partition(".")
-        if number in numbers:
-            found[f"{RELAXATIONS}{numbers[number]}.{leaf}"] = tensor
-    return found

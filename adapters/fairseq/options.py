@@ -73,7 +73,7 @@ def read_options(cfg: Any) -> Wanted:
     plan = given.pop(PLAN, None)
     method = given.pop(METHOD, None)
     if plan is None and method is None and given:
-        faults = [f"{flag(name)} needs {flag(METHOD)} veps or eps" for name in given]
+        faults = [f"{flag(name)} needs {flag(METHOD)} veps, eps or own" for name in given]
         raise InvalidValueError(what="the fairseq command line", faults=faults)
     if (plan or method) and (fault := _quantised(cfg)):
         raise InvalidValueError(what="the fairseq command line", faults=[fault])

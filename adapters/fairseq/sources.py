@@ -35,7 +35,7 @@ def plan_fairseq(
     Raises:
         PlanError: as `plan_sharing`.
     """
-    if config.source != "auto":
+    if config.source != "auto" or not config.reads_table:
         return plan_sharing(model, config, rules=rules, trained=trained)
     owned = dict(_owned(model))
     if len({id(parameter) for parameter in owned.values()}) < 2:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
 
 from embshare.errors import CheckpointError
-from embshare.runtime.bank import require_bank
+from embshare.plan.migrate import Kept
+from embshare.runtime.bank import BLOCKS, RELAXATIONS, require_bank
 from embshare.runtime.factorized import as_factored, as_stored, is_factored
 from embshare.runtime.shared_layers import SharedLayer
 from embshare.runtime.tied_state_dict import hide_aliases, show_aliases
@@ -16,16 +17,16 @@ from embshare.runtime.tied_state_dict import hide_aliases, show_aliases
 __all__ = ["names_of", "prepare", "restore", "tie"]
 
 
-def prepare(model: nn.Module, numbers: Iterable[int]) -> None:
+def prepare(model: nn.Module, numbers: Kept) -> None:
     """Give a model every name that transformers fills or ties, with the stored parameter.
 
     Tied parameters are listed under each of their names, a factorised embedding has its stored
-    table, and learned gains their numbers in the folder. No derived weight is asked for:
+    table, and learned gains and blocks their numbers in the folder. No derived weight is asked for:
     transformers would draw it, perhaps before its table is there.
 
     Args:
         model: shared model on meta.
-        numbers: numbers of its weights among those of the saved plan.
+        numbers: numbers of its weights and slots among those of the saved plan.
     """
     show_aliases(model)
     require_bank(model).filling = True
@@ -39,7 +40,8 @@ def prepare(model: nn.Module, numbers: Iterable[int]) -> None:
 
 def restore(model: nn.Module) -> None:
     """Undo `prepare`."""
-    _number(model, range(len(require_bank(model).relaxations)))
+    bank = require_bank(model)
+    _number(model, Kept(tuple(range(len(bank.readers))), tuple(range(len(bank.scales.plan.slots)))))
     for module in model.modules():
         if is_factored(module):
             as_factored(module)
@@ -47,11 +49,19 @@ def restore(model: nn.Module) -> None:
     require_bank(model).filling = False
 
 
-def _number(model: nn.Module, numbers: Iterable[int]) -> None:
-    modules = require_bank(model).relaxations._modules
-    if own := list(modules.values()):
-        modules.clear()
-        modules.update(zip(map(str, numbers), own, strict=True))
+def _number(model: nn.Module, numbers: Kept) -> None:
+    bank = require_bank(model)
+    for part, kept in ((RELAXATIONS, numbers.readers), (BLOCKS, numbers.slots)):
+        for named in _named(bank._modules.get(part)):
+            if own := list(named.values()):
+                named.clear()
+                named.update(zip(map(str, kept), own, strict=True))
+
+
+def _named(module: nn.Module | None) -> Iterator[dict[str, Any]]:
+    """What a module holds under numbers."""
+    if module is not None:
+        yield from (module._modules, module._parameters)
 
 
 def tie(model: nn.Module, ties: Mapping[str, str]) -> None:

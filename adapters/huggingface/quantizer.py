@@ -7,7 +7,7 @@ the same model that `share_from_embedding` returns, quantized in nobody's eyes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,8 +19,8 @@ from embshare.adapters.huggingface.files import check_files, check_missing
 from embshare.adapters.huggingface.filling import names_of, prepare, restore, tie
 from embshare.adapters.huggingface.versions import files_of, is_of_bank, keep_names, take_names
 from embshare.errors import CheckpointError, EmbshareError
-from embshare.plan.migrate import naming, readers_kept, refit
-from embshare.runtime.bank import require_bank
+from embshare.plan.migrate import Kept, naming, numbers_kept, refit
+from embshare.runtime.bank import BLOCKS, RELAXATIONS, require_bank
 from embshare.sharing import BANK, share_from_embedding
 
 if TYPE_CHECKING:  # this module is imported while transformers still is
@@ -91,21 +91,24 @@ class SharingQuantizer(HfQuantizer):
                 finding=f"its plan does not fit this {type(model).__name__} ({error})",
                 hint="Load it into the class that was saved, or save it again.",
             ) from error
-        prepare(model, readers_kept(saved.plan, names, here))
+        kept = numbers_kept(saved.plan, names, here)
+        prepare(model, kept)
         files = files_of(context, model.config.name_or_path or "", saved)
         check_files(model, files, saved.plan, self.ties)
         keep_names(model)
         derived = {*saved.plan.weights(), *plan.weights()}
         _untie(model, derived)
-        _ignore(model, "_keys_to_ignore_on_load_unexpected", derived)  # their gains
-        _ignore(model, "_keys_to_ignore_on_load_missing", {*self.ties, *_scales(model)})
+        gone = [*map(_exactly, derived), *_without(kept)]  # gains, and what belongs to a head
+        _ignore(model, "_keys_to_ignore_on_load_unexpected", gone)
+        known = {*self.ties, *_scales(model)}
+        _ignore(model, "_keys_to_ignore_on_load_missing", map(_exactly, known))
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **_: Any) -> None:
         take_names(model)
         _own_memory(model)
         bank = require_bank(model)
         bank.adopt(bank.scales.plan)  # whatever transformers cast its numbers to
-        bank.scales.to(bank.columns[0].device())
+        bank.scales.to(bank.materials[0].device())
         tie(model, self.ties)
         restore(model)
         for key in ("hf_quantizer", "is_quantized", "quantization_method"):
@@ -186,8 +189,19 @@ def _untie(model: PreTrainedModel, derived: Iterable[str]) -> None:
         tied.pop(name, None)
 
 
-def _ignore(model: PreTrainedModel, what: str, names: Iterable[str]) -> None:
+def _ignore(model: PreTrainedModel, what: str, patterns: Iterable[str]) -> None:
     """Have names that are neither missed nor unexpected left out of the report of the loading."""
     known = getattr(model, what)
     kind = set if isinstance(known, set) else list
-    setattr(model, what, kind([*(known or ()), *(f"^{re.escape(name)}$" for name in names)]))
+    setattr(model, what, kind([*(known or ()), *patterns]))
+
+
+def _exactly(name: str) -> str:
+    return f"^{re.escape(name)}$"
+
+
+def _without(kept: Kept) -> Iterator[str]:
+    """Patterns of what a bank has under numbers of a folder that this class has nothing of."""
+    for part, numbers in ((RELAXATIONS, kept.readers), (BLOCKS, kept.slots)):
+        mine = "|".join(map(str, numbers))
+        yield rf"^{re.escape(BANK)}\.{part}\.(?!(?:{mine})(?:\.|$))"

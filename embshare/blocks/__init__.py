@@ -1,1 +1,1 @@
-"""What derived weights are cut from: a table's columns, and where its values are."""
+"""What blocks are made of: a table's columns, or parameters; and where their values are."""

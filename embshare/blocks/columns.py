@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from embshare.blocks.computed import computed, made_by, makers
+from embshare.blocks.layout import layout_of
+from embshare.blocks.material import Keep
 from embshare.blocks.resident import device_of, require_values, resident, stamp
 from embshare.errors import CheckpointError, SourceShrunkError, TableReplacedError
+from embshare.ops.checksum import has_fast_sums, plain_memory
+from embshare.ops.derive import Layout, Scaled, derive
 from embshare.ops.tracing import passed_over
 from embshare.plan.slots import Source
+from embshare.plan.values import SharePlan
 
 __all__ = ["Columns"]
 
@@ -24,6 +30,7 @@ class Columns(nn.Module):
     tensor (FSDP, ``functional_call``, a loader, a resized vocabulary) is followed.
     """
 
+    computed: ClassVar[bool] = True
     projection: nn.Parameter | None
     """``[W, F]``."""
     bias: nn.Parameter | None
@@ -41,7 +48,45 @@ class Columns(nn.Module):
         self.projection = nn.Parameter(like.new_empty(width, factor)) if projected else None
         self.bias = nn.Parameter(like.new_zeros(width)) if column_bias else None
 
-    def reset(self, generator: torch.Generator | None) -> None:
+    def recipe(
+        self,
+        plan: SharePlan,
+        slots: Sequence[int],
+        gains: Sequence[float],
+        deviations: Sequence[float],
+    ) -> Layout:
+        """Which columns are computed, and how they are cut."""
+        number = plan.slots[slots[0]].material
+        return layout_of(
+            [plan.slots[slot] for slot in slots],
+            self.source.rows,
+            plan.config.order,
+            gains=[gains[slot] for slot in slots],
+            anchor=plan.config.anchor * deviations[number],
+            fixed=self.padding_row(),
+        )
+
+    def recipe_key(self) -> int | None:
+        """The padding row."""
+        return self.padding_row()
+
+    def make(
+        self,
+        recipe: Layout,
+        *,
+        scales: Scaled | None = None,
+        dtype: torch.dtype | None = None,
+        ready: Sequence[Tensor] | None = None,
+        keep: Keep | None = None,
+    ) -> tuple[Tensor, ...]:
+        """The weights of a layout's slots: one projection of the used columns.
+
+        Raises:
+            SourceShrunkError, TableReplacedError, OffloadedError: as of `inputs`.
+        """
+        return derive(recipe, *self.inputs(), scales=scales, dtype=dtype, ready=ready, keep=keep)
+
+    def reset(self, weights: Mapping[int, Tensor], generator: torch.Generator | None) -> None:
         """Draw with variance ``1 / F``, which gives columns the standard deviation of the table."""
         if self.projection is not None:
             std = 1 / math.sqrt(self.source.stored_dim)
@@ -61,9 +106,16 @@ class Columns(nn.Module):
             return (table,)
         return tuple(makers(owner, self.leaf)) or (self.table(),)
 
-    def trained(self) -> Iterator[Tensor]:
-        """Table, projection and bias, as far as there are any."""
+    def trained(self, slot: int | None = None) -> Iterator[Tensor]:
+        """Table, projection and bias, as far as there are any: all slots are made of them."""
         yield from (t for t in (*self.stored(), self.projection, self.bias) if t is not None)
+
+    def rest(self, still: Collection[int], moving: Collection[int]) -> Collection[int]:
+        """Freeze the projection where the table is frozen, and so are all slots."""
+        if moving or self.table().requires_grad:
+            return ()
+        self.requires_grad_(False)
+        return still
 
     def padding_row(self) -> int | None:
         """The row that an embedding keeps as it is: no gradient of a derived weight reaches it."""
@@ -91,7 +143,7 @@ class Columns(nn.Module):
         kind = "it is gone" if found is None else f"`{path}` is another {type(found).__name__} now"
         raise TableReplacedError(source=self.source.name, finding=kind)
 
-    def dtype(self) -> torch.dtype:
+    def dtype(self, slot: int = 0) -> torch.dtype:
         """The table's."""
         return self.stored()[0].dtype
 
@@ -122,6 +174,14 @@ class Columns(nn.Module):
         owner: nn.Module = self.__dict__["owner"]
         if self.leaf in owner._parameters:  # else it is what the module itself computed
             owner.__dict__.pop(self.leaf, None)
+
+    def check_values(self, around: Iterable[Tensor]) -> None:
+        """Hold a table on meta to being among others on meta.
+
+        Raises:
+            OffloadedError: one of those ``around`` has values.
+        """
+        require_values(self.source.name, [self.table()], around)
 
     def inputs(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Table as a matrix, projection and bias.
@@ -187,3 +247,17 @@ class Columns(nn.Module):
             if tensor is not None
             for part in stamp(module, name, tensor)
         )
+
+    def memory(self) -> list[Tensor] | None:
+        """The bytes of the rows that are read, and of projection and bias.
+
+        None for tables that are computed themselves, and where columns are only copied (EPS),
+        unless the checksum is as quick as reading.
+        """
+        if self.projection is None and not has_fast_sums():
+            return None
+        table = self.table()
+        whole = plain_memory(t for t in (table, self.projection, self.bias) if t is not None)
+        if whole is not None:
+            whole[0] = whole[0][: whole[0].numel() // table.shape[0] * self.source.rows]
+        return whole

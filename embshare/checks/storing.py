@@ -79,8 +79,9 @@ def _unread(at: Rooted) -> Iterator[Finding]:
     gone = [slot for number, slot in enumerate(at.bank.scales.plan.slots) if number not in read]
     if gone:
         columns = sum(slot.columns for slot in gone)
+        what = f"{columns:,} columns" if columns else f"{sum(s.numel for s in gone):,} elements"
         text = (
-            f"stores {columns:,} columns of layers that are not shared any more "
+            f"stores {what} of layers that are not shared any more "
             f"(`{gone[0].weights[0]}`{', …' if len(gone) > 1 else ''})"
         )
         yield found("unread", at.place, text)

@@ -136,9 +136,9 @@ def dtypes(at: Rooted) -> Iterator[Finding]:
     """Do layers get weights of the layer's dtype, and without a cast?"""
     casts: dict[tuple[str, str], list[str]] = {}
     clash: dict[tuple[str, str], list[str]] = {}
-    slots, readers = at.bank.scales.plan.slots, at.bank.readers
     for place in places(at.root, at.bank):
-        table = at.bank.columns[slots[readers[place.reader].slot].source].dtype()
+        slot = at.bank.readers[place.reader].slot
+        table = at.bank.material(slot).dtype(slot)
         wanted = place.layer.__dict__.get(DTYPE)
         given = wanted if at.bank.mixed and wanted is not None else table
         own = [p.dtype for p in place.layer._parameters.values() if p is not None]

@@ -27,7 +27,7 @@ def frozen(at: Rooted) -> Iterator[Finding]:
         yield found("frozen-moves", at.name(path), text)
     if at.root.training and not any(p.requires_grad for p in at.root.parameters()):
         yield found("nothing-trained", at.place, "is in training mode, and all of it is frozen")
-    moves = any(p.requires_grad for columns in at.bank.columns for p in columns.trained())
+    moves = at.bank.trains()
     own = list(at.bank.relaxations.parameters())
     still = sum(not p.requires_grad for p in own)
     if moves and still:
@@ -67,7 +67,7 @@ def optimized(
 
 def _derived_from(at: Rooted) -> list[Tensor]:
     maps = [module for module in at.root.modules() if isinstance(module, FactorMap)]
-    every = [p for columns in at.bank.columns for p in columns.trained()]
+    every = [*at.bank.trained()]
     every += [p for module in (at.bank, *maps) for p in module.parameters()]
     return list({id(p): p for p in every}.values())
 

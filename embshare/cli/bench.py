@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ablate", "bench", "report"]
 
-SHARING: Final = "How EPS and VEPS share"
+SHARING: Final = "How EPS, VEPS and the preset share"
 EVERY: Final = "Settings of every task that has them"
 SIZES: Final = ("width", "layers", "heads", "dropout")
 PLURALS: Final = {"architecture": "architectures", "method": "methods", "seed": "seeds"}
@@ -53,13 +53,13 @@ class GridOptions(BaseModel):
     architecture: tuple[str, ...] = ()
     """Architectures: lstm, conv or attention. Default: all."""
     method: tuple[str, ...] = ()
-    """Methods: dense, eps or veps. Default: all."""
+    """Methods: dense, narrow, tied, eps, veps or preset. Default: all."""
     seed: tuple[int, ...] = (0,)
     """Seeds, with one model of each architecture and method for each."""
     jobs: int | None = None
     """Number of models trained at once. Default: one per core, one on an accelerator."""
     shared_hidden_lr: float | None = None
-    """Learning rate --hidden-lr of EPS and VEPS models. Default: that of dense models."""
+    """Learning rate --hidden-lr of the models that share. Default: each model's recorded one."""
     set: tuple[str, ...] = ()
     """TASK.NAME=VALUE, a setting of one task, named as an option of embshare train TASK."""
 
@@ -83,13 +83,21 @@ def bench(
     quick: Annotated[
         bool, option("One seed and few steps: checks that everything works.", "--quick")
     ] = False,
+    search: Annotated[
+        bool,
+        option(
+            "Search each model's learning rate, in place of those recorded for the default. Takes "
+            "four times as long.",
+            "--search",
+        ),
+    ] = False,
     *,
     grid: dict[str, Any],
     sizes: dict[str, Any],
     training: dict[str, Any],
     share: dict[str, Any],
 ) -> None:
-    """Compare dense, EPS and VEPS models of three architectures on every task at one budget.
+    """Compare ways of sharing with dense models of as many bytes, on three architectures.
 
     Trains every model, prints a table for each task, and writes results.json, plots and
     report.html. Without options it takes about five minutes on two cores, with --quick about one.
@@ -103,6 +111,7 @@ def bench(
     data, changes = grid.pop("data", ()), grid.pop("set", ())
     fields = {PLURALS.get(name, name): value for name, value in grid.items()}
     fields["tasks"] = tasks
+    fields["search"] = search
     fields["settings"] = _settings(tasks, data, changes, sizes, training)
     if share:
         default: ShareConfig = BenchmarkConfig.model_fields["share"].default

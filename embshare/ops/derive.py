@@ -26,8 +26,8 @@ from embshare.ops.versions import changes_of
 __all__ = ["Cut", "Layout", "Scaled", "derive"]
 
 
-Scaled = tuple[Sequence[Tensor], Tensor]
-"""A gain ``[]`` for each slot of the layout, and the anchor in the table's own unit, ``[]``."""
+Scaled = tuple[Sequence[Tensor], Tensor | None]
+"""A gain ``[]`` for each slot, and the anchor in the table's own unit, ``[]``, of a table."""
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ other.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import NamedTuple
 
 from embshare.errors import PlanMismatchError
 from embshare.plan.slots import Slot, Source
 from embshare.plan.values import SharePlan
 
-__all__ = ["Naming", "naming", "only", "readers_kept", "refit"]
+__all__ = ["Kept", "Naming", "naming", "numbers_kept", "only", "refit"]
 
 
 Naming = Callable[[str], str]
@@ -54,12 +55,17 @@ def refit(plan: SharePlan, names: Mapping[str, tuple[str, ...]], here: Naming) -
     return only(plan.model_copy(update={"sources": sources, "slots": slots}), names)
 
 
-def readers_kept(
-    plan: SharePlan, names: Mapping[str, tuple[str, ...]], here: Naming
-) -> tuple[int, ...]:
-    """The numbers that a class's weights have among those of the class that was saved.
+class Kept(NamedTuple):
+    """What a class has of the numbers in another one, under which parts of a bank are stored."""
 
-    Their learned gains and residuals are stored under these numbers.
+    readers: tuple[int, ...]
+    """Of weights: their learned gains and residuals."""
+    slots: tuple[int, ...]
+    """Of slots: their blocks."""
+
+
+def numbers_kept(plan: SharePlan, names: Mapping[str, tuple[str, ...]], here: Naming) -> Kept:
+    """The numbers that a class's weights and slots have among those of the class that was saved.
 
     Args:
         plan: of the class that was saved.
@@ -68,7 +74,9 @@ def readers_kept(
     """
     everyone = dict.fromkeys(names.get(name, name) for name in map(here, plan.weights()))
     mine = {*names.values()}
-    return tuple(number for number, reader in enumerate(everyone) if reader in mine)
+    slots = (n for n, s in enumerate(plan.slots) if any(here(name) in names for name in s.weights))
+    readers = (number for number, reader in enumerate(everyone) if reader in mine)
+    return Kept(tuple(readers), tuple(slots))
 
 
 def _source(source: Source, names: Mapping[str, tuple[str, ...]], here: Naming) -> Source:

@@ -33,12 +33,13 @@ from embshare.plan.inventory import (
 )
 from embshare.plan.layer_rules import RULES, Rules
 from embshare.plan.requirements import (
+    FROZEN,
     checked_config,
     dense_home,
-    frozen_reason,
     left_dense,
     residual_reason,
     warn_growth,
+    without_frozen,
 )
 from embshare.plan.slots import LeftDense, RuleMatch, Slot, Source, columns_needed
 from embshare.plan.start_choice import choose_init
@@ -56,7 +57,7 @@ def plan_sharing(
     rules: Rules = RULES,
     trained: bool | None = None,
 ) -> SharePlan:
-    """Decide which weights are read from which columns of which table.
+    """Decide which weights read one block, and which columns of which table it is made of.
 
     Args:
         model: any module, also on meta; not changed. Of a `SentenceTransformer` or `CrossEncoder`
@@ -89,18 +90,23 @@ def plan_sharing(
         raise AlreadySharedError(model=type(model).__name__)
     model = dense_home(model)
     inventory = take_inventory(model, rules)
-    tables = _tables(model, inventory, config)
+    tables = _tables(model, inventory, config) if config.reads_table else {}
     chosen, left, matches = _choose(inventory, config, set(tables.values()))
-    by_table, homeless = _assign(chosen, tables, config)
-    by_table, frozen = _trained(by_table, inventory)
+    if config.reads_table:
+        by_table, homeless = _assign(chosen, tables, config)
+        by_table, frozen = _trained(by_table, inventory)
+        weights = [weight for group in by_table.values() for weight in group]
+    else:
+        by_table, homeless = {}, []
+        weights, frozen = _trained_roles(model, chosen)
     left += homeless + frozen
-    if not any(by_table.values()):
+    if not weights:
         raise NothingToShareError(
             model=type(model).__name__, reasons=sorted({entry.reason for entry in left})
         )
-    read = [weight for group in by_table.values() for weight in group]
-    init, reason = choose_init(model, config, read, map(model.get_parameter, by_table), trained)
-    sources, slots = [], []
+    init, reason = choose_init(model, config, weights, map(model.get_parameter, by_table), trained)
+    sources: list[Source] = []
+    slots = [] if config.reads_table else _blocks(model, weights, config)
     for index, (table, group) in enumerate(by_table.items()):
         source = _source(inventory, table, config)
         placed = _place(model, group, source, index, _with_init(config, init))
@@ -131,12 +137,22 @@ def _trained(
     kept: dict[str, list[Candidate]] = {}
     dense: list[LeftDense] = []
     for table, group in by_table.items():
-        reasons = [frozen_reason(candidate, group, tables[table]) for candidate in group]
-        pairs = list(zip(group, reasons, strict=True))
-        dense += [left_dense(candidate, reason) for candidate, reason in pairs if reason]
-        if trained := [candidate for candidate, reason in pairs if not reason]:
-            kept[table] = trained
+        moving, still = without_frozen(group, tables[table])
+        dense += [left_dense(candidate, FROZEN) for candidate in still]
+        if moving:
+            kept[table] = moving
     return kept, dense
+
+
+def _trained_roles(
+    model: nn.Module, chosen: list[Candidate]
+) -> tuple[list[Candidate], list[LeftDense]]:
+    """Weights without those that are frozen while others of their role are trained."""
+    still = {c.names[0] for role in _roles(model, chosen) for c in without_frozen(role)[1]}
+    return (
+        [candidate for candidate in chosen if candidate.names[0] not in still],
+        [left_dense(candidate, FROZEN) for candidate in chosen if candidate.names[0] in still],
+    )
 
 
 def _notes(inventory: Inventory, tables: Iterable[str]) -> Iterator[str]:
@@ -294,18 +310,46 @@ def _place(
     model: nn.Module, group: list[Candidate], source: Source, index: int, config: ShareConfig
 ) -> list[Slot]:
     """Slots of one source in plan order, without their place yet."""
+    return [_slot(members, source, index, config) for members in _tied(model, group, config)]
+
+
+def _blocks(model: nn.Module, weights: list[Candidate], config: ShareConfig) -> list[Slot]:
+    """Slots of blocks that are parameters, in plan order; they lie as their weights do."""
+    return [
+        Slot(
+            weights=tuple(name for member in members for name in member.names),
+            source=None,
+            start=0,
+            columns=0,
+            numel=members[0].parameter.numel(),
+            shape=tuple(members[0].parameter.shape),
+            channel=members[0].channel,
+        )
+        for members in _tied(model, weights, config)
+    ]
+
+
+def _tied(
+    model: nn.Module, group: list[Candidate], config: ShareConfig
+) -> Iterable[list[Candidate]]:
+    """Weights that read one slot, slot by slot, in the order of the model's parameters."""
+    readers: dict[tuple[int, int], list[Candidate]] = defaultdict(list)
+    number_of = {}
+    for role, members in enumerate(_roles(model, group)):
+        for member, number in zip(members, slot_numbers(config.tie, len(members)), strict=True):
+            number_of[member.names[0]] = (role, number)
+    for candidate in group:
+        readers[number_of[candidate.names[0]]].append(candidate)
+    return readers.values()
+
+
+def _roles(model: nn.Module, group: Iterable[Candidate]) -> Iterable[list[Candidate]]:
+    """Weights that are repetitions of one another: alike in name, shape and layout."""
     roles: dict[object, list[Candidate]] = defaultdict(list)
     for candidate in group:
         shape = tuple(candidate.parameter.shape)
         roles[role_of(model, candidate.names[0]), shape, candidate.transposed].append(candidate)
-    readers: dict[tuple[object, int], list[Candidate]] = defaultdict(list)
-    number_of = {}
-    for role, members in roles.items():
-        for member, number in zip(members, slot_numbers(config.tie, len(members)), strict=True):
-            number_of[member.names[0]] = (role, number)
-    for candidate in group:  # in the order of the model's parameters
-        readers[number_of[candidate.names[0]]].append(candidate)
-    return [_slot(members, source, index, config) for members in readers.values()]
+    return roles.values()
 
 
 def _slot(members: list[Candidate], source: Source, index: int, config: ShareConfig) -> Slot:

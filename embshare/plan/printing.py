@@ -97,33 +97,33 @@ def sources_table(sources: Sequence[Source], unused: Sequence[int], stored: Sequ
 def slots_table(slots: Sequence[Slot], order: str, *, several: bool) -> Table:
     """One row a slot, with its source's number where there are several."""
     fitted = any(slot.fit_error is not None for slot in slots)
-    headings = ["columns", "G", "delta", "shape", "order", "gain", "readers", "reuse"]
-    headings += ["fit error"] * fitted
+    read = any(slot.source is not None for slot in slots)
+    place = ["columns", "G", "delta"] if read else ["stored"]
+    layout = ["shape", *["order", "gain"] * read]
+    headings = [*["#"] * several, *place, *layout, "readers", "reuse", *["fit error"] * fitted]
     table = new_table(
-        *(["#"] if several else []),
         *headings,
         title="slots",
         caption=_TRANSPOSED if any(slot.transposed for slot in slots) else "",
-        right=[i + several for i in (0, 1, 2, 3, 5, 7, 8)],
+        right=[i for i, name in enumerate(headings) if name not in ("#", "order", "readers")],
     )
     counts = count_patterns(name for slot in slots for name in slot.weights)
     for slot in slots:
-        cells = [*_slot(slot, order, counts), *[error_text(slot.fit_error)] * fitted]
-        table.add_row(*([str(slot.source)] if several else []), *cells)
+        cells = [*_place(slot), shape_text(slot.shape), *(_layout(slot, order) if read else ())]
+        cells += ["\n".join(abbreviate(slot.weights, counts)), f"×{len(slot.weights)}"]
+        cells += [error_text(slot.fit_error)] * fitted
+        table.add_row(*[str(slot.source)] * several, *map(Text, cells))
     return table
 
 
-def _slot(slot: Slot, order: str, counts: Mapping[str, int]) -> Iterable[str | Text]:
-    return (
-        f"[{slot.start:,}, {slot.stop:,})",
-        f"{slot.columns:,}",
-        f"{slot.delta:,}",
-        shape_text(slot.shape),
-        f"{order}, T" if slot.transposed else order,
-        f"{slot.gain:.4g}",
-        Text("\n".join(abbreviate(slot.weights, counts))),
-        f"×{len(slot.weights)}",
-    )
+def _place(slot: Slot) -> tuple[str, ...]:
+    if slot.source is None:
+        return (f"{slot.numel:,}",)
+    return f"[{slot.start:,}, {slot.stop:,})", f"{slot.columns:,}", f"{slot.delta:,}"
+
+
+def _layout(slot: Slot, order: str) -> tuple[str, str]:
+    return f"{order}, T" if slot.transposed else order, f"{slot.gain:.4g}"
 
 
 def error_text(error: float | None) -> str:

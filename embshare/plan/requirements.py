@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
@@ -20,16 +21,17 @@ from embshare.plan.values import SharePlan
 from embshare.wrapping import unwrapped
 
 __all__ = [
+    "FROZEN",
     "checked_config",
     "dense_home",
-    "frozen_reason",
     "left_dense",
     "residual_reason",
     "unshared_rest",
     "warn_growth",
+    "without_frozen",
 ]
 
-FROZEN = "frozen, while what it would be derived from is trained"
+FROZEN: Final = "frozen, while what it would be derived from is trained"
 
 
 def checked_config(model: object, config: object, *, what: str) -> ShareConfig | SharePlan:
@@ -108,16 +110,18 @@ def _weights(module: nn.Module, rules: Rules) -> Sequence[str]:
 
 
 # Why: docs/explanation/decisions/frozen-weights.md
-def frozen_reason(candidate: Candidate, group: Iterable[Candidate], table: nn.Parameter) -> str:
-    """Why a frozen weight stays dense, or nothing.
+def without_frozen(
+    group: Sequence[Candidate], table: nn.Parameter | None = None
+) -> tuple[list[Candidate], list[Candidate]]:
+    """Weights that can be derived together, and frozen ones that stay dense.
 
-    It can be derived only where nothing moves that it would be derived from: where the table and
-    all weights that share its projection are frozen too.
+    A frozen weight can be derived only where nothing moves that it would be derived from: where
+    the table, if there is one, and all weights of the group are frozen too.
     """
-    if candidate.parameter.requires_grad:
-        return ""
-    moves = table.requires_grad or any(other.parameter.requires_grad for other in group)
-    return FROZEN if moves else ""
+    moving = [candidate for candidate in group if candidate.parameter.requires_grad]
+    if not moving and (table is None or not table.requires_grad):
+        return list(group), []
+    return moving, [candidate for candidate in group if not candidate.parameter.requires_grad]
 
 
 def residual_reason(candidate: Candidate, config: ShareConfig) -> str | None:
@@ -133,7 +137,7 @@ def warn_growth(plan: SharePlan, inventory: Inventory) -> None:
     """Warn of a plan that stores more than the model does, with both numbers."""
     before = sum(parameter.numel() for parameter in inventory.names)
     parameters = {name: p for p, names in inventory.names.items() for name in names}
-    after = before
+    after = before + plan.stored_for_blocks()
     for slot in plan.slots:
         readers = dict.fromkeys(parameters[name] for name in slot.weights)
         own = 1 if plan.config.gain == "learned" else 0
@@ -141,16 +145,14 @@ def warn_growth(plan: SharePlan, inventory: Inventory) -> None:
         own += plan.config.residual_rank * (slot.shape[0] + slot.numel // slot.shape[0])
         after += len(readers) * (own - slot.numel)
     for source in plan.sources:
-        if plan.config.method == "veps":
-            after += source.width * (source.stored_dim + plan.config.column_bias)
         if plan.config.factor is not None:
             rows = math.prod(parameters[source.name].shape) // source.dim
             after += source.stored_dim * (rows + source.dim) - rows * source.dim
     if after > before:
         notify(
             f"this plan stores {after:,} parameters, where the model has {before:,}: it grows. "
-            f"Name a table of more rows (source=), tie more layers, lower the rank of the "
-            f"residual, or set a `factor`.",
+            + ("Name a table of more rows (source=), set a `factor`, t" if plan.sources else "T")
+            + "ie more layers, or lower the rank of the residual.",
             GrowthWarning,
         )
 

@@ -49,16 +49,17 @@ class Source(Value):
 
 
 class Slot(Value):
-    """One weight tensor's place in the columns of a source."""
+    """One block, which some weights read: a place in the columns of a source, or a parameter of its
+    own."""
 
     weights: Annotated[tuple[str, ...], Field(min_length=1)]
     """Full names of the parameters that read it."""
-    source: Count = 0
-    """Index in the plan's `sources`."""
+    source: Count | None = 0
+    """Index in the plan's `sources`; ``None`` where the block is no table's."""
     start: Count
     """First column."""
-    columns: Positive
-    """``G = ceil(numel / V)``."""
+    columns: Count
+    """``G = ceil(numel / V)``; 0 without a source."""
     numel: Positive
     shape: Annotated[tuple[Positive, ...], Field(min_length=2)]
     """Shape of the weight as the layer sees it."""
@@ -79,6 +80,11 @@ class Slot(Value):
         return self.start + self.columns
 
     @property
+    def material(self) -> int:
+        """Index of what its block is made of in the bank: its source's, or of the only one."""
+        return self.source or 0
+
+    @property
     def block_shape(self) -> tuple[int, ...]:
         """Shape that the flattened columns are given."""
         return self.shape[::-1] if self.transposed else self.shape
@@ -91,6 +97,10 @@ class Slot(Value):
             raise ValueError(f"`channel` must be a dimension of {self.shape}")
         if self.transposed and len(self.shape) != 2:
             raise ValueError("only a two-dimensional weight can be `transposed`")
+        if (self.source is None) != (self.columns == 0):
+            raise ValueError("`columns` must be at least 1 of a source, and 0 without one")
+        if self.source is None and (self.start or self.delta or self.transposed):
+            raise ValueError("`start`, `delta` and `transposed` are of slots with a source")
         return self
 
     @model_serializer(mode="wrap")

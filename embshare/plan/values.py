@@ -37,7 +37,8 @@ class SharePlan(Value):
     """Everything that `share_from_embedding` will do. Comparable, printable, JSON."""
 
     config: ShareConfig
-    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    sources: tuple[Source, ...]
+    """Tables that blocks are columns of; none where the method reads no table."""
     slots: Annotated[tuple[Slot, ...], Field(min_length=1)]
     left_dense: tuple[LeftDense, ...] = ()
     matches: tuple[RuleMatch, ...] = ()
@@ -83,9 +84,17 @@ class SharePlan(Value):
 
     @model_validator(mode="after")
     def _fits(self) -> SharePlan:
+        reads = self.config.reads_table
+        if reads != bool(self.sources):
+            raise ValueError(f"`sources` must {'name' if reads else 'be empty without'} a table")
         for table in self.sources:
             self._check_source(table)
         for slot in self.slots:
+            if reads != (slot.source is not None):
+                needs = "name" if reads else "be None without"
+                raise ValueError(f"`source` of `{slot.weights[0]}` must {needs} a table")
+            if slot.source is None:
+                continue
             if slot.source >= len(self.sources):
                 raise ValueError(f"slot of `{slot.weights[0]}` names source {slot.source}")
             source = self.sources[slot.source]
@@ -150,6 +159,11 @@ class SharePlan(Value):
         source = self.sources[index]
         return source.width * (source.stored_dim + self.config.column_bias)
 
+    def stored_for_blocks(self) -> int:
+        """Elements of what blocks are made of besides tables."""
+        own = sum(slot.numel for slot in self.slots if slot.source is None)
+        return own + sum(map(self.stored_for, range(len(self.sources))))
+
     def uneven(self) -> tuple[Uneven, ...]:
         """What is shared in some repeated blocks only."""
         return uneven_roles(self.slots, self.left_dense)
@@ -179,10 +193,9 @@ class SharePlan(Value):
         """Sources, slots, what stayed dense and why, and what each pattern decided."""
         numbers = range(len(self.sources))
         unused, stored = map(self.unused_columns, numbers), map(self.stored_for, numbers)
-        parts: list[RenderableType] = [
-            Text(self._headline()),
-            sources_table(self.sources, [*unused], [*stored]),
-        ]
+        parts: list[RenderableType] = [Text(self._headline())]
+        if self.sources:
+            parts.append(sources_table(self.sources, [*unused], [*stored]))
         parts += [Text(f"{note}\n") for note in (*self.poor_sources(), *(self.notes or ()))]
         parts.append(slots_table(self.slots, self.config.order, several=len(self.sources) > 1))
         if self.left_dense:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 from weakref import WeakSet
 
 import torch
@@ -22,16 +22,31 @@ from torch import Tensor, nn
 from embshare._keys import KEY, ROOT
 from embshare._warnings import notify
 from embshare.blocks.columns import Columns
+from embshare.blocks.material import Material
 from embshare.config import ShareConfig
 from embshare.errors import DerivedWeightError, NotSharedError, PartCopyWarning
 from embshare.ops.tracing import passed_over
 from embshare.plan.values import SharePlan
 from embshare.runtime.derivation_cache import DerivationCache
-from embshare.runtime.owner import Reader
+from embshare.runtime.owner import Reader, first_weights
 from embshare.runtime.relaxation import Relaxation, needs_relaxation
 from embshare.runtime.scales import Scales
 
-__all__ = ["Bank", "BankRef", "bank_of", "banks_of", "require_bank", "roots_of"]
+__all__ = [
+    "BLOCKS",
+    "RELAXATIONS",
+    "Bank",
+    "BankRef",
+    "bank_of",
+    "banks_of",
+    "require_bank",
+    "roots_of",
+]
+
+BLOCKS: Final = "blocks"
+"""Name in the bank of what stores blocks of slots, under the numbers of these."""
+RELAXATIONS: Final = "relaxations"
+"""Name in the bank of gains and residuals, under the numbers of readers."""
 
 
 # Why: docs/explanation/decisions/copies-of-parts.md
@@ -90,30 +105,39 @@ class Bank(nn.Module):
     Attributes:
         scales: the plan, and its gains as buffers.
         sources: one `Columns` for each source of the plan.
+        blocks: where slots store their blocks themselves.
         relaxations: one for each reader where the config asks for learned gains or residuals.
-        columns, relaxed: the same two past nn.Module's slow look-up.
+        materials: what blocks are made of, whatever it is; sources or blocks.
+        columns, relaxed: sources and relaxations past nn.Module's slow look-up.
     """
 
     def __init__(
         self,
         plan: SharePlan,
-        sources: Sequence[Columns],
+        materials: Sequence[Material],
         readers: Sequence[Reader],
     ) -> None:
         super().__init__()
-        scales = Scales(plan, sources[0].table())
+        scales = Scales(plan, next(materials[0].trained()))
         self.add_module("scales", scales)
         self.__dict__["scales"] = scales  # past nn.Module's slow look-up
         self.ref = BankRef()
         self.ref.bank = self
         self.refs: WeakSet[BankRef] = WeakSet()
         """References of copies of parts, which read this bank."""
-        self.mixed = any(r.like.dtype is not sources[0].dtype() for r in readers)
-        """Whether a layer may have another dtype than its table."""
         self.scales: Scales
+        self.materials: tuple[Material, ...]
         self.columns: tuple[Columns, ...]
         self.relaxed: tuple[nn.Module, ...]
-        self.sources = nn.ModuleList(sources)
+        self.__dict__["materials"] = tuple(materials)
+        self.__dict__["columns"] = tuple(m for m in materials if isinstance(m, Columns))
+        self.sources = nn.ModuleList(self.columns)
+        for material in materials:
+            if not isinstance(material, Columns):
+                assert isinstance(material, nn.Module)
+                self.add_module(BLOCKS, material)
+        self.mixed = any(r.like.dtype is not self.material(r.slot).dtype(r.slot) for r in readers)
+        """Whether a layer may have another dtype than what it reads."""
         config: ShareConfig = plan.config
         self.relaxations = nn.ModuleList(
             Relaxation(plan.slots[r.slot], config, r.like)
@@ -121,7 +145,6 @@ class Bank(nn.Module):
             if needs_relaxation(config)
         )
         self.readers = list(readers)
-        self.__dict__["columns"] = tuple(sources)
         self.__dict__["relaxed"] = tuple(self.relaxations)
         self.cache: DerivationCache
         self.unread: set[int] = set()
@@ -137,15 +160,22 @@ class Bank(nn.Module):
         """Plan that it was built from, with gains and standard deviations as they are now."""
         return self.scales.merged()
 
+    def material(self, slot: int) -> Material:
+        """What a slot's block is made of."""
+        return self.materials[self.scales.plan.slots[slot].material]
+
     def adopt(self, plan: SharePlan) -> None:
         """Take another plan of the same columns, and its numbers."""
         self.scales.take(plan)
         self._fresh()
 
     def reset(self, generator: torch.Generator | None) -> None:
-        """Initialise at random: columns deviate as the table does, relaxations change nothing."""
-        for columns in self.columns:
-            columns.reset(generator)
+        """Initialise at random: blocks deviate as they are planned to, relaxations change nothing.
+
+        Its readers still store what they had before.
+        """
+        for material in self.materials:
+            material.reset(first_weights(self.readers), generator)
         for relaxation in self.relaxations:
             assert isinstance(relaxation, Relaxation)
             relaxation.reset(generator)
@@ -193,7 +223,12 @@ class Bank(nn.Module):
 
     def trains(self) -> bool:
         """Whether derived weights move: what any of them is read from asks for a gradient."""
-        return any(t.requires_grad for columns in self.columns for t in columns.trained())
+        return any(t.requires_grad for t in self.trained())
+
+    def trained(self) -> Iterator[Tensor]:
+        """All that blocks are made of and an optimizer may hold, tables included."""
+        for material in self.materials:
+            yield from material.trained()
 
     def forget(self, index: int, layer: nn.Module, name: str) -> None:
         """Note that a layer stores a weight from now on."""

@@ -8,7 +8,7 @@ checkpoint has to say is the plan of the layers that are left, under the names t
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from embshare._keys import KEY
 from embshare.errors import CheckpointError, NotSharedError
 from embshare.plan.slots import LeftDense, Source
 from embshare.plan.values import SharePlan
-from embshare.runtime.bank import roots_of
+from embshare.runtime.bank import BLOCKS, RELAXATIONS, roots_of
 from embshare.runtime.factorized import FactorMap, is_factored
 from embshare.runtime.loading import bank_name
 from embshare.runtime.scales import encoded
@@ -39,6 +39,7 @@ __all__ = [
     "places",
     "plan_now",
     "plan_to_save",
+    "renumbered",
     "structure_now",
     "unfit_state",
 ]
@@ -208,19 +209,41 @@ def fit_state(
         return dict(state)
     name = prefix + bank_name(root)
     kept_readers, kept_slots = _kept(root, bank, plan)
-    numbers = {str(old): str(new) for new, old in enumerate(kept_readers)}
-    own, found = f"{name}.relaxations.", dict[str, Tensor]()
-    for key, tensor in state.items():
+    found = renumbered(state, name, kept_readers, kept_slots)
+    for key, tensor in found.items():
         if key == f"{name}.scales.gains":
             found[key] = tensor[kept_slots]
         elif key == f"{name}.scales.layout":
             found[key] = encoded(plan).to(tensor.device)
-        elif not key.startswith(own):
+    return found
+
+
+def renumbered(
+    state: Mapping[str, Tensor], name: str, readers: Sequence[int], slots: Sequence[int]
+) -> dict[str, Tensor]:
+    """A state dict without what belongs to readers and slots that are gone; the others move up.
+
+    Args:
+        state: of a shared model.
+        name: of its bank in it.
+        readers: the numbers of those that are left, in their new order.
+        slots: of the slots that are left.
+    """
+    numbers = {
+        f"{name}.{part}.{old}": f"{name}.{part}.{new}"
+        for part, left in ((RELAXATIONS, readers), (BLOCKS, slots))
+        for new, old in enumerate(left)
+    }
+    numbered = tuple(f"{name}.{part}." for part in (RELAXATIONS, BLOCKS))
+    found: dict[str, Tensor] = {}
+    for key, tensor in state.items():
+        prefix = next((prefix for prefix in numbered if key.startswith(prefix)), None)
+        if prefix is None:
             found[key] = tensor
-        else:
-            number, _, leaf = key.removeprefix(own).partition(".")
-            if number in numbers:
-                found[f"{own}{numbers[number]}.{leaf}"] = tensor
+            continue
+        number = prefix + key.removeprefix(prefix).partition(".")[0]
+        if number in numbers:
+            found[numbers[number] + key.removeprefix(number)] = tensor
     return found
 
 
@@ -245,21 +268,23 @@ def unfit_state(
     """
     name = prefix + bank_name(root)
     readers, slots = _kept(root, bank, plan)
-    own, found = f"{name}.relaxations.", dict[str, Tensor]()
+    found: dict[str, Tensor] = {}
+    left = {RELAXATIONS: readers, BLOCKS: slots}
     for key, tensor in bank.state_dict().items():
-        number = key.removeprefix("relaxations.").partition(".")[0]
-        if key.startswith("relaxations.") and int(number) not in readers:
+        part, _, rest = key.partition(".")
+        if part in left and int(rest.partition(".")[0]) not in left[part]:
             found[f"{name}.{key}"] = tensor.detach().clone()
     for key, tensor in state.items():
+        part, _, rest = key.removeprefix(f"{name}.").partition(".")
         if key == f"{name}.scales.gains":
             found[key] = bank.scales.gains.to(tensor).index_copy(0, torch.tensor(slots), tensor)
         elif key == f"{name}.scales.layout":
             found[key] = encoded(bank.scales.plan).to(tensor.device)
-        elif not key.startswith(own):
-            found[key] = tensor
+        elif key.startswith(f"{name}.") and part in left:
+            number, dot, leaf = rest.partition(".")
+            found[f"{name}.{part}.{left[part][int(number)]}{dot}{leaf}"] = tensor
         else:
-            number, _, leaf = key.removeprefix(own).partition(".")
-            found[f"{own}{readers[int(number)]}.{leaf}"] = tensor
+            found[key] = tensor
     return found
 
 
@@ -291,8 +316,9 @@ def frozen_layers(root: nn.Module, bank: Bank) -> list[str]:
         ref = module.__dict__.get(KEY)
         if module is root or ref is None or ref.bank is not bank or _is_inside(path, found):
             continue
-        if not any(derived_names(layer) for layer in module.modules()):
-            continue  # `freeze` had all its layers store their weights
+        slots = {bank.readers[n].slot for m in module.modules() for n in derived_names(m).values()}
+        if not any(t.requires_grad for slot in slots for t in bank.material(slot).trained(slot)):
+            continue  # `freeze` had all its layers store their weights; or they do not move
         stored = [p for p in module.parameters() if not _is_of(bank, p)]
         if stored and module.__dict__.get(TRAINED) and not any(p.requires_grad for p in stored):
             found.append(path)
@@ -304,4 +330,4 @@ def _is_inside(path: str, found: list[str]) -> bool:
 
 
 def _is_of(bank: Bank, parameter: nn.Parameter) -> bool:
-    return any(parameter is own for columns in bank.columns for own in columns.trained())
+    return any(parameter is own for own in bank.trained())

@@ -2,10 +2,10 @@
 
 In plain words. Every module that holds shared layers calls `enter` before its forward
 (`embshare.runtime.forward_scope`). The outermost `enter` of a thread derives the weights that the
-module holds, in one projection per source, and puts them into the layers' own ``__dict__``, where
-Python finds them without asking anyone; its `leave` takes them out again. Between calls there is
-nothing to be stale:
-a weight that is read then is derived on the spot (`embshare.runtime.shared_layers.Derived`). What
+module holds, in one projection per source (a block that is a parameter is there already), and puts
+them into the layers' own ``__dict__``, where Python finds them without asking anyone; its `leave`
+takes them out again. Between calls there is nothing to be stale: a weight that is read then is
+derived on the spot (`embshare.runtime.shared_layers.Derived`). What
 is kept from one call for the next is looked at before it is used (`embshare.runtime.kept`): as a
 whole where no gradients are asked for, by version counters inside of `embshare.cached`.
 
@@ -32,10 +32,8 @@ import torch
 from torch import Tensor, nn
 
 from embshare._keys import DTYPE, HELD, PACKED, ROOT
-from embshare.blocks.layout import layout_of
-from embshare.blocks.resident import require_values
 from embshare.ops.autocast import autocast_on
-from embshare.ops.derive import Layout, Scaled, derive
+from embshare.ops.derive import Scaled
 from embshare.ops.tracing import must_be_plain, passed_over
 from embshare.runtime.kept import Dtype, Keeper, Kept, Scope, in_backward
 from embshare.runtime.owner import Owner
@@ -43,8 +41,8 @@ from embshare.runtime.read_only import ReadOnly
 
 __all__ = ["DerivationCache"]
 
-LAYOUTS = 64
-"""Groups of slots whose layouts are kept; each combination of modules that are called has one."""
+RECIPES = 64
+"""Groups of slots whose recipes are kept; each combination of modules that are called has one."""
 
 
 @dataclass(eq=False)
@@ -65,7 +63,7 @@ class DerivationCache:
         self.keeper = Keeper(bank)
         self._live: dict[int, ReferenceType[Blocks]] = {}
         self._during: dict[int, Blocks] = {}
-        self._layouts: dict[object, Layout] = {}
+        self._recipes: dict[object, object] = {}
         self._traced: dict[int, Tensor] | None = None
         self.calls = 0
         """Calls of the whole model with gradients, counted by `embshare.runtime.forward_scope`."""
@@ -81,7 +79,7 @@ class DerivationCache:
             self._open(module)
             return True
         dtype = autocast_on(scope.kind)
-        if dtype is not scope.dtype and self.bank.columns[0].dtype() is torch.float32:
+        if dtype is not scope.dtype and self.bank.materials[0].dtype(0) is torch.float32:
             scope.dtype = dtype
             self._weights(scope, {index for index, _ in list(scope.weights)})  # placed ones too
             self._place(scope)
@@ -112,11 +110,11 @@ class DerivationCache:
         self._place(scope)
 
     def _require_values(self, module: nn.Module) -> None:
-        """A table on meta is for modules on meta."""
-        for source in self.bank.columns:
-            if source.device().type == "meta":
+        """What is made of tensors on meta is for modules on meta."""
+        for material in self.bank.materials:
+            if material.device().type == "meta":
                 around = itertools.chain(self.bank.parameters(), module.parameters())
-                require_values(source.source.name, [source.table()], around)
+                material.check_values(around)
 
     @passed_over
     def _held_by(self, module: nn.Module) -> tuple[int, ...]:
@@ -189,7 +187,8 @@ class DerivationCache:
         if torch.compiler.is_compiling():
             return weight
         inside = must_be_plain() or self.bank.filling or get_ident() in self._scopes
-        if inside or type(weight) is not Tensor or weight.device.type == "meta":
+        plain = type(weight) in (Tensor, nn.Parameter)
+        if inside or not plain or weight.device.type == "meta":
             return weight
         return weight.contiguous().as_subclass(ReadOnly)  # as a dense layer's lies, for `view`
 
@@ -200,11 +199,10 @@ class DerivationCache:
         return self._own_dtype(index) if self.bank.mixed else None
 
     def _own_dtype(self, index: int) -> Dtype:
-        """A layer's, where it is another than its table's."""
+        """A layer's, where it is another than that of what it reads."""
         reader = self.bank.readers[index]
         own: Dtype = next((layer.__dict__.get(DTYPE) for layer, _ in reader.places), None)
-        table = self.bank.columns[self.bank.scales.plan.slots[reader.slot].source].dtype()
-        return None if own is table else own
+        return None if own is self.bank.material(reader.slot).dtype(reader.slot) else own
 
     def _weights(self, scope: Scope, wanted: Iterable[int]) -> None:
         """Fill a scope with these readers' weights."""
@@ -227,11 +225,11 @@ class DerivationCache:
                 scope.kept.note(relaxed)
 
     def _slots(self, scope: Scope, missing: Sequence[tuple[int, Dtype]]) -> None:
-        """One projection for each source, cast as it is cut; or first plain where some are cast."""
+        """One derivation of each material, cast as it is made; or first plain if some are cast."""
         new = dict.fromkeys(slot for slot, _ in missing if (slot, None) not in scope.slots)
         dtypes = {dtype for slot, dtype in missing if slot in new}
         first = dtypes.pop() if len(dtypes) == 1 else None
-        for group in self._by_source(new):
+        for group in self._by_material(new):
             for slot, block in zip(group, self._derive(group, first), strict=True):
                 scope.slots[slot, first] = block
         for slot, dtype in missing:
@@ -239,76 +237,63 @@ class DerivationCache:
                 with torch.enable_grad():
                     scope.slots[slot, dtype] = scope.slots[slot, None].to(dtype)
 
-    def _by_source(self, slots: Iterable[int]) -> Iterator[tuple[int, ...]]:
+    def _by_material(self, slots: Iterable[int]) -> Iterator[tuple[int, ...]]:
         groups: dict[int, list[int]] = {}
         for slot in slots:
-            groups.setdefault(self.bank.scales.plan.slots[slot].source, []).append(slot)
+            groups.setdefault(self.bank.scales.plan.slots[slot].material, []).append(slot)
         return map(tuple, groups.values())
 
-    def _layout(self, group: tuple[int, ...]) -> Layout:
-        number = self.bank.scales.plan.slots[group[0]].source
-        key = (group, *self.bank.scales.values(), self.bank.columns[number].padding_row())
-        layout = self._layouts.get(key)
-        if layout is None:
-            if len(self._layouts) > LAYOUTS:
-                self._layouts.clear()
-            layout = self._layouts[key] = self._new_layout(group)
-        return layout
+    def _recipe(self, group: tuple[int, ...]) -> object:
+        key = (group, *self.bank.scales.values(), self.bank.material(group[0]).recipe_key())
+        recipe = self._recipes.get(key)
+        if recipe is None:
+            if len(self._recipes) > RECIPES:
+                self._recipes.clear()
+            recipe = self._recipes[key] = self._new_recipe(group)
+        return recipe
 
-    def _new_layout(self, group: tuple[int, ...]) -> Layout:
+    def _new_recipe(self, group: tuple[int, ...]) -> object:
         scales = self.bank.scales
         # Tracers get these numbers as tensors, so that a state that is loaded recompiles nothing.
         gains, deviations = scales.planned if must_be_plain() else scales.values()
-        number = scales.plan.slots[group[0]].source
-        return layout_of(
-            [scales.plan.slots[slot] for slot in group],
-            scales.plan.sources[number].rows,
-            scales.plan.config.order,
-            gains=[gains[slot] for slot in group],
-            anchor=scales.plan.config.anchor * deviations[number],
-            fixed=self.bank.columns[number].padding_row(),
-        )
+        return self.bank.material(group[0]).recipe(scales.plan, group, gains, deviations)
 
     def _traced_scales(self, group: tuple[int, ...]) -> Scaled | None:
         """Gains of slots and their anchor as tensors, for those who see through the operations."""
         if not must_be_plain():
             return None
-        number, config = self.bank.scales.plan.slots[group[0]].source, self.bank.scales.plan.config
-        gains, deviations = self.bank.scales.gains, self.bank.scales.spreads
-        return [gains[slot] for slot in group], config.anchor * deviations[number]
+        plan, scales = self.bank.scales.plan, self.bank.scales
+        gains, source = [scales.gains[slot] for slot in group], plan.slots[group[0]].source
+        return gains, None if source is None else plan.config.anchor * scales.spreads[source]
 
     def _derive(self, group: tuple[int, ...], dtype: Dtype) -> tuple[Tensor, ...]:
-        """The weights of some slots of one source: one projection, or none inside a backward."""
-        number = self.bank.scales.plan.slots[group[0]].source
-        source = self.bank.columns[number]
+        """The blocks of some slots of one material: one derivation, or none inside a backward."""
+        number = self.bank.scales.plan.slots[group[0]].material
+        material = self.bank.materials[number]
+        recipe, scales = self._recipe(group), self._traced_scales(group)
+        if not material.computed:  # there already: nothing to count, or to keep for a backward
+            return material.make(recipe, scales=scales, dtype=dtype)
         ready = self._ready(number, group, dtype) if in_backward() else None
         if ready is None:
             self.bank.evaluations += 1
 
         def keep(node: Any, weights: tuple[Tensor, ...]) -> None:
-            blocks = Blocks(dict(zip(group, weights, strict=True)), source.fingerprint())
+            blocks = Blocks(dict(zip(group, weights, strict=True)), material.fingerprint())
             node.blocks = blocks  # lives as long as the graph
             if ready is None:
                 self._live[number] = ref(blocks)
 
-        return derive(
-            self._layout(group),
-            *source.inputs(),
-            scales=self._traced_scales(group),
-            dtype=dtype,
-            ready=ready,
-            keep=keep,
-        )
+        return material.make(recipe, scales=scales, dtype=dtype, ready=ready, keep=keep)
 
     def _ready(self, number: int, group: tuple[int, ...], dtype: Dtype) -> list[Tensor]:
         """Weights of the forward, which activation checkpointing asks for again in a backward."""
-        source = self.bank.columns[number]
+        material = self.bank.materials[number]
         blocks = self._live[number]() if number in self._live else None
         if (
             blocks is None
-            or blocks.versions != source.fingerprint()
+            or blocks.versions != material.fingerprint()
             or any(slot not in blocks.weights for slot in group)
-            or any(blocks.weights[slot].dtype != (dtype or source.dtype()) for slot in group)
+            or any(blocks.weights[s].dtype != (dtype or material.dtype(s)) for s in group)
         ):
             blocks = self._again(number, dtype)
         return [blocks.weights[slot] for slot in group]
@@ -317,13 +302,13 @@ class DerivationCache:
     def _again(self, number: int, dtype: Dtype) -> Blocks:
         """Reentrant checkpointing kept no graph: derive all, hold them until this backward ends."""
         self.bank.evaluations += 1
-        source = self.bank.columns[number]
+        material = self.bank.materials[number]
         group = tuple(
-            i for i, slot in enumerate(self.bank.scales.plan.slots) if slot.source == number
+            i for i, slot in enumerate(self.bank.scales.plan.slots) if slot.material == number
         )
-        weights = derive(self._layout(group), *source.inputs(), dtype=dtype)
+        weights = material.make(self._recipe(group), dtype=dtype)
         plain = dict(zip(group, (weight.detach() for weight in weights), strict=True))
-        blocks = Blocks(plain, source.fingerprint())
+        blocks = Blocks(plain, material.fingerprint())
         self._live[number] = ref(blocks)
         self._during[number] = blocks
         torch.autograd.Variable._execution_engine.queue_callback(self._during.clear)
@@ -334,9 +319,9 @@ class DerivationCache:
 
     def _scope(self, kept: Kept | None, wanted: Sequence[int]) -> Scope:
         """A new scope; what is kept of a call for the same readers is in it already."""
-        first = self.bank.columns[0]
+        first = self.bank.materials[0]
         kind = first.device().type
-        dtype = autocast_on(kind) if first.dtype() is torch.float32 else None
+        dtype = autocast_on(kind) if first.dtype(0) is torch.float32 else None
         if kept is None:
             return Scope(kind, dtype)
         return Scope(kind, dtype, *kept.derived[wanted], kept)
@@ -347,7 +332,7 @@ class DerivationCache:
         """Derive for the outermost module, in operations that a tracer sees; place nothing."""
         if self._scopes or self._traced is not None:  # a part of an eager call, or of this one
             return False
-        if self.keeper.blocks and torch.compiler.is_dynamo_compiling():
+        if self.keeper.blocks and self.keeper.worth and torch.compiler.is_dynamo_compiling():
             self.keeper.unused = True  # nothing in a graph could notice that they are stale
         if ROOT in module.__dict__:
             self.bank.check_tables(module)
@@ -357,13 +342,12 @@ class DerivationCache:
     def _plain(self, wanted: Iterable[int]) -> dict[int, Tensor]:
         wanted = sorted(wanted)
         slots: dict[int, Tensor] = {}
-        for group in self._by_source(
+        for group in self._by_material(
             dict.fromkeys(self.bank.readers[index].slot for index in wanted)
         ):
-            source = self.bank.columns[self.bank.scales.plan.slots[group[0]].source]
             scales = self._traced_scales(group)
-            layout = self._new_layout(group)  # a compiler would watch what is remembered
-            found = derive(layout, *source.inputs(), scales=scales)
+            recipe = self._new_recipe(group)  # a compiler would watch what is remembered
+            found = self.bank.material(group[0]).make(recipe, scales=scales)
             slots |= zip(group, found, strict=True)
         return {index: self._whole(index, slots[self.bank.readers[index].slot]) for index in wanted}
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from embshare._warnings import warn_stale_cache, warn_unused_cache
 from embshare.blocks.resident import stamp
-from embshare.ops.checksum import Checksum, bytes_of, has_fast_sums
+from embshare.ops.checksum import Checksum, plain_memory
 from embshare.ops.tracing import runs_now
 from embshare.runtime.owner import Owner
 
@@ -103,6 +103,7 @@ class Keeper:
 
     Attributes:
         kept: by the last call, if it may be used again.
+        worth: weights are computed; else a call has them from where they are stored.
         blocks: of `embshare.cached`, open now.
         unused: a graph that was compiled around the model derived what such a block has kept.
     """
@@ -110,6 +111,7 @@ class Keeper:
     def __init__(self, bank: Owner) -> None:
         self.bank = bank
         self.kept: Kept | None = None
+        self.worth = bool(bank.relaxed) or any(m.computed for m in bank.materials)
         self.blocks = 0
         self.unused = False
 
@@ -140,7 +142,7 @@ class Keeper:
         """What an outermost call may use, and adds to."""
         if self.blocks:
             return self._for_block()
-        if torch.is_grad_enabled() or in_backward() or not runs_now():
+        if not self.worth or torch.is_grad_enabled() or in_backward() or not runs_now():
             self.kept = None  # training: the memory is wanted, and the next step changes it all
             return None
         kept = self.kept
@@ -156,7 +158,7 @@ class Keeper:
 
     def _for_block(self) -> Kept | None:
         """Kept weights in `embshare.cached`, whose owner answers for what torch does not show."""
-        if not runs_now():
+        if not self.worth or not runs_now():
             return None
         kept = self.kept
         if kept is not None and not kept.looks_same():
@@ -175,8 +177,8 @@ class Keeper:
 
 def _versions(bank: Owner) -> list[object]:
     found: list[object] = [bank.scales.values()]
-    for source in bank.columns:
-        found += source.fingerprint()
+    for material in bank.materials:
+        found += material.fingerprint()
     for relaxation in bank.relaxed:
         for name, parameter in relaxation._parameters.items():
             if parameter is not None:
@@ -187,22 +189,15 @@ def _versions(bank: Owner) -> list[object]:
 def _memory(bank: Owner) -> list[Tensor] | None:
     """The bytes that weights are computed from; None where it is quicker to derive again.
 
-    So it is on other devices, where a call is launched about as fast as it could be checked; of
-    tables that are computed themselves; and of columns that are only copied (EPS), unless the
-    checksum is as quick as reading.
+    So it is on other devices, where a call is launched about as fast as it could be checked; and
+    where what blocks are made of says so.
     """
-    if not has_fast_sums() and any(source.projection is None for source in bank.columns):
-        return None
-    found: list[Tensor | None] = []
-    for source in bank.columns:
-        table = _bytes(source.table())
-        rows = source.table().shape[0]
-        found.append(None if table is None else table[: table.numel() // rows * source.source.rows])
-        found += [_bytes(p) for p in (source.projection, source.bias) if p is not None]
-    found += [_bytes(p) for relaxation in bank.relaxed for p in relaxation.parameters()]
-    whole = [memory for memory in found if memory is not None]
-    return whole if len(whole) == len(found) else None
-
-
-def _bytes(tensor: Tensor) -> Tensor | None:
-    return bytes_of(tensor) if type(tensor) is nn.Parameter else None
+    whole: list[Tensor] = []
+    for memory in (
+        *(material.memory() for material in bank.materials),
+        *(plain_memory(relaxation.parameters()) for relaxation in bank.relaxed),
+    ):
+        if memory is None:
+            return None
+        whole += memory
+    return whole

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor, nn
 
 from embshare.blocks.columns import Columns
+from embshare.blocks.material import Material
 from embshare.runtime.scales import Scales
 
-__all__ = ["Owner", "Reader"]
+__all__ = ["Owner", "Reader", "first_weights"]
 
 
 @dataclass(eq=False)
@@ -35,12 +36,23 @@ class Reader:
         return weight.detach()
 
 
+def first_weights(readers: Iterable[Reader]) -> dict[int, Tensor]:
+    """The stored weight of each slot's first reader, in the order of slots."""
+    found: dict[int, Tensor] = {}
+    for reader in readers:
+        if reader.slot not in found:
+            found[reader.slot] = reader.like
+    return found
+
+
 class Owner(Protocol):
     """A bank, as far as deriving goes: what is read, who reads it, and by which numbers."""
 
     scales: Scales
+    materials: tuple[Material, ...]
+    """What the blocks of slots are made of, by `Slot.material`."""
     columns: tuple[Columns, ...]
-    """One for each source of the plan."""
+    """Those of them that read tables: one for each source of the plan."""
     relaxed: tuple[nn.Module, ...]
     """One for each reader, or none at all."""
     readers: list[Reader]
@@ -55,6 +67,10 @@ class Owner(Protocol):
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """All that the bank stores."""
+        ...
+
+    def material(self, slot: int) -> Material:
+        """What a slot's block is made of."""
         ...
 
     def check_tables(self, root: nn.Module) -> None:

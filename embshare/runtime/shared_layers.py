@@ -266,7 +266,6 @@ def parameter_order(layer: nn.Module) -> tuple[str, ...]:
 
 
 def dtype_of(bank: Bank, layer: nn.Module) -> torch.dtype:
-    """Dtype of a layer's derived weights, if nothing but the table decides it."""
-    first = next(iter(derived_names(layer).values()))
-    plan = bank.scales.plan
-    return bank.columns[plan.slots[bank.readers[first].slot].source].dtype()
+    """Dtype of a layer's derived weights, if nothing but what they are made of decides it."""
+    slot = bank.readers[next(iter(derived_names(layer).values()))].slot
+    return bank.material(slot).dtype(slot)

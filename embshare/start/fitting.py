@@ -1,5 +1,8 @@
 """`init="svd"`: the shared model nearest to the trained weights in the least-squares sense.
 
+A block that is a parameter begins as the mean of the weights that read it, which is what comes
+nearest to all of them.
+
 For each source, the weights of its slots are flattened into columns ``S`` (tied readers by their
 mean, which is what one block comes nearest to all of them with). With a factor, the truncated SVD
 of ``[E | S]`` gives table and projections together (Eckart & Young 1936); without, the table stays
@@ -9,13 +12,14 @@ in the middle.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from embshare.blocks.layout import layout_of
+from embshare.blocks.own import Own
 from embshare.errors import InvalidValueError
 from embshare.ops.derive import derive
 from embshare.ops.flatten import rows_needed, write_block
@@ -51,6 +55,8 @@ class Start:
     """Values for the bank and the factorised tables, computed before the model is touched."""
 
     sources: tuple[SourceStart, ...]
+    blocks: Mapping[int, Tensor]
+    """Slots whose block is a parameter, and where it starts."""
     weights: tuple[Tensor, ...]
     """The trained weight of each of the bank's readers."""
     inputs: tuple[Inputs | None, ...]
@@ -59,6 +65,9 @@ class Start:
     @torch.no_grad()
     def load(self, bank: Bank, factorizations: Sequence[Factorization | None]) -> None:
         """Put the values where they belong, and fit each residual to what is left over."""
+        for material in bank.materials:
+            if isinstance(material, Own):
+                material.start_at(self.blocks)
         tables = []
         for number, (start, columns) in enumerate(zip(self.sources, bank.columns, strict=True)):
             first = min(slot.start for slot in bank.plan.of_source(number))
@@ -83,7 +92,7 @@ class Start:
                 table.copy_(start.table.view_as(table))
 
     def _fit_residuals(self, bank: Bank, tables: Sequence[Tensor]) -> None:
-        blocks: dict[int, Tensor] = {}
+        blocks = dict(self.blocks)
         for number, columns in enumerate(bank.columns):
             mine = [i for i, slot in enumerate(bank.plan.slots) if slot.source == number]
             slots = [bank.plan.slots[i] for i in mine]
@@ -127,7 +136,7 @@ def fit(
         InvalidValueError: the weights are on meta.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    for name in (plan.sources[0].name, *plan.slots[0].weights):
+    for name in (*(source.name for source in plan.sources[:1]), *plan.slots[0].weights):
         if parameters[name].device.type == "meta":
             raise InvalidValueError(
                 what="share_from_embedding",
@@ -145,9 +154,22 @@ def fit(
         names += first.values()
     return Start(
         sources=sources,
+        blocks={n: _mean(s, parameters) for n, s in enumerate(plan.slots) if s.source is None},
         weights=tuple(parameters[name].detach() for name in names),
         inputs=tuple(known.get(name) for name in names),
     )
+
+
+def _mean(slot: Slot, parameters: dict[str, nn.Parameter]) -> Tensor:
+    """The block that is nearest to all weights that read it, in their dtype.
+
+    In float64, in which a sum of equal numbers is exact: layers that are tied stay as they are.
+    """
+    readers = list(dict.fromkeys(parameters[name] for name in slot.weights))
+    total = readers[0].detach().to(torch.float64)
+    for other in readers[1:]:
+        total = total + other.detach().to(total)
+    return (total / (len(readers) * slot.gain)).to(readers[0].dtype)
 
 
 def _fit_source(
@@ -194,7 +216,7 @@ def _columns(
     first, last = min(s.start for s in slots), max(s.stop for s in slots)
     columns = table.new_zeros(table.shape[0], last - first)
     read = torch.zeros_like(columns)
-    rows = plan.sources[slots[0].source].rows
+    rows = plan.sources[slots[0].material].rows
     for slot in slots:
         needed = rows_needed(slot.numel, slot.columns, rows, plan.config.order)
         place = slice(slot.start - first, slot.stop - first)

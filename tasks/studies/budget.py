@@ -8,10 +8,11 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias, final
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 from torch import nn
 
 import embshare
@@ -23,6 +24,7 @@ from embshare.tasks.catalogue import TASKS
 from embshare.tasks.measurement.sizes import Sizes, sizes_of
 from embshare.tasks.runs.config import RunConfig
 from embshare.tasks.saving import save_trained
+from embshare.tasks.studies.points import label_of
 from embshare.tasks.task import PreparedTask
 
 __all__ = ["Budget", "BudgetError", "Models", "sized", "solved"]
@@ -32,6 +34,8 @@ UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2*
 AMOUNT: Final = re.compile(
     r"(?P<ratio>/)?\s*(?P<number>\d+(\.\d+)?)\s*(?P<unit>[kmg]i?)?(?P<b>b)?", re.I
 )
+NARROW: Final = 64
+"""How many of the smallest sizes are tried for one with which there is a plan at all."""
 WIDEST: Final = 2**16
 """Beyond it a search for a width ends: no matched model is that wide."""
 
@@ -49,7 +53,7 @@ class BudgetError(EmbshareError, ValueError):
 
 
 class Budget(Value):
-    """What a model may take; exactly one of the three.
+    """What a model may take; exactly one of the first four.
 
     Raises:
         InvalidValueError: none or several are given, or an amount cannot be read.
@@ -63,6 +67,9 @@ class Budget(Value):
     """Stored parameters, as in ``500k`` or ``2M``."""
     ratio: Annotated[float, Field(gt=1)] | None = None
     """How many times fewer parameters are stored than by the dense model of the same options."""
+    like: dict[str, str] | None = None
+    """Axis -> label: as many bytes as the trial that has these labels and on all other axes the
+    same."""
     free: Free = "auto"
     """Size that is solved: the model's `width`, or the `residual_rank` or the `factor` of its
     sharing. ``auto`` is the width of a dense model, and of a shared one the rank of its residuals,
@@ -81,10 +88,16 @@ class Budget(Value):
         }
         return {**given, **read}
 
+    @field_validator("like", mode="before")
+    @classmethod
+    def _as_shown(cls, given: Any) -> Any:
+        return {k: label_of(v) for k, v in given.items()} if isinstance(given, dict) else given
+
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if sum(amount is not None for amount in (self.bytes, self.stored, self.ratio)) != 1:
-            raise ValueError("must have one of `bytes`, `stored` and `ratio`")
+        given = (self.bytes, self.stored, self.ratio, self.like)
+        if sum(amount is not None for amount in given) != 1:
+            raise ValueError("must have one of `bytes`, `stored`, `ratio` and `like`")
         return self
 
     @classmethod
@@ -113,6 +126,8 @@ class Budget(Value):
     def __str__(self) -> str:
         if self.ratio is not None:
             return f"/{self.ratio:g}"
+        if self.like is not None:
+            return f"of {label_of(self.like)}"
         return f"{self.stored:,}" if self.stored is not None else f"{self.bytes:,} bytes"
 
 
@@ -160,6 +175,9 @@ def solved(config: RunConfig, budget: Budget, models: Models) -> tuple[RunConfig
     smallest = []
     for free in _free(config, budget, roomy=taken(dense) < limit):
         values = _values(config, free, models)
+        # EPS: a slot takes a column at least, and a narrow table has few.
+        narrow = takewhile(lambda value: math.isinf(size(free, value)), values[:NARROW])  # noqa: B023
+        values = values[len([*narrow]) :]
         found = _largest(values, partial(fits, free))
         if found is not None:
             return sized(config, free, found), {free: found}

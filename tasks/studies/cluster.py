@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -14,6 +16,9 @@ __all__ = ["ClusterError", "RayPool"]
 
 Result = TypeVar("Result")
 LOCAL: Final = "local"
+HOST_AND_PORT: Final = re.compile(r"(?!ray://)(.+):(\d{1,5})")
+ANSWER: Final = 10.0
+"""Seconds in which a cluster must answer."""
 
 
 class ClusterError(EmbshareError, RuntimeError):
@@ -60,6 +65,7 @@ class RayPool:
         self._own = not ray.is_initialized()
         if self._own:
             local = self._address == LOCAL
+            self._check_answers()
             try:
                 ray.init(
                     address=LOCAL if local else self._address,
@@ -78,6 +84,16 @@ class RayPool:
     def __exit__(self, *_: object) -> None:
         if self._own:
             self._ray.shutdown()
+
+    def _check_answers(self) -> None:
+        """Find in seconds that nobody listens: Ray tries for minutes, then ends the process."""
+        found = HOST_AND_PORT.fullmatch(self._address)
+        if found is not None:
+            try:
+                socket.create_connection((found[1], int(found[2])), timeout=ANSWER).close()
+            except OSError as error:
+                finding = error.strerror or str(error)
+                raise ClusterError(address=self._address, finding=finding) from error
 
     @property
     def jobs(self) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Protocol, final
+from typing import Any, Final, Protocol, final
 
 from embshare.errors import EmbshareError, InvalidValueError
 from embshare.tasks.measurement.provenance import read_provenance
@@ -398,10 +398,15 @@ def do_trials(
 
     def arguments(name: str) -> tuple[object, ...]:
         trial = named[name]
-        of_groups = {n for group in (trial.tuned, *trial.starts.values()) for n in group}
+        of_groups = {
+            n for group in (trial.tuned, trial.alike, *trial.starts.values()) for n in group
+        }
         plain = [need for need in trial.needs if need not in of_groups]
         starts = [found.best(names) for names in (*trial.starts.values(), *([n] for n in plain))]
-        trial = trial.settled(lambda names: known[found.best(names).name])
+        trial = trial.settled(
+            lambda names: known[found.best(names).name],
+            lambda names: found.best(names).result.bytes,
+        )
         observer.begun(trial)
         return trial, tuple(record.id for record in starts), how
 
@@ -412,10 +417,29 @@ def do_trials(
             found.failed[name] = (str(result).splitlines() or [type(result).__name__])[0]
             observer.ended(named[name], result, resumed=False)
             continue
-        found.records[name] = result.record
-        found.kept += [result.record] * result.kept
+        record = _slim(result.record, named[name].config, found.records.values())
+        found.records[name] = record
+        found.kept += [record] * result.kept
         if result.task is not None:
             found.tasks.setdefault(result.task.name, result.task)
         pool.learn(result.record.result.peak_mib)
         observer.ended(named[name], result.record, resumed=result.kept)
     return found
+
+
+def _slim(record: TrialRecord, config: RunConfig, others: Collection[TrialRecord]) -> TrialRecord:
+    """A record that shares what it has in common with others: thousands of them take memory.
+
+    Records come from other processes with copies of their own of config, data and packages, 20 kB
+    each; a fifth of that is the trial's alone.
+    """
+    result, first = record.result, next(iter(others), record).result
+    shared: dict[str, Any] = {}
+    if result.config == config:
+        shared["config"] = config
+    if result.data == first.data:
+        shared["data"] = first.data
+    if result.provenance.packages == first.provenance.packages:
+        packages = {"packages": first.provenance.packages}
+        shared["provenance"] = result.provenance.model_copy(update=packages)
+    return record.model_copy(update={"result": result.model_copy(update=shared)})

@@ -13,7 +13,7 @@ from embshare.tasks.catalogue import TASKS
 from embshare.tasks.runs.config import RunConfig, is_task
 from embshare.tasks.settings import TrainSettings, merged
 
-__all__ = ["known_options", "run_config"]
+__all__ = ["check_option", "known_options", "run_config"]
 
 RUN: Final = {
     "arch": "model",
@@ -31,6 +31,15 @@ def known_options(task: str) -> tuple[str, ...]:
     own = {"task", "share", *RUN, *TASKS[task].settings_class().model_fields}
     own |= {*TrainSettings.model_fields}
     return tuple(sorted({*own, *(f"share_{name}" if name in own else name for name in SHARE)}))
+
+
+def check_option(name: str, task: str) -> None:
+    """Find that a task's runs have no such option, before it has a value.
+
+    Raises:
+        InvalidValueError: there is none, with the names that are near it.
+    """
+    _place(name, TASKS[task].settings_class().model_fields, task)
 
 
 def run_config(options: Mapping[str, Any], out: Path) -> RunConfig:

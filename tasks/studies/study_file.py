@@ -18,7 +18,7 @@ from embshare.errors import InvalidValueError
 from embshare.tasks.runs.config import RunConfig, naming_lines, read_yaml
 from embshare.tasks.runs.result import RunResult
 from embshare.tasks.studies.budget import Budget, sized
-from embshare.tasks.studies.options import run_config
+from embshare.tasks.studies.options import check_option, run_config
 from embshare.tasks.studies.points import (
     NONE,
     Axis,
@@ -31,7 +31,18 @@ from embshare.tasks.studies.points import (
     points_of,
 )
 
-__all__ = ["FAULT", "FIRST", "MARK", "STAGE", "TRIALS", "Compare", "Stage", "StudyFile", "Trial"]
+__all__ = [
+    "FAULT",
+    "FIRST",
+    "MARK",
+    "STAGE",
+    "TRIALS",
+    "Compare",
+    "Stage",
+    "StudyFile",
+    "Trial",
+    "Where",
+]
 
 TRIALS: Final = "trials"
 MARK: Final = "id.txt"
@@ -78,19 +89,31 @@ class Trial:
     starts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Option -> names of trials; its value is the folder of the best of them."""
 
+    alike: tuple[str, ...] = ()
+    """Names of trials; the best of them decides the budget, see `Budget.like`."""
+
     @property
     def name(self) -> str:
         """Name within the study, and of the folder of its run."""
         return self.config.out.name
 
-    def settled(self, best: Callable[[tuple[str, ...]], Trial]) -> Trial:
+    def settled(
+        self,
+        best: Callable[[tuple[str, ...]], Trial],
+        bytes_of: Callable[[tuple[str, ...]], int],
+    ) -> Trial:
         """Return this trial with all that depends on others.
 
         Args:
             best: Names of trials that ended -> the best of them.
+            bytes_of: Names of trials that ended -> bytes of the best one's files.
         Raises:
             InvalidValueError: an option cannot have that value.
         """
+        if self.alike:
+            assert self.budget is not None
+            budget = Budget(bytes=bytes_of(self.alike), free=self.budget.free)
+            return replace(self, budget=budget, alike=()).settled(best, bytes_of)
         if not self.starts and not self.tuned:
             return self
         rates = dict(best(self.tuned).rates) if self.tuned else {}
@@ -116,6 +139,24 @@ class Compare(Value):
     @classmethod
     def _as_shown(cls, given: Any) -> Any:
         """Take values as they are written on axes: ``{share: {method: veps}, width: 32}``."""
+        return {k: label_of(v) for k, v in given.items()} if isinstance(given, dict) else given
+
+
+class Where(Value):
+    """Options of some points alone.
+
+    Raises:
+        InvalidValueError: a field is unknown.
+    """
+
+    labels: dict[str, str]
+    """Axis -> label: the points that have all of these."""
+    options: Options
+    """Their options, which override those of their axes."""
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _as_shown(cls, given: Any) -> Any:
         return {k: label_of(v) for k, v in given.items()} if isinstance(given, dict) else given
 
 
@@ -180,6 +221,8 @@ class StudyFile(Value):
     """Single points, each a set of options."""
     random: Draws | None = None
     """Points whose options are drawn at random."""
+    where: tuple[Where, ...] = ()
+    """Options of some points alone: of one method with one architecture, say."""
     budget: Budget | None = None
     """What each model may take; its free size is solved for it. An axis ``budget`` varies it."""
     rates: Rates = Field(default_factory=dict)
@@ -251,6 +294,7 @@ class StudyFile(Value):
         labels = self.labels
         wanted = {"compare.baseline": self.compare.baseline}
         wanted |= {f"needs.{option}": found for option, found in self.needs.items()}
+        wanted |= {f"where.{n}.labels": rule.labels for n, rule in enumerate(self.where)}
         for place, found in wanted.items():
             for axis, label in found.items():
                 if axis not in labels:
@@ -284,7 +328,9 @@ class StudyFile(Value):
 
         More points, rates or stages are none, nor are another name or another way of comparing.
         """
-        changed = [name for name in ("task", "budget", "needs") if _other(self, before, name)]
+        changed = [
+            name for name in ("task", "budget", "needs", "where") if _other(self, before, name)
+        ]
         changed += [f"fixed.{name}" for name in _differing(self.fixed, before.fixed)]
         changed += [f"axes.{name}" for name in _lost(self._axes, before._axes)]
         changed += [f"rates.{name}" for name in _lost(self.rates, before.rates)]
@@ -357,7 +403,8 @@ class StudyFile(Value):
         """The trial of a point; with `rates` and the first seed, all that are tried for it."""
         labels = point.labels
         options: dict[str, Any] = {} if self.task is None else {"task": self.task}
-        for given in (self.fixed, point.options):
+        own = [rule.options for rule in self.where if rule.labels.items() <= labels.items()]
+        for given in (self.fixed, point.options, *own):
             options = {n: v for n, v in options.items() if n not in given} | dict(given)
         budget = Budget.of(options.pop(BUDGET)) if options.get(BUDGET) else self.budget
         options.pop(BUDGET, None)
@@ -376,7 +423,24 @@ class StudyFile(Value):
             wanted = frozenset({**dict(key), **labels}.items())
             if wanted != key:
                 trial = _starting(trial, option, groups[wanted])
+        if trial.budget is not None and trial.budget.like is not None:
+            names = tuple(other.name for other in self._alike(trial.budget.like, key, groups))
+            trial = replace(trial, needs=(*trial.needs, *names), alike=names)
         return trial
+
+    @staticmethod
+    def _alike(
+        labels: Mapping[str, str], key: frozenset[tuple[str, str]], groups: Groups
+    ) -> Sequence[Trial]:
+        """The trials whose size is a budget."""
+        wanted = frozenset({**dict(key), **labels}.items())
+        if wanted == key or wanted not in groups:
+            found = "are its own" if wanted == key else "no trial has"
+            fault = (
+                f"`budget.like`: must be labels of another trial, but {label_of(dict(labels))!r} "
+            )
+            raise InvalidValueError(what="study", faults=[f"{fault}{found}"])
+        return groups[wanted]
 
     def _stage(self, name: str, groups: Groups, out: Path) -> Iterator[Trial]:
         stage = self.then[name]
@@ -389,6 +453,9 @@ class StudyFile(Value):
             }
             budget = options.pop(BUDGET, None)
             found = None if budget is None else Budget.of(budget)
+            if found is not None and found.like is not None:
+                fault = f"`then.{name}.budget.like`: must be left out of stages: name bytes"
+                raise InvalidValueError(what="study", faults=[fault])
             yield _starting(_trial(labels, options, out, found), stage.start, before)
 
 
@@ -411,6 +478,7 @@ def _trial(
 
 def _starting(trial: Trial, option: str, before: Sequence[Trial]) -> Trial:
     """A trial that takes the folder of another, or of the best of some, as an option."""
+    check_option(option, trial.config.task)
     names = tuple(each.name for each in before)
     return replace(trial, needs=(*trial.needs, *names), starts={**trial.starts, option: names})
 

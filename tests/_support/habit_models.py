@@ -23,7 +23,11 @@ CONFIGS = {
     "factor": ShareConfig(factor=5),
     "relaxed": ShareConfig(gain="channel", residual_rank=2),
     "anchor": ShareConfig(anchor=2.0),
+    "own": ShareConfig(method="own"),
+    "own-channel": ShareConfig(method="own", gain="channel"),
 }
+TABLES = {name: config for name, config in CONFIGS.items() if config.reads_table}
+"""Those whose blocks are columns of the embedding."""
 
 
 class LM(nn.Module):

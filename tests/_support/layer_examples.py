@@ -346,4 +346,6 @@ CONFIGS = {
     "relaxed": ShareConfig(gain="channel", residual_rank=2),
     "anchor": ShareConfig(anchor=2.0),
     "eps": ShareConfig(method="eps", tie="all"),
+    "own": ShareConfig(method="own"),
+    "own-relaxed": ShareConfig(method="own", gain="channel", residual_rank=1),
 }

@@ -106,7 +106,7 @@ def _gradients(subject: Subject) -> dict[str, Tensor]:
         id(p): p.detach().double().requires_grad_(p.requires_grad)
         for p in subject.model.parameters()
     }
-    padding = require_bank(subject.model).columns[0].padding_row()
+    padding = subject.padding()
     table = id(subject.table()[0]._parameters["weight"])
 
     def fixed(t: Tensor) -> Tensor:
@@ -314,7 +314,7 @@ def keep(subject: Subject, way: str) -> bool:
     try:
         with alarmed(StaleCacheWarning), torch.no_grad():
             answer(example, model)
-            padding = require_bank(model).columns[0].padding_row()
+            padding = subject.padding()
             for parameter in model.parameters():
                 noise = 0.05 * torch.randn_like(parameter)
                 if padding is not None and parameter is subject.table()[0]._parameters["weight"]:

@@ -22,6 +22,7 @@ from embshare import ShareConfig, SharePlan
 from embshare.errors import EmbshareWarning
 from embshare.runtime.bank import require_bank
 from embshare.runtime.factorized import is_factored
+from embshare.runtime.loading import bank_name
 from embshare.runtime.shared_layers import derived_names
 from tests._support.layer_examples import EXAMPLES, Example
 from tests._support.reference import reference_columns, reference_weight
@@ -49,6 +50,8 @@ CONFIGS: Final = {
         gain="channel", residual_rank=1, anchor=1.0, factor=6, order="column", column_bias=True
     ),
     "eps": ShareConfig(method="eps", anchor=0.5),
+    "own": ShareConfig(method="own"),
+    "own, relaxed": ShareConfig(method="own", tie="cycle:2", gain="channel", residual_rank=1),
 }
 FINE: Final = frozenset(("growth", "unused-columns", "uneven", "cast", "constant"))
 """Kinds of findings that are true of healthy toys: small, and written or cast as programs do."""
@@ -112,8 +115,12 @@ Noted = dict[str, tuple[float, float]]
 
 def noted(plan: SharePlan) -> Noted:
     """Measured numbers of a plan; as float32, in which a model has them."""
+    spreads = [source.spread for source in plan.sources] or [0.0]
     return {
-        name: (rounded(slot.gain), rounded(plan.sources[slot.source].spread))
+        name: (
+            rounded(slot.gain),
+            rounded(spreads[slot.material]),
+        )
         for slot in plan.slots
         for name in slot.weights
     }
@@ -201,9 +208,16 @@ class Subject:
         return list(dict.fromkeys(path.partition(".parametrizations")[0] for path in paths))
 
     def table(self) -> tuple[nn.Module, str]:
-        """The module of the table, and its path."""
-        name = require_bank(self.model).plan.sources[0].name.rpartition(".")[0]
+        """The module of the table, and its path; of the first embedding where none is read."""
+        sources = require_bank(self.model).plan.sources
+        found = (n for n, m in self.model.named_modules() if isinstance(m, nn.Embedding))
+        name = sources[0].name.rpartition(".")[0] if sources else next(found)
         return self.model.get_submodule(name), name
+
+    def padding(self) -> int | None:
+        """The row of the table that no derived weight moves."""
+        columns = require_bank(self.model).columns
+        return columns[0].padding_row() if columns else None
 
     def tied(self) -> list[nn.Module]:
         """All modules that hold the table."""
@@ -244,7 +258,10 @@ class Subject:
             number = bank.readers[reader].slot
             slot = bank.plan.slots[number].model_copy(update={"gain": self.noted[name][0]})
             key = (number, slot.gain)
-            if key not in blocks:
+            if key not in blocks and slot.source is None:
+                own = self.model.get_parameter(f"{bank_name(self.model)}.blocks.{number}")
+                blocks[key] = value(own) * slot.gain
+            elif key not in blocks and slot.source is not None:
                 rows = bank.plan.sources[slot.source].rows
                 order = bank.plan.config.order
                 blocks[key] = reference_weight(slot, sources[slot.source], rows, order)
@@ -289,10 +306,11 @@ class Subject:
         for name, (layer, leaf) in self.derived().items():
             weight = getattr(layer, leaf).detach().as_subclass(Tensor)
             exact, large = bounded[name]
-            kinds = (weight.dtype, bank.columns[0].dtype())
+            slot = bank.readers[derived_names(layer)[leaf]].slot
+            kinds = (weight.dtype, bank.material(slot).dtype(slot))
             eps = max(torch.finfo(kind).eps for kind in kinds)
             least = max(torch.finfo(kind).smallest_normal for kind in kinds)
-            terms = bank.plan.sources[0].stored_dim + 16
+            terms = max((source.stored_dim for source in bank.plan.sources), default=0) + 16
             off = (weight.double() - exact).abs() - terms * (eps * large + least)
             assert weight.shape == exact.shape, f"{name} has another shape"
             assert bool((off <= 0).all()), f"{name} is off by {float(off.amax()):.3g} too much"

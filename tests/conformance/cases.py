@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import embshare
 from embshare.errors import SourceTooSmallError
 from embshare.runtime.bank import require_bank
-from tests._support.layer_examples import CONFIGS, EXAMPLES, Example
+from tests._support.layer_examples import CONFIGS, EXAMPLES, MODELS, Example
 
 Both = tuple[Example, str]
 """An example, and the name of its settings in `CONFIGS`."""
@@ -34,6 +34,13 @@ def pairwise(question: str) -> Sequence[Any]:
         for number, example in enumerate(EXAMPLES)
         for config in (names[(turn + number + half) % len(names)] for half in (0, len(names) // 2))
     ]
+
+
+def own_examples() -> list[Example]:
+    """Examples for questions that one method of tables stands for, and so do not ask all: models,
+    and layers whose weights reach torch in different ways."""
+    names = ("linear", "lstm-deep", "attention", "weight-norm", "conv2d", "experts")
+    return [e for e in EXAMPLES if e in MODELS or e.name in names]
 
 
 def config_of(pair: Both) -> embshare.ShareConfig:

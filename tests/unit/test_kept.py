@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import embshare
+from embshare.blocks import columns
 from embshare.ops import checksum
-from embshare.runtime import kept
 from embshare.runtime.bank import Bank, require_bank
 
 IDS = torch.arange(12)
@@ -96,7 +96,7 @@ def evaluations(bank: Bank, run: Callable[[], object]) -> int:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run with and without the processor's instructions for products of bytes."""
     if request.param == "exact":
-        for module in (checksum, kept):
+        for module in (checksum, columns):
             monkeypatch.setattr(module, "has_fast_sums", lambda: False)
     elif not checksum.has_fast_sums():
         pytest.skip("no fast sums on this processor")

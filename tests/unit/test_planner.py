@@ -109,7 +109,7 @@ def test_integer_weights_stay_as_they_are() -> None:
 def test_several_sources() -> None:
     source = {"blocks.[01].*": "positions", "*": "embed.weight"}
     plan = embshare.plan_sharing(Model(), ShareConfig(tie="none", source=source))
-    of = {name: plan.sources[slot.source].name for slot in plan.slots for name in slot.weights}
+    of = {name: plan.sources[slot.material].name for slot in plan.slots for name in slot.weights}
     assert of["blocks.1.weight"] == "positions.weight"
     assert of["blocks.2.weight"] == of["conv.weight"] == "embed.weight"
 
@@ -321,7 +321,7 @@ def test_what_cannot_be_is_refused_and_the_model_left_as_it_was(
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ({"method": "vps"}, "'eps' or 'veps'"),
+        ({"method": "vps"}, "'veps' or 'own'"),
         ({"tie": "pairs"}, "'sequence:M'"),
         ({"factor": 0}, "greater than or equal to 1"),
         ({"residual_rank": -1}, "greater than or equal to 0"),

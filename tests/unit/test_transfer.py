@@ -11,6 +11,8 @@ import embshare
 from embshare.errors import CheckpointError
 from embshare.transfer import load_part
 
+pytestmark = pytest.mark.filterwarnings("ignore::embshare.errors.GrowthWarning")  # toys
+
 
 class Trunk(nn.Module):
     """A table and two blocks, with whatever head."""
@@ -34,6 +36,8 @@ CONFIGS: list[dict[str, Any]] = [
     {"method": "veps", "tie": "all", "anchor": 2.0},
     {"method": "veps", "tie": "none", "factor": 4, "gain": "channel", "residual_rank": 2},
     {"method": "veps", "tie": "none", "factor": 4, "factor_norm": True, "column_bias": True},
+    {"method": "own", "tie": "all"},
+    {"method": "own", "tie": "none", "gain": "channel"},
 ]
 
 

@@ -64,7 +64,7 @@ def tied(function: str) -> torch.nn.Module:
     return build_model(name, seed=0, matched=none, auto=None, vocab_size=50)
 
 
-@pytest.mark.parametrize("function", ["lstm", "conv", "attention", "conv_rank_8"])
+@pytest.mark.parametrize("function", ["conv_rank_8", "attention_rank_6"])
 def test_tied_models_store_one_parameter_for_each_role(
     function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """``embshare bench`` and ``embshare report``: options reach the config, errors are one message."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Study, Path, dict[str, 
 
 
 HOW: dict[str, Any] = {"jobs": None, "overwrite": False, "resume": False}
-HOW |= {"fail_fast": True, "checkpoints": False}
+HOW |= {"fail_fast": True, "checkpoints": False, "keep_checkpoints": False}
+HOW |= {"retries": 2, "pool": None}
 
 
 def test_without_options_it_is_the_default_of_the_library(asked: list[Any]) -> None:
@@ -165,9 +167,14 @@ compare: {baseline: {share: none}}
 def test_ablate_runs_a_file_and_the_same_command_resumes_it(tmp_path: Path) -> None:
     file, out = tmp_path / "ties.yaml", tmp_path / "out"
     file.write_text(STUDY)
-    words = ["ablate", str(file), "--out", str(out), "--jobs", "1"]
+    words = ["ablate", str(file), "--out", str(out), "--jobs", "0"]
     listed = CliRunner().invoke(app, [*words, "--dry-run"])
-    assert listed.stdout.splitlines() == ["conv--none", "conv--veps", "lstm--none", "lstm--veps"]
+    for name in ("conv--none", "conv--veps", "lstm--none", "lstm--veps"):
+        (line,) = (line for line in listed.stdout.splitlines() if name in line)
+        stored, size, seconds, unit = line.split()[1:]
+        assert int(size.replace(",", "")) > 4 * int(stored.replace(",", "")) > 0
+        assert float(seconds) > 0 and unit == "s"
+    assert "4 trials, about" in listed.stdout
     assert not out.exists()
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
@@ -203,7 +210,45 @@ def test_a_wrong_study_is_one_message_and_no_folder(
 ) -> None:
     file, out = tmp_path / "ties.yaml", tmp_path / "out"
     file.write_text(STUDY.replace(old, new))
-    result = CliRunner().invoke(app, ["ablate", str(file), "--out", str(out), "--jobs", "1"])
+    result = CliRunner().invoke(app, ["ablate", str(file), "--out", str(out), "--jobs", "0"])
     assert message in result.stderr
     assert (result.exit_code, out.exists()) == (code, False)
     assert "Traceback" not in result.output
+
+
+def test_commands_of_an_array_job_make_the_study(tmp_path: Path) -> None:
+    file, out = tmp_path / "ties.yaml", tmp_path / "out"
+    text = STUDY.replace("[conv, lstm]", "[conv]") + "then: {longer: {fixed: {steps: 1}}}\n"
+    file.write_text(text)
+    words = ["ablate", str(file), "--out", str(out)]
+    printed = CliRunner().invoke(app, [*words, "--print-commands"]).stdout.splitlines()
+    assert printed[2] == "# when all above have ended" and len(printed) == 5
+    assert not out.exists()
+    for line in printed:
+        if not line.startswith("#"):
+            first, *rest = shlex.split(line)
+            assert first == "embshare"
+            done = CliRunner().invoke(app, rest)
+            assert done.exit_code == 0, done.output
+    shown = CliRunner().invoke(app, ["report", str(out)])
+    assert "4 models" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("random: {count: 3, options: {width: {integer: [8]}}}", "random.options.width"),
+        ("budget: {bytes: 100}", "must be met by some `width`, but the smallest model takes"),
+        ("rates: {learning_rate: [fast]}", "`training.learning_rate`: Input should be a valid"),
+        ("needs: {teacher: {share: dense}}", "`needs.teacher`: 'dense' must be one of none, veps"),
+        ("then: {small: {start: begin}}", "`begin`: is no option here"),
+        ("where: [{labels: {arch: rnn}, options: {}}]", "'rnn' must be one of conv, lstm"),
+    ],
+)
+def test_a_mistake_in_each_part_is_one_message(tmp_path: Path, more: str, message: str) -> None:
+    file, out = tmp_path / "ties.yaml", tmp_path / "out"
+    file.write_text(STUDY + more + "\n")
+    result = CliRunner().invoke(app, ["ablate", str(file), "--out", str(out), "--jobs", "0"])
+    assert message in " ".join(result.stderr.split())
+    assert result.exit_code in (1, 2) and "Traceback" not in result.output
+    assert not out.exists()

@@ -75,6 +75,8 @@ CONFIGS = (
     embshare.ShareConfig(tie="none", factor=4),
     embshare.ShareConfig(gain="channel", residual_rank=2, column_bias=True),
     embshare.ShareConfig(method="eps", include=("layers.*",)),
+    embshare.ShareConfig(method="own"),
+    embshare.ShareConfig(method="own", tie="cycle:2", gain="channel", include=("layers.*",)),
 )
 
 
@@ -252,6 +254,8 @@ def test_tensors_of_another_kind_are_refused_and_the_model_left_alone(
 SAVES = """
 import sys, torch, embshare
 from tests.integration.core.test_checkpoint import Model
+
+pytestmark = pytest.mark.filterwarnings("ignore::embshare.errors.GrowthWarning")  # toys
 
 models = []
 for seed in (0, 1):

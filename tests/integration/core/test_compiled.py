@@ -101,6 +101,9 @@ LIVES = [
     ("lstm", "veps", "compile"),
     ("gru", "relaxed", "in place"),
     ("lstm-model", "veps", "compile"),
+    ("linear", "own", "in place"),
+    ("cnn-model", "own-relaxed", "fullgraph"),
+    ("lstm-model", "own", "compile"),
 ]
 
 

@@ -28,6 +28,8 @@ from tests.conformance.cases import output, shared
 accelerate = pytest.importorskip("accelerate")
 hooks = pytest.importorskip("accelerate.hooks")
 
+pytestmark = pytest.mark.filterwarnings("ignore::embshare.errors.GrowthWarning")  # toys
+
 CPU = torch.device("cpu")
 
 

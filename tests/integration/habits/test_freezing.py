@@ -150,6 +150,7 @@ def test_a_bias_less_layer_says_at_once_that_it_has_nothing_to_freeze() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::embshare.errors.UnevenCoverageWarning")
+@pytest.mark.filterwarnings("ignore::embshare.errors.GrowthWarning")
 @pytest.mark.parametrize(
     "order", ["freeze-share-train", "share-freeze-train", "share-train-freeze"]
 )

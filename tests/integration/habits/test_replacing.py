@@ -21,6 +21,7 @@ from tests._support.habit_models import (
     CONFIGS,
     IDS,
     LM,
+    TABLES,
     VOCABULARY,
     WIDTH,
     equal,
@@ -34,7 +35,7 @@ from tests._support.layer_examples import bert, gpt2
 ALL = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
 
-@ALL
+@pytest.mark.parametrize("config", TABLES.values(), ids=TABLES)
 def test_a_replaced_table_is_noticed_at_the_next_call_and_when_saved(
     config: ShareConfig, tmp_path: Path
 ) -> None:
@@ -44,6 +45,14 @@ def test_a_replaced_table_is_noticed_at_the_next_call_and_when_saved(
         with pytest.raises(TableReplacedError, match=r"`embed\.weight` .*another Embedding now.*"):
             verb(model)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_embedding_that_no_block_is_made_of_may_be_replaced(tmp_path: Path) -> None:
+    model = shared(ShareConfig(method="own"))
+    model.embed = nn.Embedding(VOCABULARY, WIDTH)
+    train(model)
+    embshare.save(model, tmp_path)
+    assert equal(embshare.load(tmp_path, LM()), model)
 
 
 def test_a_table_with_other_values_in_the_same_module_is_followed() -> None:

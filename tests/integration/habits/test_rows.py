@@ -18,6 +18,7 @@ from tests._support.habit_models import (
     CONFIGS,
     IDS,
     LM,
+    TABLES,
     VOCABULARY,
     WIDTH,
     equal,
@@ -151,7 +152,7 @@ def test_each_of_several_tables_keeps_its_padding_row() -> None:
     assert not torch.equal(model.target.weight[1], tables[1][1])
 
 
-@ALL
+@pytest.mark.parametrize("config", TABLES.values(), ids=TABLES)
 def test_a_table_that_renorms_its_rows_is_refused_when_planned(config: ShareConfig) -> None:
     with pytest.raises(UnsupportedSourceError, match=r"`embed\.weight` must be without `max_norm`"):
         shared(config, max_norm=0.5)

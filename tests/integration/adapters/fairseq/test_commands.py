@@ -127,7 +127,7 @@ def test_a_checkpoint_of_other_settings_is_refused_by_name(commands: Commands) -
         ("--embshare eps --embshare-width 9", "`width` and `column_bias` belong to method='veps'"),
         ("--embshare veps --embshare-tie some", "`tie`: must be 'none', 'all', 'sequence:M'"),
         ("--embshare veps --embshare-factor many", "`factor`: Input should be a valid integer"),
-        ("--embshare other", "`method`: Input should be 'eps' or 'veps'"),
+        ("--embshare other", "`method`: Input should be 'eps', 'veps' or 'own'"),
         ("--embshare veps --quant-noise-pq 0.1", "--quant-noise-pq rewrites weights"),
         ("--embshare-plan nowhere.json", "--embshare-plan: `nowhere.json` cannot be read"),
     ],

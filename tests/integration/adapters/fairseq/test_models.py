@@ -160,7 +160,7 @@ def test_encoder_and_decoder_read_each_from_its_own_table() -> None:
         "decoder.*": "decoder.embed_tokens.weight",
     }
     for slot in plan.slots:
-        side = plan.sources[slot.source].name.partition(".")[0]
+        side = plan.sources[slot.material].name.partition(".")[0]
         assert all(name.startswith(f"{side}.") for name in slot.weights)
 
 

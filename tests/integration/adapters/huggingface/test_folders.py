@@ -22,6 +22,8 @@ from embshare.runtime.bank import bank_of
 from embshare.sharing import BANK
 from tests._support.huggingface_families import FAMILIES, IDS, bert, gpt2, llama, logits, t5
 
+pytestmark = pytest.mark.filterwarnings("ignore::embshare.errors.GrowthWarning")  # toys
+
 CONFIGS = {
     "default": ShareConfig(),
     "untied": ShareConfig(tie="none"),
@@ -29,6 +31,8 @@ CONFIGS = {
     "factor": ShareConfig(factor=4),
     "normed": ShareConfig(factor=4, factor_norm=True),
     "relaxed": ShareConfig(gain="channel", residual_rank=2),
+    "own": ShareConfig(method="own"),
+    "own-channel": ShareConfig(method="own", gain="channel"),
 }
 
 

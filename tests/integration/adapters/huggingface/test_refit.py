@@ -21,7 +21,15 @@ from embshare.errors import CheckpointError
 from embshare.runtime.bank import bank_of
 from tests._support.huggingface_families import FAMILIES, IDS, bert, gpt2, logits, t5
 
-CONFIGS = [ShareConfig(), ShareConfig(factor=4, tie="none")]
+pytestmark = pytest.mark.filterwarnings("ignore::embshare.errors.GrowthWarning")  # toys
+
+CONFIGS = {
+    "plain": ShareConfig(),
+    "factor": ShareConfig(factor=4, tie="none"),
+    "own": ShareConfig(method="own", tie="none", gain="channel"),
+    "relaxed": ShareConfig(gain="learned"),
+}
+EACH = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
 
 def weights(model: Any) -> set[str]:
@@ -36,7 +44,7 @@ def hidden(model: Any) -> torch.Tensor:
     return out
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=["plain", "factor"])
+@EACH
 def test_a_headless_model_of_a_headed_folder(config: ShareConfig, tmp_path: Path) -> None:
     model = embshare.share_from_embedding(bert(), config)
     model.save_pretrained(tmp_path)
@@ -50,7 +58,7 @@ def test_a_headless_model_of_a_headed_folder(config: ShareConfig, tmp_path: Path
     assert torch.equal(hidden(AutoModel.from_pretrained(tmp_path / "again")), hidden(loaded))
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=["plain", "factor"])
+@EACH
 def test_another_head(config: ShareConfig, tmp_path: Path) -> None:
     model = embshare.share_from_embedding(bert(), config)
     model.save_pretrained(tmp_path)
@@ -65,7 +73,7 @@ def test_another_head(config: ShareConfig, tmp_path: Path) -> None:
     assert torch.equal(logits(again), logits(tuned))
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=["plain", "factor"])
+@EACH
 def test_a_headed_model_of_a_headless_folder(config: ShareConfig, tmp_path: Path) -> None:
     model = embshare.share_from_embedding(bert().bert, config)
     model.save_pretrained(tmp_path)

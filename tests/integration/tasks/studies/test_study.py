@@ -260,7 +260,7 @@ def test_rates_are_tried_with_the_first_seed_and_taken_by_the_others() -> None:
     for trial, before in zip(rest, (tried[:4], tried[4:]), strict=True):
         assert trial.tuned == trial.needs == tuple(t.name for t in before)
         best = before[2]
-        settled = trial.settled(lambda names, best=best: best)
+        settled = trial.settled(lambda names, best=best: best, len)
         assert settled.rates == best.rates == {"learning_rate": 0.2, "hidden_lr": 1}
         assert settled.config.training.learning_rate == 0.2
         assert (settled.config.seed, settled.name) == (4, trial.name)
@@ -276,7 +276,7 @@ def test_a_trial_that_needs_another_takes_its_folder() -> None:
         teacher, student = by[arch, "none"], by[arch, "veps"]
         assert not teacher.needs
         assert student.starts == {"teacher": (teacher.name,)}
-        settled = student.settled(lambda names, teacher=teacher: teacher)
+        settled = student.settled(lambda names, teacher=teacher: teacher, len)
         assert settled.config.teacher == teacher.config.out
 
 
@@ -299,7 +299,7 @@ def test_stages_start_from_each_trial() -> None:
         assert by_name[before].labels["arch"] == trial.labels["arch"]
         assert by_name[before].config.seed == trial.config.seed
         assert option == ("start" if trial.labels["stage"] == "small" else "init_from")
-    small = trials[4].settled(lambda names: by_name[names[0]])
+    small = trials[4].settled(lambda names: by_name[names[0]], len)
     assert small.config.start == by_name[trials[4].needs[0]].config.out
     grown = of(axes={"arch": ["lstm", "conv"], "seed": [0, 1]})
     assert {trial.name for trial in grown.trials(OUT)} < set(by_name)  # stages can be added later
@@ -326,6 +326,24 @@ def test_a_budget_is_read_as_people_write_it(text: object, found: dict[str, Any]
 def test_a_budget_that_is_none_is_refused(text: object) -> None:
     with pytest.raises(InvalidValueError):
         Budget.of(text)
+
+
+def test_a_budget_may_be_that_of_another_trial() -> None:
+    methods = {
+        "dense": {},
+        "narrow": {"budget": {"like": {"method": "veps"}}},
+        "veps": {"share": "veps"},
+    }
+    study = of(axes={"method": methods, "arch": ["lstm", "conv"], "seed": [0, 1]})
+    by = {tuple(trial.labels.values()): trial for trial in study.trials(OUT)}
+    narrow, veps = by["narrow", "conv", "1"], by["veps", "conv", "1"]
+    assert narrow.alike == narrow.needs == (veps.name,)
+    settled = narrow.settled(lambda names: veps, lambda names: 4321)
+    assert settled.budget == Budget(bytes=4321)
+    for like in ({"method": "narrow"}, {"method": "nothing"}, {"width": 3}):
+        wrong = {**methods, "narrow": {"budget": {"like": like}}}
+        with pytest.raises(InvalidValueError, match=r"`budget\.like`: must be labels of another"):
+            of(axes={"method": wrong}).trials(OUT)
 
 
 def test_a_budget_may_be_an_axis() -> None:

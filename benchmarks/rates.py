@@ -1,0 +1,43 @@
+"""Record the learning rates that a search of the built-in benchmark has found.
+
+    embshare bench --search --out runs/rates
+    python benchmarks/rates.py runs/rates
+
+writes ``embshare/tasks/studies/rates.yaml``: for each task, architecture and method the rates of
+the trial that was best on the validation set.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from embshare.tasks.runs.folder import write_text
+from embshare.tasks.studies.bench import RATES
+from embshare.tasks.studies.report import StudyReport
+from embshare.tasks.studies.store import read_report
+
+
+def found(report: StudyReport) -> dict[str, Any]:
+    """Task -> architecture -> method -> rates."""
+    rates: dict[str, Any] = {}
+    for trial in report.trials:
+        of_task = rates.setdefault(trial.labels["task"], {})
+        of_task.setdefault(trial.labels["model"], {})[trial.labels["method"]] = dict(trial.rates)
+    return rates
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="what `embshare bench --search` wrote")
+    report = read_report(parser.parse_args().folder)
+    origin = report.provenance
+    head = (
+        f"# hidden_lr of the built-in benchmark's models, the best of those that a search tried:\n"
+        f"# `embshare bench --search` at commit {origin.commit}, {origin.started[:10]}, "
+        f"{len(report.trials) + len(report.search)} trials in {origin.seconds / 60:.0f} minutes.\n"
+    )
+    write_text(RATES, head + yaml.safe_dump(found(report), sort_keys=False))
