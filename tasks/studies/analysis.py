@@ -142,7 +142,7 @@ class Analysis:
             return
         shares = {row.shares for row in self.rows}
         if shares != {True, False}:
-            kind = "share" if True in shares else "share nothing"
+            kind = "share" if True in shares else "have ordinary layers"
             yield f"All models {kind}: this study does not say where sharing wins."
             return
         parts: list[tuple[bool, list[Row]]] = []
@@ -162,7 +162,7 @@ class Analysis:
             last = number + 1 == len(parts)
             upto = "" if last else f" up to {show_bytes(parts[number + 1][1][0].bytes_on_disk)}"
             since = f" from {show_bytes(rows[0].bytes_on_disk)}"
-            who = "a model that shares" if sharing else "a model without sharing"
+            who = "a model that shares" if sharing else "one of ordinary layers"
             said.append(f"{who}{since}{upto}")
         yield f"Best for its bytes on disk: {'; '.join(said)}."
 

@@ -53,8 +53,8 @@ def draw_front(analysis: Analysis, measure: str = "bytes") -> Figure:
     """Draw a size against the metric: a marker for each row, and the fronts.
 
     The solid line is the best metric of all models up to each size, the dashed one that of models
-    without sharing; where they part, sharing wins. An axis besides the methods' with a few labels
-    has a panel for each.
+    of ordinary layers, dense or tied; where they part, sharing wins. An axis besides the methods'
+    with a few labels has a panel for each.
     """
     from matplotlib.figure import Figure
 
@@ -252,7 +252,12 @@ def _legend(analysis: Analysis, styles: Mapping[str, Style]) -> list[Any]:
     if _both(analysis):
         handles += [
             Line2D(
-                [], [], color=PLAIN, linewidth=1.3, linestyle=(0, (4, 3)), label="without sharing"
+                [],
+                [],
+                color=PLAIN,
+                linewidth=1.3,
+                linestyle=(0, (4, 3)),
+                label="best ordinary layers",
             ),
             Patch(color="#999999", alpha=0.35, lw=0, label="sharing wins"),
             Patch(color="#999999", alpha=0.15, lw=0, label="only sharing is as small"),

@@ -61,7 +61,7 @@ class Row:
     """Training time."""
     steps: int
     shares: bool
-    """Whether its models share weights."""
+    """Whether its models share by deriving: tied layers of their own are ordinary ones."""
     change: float | None = None
     """Mean of the metric relative to the baseline's, 0 where equal; ``None`` without one."""
     trials: tuple[TrialRecord, ...] = field(default=(), repr=False, compare=False)
@@ -180,7 +180,7 @@ def _row(
         growth_mib=Spread.over([result.peak_mib - result.resident_mib for result in results]),
         seconds=Spread.over([result.seconds for result in results]),
         steps=first.steps,
-        shares=first.config.share is not None,
+        shares=first.config.share is not None and first.config.share.method != "own",
         change=change,
         trials=tuple(trials),
     )

@@ -13,7 +13,7 @@ from embshare.tasks.studies import output
 from embshare.tasks.studies.bench import BenchmarkConfig
 from embshare.tasks.studies.record import TaskRecord, TrialRecord
 from embshare.tasks.studies.report import StudyReport
-from embshare.tasks.studies.study_file import StudyFile, Trial
+from embshare.tasks.studies.study_file import Compare, StudyFile, Trial
 from embshare.tasks.task import Metric
 
 SENTENCE = "the quick brown fox jumps over the lazy dog and sits down by the river\n"
@@ -66,7 +66,9 @@ def bench(text: Path) -> Callable[..., StudyFile]:
             "training": {"steps": 6, "batch_size": 4},
         }
         same: dict[str, Any] = {"tasks": (LM,), "settings": {LM: settings}, "seeds": (0, 1)}
-        return BenchmarkConfig(**(same | fields)).study()
+        same["methods"] = ("dense", "eps", "veps")
+        study = BenchmarkConfig(**(same | fields)).study()
+        return study.model_copy(update={"compare": Compare()})
 
     return make
 
