@@ -22,6 +22,7 @@ from embshare.tasks.settings import TrainSettings, merged
 if TYPE_CHECKING:
     from embshare.tasks.studies.bench import BenchmarkConfig
     from embshare.tasks.studies.report import StudyReport
+    from embshare.tasks.studies.sheets import Sheet
     from embshare.tasks.studies.study_file import StudyFile
     from embshare.tasks.studies.workers import Pool
 
@@ -360,46 +361,127 @@ def _run(
 
 
 def _show(found: StudyReport, out: Path) -> None:
+    _print_tables(found)
+    Console().print(
+        f"{len(found.trials):,} models in {found.provenance.seconds:.0f} s. "
+        f"report.html, report.md, rows.csv and figures are in {out}.",
+        highlight=False,
+    )
+
+
+def _print_tables(found: StudyReport) -> None:
+    from embshare.tasks.studies.analysis import analyse
     from embshare.tasks.studies.table import make_table
 
     console = Console()
     for task in found.tasks:
-        console.print(make_table(found, task.name))
-    console.print(
-        f"{len(found.trials)} models in {found.provenance.seconds:.0f} s. "
-        f"Results, plots and report.html are in {out}.",
-        highlight=False,
-    )
+        analysis = analyse(found, task.name)
+        console.print(make_table(analysis))
+        for sentence in analysis.sentences():
+            console.print(sentence, highlight=False, markup=False)
 
 
 def report(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FOLDER...", help="Folders that `embshare bench` or `ablate` wrote."
+            metavar="FOLDER...",
+            help="Folder of a study, as `embshare ablate` or `bench` wrote it; or folders that "
+            "hold runs of `embshare train`, at any depth.",
         ),
     ],
     out: Annotated[
         Path | None,
-        option("New folder for the joint report of several studies that are parts of one grid."),
+        option(
+            "New folder for the report of runs, or for the joint one of several studies that are "
+            "parts of one grid."
+        ),
     ] = None,
-    overwrite: Annotated[bool, option("Replace the results in --out.")] = False,
+    overwrite: Annotated[bool, option("Replace the report in --out.")] = False,
+    baseline: Annotated[
+        list[str] | None,
+        option("AXIS=LABEL, what the other rows are compared with; may be given several times."),
+    ] = None,
+    geometry: Annotated[
+        bool,
+        option("Load the models, and add the geometry of their tables before and after training."),
+    ] = False,
 ) -> None:
-    """Show a study again: print its tables, draw its plots, write its page.
+    """Report a study, or runs: tables, fronts, tests, effects, curves, as a page and as figures.
 
-    Several folders, with other values on the axes and the same settings, data and code, are joined
-    into one report, which needs its own --out.
+    A study's report is written into its folder: report.html, report.md, rows.csv and figures.
+    Several studies, with other values on the axes and the same settings, data and code, are joined
+    into one report, which needs its own --out. Runs are named by the options in which they differ;
+    their report is printed, and written only with --out.
     """
-    check_packages(("yaml", "matplotlib", "jinja2"), extra="bench")
+    check_packages(("yaml", "matplotlib", "jinja2", "scipy"), extra="bench")
+    from embshare.tasks.studies.folder import NoStudyError
     from embshare.tasks.studies.joining import join_studies
     from embshare.tasks.studies.store import read_report, write_report
+    from embshare.tasks.studies.study_file import TRIALS
 
+    try:
+        found = read_report(folders[0])
+    except NoStudyError:
+        _report_runs(folders, out, overwrite=overwrite, baseline=baseline, geometry=geometry)
+        return
     if out is not None:
-        found = join_studies(folders, out, overwrite=overwrite)
-    elif len(folders) > 1:
+        if geometry or baseline:
+            fault = "`--out`: joins studies; give --geometry and --baseline for the joint folder"
+            raise InvalidValueError(what="report", faults=[fault])
+        _show(join_studies(folders, out, overwrite=overwrite), out)
+        return
+    if len(folders) > 1:
         fault = "`--out`: must be given for several folders: it is where their report is written"
         raise InvalidValueError(what="report", faults=[fault])
-    else:
-        found, out = read_report(folders[0]), folders[0]
-        write_report(found, out)
-    _show(found, out)
+    folder = folders[0]
+    found = _with_baseline(found, baseline)
+    runs = {trial.name: folder / TRIALS / trial.name for trial in found.trials}
+    write_report(found, folder, geometry=_measured(found, runs) if geometry else None)
+    _show(found, folder)
+
+
+def _report_runs(
+    folders: list[Path],
+    out: Path | None,
+    *,
+    overwrite: bool,
+    baseline: list[str] | None,
+    geometry: bool,
+) -> None:
+    from embshare.tasks.studies.plain_runs import read_runs, with_absent, write_runs
+
+    found, runs = read_runs(folders)
+    found = with_absent(_with_baseline(found, baseline))
+    if out is not None:
+        measured = _measured(found, runs) if geometry else None
+        write_runs(found, out, runs, overwrite=overwrite, geometry=measured)
+        _show(found, out)
+        return
+    if geometry:
+        fault = "`--geometry`: is written, not printed; name a new folder with --out"
+        raise InvalidValueError(what="report", faults=[fault])
+    _print_tables(found)
+    typer.echo(f"{len(found.trials):,} runs. --out FOLDER writes a page and figures of them.")
+
+
+def _with_baseline(found: StudyReport, given: list[str] | None) -> StudyReport:
+    """The report compared with other rows than its study says."""
+    if not given:
+        return found
+    pairs = [entry.partition("=") for entry in given]
+    if wrong := [entry for entry, (_, sign, _) in zip(given, pairs, strict=True) if not sign]:
+        fault = f"`--baseline`: must be AXIS=LABEL, but is {wrong[0]!r}"
+        raise InvalidValueError(what="report", faults=[fault])
+    compare = dict(found.study.compare) | {"baseline": {axis: label for axis, _, label in pairs}}
+    study = type(found.study)(**{**dict(found.study), "compare": compare})
+    return found.model_copy(update={"study": study})
+
+
+def _measured(found: StudyReport, runs: Mapping[str, Path]) -> dict[str, Sheet]:
+    """The geometry of the tables of each task's models."""
+    from embshare.tasks.studies.analysis import analyse
+    from embshare.tasks.studies.embeddings import geometry_sheet
+
+    sheets = {task.name: geometry_sheet(analyse(found, task.name), runs) for task in found.tasks}
+    return {task: sheet for task, sheet in sheets.items() if sheet is not None}

@@ -21,14 +21,13 @@ from embshare.tasks.runs.folder import (
     write_text,
 )
 from embshare.tasks.studies.frame import INDEX
+from embshare.tasks.studies.output import report_files
 from embshare.tasks.studies.record import OtherVersionError
 from embshare.tasks.studies.study_file import FAULT, LOCK, MARK, TRIALS, StudyFile
 
 __all__ = [
     "FAILURES",
     "ID",
-    "PAGE",
-    "PLOTS",
     "RESULTS",
     "TASKS_FILE",
     "NoStudyError",
@@ -45,8 +44,6 @@ STUDY: Final = "study.yaml"
 TASKS_FILE: Final = "tasks.json"
 FAILURES: Final = "failures.jsonl"
 RESULTS: Final = "results.json"
-PAGE: Final = "report.html"
-PLOTS: Final = "pareto-{}.png"
 ID: Final = re.compile(r"[0-9a-f]{16}")
 """Names of records, without their ending."""
 
@@ -170,7 +167,7 @@ def _parts(out: Path) -> Iterator[Path]:
         yield from run.parts()
         yield from (path for path in map(run.root.joinpath, (MARK, FAULT)) if path.is_file())
     yield from (path for path in (out / TRIALS).glob("*.json") if ID.fullmatch(path.stem))
-    names = (STUDY, RESULTS, PAGE, TASKS_FILE, FAILURES, INDEX, *map(PLOTS.format, TASKS))
+    names = (STUDY, RESULTS, TASKS_FILE, FAILURES, INDEX, *report_files(TASKS))
     yield from (out / name for name in names if (out / name).is_file())
 
 

@@ -1,40 +1,31 @@
-"""A report as one HTML page that needs nothing else: tables that sort, plots, samples."""
+"""A report as one HTML page that needs nothing else: tables that sort, figures, samples."""
 
 from __future__ import annotations
 
 import base64
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
-from embshare.tasks.studies.plot import colours_of, draw_pareto, shown
-from embshare.tasks.studies.report import Row, StudyReport
-from embshare.tasks.studies.study_file import TRIALS
-from embshare.tasks.studies.table import show_change, show_spread
+from embshare.tasks.studies.analysis import Analysis
+from embshare.tasks.studies.plot import method_of, styles_of
+from embshare.tasks.studies.report import StudyReport
+from embshare.tasks.studies.sheets import Cell, Sheet
 
-__all__ = ["Cell", "Sample", "make_page", "samples_of"]
+__all__ = ["SHOWN_ROWS", "Sample", "Section", "make_page", "samples_of"]
 
 TEMPLATE: Final = Path(__file__).with_name("page.html.jinja")
-SIZES: Final = ("stored", "of these hidden", "read", "bytes on disk")
-COSTS: Final = ("ms per step", "peak MiB", "training added MiB")
+SHOWN_ROWS: Final = 200
+"""Rows of a table that are in the page from the start; the rest are behind a click."""
 SAMPLES: Final = 8
+MODELS: Final = 12
+"""Models whose predictions are side by side."""
 PREDICTION: Final = "prediction"
 IMAGE: Final = "image"
 KINDS: Final = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One entry of a table: what is shown, and the number that it is sorted by."""
-
-    text: str
-    value: float | str
-    kind: str = ""
-    """Class of the cell in the page's style."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +40,24 @@ class Sample:
     """Model and prediction."""
 
 
-def make_page(report: StudyReport, out: Path) -> str:
-    """The page as text; plots and samples are inside.
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """What a report shows of one task."""
+
+    analysis: Analysis
+    sheets: tuple[Sheet, ...]
+    """The rows first."""
+    figures: Mapping[str, bytes]
+    """Name -> SVG: ``bytes`` first, then other measures, and ``curves`` if there are any."""
+
+
+def make_page(report: StudyReport, sections: Sequence[Section], folders: Mapping[str, Path]) -> str:
+    """The page as text; figures and samples are inside.
 
     Args:
         report: What is shown.
-        out: Folder of the study, where samples are.
+        sections: The same, task by task.
+        folders: Name of a trial -> folder of its run, where samples are.
     """
     from jinja2 import Environment, StrictUndefined, select_autoescape
 
@@ -64,68 +67,79 @@ def make_page(report: StudyReport, out: Path) -> str:
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         report=report,
-        tasks=[_task(report, task.name, out) for task in report.tasks],
-        seeds=len(report.seeds),
+        tasks=[_task(section, folders) for section in sections],
         minutes=f"{report.provenance.seconds / 60:.1f}",
         config=report.study.to_yaml(),
     )
 
 
-def _task(report: StudyReport, name: str, out: Path) -> dict[str, Any]:
-    record, metric, rows = report.task(name), report.metric(name), list(report.rows(name))
-    compared = bool(report.study.compare.baseline)
-    axes = [axis.replace("_", " ") for axis in report.axes]
-    colours = list(colours_of(rows).items())
+def _task(section: Section, folders: Mapping[str, Path]) -> dict[str, Any]:
+    analysis = section.analysis
+    styles = styles_of(analysis)
+    colours = [styles[method_of(analysis, row)][0] for row in analysis.rows]
+    record = analysis.report.task(analysis.task)
+    figures = {name: _address(drawn, "image/svg+xml") for name, drawn in section.figures.items()}
+    rows, *others = section.sheets
     return {
-        "name": name,
-        "title": name.replace("_", " ").capitalize(),
-        "metric": metric,
-        "words": len(axes),
-        "head": [*axes, *SIZES, metric.label, *["change"] * compared, *COSTS],
-        "rows": [(dict(colours)[row.first], list(_cells(row, compared))) for row in rows],
-        "pareto": _plot(report, name),
-        "samples": list(samples_of(report, name, out)),
+        "name": analysis.task,
+        "title": analysis.title,
+        "metric": analysis.metric,
+        "sentences": list(analysis.sentences()),
+        "figures": figures,
+        "rows": _sheet(rows, colours),
+        "sheets": [_sheet(sheet) for sheet in others],
+        "samples": list(samples_of(analysis, folders)),
         "data": json.dumps(record.data, indent=2, ensure_ascii=False),
     }
 
 
-def _cells(row: Row, compared: bool) -> Iterator[Cell]:
-    for label in row.labels.values():
-        yield Cell(shown(label), label)
-    for number in (row.stored, row.hidden, row.read, row.bytes_on_disk):
-        yield Cell(f"{number:,}", number)
-    yield Cell(show_spread(row.metric, digits=4), row.metric.mean, kind="metric")
-    if compared:
-        yield Cell(show_change(row), math.nan if row.change is None else row.change)
-    yield Cell(show_spread(row.ms_per_step, digits=3), row.ms_per_step.mean)
-    for spread in (row.peak_mib, row.growth_mib):
-        yield Cell(f"{spread.mean:,.0f}", spread.mean)
+def _sheet(sheet: Sheet, colours: Sequence[str] = ()) -> dict[str, Any]:
+    order = sheet.ordered()
+    now, later = order[:SHOWN_ROWS], order[SHOWN_ROWS:]
+    return {
+        "title": sheet.title,
+        "notes": sheet.notes,
+        "head": sheet.head,
+        "words": sheet.words,
+        "rows": [(colours[index] if colours else "", sheet.rows[index]) for index in now],
+        "total": len(order),
+        "later": _packed(sheet, later, colours) if later else "",
+    }
 
 
-def _plot(report: StudyReport, task: str) -> str:
-    """The Pareto plot as an address that holds its content."""
-    drawn = BytesIO()
-    draw_pareto(report, task, drawn)
-    return _address(drawn.getvalue(), "image/png")
+def _packed(sheet: Sheet, later: Sequence[int], colours: Sequence[str]) -> str:
+    """Rows as JSON for the page's script: colour, and text or text with value for each cell."""
+    rows = [[colours[index] if colours else "", *map(_entry, sheet.rows[index])] for index in later]
+    text = json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")  # whatever a label says, the script element goes on
+
+
+def _entry(cell: Cell) -> str | list[str | float]:
+    value = cell.value
+    if isinstance(value, str):
+        return cell.text if value == cell.text else [cell.text, value]
+    if cell.text.replace(",", "") == str(value):
+        return cell.text
+    return [cell.text, float(f"{value:.6g}") if math.isfinite(value) else str(value)]
 
 
 def _address(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def samples_of(report: StudyReport, task: str, out: Path) -> Iterator[Sample]:
+def samples_of(analysis: Analysis, folders: Mapping[str, Path]) -> Iterator[Sample]:
     """Some examples that the models of a task's first seed were scored on, side by side.
 
     A task that has any wrote ``samples.json`` for each model: a list of objects with a
     ``prediction``, perhaps the file name of an ``image`` beside it, and what the model had.
     """
-    seed = report.seeds[0]
     found: dict[str, tuple[list[dict[str, Any]], Path]] = {}
-    for trial in report.trials:
-        if trial.result.task == task and trial.labels.get("seed", seed) == seed:
-            folder = out / TRIALS / trial.name / "samples"
-            name = ", ".join(shown(trial.labels[axis]) for axis in report.axes)
-            found[name] = (_read(folder), folder)
+    for index in analysis.chosen(MODELS):
+        row = analysis.rows[index]
+        folder = folders.get(row.trials[0].name)
+        if folder is not None:
+            samples = folder / "samples"
+            found[analysis.name(row)] = (_read(samples), samples)
     lists = [samples for samples, _ in found.values()]
     for index in range(min(SAMPLES, *map(len, lists)) if lists else 0):
         first, folder = next(iter(found.values()))

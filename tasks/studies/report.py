@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import Field
@@ -13,6 +13,7 @@ from embshare.errors import InvalidValueError
 from embshare.tasks.measurement.provenance import Provenance
 from embshare.tasks.runs.seeds import mean_and_deviation
 from embshare.tasks.studies.record import TaskRecord, TrialRecord
+from embshare.tasks.studies.significance import half_width
 from embshare.tasks.studies.study_file import StudyFile
 from embshare.tasks.task import Metric
 
@@ -36,6 +37,11 @@ class Spread:
         """Mean and deviation of some values."""
         return cls(*mean_and_deviation(values), len(values))
 
+    @property
+    def half_width(self) -> float | None:
+        """Half the width of the 95 % t-interval; ``None`` for one seed, NaN where one diverged."""
+        return None if self.deviation is None else half_width(self.deviation, self.count)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -51,8 +57,14 @@ class Row:
     ms_per_step: Spread
     peak_mib: Spread
     growth_mib: Spread
+    seconds: Spread
+    """Training time."""
+    steps: int
+    shares: bool
+    """Whether its models share by deriving: tied layers of their own are ordinary ones."""
     change: float | None = None
     """Mean of the metric relative to the baseline's, 0 where equal; ``None`` without one."""
+    trials: tuple[TrialRecord, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def first(self) -> str:
@@ -124,12 +136,12 @@ class StudyReport(Record):
         for key in sorted(
             groups, key=lambda key: [places[a][v] for a, v in zip(self.axes, key, strict=True)]
         ):
-            base = means.get(self._baseline(key))
+            base = means.get(self.baseline_of(key))
             change = means[key] / base - 1 if base and self.study.compare.baseline else None
             yield _row(dict(zip(self.axes, key, strict=True)), groups[key], metric.name, change)
 
-    def _baseline(self, key: tuple[str, ...]) -> tuple[str, ...]:
-        """The labels of what a row is compared with."""
+    def baseline_of(self, key: tuple[str, ...]) -> tuple[str, ...]:
+        """The labels, on `axes`, of what a row with these labels is compared with."""
         baseline = self.study.compare.baseline
         return tuple(baseline.get(axis, label) for axis, label in zip(self.axes, key, strict=True))
 
@@ -166,5 +178,9 @@ def _row(
         ms_per_step=Spread.over([result.ms_per_step for result in results]),
         peak_mib=Spread.over([result.peak_mib for result in results]),
         growth_mib=Spread.over([result.peak_mib - result.resident_mib for result in results]),
+        seconds=Spread.over([result.seconds for result in results]),
+        steps=first.steps,
+        shares=first.config.share is not None and first.config.share.method != "own",
         change=change,
+        trials=tuple(trials),
     )

@@ -13,17 +13,17 @@ from embshare.tasks.runs.folder import write_text
 from embshare.tasks.studies.folder import (
     FAILURES,
     ID,
-    PAGE,
-    PLOTS,
     RESULTS,
     TASKS_FILE,
     NoStudyError,
     study_in,
 )
 from embshare.tasks.studies.frame import write_index
+from embshare.tasks.studies.output import write_files
 from embshare.tasks.studies.record import TaskRecord, TrialRecord
 from embshare.tasks.studies.report import StudyReport
 from embshare.tasks.studies.search import chosen
+from embshare.tasks.studies.sheets import Sheet
 from embshare.tasks.studies.study_file import MARK, TRIALS, StudyFile
 
 __all__ = [
@@ -77,20 +77,22 @@ def read_tasks(out: Path) -> tuple[TaskRecord, ...]:
     return _Tasks.from_json(path.read_text(encoding="utf-8")).tasks if path.is_file() else ()
 
 
-def write_report(report: StudyReport, out: Path) -> None:
-    """Write ``results.json``, the index, the plots and the page.
+def write_report(
+    report: StudyReport, out: Path, *, geometry: Mapping[str, Sheet] | None = None
+) -> None:
+    """Write ``results.json``, the index, and what `write_files` makes of the report.
 
+    Args:
+        report: The report.
+        out: Folder of the study.
+        geometry: Task -> table of its embeddings' geometry, if that was measured.
     Raises:
         InvalidValueError: trials have no metric of the name that the study compares by.
     """
-    from embshare.tasks.studies.page import make_page
-    from embshare.tasks.studies.plot import draw_pareto
-
     write_text(out / RESULTS, report.to_json())
     write_index(report, out)
-    for task in report.tasks:
-        draw_pareto(report, task.name, out / PLOTS.format(task.name))
-    write_text(out / PAGE, make_page(report, out))
+    folders = {trial.name: out / TRIALS / trial.name for trial in report.trials}
+    write_files(report, out, folders, geometry=geometry)
 
 
 def read_report(folder: Path) -> StudyReport:

@@ -9,65 +9,72 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from embshare.tasks.studies.report import Row, Spread, StudyReport
+from embshare.tasks.studies.analysis import Analysis
+from embshare.tasks.studies.formatting import show_change, show_interval, show_number
 
-__all__ = ["make_table", "show_change", "show_spread"]
+__all__ = ["MOST_ROWS", "make_table"]
 
 WIDE: Final = 13  # characters of the column that models are compared by
+MOST_ROWS: Final = 60
+"""Rows that a terminal shows: of more, baselines, the front and the best others."""
 
 
-def make_table(report: StudyReport, task: str) -> Table:
-    """One task's rows: what is stored, read and written, how good it is, and what it costs."""
-    metric, seeds = report.metric(task), len(report.seeds)
+def make_table(analysis: Analysis) -> Table:
+    """One task's rows: what is stored and written, how good it is, and what it costs."""
     table = Table(  # fits into 80 characters, without a number cut off
         box=box.SIMPLE_HEAD,
         padding=0,
         pad_edge=False,
-        title=task.replace("_", " "),
-        caption=f"means ± standard deviation over {seeds} seed{'s' * (seeds > 1)}; "
-        "peak memory is the process's, in brackets what training added",
+        title=analysis.title,
+        caption=_caption(analysis),
+        caption_justify="left",
     )
-    for axis in report.axes:
+    for axis in analysis.report.axes:
         table.add_column(axis.replace("_", " "), overflow="fold")  # gives way to numbers
+    metric = analysis.metric
     for heading in (
         "stored",
-        "read",
         "bytes\non disk",
         "\n".join(textwrap.wrap(metric.label, WIDE)) + f"\n({metric.better}\nis better)",
-        *["change"] * bool(report.study.compare.baseline),
+        *["change"] * analysis.compared,
         "ms per\nstep",
         "peak\nMiB",
     ):
         table.add_column(heading, justify="right", no_wrap=True)
-    before, compared = None, bool(report.study.compare.baseline)
-    for row in report.rows(task):
+    before = None
+    for index in analysis.chosen(MOST_ROWS):
+        row = analysis.rows[index]
         if before not in (None, row.first):
             table.add_section()
         before = row.first
-        table.add_row(*map(escape, row.labels.values()), *_cells(row, compared=compared))
+        table.add_row(*map(escape, row.labels.values()), *_cells(analysis, index))
     return table
 
 
-def _cells(row: Row, *, compared: bool) -> tuple[str, ...]:
+def _cells(analysis: Analysis, index: int) -> tuple[str, ...]:
+    row = analysis.rows[index]
     return (
-        f"{row.stored:,}",
-        f"{row.read:,}",
-        f"{row.bytes_on_disk:,}",
-        show_spread(row.metric, digits=4),
-        *[show_change(row)] * compared,
-        show_spread(row.ms_per_step, digits=3),
+        f"{row.stored:,}" + _mark(analysis, "parameters", index),
+        f"{row.bytes_on_disk:,}" + _mark(analysis, "bytes", index),
+        show_interval(row.metric),
+        *[show_change(row, analysis.comparisons[index])] * analysis.compared,
+        show_number(row.ms_per_step.mean, digits=3),
         f"{row.peak_mib.mean:,.0f} (+{row.growth_mib.mean:,.0f})",
     )
 
 
-def show_change(row: Row) -> str:
-    """Change of the metric against the baseline, in percent; nothing where there is none."""
-    return "" if row.change is None else f"{100 * row.change:+.1f} %"
+def _mark(analysis: Analysis, measure: str, index: int) -> str:
+    """A dot behind a size at which nothing better is as small; else its room."""
+    return "•" if analysis.on_front(measure, index) else " "
 
 
-def show_spread(spread: Spread, *, digits: int) -> str:
-    """Mean and deviation with as many decimals as the mean needs for ``digits`` digits."""
-    whole = len(str(int(abs(spread.mean)))) if abs(spread.mean) < 1e15 else digits
-    decimals = max(0, digits - whole)
-    mean = f"{spread.mean:,.{decimals}f}"
-    return mean if spread.deviation is None else f"{mean} ± {spread.deviation:,.{decimals}f}"
+def _caption(analysis: Analysis) -> str:
+    seeds = analysis.seeds
+    said = [f"means ± 95 % interval over {seeds} seeds" if seeds > 1 else "one seed"]
+    if any(c is not None and c.p is not None for c in analysis.comparisons):
+        said.append("* significant against the baseline (paired t-test, Holm, 5 %)")
+    said.append("• on the Pareto front of that size and the metric")
+    said.append("peak memory is the process's, in brackets what training added")
+    if (more := len(analysis.rows) - MOST_ROWS) > 0:
+        said.append(f"{more:,} more rows are in rows.csv")
+    return "; ".join(said)

@@ -127,13 +127,7 @@ def test_a_bad_argument_is_one_message_and_no_folder(
 def test_a_folder_without_a_benchmark_is_not_reported(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["report", str(tmp_path)])
     assert result.exit_code == 1
-    assert "or `embshare ablate` wrote, but has no results.json" in result.stderr
-
-
-def test_several_folders_need_one_for_their_report(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["report", str(tmp_path), str(tmp_path)])
-    assert result.exit_code == 2
-    assert "`--out`: must be given for several folders" in result.stderr
+    assert "but has no results.json, and no result.json beside a config.yaml" in result.stderr
     result = CliRunner().invoke(app, ["report", str(tmp_path), "--out", str(tmp_path / "out")])
     assert "has no results.json" in result.stderr
     assert not (tmp_path / "out").exists()
@@ -191,6 +185,12 @@ def test_ablate_runs_a_file_and_the_same_command_resumes_it(tmp_path: Path) -> N
     assert {path: path.read_bytes() for path in (out / "trials").glob("*.json")} == before
     shown = CliRunner().invoke(app, ["report", str(out)])
     assert "conv" in shown.stdout and shown.exit_code == 0
+    several = CliRunner().invoke(app, ["report", str(out), str(out)])
+    assert (several.exit_code, "`--out`: must be given for" in several.stderr) == (2, True)
+    trials = [str(out / "trials" / name) for name in ("conv--none", "conv--veps")]
+    runs = CliRunner().invoke(app, ["report", *trials, "--baseline", "share=none"])
+    assert runs.exit_code == 0, runs.output
+    assert "change" in runs.stdout and "2 runs. --out FOLDER writes" in runs.stdout
     file.write_text(STUDY.replace("steps: 2", "steps: 3"))
     other = CliRunner().invoke(app, words)
     assert other.exit_code == 1 and "but `fixed.steps` changed" in other.stderr

@@ -41,3 +41,13 @@ def test_what_sharing_buys_is_drawn_from_the_study() -> None:
     assert buys.draw() == buys.SVG.read_text(encoding="utf-8"), "run docs/figures/buys.py again"
     kinds = {(kind, name) for kind, name, _, _ in buys.points()}
     assert kinds == {(kind, name) for kind in buys.COLOURS for name in buys.SHAPES}
+
+
+def test_the_figure_of_a_report_is_the_one_that_reports_have() -> None:
+    report = script("report")
+    now, saved = report.draw(), report.SVG.read_text(encoding="utf-8")
+    ends = re.compile(r'<use [^>]*y="([\d.]+)"')
+    assert len(ends.findall(now)) == len(ends.findall(saved)) > 9
+    version = re.compile(r"Matplotlib v[\d.]+")
+    if version.findall(now) == version.findall(saved):  # another one may place a text elsewhere
+        assert now == saved, "run docs/figures/report.py again"

@@ -9,10 +9,11 @@ import pytest
 
 from embshare.tasks.measurement.provenance import read_provenance
 from embshare.tasks.runs.result import RunResult
+from embshare.tasks.studies import output
 from embshare.tasks.studies.bench import BenchmarkConfig
 from embshare.tasks.studies.record import TaskRecord, TrialRecord
 from embshare.tasks.studies.report import StudyReport
-from embshare.tasks.studies.study_file import StudyFile, Trial
+from embshare.tasks.studies.study_file import Compare, StudyFile, Trial
 from embshare.tasks.task import Metric
 
 SENTENCE = "the quick brown fox jumps over the lazy dog and sits down by the river\n"
@@ -65,7 +66,9 @@ def bench(text: Path) -> Callable[..., StudyFile]:
             "training": {"steps": 6, "batch_size": 4},
         }
         same: dict[str, Any] = {"tasks": (LM,), "settings": {LM: settings}, "seeds": (0, 1)}
-        return BenchmarkConfig(**(same | fields)).study()
+        same["methods"] = ("dense", "eps", "veps")
+        study = BenchmarkConfig(**(same | fields)).study()
+        return study.model_copy(update={"compare": Compare()})
 
     return make
 
@@ -81,6 +84,13 @@ def report(bench: Callable[..., StudyFile], out: Path) -> StudyReport:
         tasks=(TaskRecord(name=LM, metric=metric, data={"text": "made up"}),),
         trials=tuple(made_up(trial) for trial in study.trials(out)),
     )
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave figures out, which take seconds."""
+    made = dict.fromkeys(("bytes", "parameters", "time"), b"<svg/>")
+    monkeypatch.setattr(output, "_figures", lambda *_: made)
 
 
 def made_up(trial: Trial) -> TrialRecord:

@@ -66,7 +66,7 @@ def test_the_whole_grid_is_run_measured_and_written(
     assert len(report.trials) == 3 * 3 * 2 == len(recorder.trials)
     assert StudyReport.from_json((out / "results.json").read_text()) == report
     assert StudyFile.load(out / "study.yaml") == report.study
-    assert (out / "pareto-language_modelling.png").stat().st_size > 10_000
+    assert (out / "figures" / "language_modelling-bytes.svg").stat().st_size > 10_000
     assert "<table" in (out / "report.html").read_text()
     records = {path.stem: path for path in (out / TRIALS).glob("*.json")}
     assert records.keys() == {trial.id for trial in report.trials}

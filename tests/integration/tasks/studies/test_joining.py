@@ -18,6 +18,7 @@ from embshare.tasks.studies.study_file import TRIALS, StudyFile
 from tests.integration.tasks.studies.conftest import LM, made_up
 
 Part = Callable[..., Path]
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.fixture

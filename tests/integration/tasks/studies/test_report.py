@@ -1,4 +1,4 @@
-"""Reports: spreads, JSON, table and plot."""
+"""Reports: spreads, JSON, and the table of a terminal."""
 
 import math
 from io import StringIO
@@ -8,11 +8,19 @@ import pytest
 from rich.console import Console
 
 from embshare.errors import InvalidValueError
-from embshare.tasks.studies.plot import draw_pareto, pareto_front
+from embshare.tasks.studies.analysis import analyse
+from embshare.tasks.studies.formatting import (
+    show_bytes,
+    show_difference,
+    show_p,
+    show_spread,
+    shown,
+)
 from embshare.tasks.studies.report import Spread, StudyReport
+from embshare.tasks.studies.significance import Comparison
 from embshare.tasks.studies.store import write_report
 from embshare.tasks.studies.study_file import StudyFile
-from embshare.tasks.studies.table import make_table, show_spread
+from embshare.tasks.studies.table import MOST_ROWS, make_table
 from tests.integration.tasks.studies.conftest import with_first_metric
 
 
@@ -39,7 +47,7 @@ def test_rows_are_compared_with_the_baseline_on_the_same_other_axes(report: Stud
     assert changes["lstm", "veps"] == 0
     assert changes["conv", "veps"] == pytest.approx(131 / 151 - 1)
     text = StringIO()
-    Console(width=100, file=text).print(make_table(compared, "language_modelling"))
+    Console(width=100, file=text).print(make_table(analyse(compared, "language_modelling")))
     assert "change" in text.getvalue() and "-13.2 %" in text.getvalue()
     with pytest.raises(InvalidValueError, match="'rnn' must be one of lstm, conv, attention"):
         StudyFile(**(dict(report.study) | {"compare": {"baseline": {"model": "rnn"}}}))
@@ -65,7 +73,7 @@ def test_a_seed_that_diverged_leaves_the_rest_of_the_report(
     row = next(changed.rows("language_modelling"))
     assert row.metric.deviation is not None and math.isnan(row.metric.deviation)
     text = StringIO()
-    Console(width=80, file=text).print(make_table(changed, "language_modelling"))
+    Console(width=80, file=text).print(make_table(analyse(changed, "language_modelling")))
     assert f"{bad} ± nan" in text.getvalue()
     assert f"{bad} ± nan" in (out / "report.html").read_text()
 
@@ -83,18 +91,82 @@ def test_numbers_have_the_digits_that_they_are_worth(spread: Spread, shown: str)
     assert show_spread(spread, digits=4) == shown
 
 
-def test_the_table_has_all_four_kinds_of_size_and_the_spread(report: StudyReport) -> None:
+def test_labels_sizes_and_differences_are_shown_as_people_write_them() -> None:
+    assert [shown(label) for label in ("lstm", "method=veps tie=all", "none")] == [
+        "LSTM",
+        "VEPS tie=all",
+        "none",
+    ]
+    sizes = {999: "999 B", 1000: "1 kB", 81_950: "82 kB", 812_400: "812 kB", -1.62e6: "-1.62 MB"}
+    assert {show_bytes(size): size for size in sizes} == {text: n for n, text in sizes.items()}
+    assert [show_p(p) for p in (None, 0.0002, 0.0213, 1.0)] == ["", "< 0.001", "0.021", "1"]
+    some = Comparison(difference=-2.345, pairs=3, half_width=0.12)
+    assert show_difference(some) == "-2.35 ± 0.12"
+    assert show_difference(Comparison(difference=120.4, pairs=1)) == "+120"
+    assert show_difference(Comparison(difference=math.nan, pairs=0)) == show_difference(None) == ""
+
+
+def printed(report: StudyReport) -> str:
     text = StringIO()
-    Console(width=80, file=text).print(make_table(report, "language_modelling"))
-    lines = text.getvalue().splitlines()
-    assert "…" not in text.getvalue(), "a number is cut off"
+    Console(width=80, file=text).print(make_table(analyse(report, "language_modelling")))
+    return text.getvalue()
+
+
+def test_the_table_has_all_kinds_of_cost_and_the_interval(report: StudyReport) -> None:
+    text = printed(report)
+    lines = text.splitlines()
+    assert "…" not in text, "a number is cut off"
+    assert max(map(len, lines)) <= 80
     heading = "".join(lines[: next(i for i, line in enumerate(lines) if "─" in line)])
-    for word in ("stored", "read", "bytes", "disk", "perplexity", "(lower", "ms per", "peak"):
+    for word in ("stored", "bytes", "disk", "perplexity", "(lower", "ms per", "peak"):
         assert word in heading
     (line,) = (line for line in lines if "attention" in line and "veps" in line)
-    for cell in ("200,000", "600,000", "800,000", "141.0 ± 1.4", "12.5 ± 0.0", "900 (+40)"):
+    for cell in ("200,000", "800,000", "141.0 ± 12.7", "12.5", "900 (+40)"):
         assert cell in line
-    assert "over 2 seeds" in text.getvalue()
+    assert "95 % interval over 2 seeds" in text and "significant" not in text
+    on_front = [line for line in lines if "•" in line and "front" not in line]
+    assert {line.split()[0] for line in on_front} == {"conv"}
+
+
+def test_a_significant_difference_is_marked(report: StudyReport) -> None:
+    study = StudyFile(**(dict(report.study) | {"compare": {"baseline": {"model": "lstm"}}}))
+    noisy = with_first_metric(report, 155.0)  # else all differences are equal: no test
+    assert printed(noisy.model_copy(update={"study": study})).count("%*") == 0
+    third = StudyFile(**(dict(study) | {"axes": dict(study.axes) | {"seed": (0, 1, 2)}}))
+    trials = []
+    for trial in report.trials:
+        for seed in ("0", "1", "2"):
+            value = {"lstm": 150.0, "conv": 130.0, "attention": 149.0}[trial.labels["model"]]
+            noise = (0.1 if trial.labels["model"] == "lstm" else 0.13) * int(seed) ** 2
+            result = trial.result.model_copy(
+                update={"metrics": {"perplexity": value + noise}, "seed": int(seed)}
+            )
+            labels = trial.labels | {"seed": seed}
+            if trial.labels["seed"] == "0":
+                trials.append(trial.model_copy(update={"labels": labels, "result": result}))
+    text = printed(report.model_copy(update={"study": third, "trials": tuple(trials)}))
+    assert "* significant against the baseline" in text
+    assert text.count("-13.3 %*") == 3  # every conv model, after Holm's correction over six
+
+
+def test_a_long_table_shows_the_front_and_says_what_is_left(report: StudyReport) -> None:
+    axes = dict(report.study.axes) | {"model": tuple(f"m{n}" for n in range(100))}
+    study = StudyFile(**(dict(report.study) | {"axes": axes}))
+    trials = tuple(
+        trial.model_copy(
+            update={
+                "labels": trial.labels | {"model": f"m{n}"},
+                "result": trial.result.model_copy(
+                    update={"metrics": {"perplexity": 100.0 + (n - 50) ** 2}}
+                ),
+            }
+        )
+        for n in range(100)
+        for trial in report.trials[:1]
+    )
+    text = printed(report.model_copy(update={"study": study, "trials": trials}))
+    assert f"{100 - MOST_ROWS} more rows are in rows.csv" in " ".join(text.split())
+    assert "m50 " in text and "m0 " not in text
 
 
 def test_another_metric_may_be_better_the_other_way(report: StudyReport) -> None:
@@ -131,35 +203,7 @@ def test_long_labels_give_way_to_numbers(report: StudyReport) -> None:
     )
     changed = report.model_copy(update={"study": study, "trials": trials})
     text = StringIO()
-    Console(width=80, file=text).print(make_table(changed, "language_modelling"))
+    Console(width=80, file=text).print(make_table(analyse(changed, "language_modelling")))
     assert "…" not in text.getvalue()
-    for cell in ("200,000", "800,000", "141.0 ± 1.4", "+0.0 %", "900 (+40)", "[x]"):
+    for cell in ("200,000", "800,000", "141.0 ± 12.7", "+0.0 %", "900 (+40)", "[x]"):
         assert cell in text.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("points", "lower", "front"),
-    [
-        ([(1, 9), (2, 5), (3, 7), (4, 4)], True, [(1, 9), (2, 5), (4, 4)]),
-        ([(1, 9), (2, 5), (3, 10)], False, [(1, 9), (3, 10)]),
-        ([(2, 5), (2, 4), (2, 4)], True, [(2, 4)]),
-        ([], True, []),
-        ([(1, math.nan), (2, 5), (3, 4), (4, math.nan)], True, [(2, 5), (3, 4)]),
-        ([(1, math.inf), (2, 5)], False, [(2, 5)]),
-    ],
-)
-def test_the_front_is_what_nothing_beats_in_both(
-    points: list[tuple[float, float]], lower: bool, front: list[tuple[float, float]]
-) -> None:
-    assert pareto_front(points, lower=lower) == front
-
-
-def test_a_picture_is_drawn_for_one_seed_and_for_a_diverged_model(
-    report: StudyReport, tmp_path: Path
-) -> None:
-    draw_pareto(report, "language_modelling", tmp_path / "some.png")
-    assert (tmp_path / "some.png").read_bytes().startswith(b"\x89PNG")
-    bad = with_first_metric(report, math.inf)
-    one = bad.model_copy(update={"trials": bad.trials[:2]})
-    draw_pareto(one, "language_modelling", tmp_path / "other.svg")
-    assert "<svg" in (tmp_path / "other.svg").read_text()

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]
 import pytest
 from filelock import FileLock
 from hypothesis import given
@@ -142,7 +142,7 @@ def test_students_and_stages_follow_their_first_trials(small: Small, out: Path) 
 
 def test_a_stage_starts_from_the_trained_weights(small: Small, out: Path) -> None:
     study = small(fixed={"steps": 40})
-    fixed = {"data": study.fixed["data"], "steps": 1, "learning_rate": 1e-9}
+    fixed: dict[str, Any] = {"data": study.fixed["data"], "steps": 1, "learning_rate": 1e-9}
     report = run_study(changed(study, then={"same": {"fixed": fixed}}), out, jobs=0)
     first, same = (trial.result.metrics["perplexity"] for trial in report.trials)
     assert same == pytest.approx(first, rel=1e-4)
