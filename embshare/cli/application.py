@@ -60,8 +60,7 @@ COMMANDS: Final[Mapping[str, Entry]] = MappingProxyType(
         ),
         "bench": Entry(
             "embshare.cli.bench:bench",
-            "Compare dense, EPS and VEPS models of three architectures on every task at one "
-            "budget.",
+            "Compare ways of sharing with dense models of as many bytes, on three architectures.",
         ),
         "ablate": Entry(
             "embshare.cli.bench:ablate",
