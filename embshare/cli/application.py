@@ -68,7 +68,8 @@ COMMANDS: Final[Mapping[str, Entry]] = MappingProxyType(
         ),
         "report": Entry(
             "embshare.cli.bench:report",
-            "Show a study again: print its tables, draw its plots, write its page.",
+            "Report a study, or runs: tables, fronts, tests, effects, curves, as a page and as "
+            "figures.",
         ),
         "fairseq-plugin": Entry(
             "embshare.cli.fairseq_plugin:fairseq_plugin",
