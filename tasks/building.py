@@ -1,4 +1,7 @@
-"""Build models by name: the matched family, the published systems, models of transformers."""
+"""Build models by name: the matched family, the published systems, models of transformers.
+
+Names are checked without torch, which takes seconds to import.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,35 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib import import_module
+from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias, get_args
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from embshare.errors import EmbshareError, MissingPackageError
-from embshare.models.matched import Architecture
 
-__all__ = ["SYSTEMS", "ModelNotForTaskError", "build_model", "has_weights", "is_matched"]
+if TYPE_CHECKING:
+    from torch import nn
+
+    from embshare.models.matched import Architecture
+
+__all__ = [
+    "MATCHED",
+    "SYSTEMS",
+    "ModelNotForTaskError",
+    "build_model",
+    "check_name",
+    "has_weights",
+    "is_factory",
+    "is_matched",
+    "not_of_transformers",
+]
+
+MATCHED: Final = ("lstm", "conv", "attention")
+"""Names of the matched family, which are its ``ARCHITECTURES``."""
 
 Place: TypeAlias = tuple[str, str, tuple[str, ...]]
 SYSTEMS: Final[Mapping[str, Place]] = MappingProxyType(
@@ -62,7 +81,74 @@ class ModelNotForTaskError(EmbshareError, ValueError):
 
 def is_matched(model: str) -> bool:
     """Whether a name is an architecture of the matched family."""
-    return model in get_args(Architecture)
+    return model in MATCHED
+
+
+def check_name(model: str, *, matched_only: bool = False) -> None:
+    """Check a model's name as far as it can be without building the model.
+
+    Args:
+        model: name as for `build_model`. A name of the hub is not looked up.
+        matched_only: whether the task takes the matched family and factories alone.
+    Raises:
+        ModelNotForTaskError: there is no such system, folder or module.
+    """
+    if is_matched(model):
+        return
+    if is_factory(model):
+        _check_module(model)
+    elif matched_only:
+        raise _not_matched(model)
+    elif model.startswith("embshare:"):
+        if (name := model.removeprefix("embshare:")) not in SYSTEMS:
+            raise _no_system(model, name)
+    elif _is_path(model) and not Path(model).is_dir():
+        raise ModelNotForTaskError(
+            model=model,
+            finding="there is no such folder",
+            hint=f"Name a folder or a hub model, embshare:NAME, or {_matched_names()}.",
+        )
+
+
+def _is_path(model: str) -> bool:
+    """Whether a name cannot be one of the hub, which are ``NAME`` or ``OWNER/NAME``."""
+    return model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model
+
+
+def _matched_names() -> str:
+    return f"{', '.join(MATCHED[:-1])} or {MATCHED[-1]}"
+
+
+def _not_matched(model: str) -> ModelNotForTaskError:
+    return ModelNotForTaskError(
+        model=model,
+        finding="it takes models of the matched family",
+        hint=f"Name one of {', '.join(MATCHED)}, or a package.module:factory of your own.",
+    )
+
+
+def _no_system(model: str, name: str) -> ModelNotForTaskError:
+    near = get_close_matches(name, SYSTEMS, n=3) or SYSTEMS
+    return ModelNotForTaskError(
+        model=model,
+        finding="there is no such model",
+        hint=f"Name one of {', '.join(f'embshare:{known}' for known in near)}.",
+    )
+
+
+def _check_module(model: str) -> None:
+    module = model.partition(":")[0]
+    _see_modules_here()
+    try:
+        found = find_spec(module)
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        raise ModelNotForTaskError(
+            model=model,
+            finding=f"there is no module `{module}` here or among the installed ones",
+            hint="Name a function of the vocabulary's size as package.module:factory.",
+        )
 
 
 def build_model(
@@ -78,7 +164,7 @@ def build_model(
     """Build a model, with random weights or with those of its folder.
 
     Args:
-        model: ``lstm``, ``conv`` or ``attention``; ``embshare:NAME`` with a name of `SYSTEMS`;
+        model: one of `MATCHED`; ``embshare:NAME`` with a name of `SYSTEMS`;
             ``package.module:factory``, a function of the vocabulary's size that returns a model of
             the same forward as the matched ones; else a folder or a name that transformers knows. A
             folder without weights is an architecture.
@@ -95,34 +181,40 @@ def build_model(
             its table has fewer rows than the task has tokens.
         MissingPackageError: transformers is not installed.
     """
+    import torch
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for architecture in get_args(Architecture):
-            if model == architecture:
-                return matched(architecture)
-        if _is_factory(model):
+        if is_matched(model):
+            return matched(cast("Architecture", model))
+        if is_factory(model):
             return _of_factory(model, vocab_size)
         if auto is None:
-            raise ModelNotForTaskError(
-                model=model,
-                finding="it takes models of the matched family",
-                hint=f"Name one of {', '.join(get_args(Architecture))}.",
-            )
+            raise _not_matched(model)
         new = {"vocab_size": vocab_size, **special_tokens, **changes}
         made: nn.Module = _of_transformers(model, auto, new, dict(changes))
         return made
 
 
-def _is_factory(model: str) -> bool:
+def is_factory(model: str) -> bool:
+    """Whether a name is ``package.module:factory``."""
     module, colon, function = model.partition(":")
     names = (*module.split("."), function)
     return bool(colon) and module != "embshare" and all(name.isidentifier() for name in names)
 
 
-def _of_factory(model: str, vocab_size: int) -> nn.Module:
-    module, _, function = model.partition(":")
+def _see_modules_here() -> None:
+    """Find modules in the current folder: a console script does not look where people keep their
+    models."""
     if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)  # a console script does not look where people keep their models
+        sys.path.append(here)
+
+
+def _of_factory(model: str, vocab_size: int) -> nn.Module:
+    from torch import nn
+
+    module, _, function = model.partition(":")
+    _see_modules_here()
     try:
         made = getattr(import_module(module), function)(vocab_size)
     except (ImportError, AttributeError, TypeError) as error:
@@ -162,12 +254,25 @@ def _of_transformers(model: str, auto: str, new: dict[str, Any], changes: dict[s
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if isinstance(error, EmbshareError):
             raise
-        raise ModelNotForTaskError(
-            model=model,
-            finding=f"transformers cannot build it ({_first_line(error)})",
-            hint=f"Name a folder or a hub model that `{auto}` reads, embshare:NAME, or lstm, "
-            "conv or attention.",
-        ) from error
+        raise not_of_transformers(model, error, auto) from error
+
+
+def not_of_transformers(
+    model: str, error: BaseException, auto: str = "AutoConfig"
+) -> ModelNotForTaskError:
+    """Return the error for a model that transformers cannot build.
+
+    Args:
+        model: its name.
+        error: what transformers raised.
+        auto: Auto class that was to read it.
+    """
+    return ModelNotForTaskError(
+        model=model,
+        finding=f"transformers cannot build it ({_first_line(error)})",
+        hint=f"Name a folder or a hub model that `{auto}` reads, embshare:NAME, or "
+        f"{_matched_names()}.",
+    )
 
 
 def _first_line(error: BaseException) -> str:
@@ -185,11 +290,7 @@ def _introduce(folder: Path) -> None:
 def _system(model: str) -> Any:
     name = model.removeprefix("embshare:")
     if name not in SYSTEMS:
-        raise ModelNotForTaskError(
-            model=model,
-            finding="there is no such model",
-            hint=f"Name one of {', '.join(f'embshare:{known}' for known in SYSTEMS)}.",
-        )
+        raise _no_system(model, name)
     module, function, arguments = SYSTEMS[name]
     return attrgetter(function)(import_module(module))(*arguments)
 

@@ -29,6 +29,8 @@ class TaskEntry:
     """Sentence that the command line's help shows."""
     compared: bool = True
     """Whether `embshare bench` runs it by default."""
+    matched_only: bool = False
+    """Whether its models are the matched family and factories, and none of transformers."""
 
     def settings_class(self) -> type[TaskConfig]:
         """Class of its settings, which have ``data`` and ``training``."""
@@ -66,6 +68,7 @@ TASKS: Final[Mapping[str, TaskEntry]] = MappingProxyType(
             "captioning",
             "Captioning",
             "Image captioning; scored by CIDEr, BLEU, METEOR and ROUGE-L.",
+            matched_only=True,
         ),
         "glue": TaskEntry(
             "glue",

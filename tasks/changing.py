@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from embshare.errors import EmbshareError
+from embshare.errors import EmbshareError, InvalidValueError
 from embshare.tasks.settings import TaskConfig
 
 __all__ = ["FixedSettingError", "scored_with"]
@@ -36,6 +36,9 @@ def scored_with(trained: TaskConfig, changes: Mapping[str, Any]) -> TaskConfig:
         InvalidValueError: a setting is unknown or out of range, or two contradict each other.
         FixedSettingError: settings that the trained model depends on would change; all are named.
     """
+    if unknown := [name for name in changes if name not in type(trained).model_fields]:
+        faults = [f"`{name}`: there is no such setting" for name in unknown]
+        raise InvalidValueError(what=type(trained).__name__, faults=faults)
     elsewhere = any(changes.get(name) is not None for name in trained.sources)
     before = trained.model_dump(exclude=set(trained.sources) if elsewhere else None)
     asked = type(trained)(**(before | dict(changes)))

@@ -34,6 +34,8 @@ FORMER: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """Former -> current names, in saved settings and in saved descriptions of data."""
+FORMER_HUB: Final = ("hub", "dataset")
+"""Former names of settings that named a data set of the hub, which is now ``data``: hub:NAME."""
 INSTEAD: Final = (("steps", "epochs"), ("warmup", "warmup_steps"))
 """Pairs of fields of `TrainSettings` that exclude each other."""
 
@@ -163,16 +165,27 @@ class TaskConfig(Value):
     sources: ClassVar[tuple[str, ...]] = ("data",)
     """Fields in `scoring` that name the data; giving one of them replaces all."""
 
+    eval_limit: Annotated[int, Field(ge=1)] | None = None
+    """Evaluate on the first N rows of each split: windows, sentences, images or questions. Such a
+    score is not that of the whole split, and results say so; ``None`` is all rows."""
+
     @model_validator(mode="before")
     @classmethod
     def _by_current_names(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):
             return given
         known = {old: new for old, new in FORMER.items() if new in cls.model_fields}
-        return {
+        fields = {
             name if known.get(name, name) in given else known[name]: value
             for name, value in given.items()
         }
+        for name in FORMER_HUB:
+            if name in fields and fields.get("data") is None:
+                found = fields.pop(name)
+                fields["data"] = None if found is None else f"hub:{found}"
+            elif fields.get(name, ...) is None:
+                del fields[name]
+        return fields
 
     @field_validator("training", mode="before", check_fields=False)  # tasks have the field
     @classmethod

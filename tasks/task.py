@@ -64,6 +64,8 @@ class Training:
     seconds: float
     """Seconds of training, reading data included; for a resumed run the sum over its parts, without
     steps that were repeated."""
+    stopped: bool = False
+    """Whether it was stopped before its last step, with a checkpoint."""
     curve: tuple[Mapping[str, float], ...] = ()
     """Logged points: ``step``, ``loss``, ``learning_rate``, ``grad_norm``,
     ``seconds``."""

@@ -225,6 +225,19 @@ class SharingTrainer(Trainer):
             assert model is not None
             load_model(model, str(file))
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load both, with the rate of this schedule at the next step: that in the checkpoint is of
+        the schedule that the run had when it was shorter, mostly 0."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None or not isinstance(scheduler := self.lr_scheduler, LambdaLR):
+            return
+        assert self.optimizer is not None
+        rates = zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+        found = [base * factor(scheduler.last_epoch) for base, factor in rates]
+        for group, rate in zip(self.optimizer.param_groups, found, strict=True):
+            group["lr"] = rate
+        scheduler._last_lr = found
+
     def restore(self, checkpoint: Checkpoint) -> None:
         """Load the weights and the curve of a checkpoint, where no step is left."""
         self._load_from_checkpoint(str(checkpoint.folder))
@@ -241,11 +254,17 @@ def _each_once(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
 
 @final
 class StepClock(TrainerCallback):
-    """Times each step from its batch to the updated parameters, synchronised with the device."""
+    """Times each step from its batch to the updated parameters, synchronised with the device.
 
-    def __init__(self, on_step: OnStep) -> None:
+    Args:
+        on_step: called after each step.
+        stop: asked after each step whether to write a checkpoint and stop.
+    """
+
+    def __init__(self, on_step: OnStep, stop: Callable[[], bool] = lambda: False) -> None:
         self.step_ms: list[float] = []
-        self._on_step, self._begun = on_step, 0.0
+        self.stopped = False
+        self._on_step, self._stop, self._begun = on_step, stop, 0.0
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -256,8 +275,10 @@ class StepClock(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         self.step_ms.append((_now() - self._begun) * 1e3)
-        control.should_log |= control.should_save  # a checkpoint lacks losses since the last point
         self._on_step()
+        if self._stop():
+            self.stopped = control.should_save = control.should_training_stop = True
+        control.should_log |= control.should_save  # a checkpoint lacks losses since the last point
 
 
 @final

@@ -58,6 +58,8 @@ class Saving:
     """Write checkpoints, from which a killed run can be resumed."""
     resume: bool = False
     """Resume from the last checkpoint in the folder, if there is one."""
+    stop: Callable[[], bool] = lambda: False
+    """Asked after each step whether to write a checkpoint and stop."""
 
 
 def make_arguments(
@@ -208,7 +210,8 @@ def train(
         on_step: called after every step.
         saving: checkpoints to write and to resume from; ``None`` writes none.
     """
-    clock, begun = StepClock(on_step), time.perf_counter()
+    stop = (lambda: False) if saving is None or not saving.checkpoints else saving.stop
+    clock, begun = StepClock(on_step, stop), time.perf_counter()
     settings = counted(settings, feed)
     done = read_checkpoints(folder) if saving is not None and saving.resume else []
     earlier = done[-1].seconds if done else 0.0
@@ -239,7 +242,11 @@ def train(
             loss = trainer.train(resume_from_checkpoint=last).training_loss
     curve = tuple(point for point in trainer.state.log_history if "loss" in point)
     return Training(
-        step_ms=tuple(clock.step_ms), loss=_mean(curve, loss), seconds=seconds(), curve=curve
+        step_ms=tuple(clock.step_ms),
+        loss=_mean(curve, loss),
+        seconds=seconds(),
+        stopped=trainer.state.global_step < settings.steps and clock.stopped,
+        curve=curve,
     )
 
 

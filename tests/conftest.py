@@ -8,9 +8,11 @@ import pytest
 import torch
 from hypothesis import settings
 
-# Set before any test imports a library that reads them: nothing is fetched, no window is opened.
+# Set before any test imports a library that reads them: nothing is fetched, no window is opened,
+# and no test sees what another one left in the user's cache.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["EMBSHARE_CACHE"] = "off"  # a test that wants the cache names a folder of its own
 
 ROOT = Path(__file__).resolve().parent.parent
 

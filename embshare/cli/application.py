@@ -50,6 +50,10 @@ COMMANDS: Final[Mapping[str, Entry]] = MappingProxyType(
             "embshare.cli.using:predict_lines",
             "Translate sentences, caption image files, continue texts, or classify rows.",
         ),
+        "demo": Entry(
+            "embshare.cli.demo:demo",
+            "Train a small language model dense and shared, and show what each stores and loses.",
+        ),
         "elastic": Entry(
             "embshare.cli.elastic:elastic",
             "Make a fine-tuned model run at twelve sizes, as DynaBERT does, and measure them all.",

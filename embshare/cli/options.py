@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
@@ -65,6 +66,8 @@ class Fields:
     """Heading of the options in the help."""
     defaults: BaseModel | None = None
     """The value whose fields the help shows as defaults; ``None`` shows none."""
+    panels: Mapping[str, str] = field(default_factory=dict)
+    """Field -> its heading, where that is another one."""
 
     def parameters(self, part: str) -> Iterator[inspect.Parameter]:
         """One keyword parameter for each field, annotated for typer; ``None`` is "not given".
@@ -79,7 +82,7 @@ class Fields:
             made = option(
                 _help(self.config, name, getattr(self.defaults, name, None)),
                 *([f"{each}/--no-{each[2:]}" for each in names] if kind == bool | None else names),
-                panel=self.panel,
+                panel=self.panels.get(name, self.panel),
             )
             yield inspect.Parameter(
                 f"{part}_{name}",
@@ -200,16 +203,19 @@ def _members(annotation: Any) -> list[Any]:
 
 def _help(config: type[BaseModel], name: str, default: object) -> str:
     """The field's docstring without the marks of code, its choices and its default."""
-    field = config.model_fields[name]
-    sentences = [" ".join((field.description or "").split()).replace("`", "")]
-    for member in _members(field.annotation):
+    found = config.model_fields[name]
+    text = " ".join((found.description or "").split())
+    text = re.sub(r"`*None`*(?: is|:)", "default:", text)
+    text = re.sub(r"\. default:", ". Default:", re.sub("`*None`*", "by default", text))
+    sentences = [text.replace("`", "")]
+    for member in _members(found.annotation):
         if get_origin(member) is Literal:
             sentences.append(f"One of {', '.join(map(str, get_args(member)))}.")
         elif get_origin(member) is tuple:
             sentences.append("Repeatable.")
     if isinstance(default, bool):
         default = "yes" if default else "no"
-    if default not in (None, ()):
+    if default not in (None, ()) and "efault:" not in sentences[0]:
         entries = default if isinstance(default, tuple) else (default,)
         sentences.append(f"Default: {', '.join(map(str, entries))}.")
     return " ".join(sentences)

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Final, Self, final
+from typing import TYPE_CHECKING, Final, Self, final
 
 from rich.console import Console
 from rich.live import Live
@@ -23,8 +23,9 @@ from rich.progress import (
 from rich.spinner import Spinner
 from rich.table import Table
 
-from embshare.tasks.studies.record import TrialRecord
-from embshare.tasks.studies.study_file import Trial
+if TYPE_CHECKING:
+    from embshare.tasks.studies.record import TrialRecord
+    from embshare.tasks.studies.study_file import Trial
 
 __all__ = ["StepBar", "TrialTable"]
 

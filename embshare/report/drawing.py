@@ -1,4 +1,5 @@
-"""Figure of a plan: the columns of each source, coloured by the layers that read them.
+"""Figure of a plan: the columns of each source, or blocks that are parameters side by side,
+coloured by the layers that read them.
 
 matplotlib, of the extra ``plot``, is imported where a figure is drawn. Lengths are in inches.
 """
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from embshare._tables import plural
 from embshare.config import ShareConfig
 from embshare.errors import CheckpointError, InvalidValueError, MissingPackageError
 from embshare.plan.slots import Slot, Source
@@ -101,6 +103,7 @@ def make_figure(plan: SharePlan) -> Figure:
     """The plan as a matplotlib figure that belongs to no window."""
     from matplotlib.figure import Figure
 
+    plan = plan if plan.sources else _side_by_side(plan)
     roles = roles_of(plan)
     role_of = {slot.weights[0]: role for role in roles for slot in role.slots}
     strips = [_strips(source, plan.of_source(i)) for i, source in enumerate(plan.sources)]
@@ -124,6 +127,17 @@ def make_figure(plan: SharePlan) -> Figure:
     return figure
 
 
+def _side_by_side(plan: SharePlan) -> SharePlan:
+    """A plan to be drawn: its blocks as columns of one row, an element each."""
+    slots, edge = [], 0
+    for slot in plan.slots:
+        place = {"source": 0, "start": edge, "columns": slot.numel}
+        slots.append(slot.model_copy(update=place))
+        edge += slot.numel
+    source = Source(name="blocks", rows=1, dim=1, stored_dim=1, width=edge)
+    return plan.model_copy(update={"sources": (source,), "slots": tuple(slots)})
+
+
 def _strips(source: Source, slots: Sequence[Slot]) -> list[tuple[int, int]]:
     """Ranges of columns, one for each strip: few enough slots in each to tell them apart."""
     usual = sorted(slot.columns for slot in slots)[len(slots) // 2]
@@ -143,19 +157,26 @@ def _formula(config: ShareConfig) -> str:
 
 def _write_title(figure: Figure, plan: SharePlan, index: int, y: float) -> None:
     source, unused = plan.sources[index], plan.unused_columns(index)
+    title = f"{source.name}  [{source.rows:,} × {source.stored_dim:,}]"
+    numbers = (
+        f"{plan.config.method.upper()}: {_formula(plan.config)}, "
+        f"{source.width:,} column{'s' * (source.width > 1)}, "
+        f"{source.width - unused:,} used, {unused:,} unused"
+    )
+    if not plan.config.reads_table:
+        title = f"{plural(len(plan.slots), 'block')}, each a parameter"
+        numbers = f"{plan.config.method.upper()}: {plural(source.width, 'element')}"
     figure.text(
         MARGIN / WIDTH,
         y,
-        f"{source.name}  [{source.rows:,} × {source.stored_dim:,}]",
+        title,
         fontsize=11,
         fontweight="bold",
     )
     figure.text(
         1 - MARGIN / WIDTH,
         y,
-        f"{plan.config.method.upper()}: {_formula(plan.config)}, "
-        f"{source.width:,} column{'s' * (source.width > 1)}, "
-        f"{source.width - unused:,} used, {unused:,} unused",
+        numbers,
         fontsize=10,
         color=GREY,
         ha="right",
@@ -191,7 +212,8 @@ def _draw_strip(
     axes.set_xticks(_apart(sorted(edges), 0.5 / scale))
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
     axes.set_yticks([])
-    axes.set_ylabel(f"V = {source.rows:,}", fontsize=7, color=GREY)
+    if plan.config.reads_table:
+        axes.set_ylabel(f"V = {source.rows:,}", fontsize=7, color=GREY)
     axes.tick_params(axis="x", labelsize=7, length=2, colors=GREY)
     for spine in axes.spines.values():
         spine.set(color=GREY, linewidth=0.6)

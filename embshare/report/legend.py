@@ -129,12 +129,14 @@ def draw_legend(axes: Axes, plan: SharePlan, roles: Sequence[Role], top: float) 
     from matplotlib.patches import Rectangle
 
     y = top - TOP + LINE
-    _write_line(axes, y, ("", "weights", "shape", "G", "delta", "slots", "reuse"), GREY)
+    sizes = ("G", "delta") if plan.config.reads_table else ("stored", "")
+    _write_line(axes, y, ("", "weights", "shape", *sizes, "slots", "reuse"), GREY)
     for role in roles[:MOST_ROLES]:
         y -= LINE
         box = Rectangle((MARGIN, y - 0.075), 0.3, 0.15, facecolor=role.colour, linewidth=0)
         axes.add_patch(box)
-        _write_line(axes, y, _line(role), "black")
+        cells = _line(role)
+        _write_line(axes, y, cells if sizes[1] else (*cells[:4], "", *cells[5:]), "black")
     if len(roles) > MOST_ROLES:
         y -= LINE
         more = f"and {len(roles) - MOST_ROLES} more roles: print the plan to see them all"

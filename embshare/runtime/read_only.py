@@ -90,8 +90,9 @@ class ReadOnly(Tensor):
 def _lost(name: str) -> DerivedWeightError:
     return DerivedWeightError(
         f"`{name.strip('_') or 'writing'}` would write into a weight that is derived from "
-        f"a table, and be lost with the next call. Write into the table, share after the "
-        f"weights were written, or make them parameters: embshare.materialize(model), or "
+        f"a table, and be lost with the next call, or is a block that other layers read too. "
+        f"Write into the table or the block (`embshare_bank.blocks`), share after the weights "
+        f"were written, or make them parameters: embshare.materialize(model), or "
         f"embshare.freeze(model, pattern) for those that shall stay as they are."
     )
 

@@ -94,8 +94,9 @@ class SharedLayer(nn.Module):
             DerivedWeightError: always; biases alone are reset by ``nn.init.zeros_(layer.bias)``.
         """
         raise DerivedWeightError(
-            f"the weights of this {type(self).__name__} are derived from a table and cannot be "
-            f"reset. Reset the model before it is shared, or share the reset one again."
+            f"the weights of this {type(self).__name__} are derived from a table (or are blocks "
+            f"that layers share) and cannot be reset. Reset the model before it is shared, or "
+            f"share the reset one again."
         )
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
@@ -127,8 +128,9 @@ class SharedLayer(nn.Module):
             )
         if name in self._embshare_names:
             raise DerivedWeightError(
-                f"`{name}` of this {type(self).__name__} is derived from a table and cannot be "
-                f"assigned. Call embshare.materialize(model) to get dense layers."
+                f"`{name}` of this {type(self).__name__} is derived from a table (or is a block "
+                f"that layers share) and cannot be assigned. Call embshare.materialize(model) to "
+                f"get dense layers."
             )
 
     def _replicate_for_data_parallel(self) -> Self:

@@ -27,7 +27,7 @@ class CaptioningConfig(TaskConfig):
     scoring: ClassVar = frozenset(
         {
             *("data", "images", "cache", "split", "metrics"),
-            *("most_words", "beam", "length_penalty", "training"),
+            *("most_words", "beam", "length_penalty", "training", "eval_limit"),
         }
     )
 

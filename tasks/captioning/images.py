@@ -116,6 +116,14 @@ class ModelInputs:
         raw: list[bytes] = self.rows[list(numbers)]["raw"]
         return np.frombuffer(b"".join(raw), dtype=self.dtype).reshape(-1, *self.shape)
 
+    def first(self, count: int | None) -> ModelInputs:
+        """The inputs of the first images; ``None`` is all."""
+        if count is None or count >= len(self):
+            return self
+        if isinstance(self.rows, np.ndarray):
+            return ModelInputs(self.rows[:count], self.shape, self.dtype)
+        return ModelInputs(self.rows.select(range(count)), self.shape, self.dtype)
+
     def fingerprint(self) -> str:
         """Digest of all inputs in order."""
         digest = blake2b(digest_size=8)

@@ -212,10 +212,11 @@ class PreparedCaptioning:
         Raises:
             DataError: a Java program that scores failed.
         """
-        split = self.config.split
-        images = self.captions.images(split)
-        written = list(self.processor.write(model, self.inputs[split]))
-        found = score_words(split_words(written, self.scores), self.references, self.scores)
+        split, limit = self.config.split, self.config.eval_limit
+        images = self.captions.images(split)[:limit]
+        written = list(self.processor.write(model, self.inputs[split].first(limit)))
+        references = self.references[:limit]
+        found = score_words(split_words(written, self.scores), references, self.scores)
         described = {**self.scores.describe(), "scores": found.corpus}
         _write_samples(folder, images, self._shown(), written, found.cider, described)
         words = [len(caption.split()) for caption in written]

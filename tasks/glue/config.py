@@ -25,17 +25,15 @@ class GlueConfig(TaskConfig):
     """
 
     scoring: ClassVar = frozenset(
-        {"data", "hub", "skip_bad_rows", "test_set", "length", "training"}
+        {"data", "skip_bad_rows", "test_set", "length", "training", "eval_limit"}
     )
-    sources: ClassVar = ("data", "hub")
 
     name: GlueName = "stsb"
     """GLUE task."""
     data: Path | None = None
-    """Folder of the GLUE download, or of one task in it; ``None``, where `hub` is ``None`` too, is
-    data made by a grammar, for cola, sst2, mrpc, stsb and rte."""
-    hub: str | None = None
-    """Data set on the Hugging Face hub, in place of `data`: nyu-mll/glue."""
+    """Folder of the GLUE download, or of one task in it, or ``hub:NAME``, a data set of the hub
+    (``hub:nyu-mll/glue``); ``None`` is data made by a grammar, for cola, sst2, mrpc, stsb and
+    rte."""
     skip_bad_rows: bool = False
     """Skip and count lines with wrong column counts or labels, instead of stopping; never those of
     the test set."""
@@ -72,11 +70,9 @@ class GlueConfig(TaskConfig):
 
     @model_validator(mode="after")
     def _no_contradiction(self) -> GlueConfig:
-        if self.data is not None and self.hub is not None:
-            raise ValueError("`data` and `hub` exclude each other: leave one out")
-        if self.data is None and self.hub is None and self.name not in BUILT_IN:
+        if self.data is None and self.name not in BUILT_IN:
             raise ValueError(
-                f"`name` must be one of {', '.join(BUILT_IN)} where no `data` and no `hub` are "
-                f"named, but is {self.name!r}"
+                f"`name` must be one of {', '.join(BUILT_IN)} where no `data` are named, but is "
+                f"{self.name!r}"
             )
         return self

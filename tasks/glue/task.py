@@ -13,16 +13,18 @@ from typing import Any, Final, final
 from torch import nn
 
 from embshare.models.matched import ARCHITECTURES
+from embshare.tasks.cache import hash_texts
 from embshare.tasks.glue.built_in import built_in
 from embshare.tasks.glue.config import GlueConfig
 from embshare.tasks.glue.data import TASKS, Data, Example, GlueTask, Part, read_folder, read_hub
 from embshare.tasks.glue.metrics import compared, score
 from embshare.tasks.glue.processor import GlueProcessor
+from embshare.tasks.inputs import hub_name
 from embshare.tasks.packages import check_packages
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.task import Feed, Metric
 from embshare.tasks.text.pretrained import Sizes
-from embshare.tasks.text.rows import make_feed
+from embshare.tasks.text.rows import kept_rows, make_feed
 from embshare.tasks.text.starting import Start
 
 __all__ = ["Glue", "PreparedGlue"]
@@ -78,8 +80,8 @@ class Glue:
 
     def _all_data(self, *, train: bool) -> Data:
         config, task, test = self.config, TASKS[self.config.name], self.config.test_set
-        if config.hub is not None:
-            return read_hub(task, config.hub, train=train, test_set=test)
+        if (hub := hub_name(config.data)) is not None:
+            return read_hub(task, hub.name, train=train, test_set=test)
         if config.data is not None:
             skip = config.skip_bad_rows
             return read_folder(task, config.data, train=train, skip_bad_rows=skip, test_set=test)
@@ -120,6 +122,11 @@ class PreparedGlue:
         """Training settings."""
         return self.config.training
 
+    @property
+    def dev(self) -> Mapping[Part, tuple[Example, ...]]:
+        """The development set as far as it is scored."""
+        return {part: rows[: self.config.eval_limit] for part, rows in self.data.dev.items()}
+
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """The training set as tokens, with labels."""
@@ -128,14 +135,23 @@ class PreparedGlue:
     @cached_property
     def dev_rows(self) -> list[dict[str, Any]]:
         """The development set as tokens, with labels; of MNLI the matched one, then the other."""
-        return self._labelled([row for rows in self.data.dev.values() for row in rows])
+        return self._labelled([row for rows in self.dev.values() for row in rows])
 
     def _labelled(self, examples: Sequence[Example]) -> list[dict[str, Any]]:
-        encoded = self.processor.encode([row.texts for row in examples])
+        encoded = self._encoded(examples)
         for row, example in zip(encoded, examples, strict=True):
             assert example.label is not None, "training and development sets have labels"
             row["labels"] = self.processor.target(example.label)
         return encoded
+
+    def _encoded(self, examples: Sequence[Example]) -> list[dict[str, Any]]:
+        texts, processor = [row.texts for row in examples], self.processor
+        about = processor.start.tokenizer.about
+        if about is None:
+            return processor.encode(texts)
+        content = hash_texts(text for row in texts for text in row)
+        key = (*about, content, self.config.length, processor.kinds, self.task.pairs)
+        return kept_rows(key, lambda: processor.encode(texts))
 
     def describe(self) -> Mapping[str, object]:
         """Describe the data: source, fingerprint, numbers of examples and tokens, absent parts."""
@@ -167,15 +183,16 @@ class PreparedGlue:
         """Compute the metrics of the development set; of MNLI's other one as ``mismatched_…``.
 
         Predictions for the test set, where there is one, are written as the GLUE server takes them,
-        and some of the development set's as ``samples.json``.
+        which takes them all: not where the evaluation is limited. Some of the development set's
+        are in ``samples.json``.
         """
         metrics: dict[str, float] = {}
-        for part, rows in self.data.dev.items():
+        for part, rows in self.dev.items():
             predictions = self._decide(model, rows)
             metrics |= self._score(part, rows, predictions)
             if not part.prefix:
                 self._write_samples(folder, rows, predictions)
-        for part, rows in self.data.test.items():
+        for part, rows in self.data.test.items() if self.config.eval_limit is None else ():
             self._submit(folder, part, rows, self._decide(model, rows))
         return metrics
 
@@ -183,7 +200,7 @@ class PreparedGlue:
         """Compute the metrics of the development set alone, `metric` first; nothing is written."""
         predictions = self.processor.decide(model, [_inputs(row) for row in self.dev_rows])
         found: dict[str, float] = {}
-        for part, rows in self.data.dev.items():
+        for part, rows in self.dev.items():
             found |= self._score(part, rows, predictions[: len(rows)])
             predictions = predictions[len(rows) :]
         return {self.metric.name: found[self.metric.name], **found}
@@ -196,7 +213,7 @@ class PreparedGlue:
         return {f"{part.prefix}{name}": value for name, value in found.items()}
 
     def _decide(self, model: nn.Module, rows: Sequence[Example]) -> list[float]:
-        return self.processor.decide(model, self.processor.encode([row.texts for row in rows]))
+        return self.processor.decide(model, self._encoded(rows))
 
     def _submit(
         self, folder: Path, part: Part, rows: Sequence[Example], predictions: Sequence[float]

@@ -21,11 +21,12 @@ class LanguageModellingConfig(TaskConfig):
         InvalidValueError: a field is unknown or out of range, or two contradict each other.
     """
 
-    scoring: ClassVar = frozenset({"data", "length", "stride", "training"})
+    scoring: ClassVar = frozenset({"data", "length", "stride", "training", "eval_limit"})
 
     data: Path | None = None
-    """Folder in the layout of WikiText or the Penn Treebank; ``None`` is the text that comes with
-    Python."""
+    """Folder in the layout of WikiText or the Penn Treebank, or ``hub:NAME`` or
+    ``hub:NAME:CONFIG``, a data set of the hub with a column ``text``
+    (``hub:Salesforce/wikitext:wikitext-2-v1``); ``None`` is the text that comes with Python."""
     level: Literal["subword", "word"] = "subword"
     """Vocabulary level: ``word`` gives word-level perplexities as published ones are, ``subword``
     bits per byte."""

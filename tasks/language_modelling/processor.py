@@ -210,6 +210,6 @@ def _greedy_tokens(model: nn.Module, prompt: list[int], *, context: int) -> Iter
                 state, ids = output["state"], output["logits"][:, -1:].argmax(dim=-1)
                 yield int(ids)
         while True:
-            logits = model(input_ids=ids[:, -context:]).logits
+            logits = model(input_ids=ids[:, -context:])["logits"]
             ids = torch.cat((ids, logits[:, -1:].argmax(dim=-1)), dim=1)
             yield int(ids[0, -1])

@@ -102,7 +102,7 @@ class PreparedLanguageModelling:
     def tokens(self) -> Mapping[Split, Tensor]:
         """Tokens of each split, ``[N]`` of int32; encoded once for all models."""
         corpus = self.corpus
-        return {split: self.tokenizer.encode_text(corpus.split(split)) for split in corpus.splits}
+        return {split: self.tokenizer.encode_corpus(corpus.split(split)) for split in corpus.splits}
 
     def describe(self) -> Mapping[str, object]:
         """Describe source, fingerprint, and sizes of vocabulary and splits.
@@ -153,9 +153,14 @@ class PreparedLanguageModelling:
         (folder / "samples.json").write_text(content, encoding="utf-8")
 
     def perplexity(self, model: nn.Module, split: Split, *, folder: Path) -> Perplexity:
-        """Compute the perplexity of a model on a whole split."""
-        rows = self.windows(split, stride=self.config.evaluation_stride)
+        """Compute the perplexity of a model on a split, whole unless the settings limit it."""
+        limit = self.config.eval_limit
+        rows = self.windows(split, stride=self.config.evaluation_stride, most=limit)
         text = self.corpus.split(split) if self.tokenizer.unknown is None else None
+        if text is not None and limit is not None:
+            # Exact but for a character that the limit cuts, of which it lacks a byte or two.
+            begin = self.tokenizer.decode(rows.stream[1:].tolist()).rstrip("\ufffd")
+            text = begin if text.startswith(begin) else None
         fitting = max(1, LOGITS // (len(self.tokenizer) * (self.config.length + 1)))
         training = self.config.training
         settings = training.model_copy(
@@ -163,12 +168,13 @@ class PreparedLanguageModelling:
         )
         return evaluate_perplexity(model, rows, settings, text=text, folder=folder)
 
-    def windows(self, split: Split, *, stride: int) -> Windows:
-        """Cut a split into windows."""
+    def windows(self, split: Split, *, stride: int, most: int | None = None) -> Windows:
+        """Cut a split into windows; with ``most`` into its first ones."""
+        tokens, length = self.tokens[split], self.config.length
         return Windows(
-            self.tokens[split],
+            tokens if most is None else tokens[: length + (most - 1) * stride],
             start=self.processor.start,
-            length=self.config.length,
+            length=length,
             stride=stride,
         )
 

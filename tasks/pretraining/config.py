@@ -25,20 +25,24 @@ class PretrainingConfig(TaskConfig):
 
     scoring: ClassVar = frozenset(
         {
-            *("data", "dataset", "column", "documents", "held_out", "cache"),
-            *("max_train_tokens", "max_valid_tokens", "length", "mask_share", "training"),
+            *("data", "column", "documents", "held_out", "cache"),
+            *(
+                "max_train_tokens",
+                "max_valid_tokens",
+                "length",
+                "mask_share",
+                "training",
+                "eval_limit",
+            ),
         }
     )
-    sources: ClassVar = ("data", "dataset")
 
     data: Path | None = None
-    """Folder in the WikiText layout, or with any text files; ``None``, where no `dataset` is named,
-    is the text that comes with Python."""
-    dataset: str | None = None
-    """Data set on the Hugging Face hub where no `data` is named, streamed:
-    ``wikitext:wikitext-103-raw-v1``, a name and, after a colon, a configuration."""
+    """Folder in the WikiText layout, or with any text files; ``hub:NAME`` or ``hub:NAME:CONFIG``, a
+    data set of the hub as a stream (``hub:wikitext:wikitext-103-raw-v1``); ``None`` is the text
+    that comes with Python."""
     column: str = "text"
-    """Column of the data set that holds the text."""
+    """Column of a data set of the hub that holds the text."""
     documents: Literal["title", "blank"] = "title"
     """Document boundaries beside the ends of files: WikiText's article titles, or blank lines
     too."""

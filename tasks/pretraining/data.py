@@ -19,6 +19,7 @@ import numpy as np
 
 from embshare.errors import MissingPackageError
 from embshare.tasks.errors import DataError, MissingDataError, encoding_error
+from embshare.tasks.inputs import HubName, hub_name
 from embshare.tasks.pretraining.config import PretrainingConfig
 from embshare.tasks.text.corpus import LAYOUTS, builtin_corpus
 from embshare.tasks.text.tokenizer import TextTokenizer
@@ -74,10 +75,10 @@ def open_text(config: PretrainingConfig) -> Text:
         MissingPackageError: `datasets` is not installed.
     """
     blank = config.documents == "blank"
+    if (hub := hub_name(config.data)) is not None:
+        return _data_set(hub, config.column, blank=blank, every=config.held_out)
     if config.data is not None:
         return _folder(config.data, blank=blank, every=config.held_out)
-    if config.dataset is not None:
-        return _data_set(config.dataset, config.column, blank=blank, every=config.held_out)
     corpus = builtin_corpus()
     return Text(
         corpus.name,
@@ -205,8 +206,9 @@ def _cut(lines: Iterable[str], *, blank: bool) -> Pieces:
         yield Piece("".join(kept), first)
 
 
-def _data_set(name: str, column: str, *, blank: bool, every: int) -> Text:
-    loaded, fingerprint = _load(name)
+def _data_set(hub: HubName, column: str, *, blank: bool, every: int) -> Text:
+    loaded, fingerprint = _load(hub)
+    name = ":".join(part for part in hub if part is not None)
     train = loaded.get("train")
     if train is None:
         raise _missing(name, "it has no split `train`")
@@ -253,24 +255,23 @@ def _texts(rows: Iterable[Any], name: str, split: str, column: str) -> Iterator[
         yield text
 
 
-def _load(name: str) -> tuple[Any, str | None]:
+def _load(hub: HubName) -> tuple[Any, str | None]:
     """All splits of a data set as streams, and what changes when it does, if that is known: sizes
     and times of the files of a folder, the revision of a data set of the hub."""
     try:
         from datasets import load_dataset, load_dataset_builder  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
         raise MissingPackageError(package="datasets", extra="hf") from error
-    path, _, configuration = name.partition(":")
-    folder = Path(path)
+    folder = Path(hub.name)
     try:
         if folder.exists():
             files = sorted(file for file in folder.rglob("*") if file.is_file()) or [folder]
-            return load_dataset(path, configuration or None, streaming=True), _fingerprint(files)
-        builder = load_dataset_builder(path, configuration or None)
+            return load_dataset(*hub, streaming=True), _fingerprint(files)
+        builder = load_dataset_builder(*hub)
         return builder.as_streaming_dataset(), builder.hash
     except Exception as error:  # what the package raises has many classes
         lines = str(error).splitlines() or [type(error).__name__]
-        raise _missing(name, f"it cannot ({lines[0].rstrip('.')})") from error
+        raise _missing(hub.name, f"it cannot ({lines[0].rstrip('.')})") from error
 
 
 def _missing(name: str, has: str) -> MissingDataError:
@@ -278,7 +279,7 @@ def _missing(name: str, has: str) -> MissingDataError:
         Path(name),
         needs="be a data set that the package `datasets` can read as a stream",
         has=has,
-        hint="Write name:configuration, and name its text with `column`.",
+        hint="Write hub:NAME:CONFIG, and name its text with `column`.",
     )
 
 

@@ -48,14 +48,23 @@ class Rows(Dataset[Row]):
         end: last token of each row.
         length: sequence length, with both.
         late_length: sequence length of the longer ones.
+        most: maximum number of rows of ``length``.
     """
 
     def __init__(
-        self, tokens: Tokens, *, begin: int, end: int, length: int, late_length: int | None = None
+        self,
+        tokens: Tokens,
+        *,
+        begin: int,
+        end: int,
+        length: int,
+        late_length: int | None = None,
+        most: int | None = None,
     ) -> None:
         self._tokens, self._begin, self._end = tokens, begin, end
         self.length, self.late_length = length, late_length
-        self.short = len(tokens) // (length - ENDS)
+        whole = len(tokens) // (length - ENDS)
+        self.short = whole if most is None else min(whole, most)
         self.long = 0 if late_length is None else len(tokens) // (late_length - ENDS)
 
     def __len__(self) -> int:

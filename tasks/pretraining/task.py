@@ -247,8 +247,10 @@ class PreparedPretraining:
             not_taught=None if masked else "and its student would each replace tokens of their own",
         )
 
-    def rows(self, tokens: Tokens, *, late_length: int | None = None) -> Rows:
-        """Rows of a split for a model."""
+    def rows(
+        self, tokens: Tokens, *, late_length: int | None = None, most: int | None = None
+    ) -> Rows:
+        """Rows of a split for a model; with ``most`` its first ones."""
         special = self.processor.special
         return Rows(
             tokens,
@@ -256,6 +258,7 @@ class PreparedPretraining:
             end=special["sep_token_id"],
             length=self.config.length,
             late_length=late_length,
+            most=most,
         )
 
     def _batches(self, rows: Rows, seed: int) -> Sampler[list[int]]:
@@ -279,7 +282,7 @@ class PreparedPretraining:
         """
         from embshare.tasks.training import evaluate
 
-        rows = self.rows(self.valid)
+        rows = self.rows(self.valid, most=self.config.eval_limit)
         settings = self._evaluation_settings()
         masks = FixedMasks(self.processor.properties, self.config.mask_share)
         with embshare.cached(model):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import yaml
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
@@ -16,7 +16,9 @@ from embshare.config import ShareConfig
 from embshare.errors import EmbshareError, InvalidValueError
 from embshare.tasks.catalogue import TASKS
 from embshare.tasks.settings import TaskConfig, TrainSettings
-from embshare.tasks.task import Task
+
+if TYPE_CHECKING:  # imports torch, which a mistake in the settings does not wait for
+    from embshare.tasks.task import Task
 
 __all__ = [
     "ConfigFileError",

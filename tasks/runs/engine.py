@@ -18,7 +18,6 @@ from torch import nn
 import embshare
 from embshare.errors import InvalidValueError
 from embshare.tasks.averaging import load_average
-from embshare.tasks.checkpoints import read_checkpoints
 from embshare.tasks.measurement.memory import PeakMemory
 from embshare.tasks.measurement.provenance import read_provenance
 from embshare.tasks.measurement.sizes import sizes_of
@@ -34,7 +33,7 @@ from embshare.tasks.saving import save_trained
 from embshare.tasks.task import Feed, OnStep, PreparedTask, Training, described
 from embshare.tasks.training import Saving, check_training, counted, train
 
-__all__ = ["run"]
+__all__ = ["build_model_of", "run"]
 
 
 def run(
@@ -46,6 +45,7 @@ def run(
     prepared: PreparedTask | None = None,
     on_start: Callable[[int], None] = lambda steps: None,
     on_step: OnStep = lambda: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> RunResult:
     """Train a model, evaluate it, and save model and result.
 
@@ -55,11 +55,14 @@ def run(
     Args:
         config: settings of the run, with its folder.
         overwrite: replace an earlier run in that folder.
-        resume: resume from the last checkpoint in that folder, or start if there is none.
+        resume: resume from the last checkpoint in that folder, or start if there is none. More
+            steps or epochs than it began with make the run longer: from its last checkpoint on,
+            the learning rate is that of the longer run's schedule.
         checkpoints: write checkpoints, so that the run can be resumed.
         prepared: task whose data were read already.
         on_start: called with the number of steps to make, before the first.
         on_step: called after each step.
+        stop: asked after each step whether to write a checkpoint and stop; of one process only.
     Returns:
         The content of ``result.json``.
     Raises:
@@ -67,6 +70,9 @@ def run(
         RunExistsError: the folder is not empty, and neither is set.
         ForeignFolderError: its files are not those of a run.
         OtherRunError: the run to resume has other settings, data, or number of processes.
+        NoCheckpointError: the run to resume is finished, and its checkpoints are gone.
+        TooFewStepsError: the run to resume has made more steps than are asked for.
+        KeyboardInterrupt: ``stop`` said so before the last step.
         EmbshareError: data cannot be read, there is no such model, or the plan does not fit it.
     """
     if overwrite and resume:
@@ -84,16 +90,20 @@ def run(
         task = started.task
     else:
         task = taught_by.task if taught_by else prepared or config.to_task().prepare()
-    model, feed = _build(config, task, started), task.feed()
+    model, feed = build_model_of(config, task, started), task.feed()
     feed = feed if taught_by is None else taught(feed, taught_by.teacher, model, config)
     settings, data = counted(task.training, feed), described(task)
     check_training(model, settings, checkpoints=checkpoints)
+    if resume:
+        folder.check_steps(settings.steps)
     if process.is_main_process:
         _open(folder, config, task, data, overwrite=overwrite, resume=resume)
     process.wait_for_everyone()
-    saving = Saving(checkpoints=checkpoints, resume=resume)
+    saving = Saving(checkpoints=checkpoints, resume=resume, stop=stop)
     on_start(settings.steps - _made(folder, saving))
     model, trained = _train(config, task, feed, model, folder, saving, on_step)
+    if trained.training.stopped:
+        raise KeyboardInterrupt
     if process.is_main_process:
         save_trained(model, folder.model)  # before an evaluation, which may fail
     with _samples(folder, process.is_main_process) as samples:
@@ -142,7 +152,9 @@ def _open(
     task.processor.save(folder.processor)
 
 
-def _build(config: RunConfig, task: PreparedTask, started: Started | None = None) -> nn.Module:
+def build_model_of(
+    config: RunConfig, task: PreparedTask, started: Started | None = None
+) -> nn.Module:
     """Build the model, shared or dense; the seed also initializes what sharing adds."""
     model = started.model if started else task.processor.build(config.model, config.seed)
     if config.share is None:
@@ -154,8 +166,8 @@ def _build(config: RunConfig, task: PreparedTask, started: Started | None = None
 
 def _made(folder: RunFolder, saving: Saving) -> int:
     """Number of steps that were made before the run was stopped."""
-    found = read_checkpoints(folder.checkpoints) if saving.resume else []
-    return found[-1].step if found else 0
+    last = folder.last() if saving.resume else None
+    return 0 if last is None else last.step
 
 
 @dataclass(frozen=True)
@@ -183,7 +195,9 @@ def _train(
             on_step=on_step,
             saving=saving,
         )
-    model = gathered(model, lambda: _build(config, task))
+    if training.stopped:
+        return model, _Trained(training, memory)
+    model = gathered(model, lambda: build_model_of(config, task))
     if (last := task.training.average) > 1:
         load_average(model, folder.checkpoints, last)
     return model, _Trained(training, memory)

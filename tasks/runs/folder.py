@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Final, final
 
 from embshare.errors import EmbshareError
+from embshare.tasks.checkpoints import Checkpoint, read_checkpoints
 from embshare.tasks.runs.config import ConfigFileError, RunConfig, is_task, read_config_file
 from embshare.tasks.settings import FORMER
 
 __all__ = [
     "RESULT",
     "ForeignFolderError",
+    "NoCheckpointError",
     "NoFolderError",
     "NoRunError",
     "OtherRunError",
     "RunExistsError",
     "RunFolder",
+    "TooFewStepsError",
     "differences",
     "write_text",
 ]
@@ -28,6 +31,8 @@ CONFIG: Final = "config.yaml"
 BEGIN: Final = "begin.json"
 RESULT: Final = "result.json"
 MINE: Final = ("processor", "model", "checkpoints", "samples")
+EXTENDED: Final = {"settings.training.steps", "settings.training.epochs"}
+"""Fields that may differ when a run is resumed: it is made longer."""
 
 
 class RunExistsError(EmbshareError, FileExistsError):
@@ -48,9 +53,32 @@ class OtherRunError(EmbshareError, ValueError):
         super().__init__(
             f"the run in `{folder}` must be resumed as it began, but "
             f"{', '.join(f'`{name}`' for name in fields)} changed. Leave them as they are in "
-            f"{folder / file}, or name another --out."
+            f"{folder / file}, or name another --out. Only its length may grow."
         )
         self.folder, self.fields = folder, fields
+
+
+class NoCheckpointError(EmbshareError, ValueError):
+    """A finished run has no checkpoint to resume from."""
+
+    def __init__(self, *, folder: Path) -> None:
+        super().__init__(
+            f"the run in `{folder}` is finished, and must have a checkpoint in `checkpoints` to be "
+            "resumed, but has none: its model has no state of the optimizer. Train it anew with "
+            "--overwrite, or name another --out."
+        )
+        self.folder = folder
+
+
+class TooFewStepsError(EmbshareError, ValueError):
+    """A run is to be resumed with fewer steps than it has made."""
+
+    def __init__(self, *, folder: Path, made: int, steps: int) -> None:
+        super().__init__(
+            f"`steps` must be at least the {made:,} that the run in `{folder}` has made, but is "
+            f"{steps:,}. Ask for more, or name another --out."
+        )
+        self.folder, self.made, self.steps = folder, made, steps
 
 
 class NoFolderError(EmbshareError, OSError):
@@ -103,7 +131,9 @@ class RunFolder:
         Raises:
             RunExistsError: it is not empty, and neither ``overwrite`` nor ``resume`` is set.
             ForeignFolderError: it holds no run, but files that a run would overwrite.
-            OtherRunError: the run in it has other settings.
+            OtherRunError: the run in it differs in more than its length.
+            NoCheckpointError: it is finished, and nothing is there to resume it from.
+            TooFewStepsError: it has made more steps than are asked for.
         """
         if not self.root.exists():
             return
@@ -112,9 +142,28 @@ class RunFolder:
         if not self.is_run() and (found := next(self.parts(), None)):
             raise ForeignFolderError(folder=self.root, found=found)
         if resume and self.config.is_file():
-            before = RunConfig.from_yaml(self.config)
-            if changed := differences(before, config):
+            changed = differences(RunConfig.from_yaml(self.config), config)
+            if not EXTENDED.issuperset(changed):
                 raise OtherRunError(folder=self.root, fields=changed)
+            if self.result.is_file() and self.last() is None:
+                raise NoCheckpointError(folder=self.root)
+            if changed and config.training.epochs is None:
+                self.check_steps(config.training.steps)
+
+    def last(self) -> Checkpoint | None:
+        """The last checkpoint that was written completely."""
+        found = read_checkpoints(self.checkpoints)
+        return found[-1] if found else None
+
+    def check_steps(self, steps: int) -> None:
+        """Check that a run to resume has not made more steps than it is to have.
+
+        Raises:
+            TooFewStepsError: it has.
+        """
+        made = 0 if (last := self.last()) is None else last.step
+        if made > steps:
+            raise TooFewStepsError(folder=self.root, made=made, steps=steps)
 
     def parts(self) -> Iterator[Path]:
         """Existing files that a run would overwrite."""

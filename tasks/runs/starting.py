@@ -16,7 +16,7 @@ from embshare.tasks.runs.folder import RunFolder
 from embshare.tasks.runs.loading import load_run
 from embshare.tasks.task import PreparedTask
 
-__all__ = ["StartRunError", "prepare_started"]
+__all__ = ["StartRunError", "Started", "prepare_started"]
 
 
 class StartRunError(EmbshareError, ValueError):

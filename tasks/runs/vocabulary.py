@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from embshare.tasks.building import ModelNotForTaskError, has_weights, is_matched
+from embshare.tasks.building import (
+    ModelNotForTaskError,
+    has_weights,
+    is_factory,
+    is_matched,
+    not_of_transformers,
+)
 from embshare.tasks.runs.config import RunConfig
 
 __all__ = ["with_own_tokenizer"]
@@ -25,7 +31,7 @@ def with_own_tokenizer(config: RunConfig) -> RunConfig:
 
     Raises:
         ModelNotForTaskError: a folder has trained weights and no tokenizer, or it has one and the
-            settings ask for a word-level vocabulary.
+            settings ask for a word-level vocabulary; or the hub has no such model.
     """
     settings, model = config.settings, config.model
     if "tokenizer" not in type(settings).model_fields or config.teacher is not None:
@@ -48,20 +54,17 @@ def with_own_tokenizer(config: RunConfig) -> RunConfig:
 
 
 def _is_trained(model: str) -> bool:
-    if is_matched(model) or model.startswith("embshare:"):
+    if is_matched(model) or is_factory(model) or model.startswith("embshare:"):
         return False
     folder = Path(model)
-    return has_weights(folder) if folder.is_dir() else _is_on_hub(model)
-
-
-def _is_on_hub(name: str) -> bool:
-    """Whether there is such a model; a misspelt name raises an error when the model is built."""
+    if folder.is_dir():
+        return has_weights(folder)
     from transformers import AutoConfig
 
     try:
-        AutoConfig.from_pretrained(name)
-    except (OSError, ValueError, KeyError):
-        return False
+        AutoConfig.from_pretrained(model)
+    except (OSError, ValueError, KeyError) as error:  # before a text is read for it
+        raise not_of_transformers(model, error) from error
     return True
 
 

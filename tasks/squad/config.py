@@ -21,20 +21,17 @@ class SquadConfig(TaskConfig):
 
     scoring: ClassVar = frozenset(
         {
-            *("data", "hub", "version", "length", "question_length", "stride"),
-            *("best", "answer_length", "null_threshold", "training"),
+            *("data", "version", "length", "question_length", "stride"),
+            *("best", "answer_length", "null_threshold", "training", "eval_limit"),
         }
     )
-    sources: ClassVar = ("data", "hub")
 
     version: Literal["1.1", "2.0"] = "1.1"
     """SQuAD version; in 2.0 some questions have no answer in their passage."""
     data: Path | None = None
-    """Folder with train-v1.1.json and dev-v1.1.json (or v2.0); ``None``, where `hub` is ``None``
-    too, is data made by a grammar."""
-    hub: str | None = None
-    """Data set on the Hugging Face hub, in place of `data`: rajpurkar/squad or
-    rajpurkar/squad_v2."""
+    """Folder with train-v1.1.json and dev-v1.1.json (or v2.0), or ``hub:NAME``, a data set of the
+    hub (``hub:rajpurkar/squad``, ``hub:rajpurkar/squad_v2``); ``None`` is data made by a
+    grammar."""
     vocabulary_size: Annotated[int, Field(ge=1)] = 8_000
     """Maximum vocabulary size (tokens), learned from the training set."""
     tokenizer: str | None = None
@@ -76,8 +73,6 @@ class SquadConfig(TaskConfig):
 
     @model_validator(mode="after")
     def _no_contradiction(self) -> SquadConfig:
-        if self.data is not None and self.hub is not None:
-            raise ValueError("`data` and `hub` exclude each other: leave one out")
         if self.question_length > self.length // 2:
             raise ValueError(
                 f"`question_length` must be at most half of `length` ({self.length}), but is "

@@ -13,6 +13,7 @@ from pydantic import BaseModel, StrictInt, StrictStr, ValidationError, field_val
 
 from embshare.tasks.errors import DataError, MissingDataError
 from embshare.tasks.hub import load_splits
+from embshare.tasks.inputs import HubName
 from embshare.tasks.text.files import read_text
 from embshare.tasks.text.names import NAMES
 from embshare.tasks.text.portable_random import PortableRandom
@@ -203,11 +204,11 @@ def _of_file(file: _File) -> Iterator[Placed]:
                 yield place, paragraph.context, asked
 
 
-def read_hub(name: str, version: str, *, train: bool = True) -> SquadData:
+def read_hub(hub: HubName, version: str, *, train: bool = True) -> SquadData:
     """Load SQuAD with the package ``datasets``; rows are checked as those of files are.
 
     Args:
-        name: of the set on the hub, or a folder with such a set.
+        hub: name on the hub, or a folder with such a set, and a configuration where it has several.
         version: ``1.1`` or ``2.0``.
         train: as in `read_folder`.
     Raises:
@@ -215,7 +216,8 @@ def read_hub(name: str, version: str, *, train: bool = True) -> SquadData:
             this version, not of SQuAD's layout, or has the id of another one.
     """
     hint = f"Name a set of SQuAD {version}, or a folder of your own with `data`."
-    splits, source = load_splits(name), _Source(Path(name), version, hint)
+    name = hub.name
+    splits, source = load_splits(*hub), _Source(Path(name), version, hint)
 
     def read(split: str) -> tuple[Question, ...]:
         return source.questions(split, _of_rows(source, split, splits.get(split, ())))

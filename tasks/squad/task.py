@@ -13,6 +13,8 @@ from typing import Any, Final, final
 from torch import nn
 
 from embshare.models.matched import ARCHITECTURES
+from embshare.tasks.cache import hash_texts
+from embshare.tasks.inputs import hub_name
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.squad.config import SquadConfig
 from embshare.tasks.squad.data import SquadData, built_in, read_folder, read_hub
@@ -20,7 +22,7 @@ from embshare.tasks.squad.metrics import score
 from embshare.tasks.squad.processor import Answers, SquadProcessor, training_rows
 from embshare.tasks.task import Feed, Metric
 from embshare.tasks.text.pretrained import Sizes
-from embshare.tasks.text.rows import make_feed
+from embshare.tasks.text.rows import kept_rows, make_feed
 from embshare.tasks.text.starting import Start
 
 __all__ = ["PreparedSquad", "Squad"]
@@ -67,8 +69,8 @@ class Squad:
         return SquadProcessor(self.config, Start.load(folder))
 
     def _data(self, *, train: bool) -> SquadData:
-        if self.config.hub is not None:
-            return read_hub(self.config.hub, self.config.version, train=train)
+        if (hub := hub_name(self.config.data)) is not None:
+            return read_hub(hub, self.config.version, train=train)
         if self.config.data is not None:
             return read_folder(self.config.data, self.config.version, train=train)
         return built_in(self.config.version)
@@ -107,7 +109,14 @@ class PreparedSquad:
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """The training set as windows of tokens, with the places of answers."""
-        return training_rows(self.processor, self.data.train)
+        questions, processor, config = self.data.train, self.processor, self.config
+        if (about := processor.start.tokenizer.about) is None:
+            return training_rows(processor, questions)
+        content = hash_texts(
+            part for q in questions for part in (q.question, q.passage, repr(q.start), *q.answers)
+        )
+        sizes = (config.length, config.question_length, config.stride, processor.kinds)
+        return kept_rows((*about, content, *sizes), lambda: training_rows(processor, questions))
 
     def describe(self) -> Mapping[str, object]:
         """Describe the data: source, fingerprint, numbers of questions, windows and tokens."""
@@ -143,7 +152,7 @@ class PreparedSquad:
         Writes ``predictions.json`` as the official script takes it, ``nbest_predictions.json``,
         for 2.0 ``null_odds.json``, and ``samples.json``.
         """
-        questions = self.data.dev
+        questions = self.data.dev[: self.config.eval_limit]
         found = dict(
             zip(
                 (question.id for question in questions),

@@ -127,7 +127,7 @@ class Budget(Value):
         if self.ratio is not None:
             return f"/{self.ratio:g}"
         if self.like is not None:
-            return f"of {label_of(self.like)}"
+            return f"of {label_of(dict(self.like))}"
         return f"{self.stored:,}" if self.stored is not None else f"{self.bytes:,} bytes"
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol, final
@@ -13,6 +14,7 @@ from embshare.tasks.measurement.provenance import read_provenance
 from embshare.tasks.measurement.sizes import Sizes
 from embshare.tasks.packages import check_packages
 from embshare.tasks.runs.config import RunConfig
+from embshare.tasks.runs.folder import NoFolderError
 from embshare.tasks.studies.folder import check_folder, has_study, held, open_folder
 from embshare.tasks.studies.record import TaskRecord, TrialRecord
 from embshare.tasks.studies.report import StudyReport, check_metric
@@ -177,6 +179,7 @@ def run_study(
             trained with.
         LostWorkerError: a process was ended from outside once more than ``retries``, with
             ``fail_fast``.
+        NoFolderError: the disk is full; what has ended is kept.
         TrialsFailedError: trials failed, without ``fail_fast``; the report of the others is there.
     """
     begun, provenance = time.perf_counter(), read_provenance()
@@ -190,7 +193,7 @@ def run_study(
     with pool or local_pool(jobs, len(trials)) as workers:
         checks = check_trials(trials, workers)
         open_folder(study, out, overwrite=overwrite)
-        with held(out):
+        with held(out), _disk(out):
             write_tasks(checks.tasks, out)
             found = do_trials(
                 checks.trials,
@@ -214,6 +217,21 @@ def run_study(
     if found.failed:
         raise TrialsFailedError(folder=out, failed=found.failed)
     return report
+
+
+@contextmanager
+def _disk(out: Path) -> Iterator[None]:
+    """Name the folder where the system does not let a file be written: a disk that is full.
+
+    Raises:
+        NoFolderError: it does not; what has ended is kept.
+    """
+    try:
+        yield
+    except EmbshareError:
+        raise
+    except OSError as error:
+        raise NoFolderError(folder=out, finding=error.strerror or str(error)) from error
 
 
 def run_trials(

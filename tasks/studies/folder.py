@@ -22,7 +22,8 @@ from embshare.tasks.runs.folder import (
 )
 from embshare.tasks.studies.frame import INDEX
 from embshare.tasks.studies.output import report_files
-from embshare.tasks.studies.study_file import FAULT, MARK, TRIALS, StudyFile
+from embshare.tasks.studies.record import OtherVersionError
+from embshare.tasks.studies.study_file import FAULT, LOCK, MARK, TRIALS, StudyFile
 
 __all__ = [
     "FAILURES",
@@ -42,7 +43,6 @@ __all__ = [
 STUDY: Final = "study.yaml"
 TASKS_FILE: Final = "tasks.json"
 FAILURES: Final = "failures.jsonl"
-LOCK: Final = ".lock"
 RESULTS: Final = "results.json"
 ID: Final = re.compile(r"[0-9a-f]{16}")
 """Names of records, without their ending."""
@@ -118,7 +118,7 @@ def check_folder(study: StudyFile, out: Path, *, overwrite: bool, resume: bool) 
         return
     if not out.is_dir() or (any(out.iterdir()) and not (overwrite or resume)):
         raise RunExistsError(folder=out)
-    before = study_in(out)
+    before = _study_before(out, overwrite=overwrite)
     if before is None and (found := next(_parts(out), None)):
         raise ForeignFolderError(folder=out, found=found, needs=STUDY)
     if (out / LOCK).exists():
@@ -128,17 +128,32 @@ def check_folder(study: StudyFile, out: Path, *, overwrite: bool, resume: bool) 
         raise OtherStudyError(folder=out, fields=changed)
 
 
+def _study_before(out: Path, *, overwrite: bool) -> StudyFile | None:
+    try:
+        return study_in(out)
+    except OtherVersionError:
+        if overwrite:  # it is a study, whatever it says
+            return StudyFile(name=out.name)
+        raise
+
+
 def has_study(out: Path) -> bool:
     """Whether a study was begun in a folder."""
     return study_in(out) is not None
 
 
 def study_in(out: Path) -> StudyFile | None:
-    """Read the study of a folder; ``None`` if it holds none."""
+    """Read the study of a folder; ``None`` if it holds none.
+
+    Raises:
+        OtherVersionError: it holds one that this version cannot read.
+    """
     try:
         return StudyFile.load(out / STUDY)
-    except (ConfigFileError, InvalidValueError):  # none, or a file that is something else
+    except ConfigFileError:  # none, or a file that is something else
         return None
+    except InvalidValueError as error:
+        raise OtherVersionError(path=out / STUDY, finding=error.faults[0]) from error
 
 
 def _runs(out: Path) -> Iterator[RunFolder]:

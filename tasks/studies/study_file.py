@@ -34,6 +34,7 @@ from embshare.tasks.studies.points import (
 __all__ = [
     "FAULT",
     "FIRST",
+    "LOCK",
     "MARK",
     "STAGE",
     "TRIALS",
@@ -45,6 +46,8 @@ __all__ = [
 ]
 
 TRIALS: Final = "trials"
+LOCK: Final = ".lock"
+"""File that a process holds which uses the folder."""
 MARK: Final = "id.txt"
 """File in the folder of a trial's run, with the ID of the trial that it was begun for."""
 FAULT: Final = "error.txt"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from filelock import FileLock, Timeout
 from pydantic import JsonValue
 
 import embshare
@@ -29,8 +30,8 @@ from embshare.tasks.runs.starting import prepare_started
 from embshare.tasks.runs.teaching import prepare_taught
 from embshare.tasks.runs.vocabulary import with_own_tokenizer
 from embshare.tasks.studies.budget import Models, solved
-from embshare.tasks.studies.record import TaskRecord, TrialRecord
-from embshare.tasks.studies.study_file import FAULT, MARK, Trial
+from embshare.tasks.studies.record import FORMAT, OtherVersionError, TaskRecord, TrialRecord
+from embshare.tasks.studies.study_file import FAULT, LOCK, MARK, Trial
 from embshare.tasks.task import PreparedTask, described
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "DivergedError",
     "Doing",
     "Done",
+    "TrialBusyError",
     "check_trials_of",
     "code_of",
     "do_trial",
@@ -45,6 +47,17 @@ __all__ = [
     "identity",
     "prepared_task",
 ]
+
+
+class TrialBusyError(EmbshareError, RuntimeError):
+    """Two processes would do one trial."""
+
+    def __init__(self, *, folder: Path) -> None:
+        super().__init__(
+            f"`{folder}` must be used by one process at a time, but another one does this trial. "
+            "Wait for it: its record will be found."
+        )
+        self.folder = folder
 
 
 class DivergedError(EmbshareError, RuntimeError):
@@ -173,6 +186,20 @@ def do_trial(trial: Trial, needs: tuple[str, ...], how: Doing) -> Done:
         RuntimeError: the run raises any other error; not all of them can be sent between processes.
     """
     config, mark = trial.config, trial.config.out / MARK
+    config.out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(config.out / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise TrialBusyError(folder=config.out) from None
+    try:
+        return _do(trial, needs, how, config, mark)
+    finally:
+        (config.out / LOCK).unlink(missing_ok=True)
+        lock.release()
+
+
+def _do(trial: Trial, needs: tuple[str, ...], how: Doing, config: RunConfig, mark: Path) -> Done:
     try:
         task, found = None, dict(trial.solved)
         if trial.work is None:
@@ -189,7 +216,6 @@ def do_trial(trial: Trial, needs: tuple[str, ...], how: Doing) -> Done:
         if begun in (None, own) and (before := _read(path)) is not None:
             now = {"name": trial.name, "labels": dict(trial.labels), "rates": dict(trial.rates)}
             return Done(before.model_copy(update=now), kept=True, task=seen)
-        config.out.mkdir(parents=True, exist_ok=True)
         write_text(mark, own)
         if trial.work is None:
             result = _train(config, task, checkpoints=how.checkpoints, resume=begun == own)
@@ -198,7 +224,6 @@ def do_trial(trial: Trial, needs: tuple[str, ...], how: Doing) -> Done:
     except Exception as error:
         text = traceback.format_exc()
         with suppress(OSError):  # a disk that is full has no room for this either
-            config.out.mkdir(parents=True, exist_ok=True)
             write_text(config.out / FAULT, text)
         if isinstance(error, EmbshareError):
             raise
@@ -221,10 +246,15 @@ def do_trial(trial: Trial, needs: tuple[str, ...], how: Doing) -> Done:
 def _read(path: Path) -> TrialRecord | None:
     if not path.is_file():
         return None
+    text = path.read_text(encoding="utf-8")
     try:
-        return TrialRecord.from_json(path.read_text(encoding="utf-8"))
-    except InvalidValueError:  # of another version: do it again
-        return None
+        return TrialRecord.from_json(text)
+    except InvalidValueError as error:
+        with suppress(json.JSONDecodeError):
+            fields = json.loads(text)
+            if isinstance(fields, dict) and fields.get("format", 0) > FORMAT:
+                raise OtherVersionError(path=path, finding=error.faults[0]) from error
+        return None  # damaged: do it again
 
 
 def _train(

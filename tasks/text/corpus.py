@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Literal, get_args
 
 from embshare.tasks.errors import DataError, MissingDataError, encoding_error
+from embshare.tasks.hub import load_splits
+from embshare.tasks.inputs import HubName, hub_name
 from embshare.tasks.text.utf8 import Foreign, decoded
 
 __all__ = [
@@ -18,12 +21,16 @@ __all__ = [
     "Split",
     "builtin_corpus",
     "folder_corpus",
+    "hub_corpus",
     "load_corpus",
 ]
 
 Split = Literal["train", "valid", "test"]
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
 LAYOUTS: Final = ("{}.txt", "wiki.{}.tokens", "wiki.{}.raw", "ptb.{}.txt")
+HUB_SPLITS: Final[Mapping[Split, str]] = MappingProxyType(
+    {"train": "train", "valid": "validation", "test": "test"}
+)
 TOPICS_PER_ROUND: Final = 10  # of the built-in text: eight for training, one for each other split
 
 
@@ -52,14 +59,16 @@ class Corpus:
 
 
 def load_corpus(data: Path | None, *, train: bool = True) -> Corpus:
-    """Load the text in a folder, or the built-in one.
+    """Load the text in a folder or of the hub, or the built-in one.
 
     Args:
-        data: folder; ``None`` is the built-in text.
+        data: folder, or ``hub:NAME`` or ``hub:NAME:CONFIG``; ``None`` is the built-in text.
         train: read all splits. Otherwise ``test``, and ``valid`` if there is one.
     Raises:
         DataError: a file is missing, empty, or not UTF-8; with file and line.
     """
+    if (hub := hub_name(data)) is not None:
+        return hub_corpus(hub, train=train)
     if data is not None:
         return folder_corpus(data, train=train)
     return builtin_corpus() if train else replace(builtin_corpus(), train="")
@@ -134,6 +143,43 @@ def folder_corpus(folder: Path, *, train: bool = True) -> Corpus:
         if path is not None and (train or split != "train"):
             texts[split] = _read(path, split)
     return Corpus(name=str(folder), train=texts["train"], valid=texts["valid"], test=texts["test"])
+
+
+def hub_corpus(hub: HubName, *, train: bool = True) -> Corpus:
+    """Read the column ``text`` of a data set of the hub, a line or several in each row.
+
+    Args:
+        hub: name, or a folder in the hub's layout, and configuration.
+        train: see `load_corpus`.
+    Raises:
+        MissingDataError: there is no such set, or it lacks a split or the column.
+    """
+    loaded, texts = load_splits(*hub), dict.fromkeys(SPLITS, "")
+    for split, name in HUB_SPLITS.items():
+        if name in loaded and (train or split != "train"):
+            if "text" not in loaded[name].column_names:
+                has = f"has the columns {', '.join(loaded[name].column_names)}"
+                raise _of_hub(hub, name, "have a column `text`", has)
+            texts[split] = "".join(_rows(hub, name, loaded[name]["text"]))
+        if (train or split == "test") and not texts[split].strip():
+            has = f"the set has {', '.join(loaded) or 'no splits'}"
+            raise _of_hub(hub, name, "be a split with text", has)
+    name = ":".join(part for part in hub if part is not None)
+    return Corpus(name=name, train=texts["train"], valid=texts["valid"], test=texts["test"])
+
+
+def _rows(hub: HubName, split: str, rows: Iterable[object]) -> Iterator[str]:
+    """Rows with their line ends; null is an empty line."""
+    for number, row in enumerate(rows):
+        text = "" if row is None else row
+        if not isinstance(text, str):
+            raise _of_hub(hub, f"{split}[{number}]", "hold text", f"holds {row!r:.40}")
+        yield text if text.endswith("\n") else f"{text}\n"
+
+
+def _of_hub(hub: HubName, split: str, needs: str, has: str) -> MissingDataError:
+    hint = "Name another set, or a folder in the WikiText layout."
+    return MissingDataError(Path(hub.name), split, needs=needs, has=has, hint=hint)
 
 
 def _content(folder: Path) -> str:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from itertools import chain, islice
+from typing import Any, Final, final
 
 import torch
+from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from embshare.caching import cached
 from embshare.tasks.batching import RowBatches
+from embshare.tasks.cache import kept
 from embshare.tasks.task import Batch, Feed
 
-__all__ = ["Pad", "Rows", "make_feed", "outputs"]
+__all__ = ["Pad", "Rows", "kept_rows", "make_feed", "outputs"]
 
 Row = Mapping[str, Any]
 """Names of a model's inputs -> a list of integers, or one number."""
@@ -65,6 +68,46 @@ def make_feed(rows: Sequence[Row], pad: int, *, batch_size: int, processes: int)
         return RowBatches(lengths, rows=batch_size, seed=seed, processes=processes)
 
     return Feed(rows=Rows(rows), collate=Pad(pad), batches=batches)
+
+
+def kept_rows(
+    about: Iterable[object], make: Callable[[], list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Rows of integers, from the cache where it has them.
+
+    Args:
+        about: everything that the rows depend on, as for `embshare.tasks.cache.kept`.
+        make: makes them; all have the same names.
+    """
+    return kept("rows", about, make, dump=_dumped, load=_loaded)
+
+
+LENGTHS: Final = " lengths"
+
+
+def _dumped(rows: Sequence[Row]) -> bytes:
+    """Rows as one tensor for each name, numbered since a file of tensors has no order; lists are
+    joined, and their lengths are beside them."""
+    tensors: dict[str, Tensor] = {}
+    for number, (name, value) in enumerate((rows[0] if rows else {}).items()):
+        column, key = [row[name] for row in rows], f"{number} {name}"
+        if isinstance(value, list):
+            tensors[key + LENGTHS] = torch.tensor([len(each) for each in column])
+            column = list(chain.from_iterable(column))
+        tensors[key] = torch.tensor(column, dtype=torch.int32)
+    return save(tensors)
+
+
+def _loaded(raw: bytes) -> list[dict[str, Any]]:
+    tensors = load(raw)
+    columns: dict[str, list[Any]] = {}
+    for key in sorted(key for key in tensors if not key.endswith(LENGTHS)):
+        column, lengths = tensors[key].tolist(), tensors.get(key + LENGTHS)
+        if lengths is not None:
+            values = iter(column)
+            column = [list(islice(values, length)) for length in lengths.tolist()]
+        columns[key.partition(" ")[2]] = column
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 @torch.inference_mode()

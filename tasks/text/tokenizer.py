@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from embshare.tasks.cache import hash_texts, kept, kept_tensors
 from embshare.tasks.text.errors import TokenizerError, VocabularySizeError
 
 __all__ = ["BERT", "SMALLEST", "Kind", "TextTokenizer", "second_sentence", "text_pieces"]
@@ -69,10 +70,10 @@ class TextTokenizer:
         max_length: int = 2**30,
         reads_special: bool = False,
     ) -> TextTokenizer:
-        """Learn a vocabulary; the same texts give the same one every time.
+        """Learn a vocabulary, or find it in the cache; the same texts give the same one every time.
 
         Args:
-            texts: the training set; ``wordpiece`` iterates over them twice.
+            texts: the training set, which is read several times; an iterator is listed first.
             size: maximum number of tokens; ``None``, of ``words`` alone, keeps all.
             kind: byte-level BPE (Sennrich et al. 2016, Radford et al. 2019), WordPiece, or whole
                 words between white space with ``eos_token`` at the end of every line.
@@ -88,15 +89,28 @@ class TextTokenizer:
         Raises:
             VocabularySizeError: the size leaves no room for the smallest vocabulary.
         """
-        if kind == "words":
-            made = _learn_words(texts, size, special, min_count=min_count)
-        else:
+        from tokenizers import Tokenizer
+
+        again = list(texts) if isinstance(texts, Iterator) else texts
+
+        def learn() -> Any:
+            if kind == "words":
+                return _learn_words(again, size, special, min_count=min_count)
             assert size is not None, "only words are bounded by the text itself"
             if kind == "wordpiece":
-                made = _learn_wordpiece(texts, size, special, lowercase=lowercase)
-            else:
-                made = _bpe(lowercase, prefix_space=prefix_space, split_digits=split_digits)
-                _train_bpe(made, texts, size, special, prefix_space=prefix_space)
+                return _learn_wordpiece(again, size, special, lowercase=lowercase)
+            made = _bpe(lowercase, prefix_space=prefix_space, split_digits=split_digits)
+            _train_bpe(made, again, size, special, prefix_space=prefix_space)
+            return made
+
+        settings = (size, kind, [*special.items()], lowercase, prefix_space, split_digits)
+        made = kept(
+            "vocabularies",
+            (hash_texts(again), settings, min_count),
+            learn,
+            dump=lambda made: made.to_str().encode(),
+            load=lambda raw: Tokenizer.from_str(raw.decode()),
+        )
         wrapped = _wrap(made, special, max_length=max_length, reads_special=reads_special)
         return cls(wrapped)
 
@@ -273,6 +287,24 @@ class TextTokenizer:
         while block := list(islice(pieces, BLOCK)):
             found += [np.asarray(ids, dtype=np.int32) for ids in self.ids(block)]
         return torch.from_numpy(np.concatenate(found))
+
+    def encode_corpus(self, text: str) -> Tensor:
+        """What `encode_text` makes of a text, from the cache where it has it."""
+        if (about := self.about) is None:
+            return self.encode_text(text)
+        found = kept_tensors("texts", (*about, text), lambda: {"tokens": self.encode_text(text)})
+        return found["tokens"]
+
+    @property
+    def about(self) -> tuple[object, ...] | None:
+        """All that turns text into tokens, as a key of the cache; ``None`` where that is unknown:
+        of a slow tokenizer, and of one whose code is not that of transformers."""
+        kind = type(self.fast)
+        if not self.fast.is_fast or kind.__module__.partition(".")[0] != "transformers":
+            return None
+        with self._reading(None) as backend:
+            state = backend.to_str(), backend.encode_special_tokens, self.fast.split_special_tokens
+        return (kind.__qualname__, *state, sorted(self.fast.init_kwargs.items(), key=str))
 
     def encode_prompt(self, text: str) -> Tensor:
         """Tokens of a text that will be continued: without the end of its last line."""

@@ -43,7 +43,7 @@ class TranslationConfig(TaskConfig):
     scoring: ClassVar = frozenset(
         {
             *("data", "source_lang", "target_lang", "evaluate_on", "empty_lines"),
-            *("beam", "length_penalty", "bleu_tokenizer", "lowercase", "training"),
+            *("beam", "length_penalty", "bleu_tokenizer", "lowercase", "training", "eval_limit"),
         }
     )
 

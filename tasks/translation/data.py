@@ -7,7 +7,7 @@ import html
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
@@ -22,7 +22,9 @@ from torch.utils.data import Dataset
 
 from embshare.errors import MissingPackageError
 from embshare.models.matched.embedding import IGNORED
+from embshare.tasks.cache import kept_tensors
 from embshare.tasks.errors import DataError, MissingDataError, encoding_error
+from embshare.tasks.inputs import HubName, hub_name
 from embshare.tasks.task import Batch
 from embshare.tasks.text.utf8 import Foreign, decoded
 from embshare.tasks.translation.config import TranslationConfig
@@ -36,13 +38,13 @@ __all__ = [
     "PairRow",
     "PairRows",
     "Pairs",
+    "Ragged",
     "align",
     "load_corpus",
     "numbered_lines",
     "pad_rows",
 ]
 
-HUB: Final = "hub:"
 SACREBLEU: Final = "sacrebleu:"
 HUB_SPLITS: Final = {"valid": ("validation", "valid", "dev")}
 PHRASES: Final = 8_000
@@ -94,6 +96,15 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.source)
 
+    def first(self, count: int | None) -> Pairs:
+        """The first pairs; ``None`` is all."""
+        return replace(
+            self,
+            source=self.source[:count],
+            target=self.target[:count],
+            others=tuple(other[:count] for other in self.others),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
@@ -141,13 +152,7 @@ def load_corpus(config: TranslationConfig, *, train: bool) -> Corpus:
         for split in needed
     }
     if train and (count := config.train_pairs) is not None:
-        pairs = splits["train"]
-        splits["train"] = Pairs(
-            origin=pairs.origin,
-            source=pairs.source[:count],
-            target=pairs.target[:count],
-            left_out=pairs.left_out,
-        )
+        splits["train"] = splits["train"].first(count)
     return Corpus(name=name or "CLDR", splits=splits)
 
 
@@ -169,8 +174,8 @@ def _finder(config: TranslationConfig, name: str, langs: Langs, wanted: Sequence
         return _cldr(config, langs)
     if name.startswith(SACREBLEU):
         return lambda _: _sacrebleu(name, langs)
-    if name.startswith(HUB):
-        found = _load_hub(name, langs)
+    if (hub := hub_name(config.data)) is not None:
+        found = _load_hub(name, hub, langs)
         return lambda split: _hub_split(name, found, split, langs, skip_empty=skip)
     folder = config.data
     for split in wanted:  # all are looked for before a long one is read
@@ -499,12 +504,13 @@ def _unknown_set(name: str, library: str, finding: str) -> MissingDataError:
     )
 
 
-def _load_hub(name: str, langs: Langs) -> Any:
+def _load_hub(name: str, hub: HubName, langs: Langs) -> Any:
     """Load a data set by ``datasets``: a mapping of splits.
 
     Args:
-        name: ``hub:NAME`` or ``hub:NAME:CONFIG``; the name may be a folder. Without a
-            configuration, that of the two languages in either order is used, or else the only one.
+        name: the set as it was named, for errors.
+        hub: the set; its name may be a folder. Without a configuration, that of the two languages
+            in either order is used, or else the only one.
         langs: both languages.
     Raises:
         MissingDataError: it cannot be loaded.
@@ -517,7 +523,7 @@ def _load_hub(name: str, langs: Langs) -> Any:
         )
     except ModuleNotFoundError as error:
         raise MissingPackageError(package="datasets", extra="hf") from error
-    path, _, chosen = name.removeprefix(HUB).partition(":")
+    path, chosen = hub
     try:
         if (Path(path) / "dataset_dict.json").is_file():
             return load_from_disk(path)
@@ -644,18 +650,39 @@ PairRow: TypeAlias = dict[str, Tensor]
 
 
 @final
-class _Ragged:
-    """Token sequences of different lengths in one array: lists would take ten times the memory."""
+class Ragged:
+    """Token sequences of different lengths in one array: lists would take ten times the memory.
 
-    def __init__(self, rows: Iterable[Sequence[int]]) -> None:
+    Args:
+        lengths: ``[N]``, length of each sequence.
+        tokens: ``[sum of lengths]``, all of them in order.
+    """
+
+    def __init__(self, lengths: NDArray[np.int64], tokens: NDArray[np.int32]) -> None:
+        self.lengths, self.tokens = lengths, tokens
+        self._ends = lengths.cumsum()
+
+    @classmethod
+    def of(cls, rows: Iterable[Sequence[int]]) -> Ragged:
+        """Join sequences."""
         parts = [np.asarray(row, dtype=np.int32) for row in rows]
-        self.lengths: NDArray[np.int64] = np.asarray([len(p) for p in parts], dtype=np.int64)
-        self._ends = self.lengths.cumsum()
-        self._tokens = np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)
+        lengths = np.asarray([len(part) for part in parts], dtype=np.int64)
+        return cls(lengths, np.concatenate(parts) if parts else np.empty(0, dtype=np.int32))
+
+    @classmethod
+    def kept(cls, about: Iterable[object], rows: Callable[[], Iterable[Sequence[int]]]) -> Ragged:
+        """Join sequences, or find them joined in the cache; see `embshare.tasks.cache.kept`."""
+
+        def make() -> dict[str, Tensor]:
+            made = cls.of(rows())
+            return {name: torch.from_numpy(getattr(made, name)) for name in ("lengths", "tokens")}
+
+        found = kept_tensors("sentences", about, make)
+        return cls(found["lengths"].numpy(), found["tokens"].numpy())
 
     def __getitem__(self, index: int) -> Tensor:
         end = self._ends[index]
-        return torch.from_numpy(self._tokens[end - self.lengths[index] : end].astype(np.int64))
+        return torch.from_numpy(self.tokens[end - self.lengths[index] : end].astype(np.int64))
 
 
 @final
@@ -668,14 +695,8 @@ class PairRows(Dataset[PairRow]):
         longest: maximum length in tokens; ``None`` keeps all pairs.
     """
 
-    def __init__(
-        self,
-        source: Iterable[Sequence[int]],
-        target: Iterable[Sequence[int]],
-        *,
-        longest: int | None = None,
-    ) -> None:
-        self._source, self._target = _Ragged(source), _Ragged(target)
+    def __init__(self, source: Ragged, target: Ragged, *, longest: int | None = None) -> None:
+        self._source, self._target = source, target
         both = np.maximum(self._source.lengths, self._target.lengths)
         self._kept = np.flatnonzero(both <= (both.max(initial=0) if longest is None else longest))
         self.lengths: list[int] = both[self._kept].tolist()

@@ -19,7 +19,7 @@ from embshare.tasks.building import ModelNotForTaskError, build_model, is_matche
 from embshare.tasks.decoding import Beam, SequenceScorer, beam_search, greedy_search
 from embshare.tasks.errors import DataError
 from embshare.tasks.translation.config import TranslationConfig
-from embshare.tasks.translation.data import Collate, PairRows, Pairs, pad_rows
+from embshare.tasks.translation.data import Collate, PairRows, Pairs, Ragged, pad_rows
 from embshare.tasks.translation.metrics import SmoothedLoss
 from embshare.tasks.translation.subwords import Subwords
 
@@ -234,7 +234,8 @@ def _try_pairs(name: str, model: nn.Module, subwords: Subwords, *, smoothing: fl
     Raises:
         ModelNotForTaskError: the model gives no loss.
     """
-    rows = PairRows(subwords.encode_source(SOURCE), subwords.encode_target(TARGET))
+    source, target = subwords.encode_source(SOURCE), subwords.encode_target(TARGET)
+    rows = PairRows(Ragged.of(source), Ragged.of(target))
     device, training = next(model.parameters()).device, model.training
     batch = {k: v.to(device) for k, v in Collate(subwords.pad)([rows[0], rows[1]]).items()}
     try:

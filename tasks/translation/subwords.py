@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal, final
 
+from embshare.tasks.cache import hash_texts
 from embshare.tasks.text.errors import TokenizerError
 from embshare.tasks.text.tokenizer import TextTokenizer
+from embshare.tasks.translation.data import PairRows, Ragged
 
 __all__ = ["SPECIAL", "Subwords"]
 
@@ -118,6 +120,22 @@ class Subwords:
         """Tokens of translations, with the end."""
         return self._encode(self.target, lines, "text_target")
 
+    def rows(
+        self, source: Sequence[str], target: Sequence[str], *, longest: int | None
+    ) -> PairRows:
+        """Encode pairs, or find them in the cache.
+
+        Args:
+            source: sentences.
+            target: translation of each.
+            longest: maximum length in tokens, as for `PairRows`.
+        """
+        sides = (
+            _kept("text", self.source, source, self.encode_source),
+            _kept("text_target", self.target, target, self.encode_target),
+        )
+        return PairRows(*sides, longest=longest)
+
     def _encode(
         self, tokenizer: TextTokenizer, lines: Iterable[str], side: Literal["text", "text_target"]
     ) -> Iterator[list[int]]:
@@ -138,6 +156,17 @@ class Subwords:
             return
         for name, tokenizer in zip(FOLDERS, (self.source, self.target), strict=True):
             tokenizer.save(folder / name)
+
+
+def _kept(
+    side: str,
+    tokenizer: TextTokenizer,
+    lines: Sequence[str],
+    encode: Callable[[Iterable[str]], Iterable[Sequence[int]]],
+) -> Ragged:
+    if (about := tokenizer.about) is None:
+        return Ragged.of(encode(lines))
+    return Ragged.kept((*about, side, hash_texts(lines)), lambda: encode(lines))
 
 
 def _from_file(path: Path) -> TextTokenizer:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, final, get_args
 
 from torch import nn
-from torch.utils.data import Sampler
+from torch.utils.data import Sampler, Subset
 
 from embshare.models.matched import ARCHITECTURES
 from embshare.tasks.batching import TokenBatches
@@ -127,11 +127,7 @@ class PreparedTranslation:
 
     def _encoded(self, split: str, *, longest: int | None = None) -> PairRows:
         pairs, subwords = self.corpus.splits[split], self.learned.subwords
-        return PairRows(
-            subwords.encode_source(pairs.source),
-            subwords.encode_target(pairs.target),
-            longest=longest,
-        )
+        return subwords.rows(pairs.source, pairs.target, longest=longest)
 
     def check(self) -> None:
         """Raise errors that would otherwise come after training.
@@ -215,7 +211,7 @@ class PreparedTranslation:
         samples: list[dict[str, str]] = []
         scores: dict[str, Score] = {}
         for index, split in enumerate(self.config.evaluate_on):
-            pairs = self.corpus.splits[split]
+            pairs = self.corpus.splits[split].first(self.config.eval_limit)
             found = self._translate(model, pairs.source)
             prefix = "" if index == 0 else f"{_plain_name(split)}_"
             for name, score in self.scorers.score(found, _references(pairs)).items():
@@ -250,9 +246,10 @@ class PreparedTranslation:
         from embshare.tasks.training import evaluate
 
         rows = self.held_out["valid"]
+        count = min(len(rows), self.config.eval_limit or len(rows))
         found = evaluate(
             model,
-            rows,
+            Subset(rows, range(count)),
             self.training,
             folder=folder,
             reduce=nats_per_row,

@@ -18,7 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]
+from pydantic import JsonValue
 
 from embshare.tasks.studies.store import read_report
 from embshare.tasks.studies.study_file import TRIALS, StudyFile
@@ -29,7 +30,7 @@ __all__ = ["play"]
 KILLS: Final = 3
 NODES: Final = 3
 TINY: Final[Mapping[str, Any]] = {"width": 16, "layers": 2, "heads": 2, "length": 16, "steps": 3}
-SHARES: Final = [
+SHARES: Final[list[JsonValue]] = [
     "none",
     {"method": "veps", "anchor": 2},
     {"method": "veps", "residual_rank": 2},
@@ -44,7 +45,7 @@ def built_in() -> StudyFile:
         name="built-in",
         task="language_modelling",
         fixed={**TINY, "vocabulary_size": 300, "eval_limit": 8, "batch_size": 4},
-        axes={"arch": ["lstm", "conv"], "share": SHARES, "learning_rate": [0.01, 0.03]},
+        axes={"arch": ("lstm", "conv"), "share": (*SHARES,), "learning_rate": (0.01, 0.03)},
         repeats=10,
     )
 
@@ -55,7 +56,7 @@ def real(data: Path) -> StudyFile:
         name="wikitext2",
         task="language_modelling",
         fixed={**TINY, "data": str(data / "wikitext2"), "eval_limit": 64, "width": 32},
-        axes={"arch": ["lstm", "conv"], "share": SHARES},
+        axes={"arch": ("lstm", "conv"), "share": (*SHARES,)},
         repeats=4,
     )
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("config", ["veps", "factor"])
+@pytest.mark.parametrize("config", ["veps", "factor", "own", "own-relaxed"])
 @pytest.mark.parametrize("way", WAYS)
 def test_two_processes_compute_what_one_does(way: str, config: str) -> None:
     with socket.socket() as free:

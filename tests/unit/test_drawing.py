@@ -216,3 +216,15 @@ def test_without_matplotlib_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingPackageError, match=r"pip install 'embshare\[plot\]'"):
         draw_plan(example(), tmp_path / "plan.png")
+
+
+def test_blocks_that_are_parameters_are_drawn_side_by_side() -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 4), nn.Linear(4, 6))
+    plan = plan_sharing(model, ShareConfig(method="own", tie="cycle:2"))
+    figure = make_figure(plan)
+    (strip,) = strips(figure)
+    blocks = [p for p in strip.patches if isinstance(p, Rectangle) and p.get_fill()]
+    drawn = [(p.get_x(), p.get_width()) for p in blocks[1:]]  # the first is the strip itself
+    assert drawn == [(24.0 * n, 24.0) for n, _ in enumerate(plan.slots)]
+    assert f"{len(plan.slots)} blocks, each a parameter" in words(figure)
+    assert "stored" in words(figure) and "delta" not in words(figure)

@@ -58,6 +58,11 @@ class Stack(nn.Module):
         return found
 
 
+def shared(model: nn.Module, config: ShareConfig | embshare.SharePlan = OWN) -> Any:
+    """A model, shared."""
+    return embshare.share_from_embedding(model, config)
+
+
 def tied_by_hand(model: nn.Module, tie: str) -> nn.Module:
     """What one does without a library: one parameter in the place of several."""
     names = [n for n, p in model.named_parameters() if p.dim() >= 2 and "embed" not in n]
@@ -86,9 +91,7 @@ def test_equals_layers_that_are_tied_by_hand_to_the_last_bit(
     architecture: Architecture, tie: str, kind: type[torch.optim.Optimizer]
 ) -> None:
     hand = tied_by_hand(language_model(architecture), tie)
-    ours = embshare.share_from_embedding(
-        language_model(architecture), ShareConfig(method="own", tie=tie)
-    )
+    ours = shared(language_model(architecture), ShareConfig(method="own", tie=tie))
     assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in hand.parameters())
     optimizers = optimizer_of(hand, kind), optimizer_of(ours, kind)
     names = {slot.weights[0]: n for n, slot in enumerate(require_bank(ours).plan.slots)}
@@ -123,16 +126,14 @@ def test_equals_layers_that_are_tied_by_hand_to_the_last_bit(
 @settings(max_examples=40, deadline=None)
 def test_any_tie_stores_one_parameter_for_a_slot(tie: str, layers: int, init: Any) -> None:
     torch.manual_seed(0)
-    dense = Stack(layers)
-    ours = embshare.share_from_embedding(
-        copy.deepcopy(dense), ShareConfig(method="own", tie=tie, init=init)
-    )
+    dense: Any = Stack(layers)
+    ours = shared(copy.deepcopy(dense), ShareConfig(method="own", tie=tie, init=init))
     numbers = slot_numbers(tie, layers)
     stored = dict(ours.named_parameters())
     assert sum(n.startswith("embshare_bank.blocks.") for n in stored) == len(set(numbers)) + 1
     for layer, number in enumerate(numbers):
         group = [dense.layers[i].weight for i, n in enumerate(numbers) if n == number]
-        wanted = group[0] if init == "random" else torch.stack(list(group)).mean(0)  # type: ignore[arg-type]
+        wanted = group[0] if init == "random" else torch.stack(group).mean(0)
         torch.testing.assert_close(ours.layers[layer].weight.detach(), wanted.detach())
     summary = embshare.summarize(ours)
     assert summary.stored == sum(p.numel() for p in stored.values()) <= summary.stored_before
@@ -142,7 +143,7 @@ def test_any_tie_stores_one_parameter_for_a_slot(tie: str, layers: int, init: An
 
 def test_a_model_without_any_table_is_shared_saved_and_loaded(tmp_path: Any) -> None:
     torch.manual_seed(0)
-    model = embshare.share_from_embedding(Stack(), OWN)
+    model = shared(Stack())
     assert require_bank(model).plan.sources == ()
     x = torch.randn(3, 5)
     embshare.save(model, tmp_path)
@@ -161,7 +162,7 @@ def test_a_model_without_any_table_is_shared_saved_and_loaded(tmp_path: Any) -> 
 
 
 def test_a_sequential_gives_the_bank_to_its_first_layer() -> None:
-    model = embshare.share_from_embedding(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), OWN)
+    model = shared(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)))
     assert model(torch.ones(1, 4)).shape == (1, 4)
     assert "0.embshare_bank.blocks.0" in model.state_dict()
 
@@ -240,7 +241,7 @@ def checksums(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 
 def test_a_layer_is_given_the_parameter_itself(checksums: list[object]) -> None:
-    model = embshare.share_from_embedding(language_model("attention"), OWN)
+    model = shared(language_model("attention"))
     bank = require_bank(model)
     seen: list[Tensor] = []
     reader = bank.readers[0]
@@ -251,12 +252,13 @@ def test_a_layer_is_given_the_parameter_itself(checksums: list[object]) -> None:
             model(input_ids=IDS)
     with torch.no_grad(), embshare.cached(model):
         model(input_ids=IDS)
-    assert all(weight is bank.blocks.block(0) for weight in seen) and len(seen) == 3  # type: ignore[union-attr,operator]
+    block = wanted_block(model, 0)
+    assert all(weight is block for weight in seen) and len(seen) == 3
     assert bank.evaluations == 0 and not checksums and bank.cache.keeper.kept is None
 
 
 def test_autocast_casts_a_block_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = embshare.share_from_embedding(language_model("attention"), OWN)
+    model = shared(language_model("attention"))
     hand = tied_by_hand(language_model("attention"), "all")
     with torch.autocast("cpu", torch.bfloat16):
         pair = [m(input_ids=IDS, labels=IDS)["loss"] for m in (model, hand)]
@@ -279,7 +281,7 @@ WRITES: tuple[Callable[[Any], object], ...] = (
 def test_a_write_from_outside_is_refused_as_for_any_method(
     write: Callable[[Any], object],
 ) -> None:
-    model = embshare.share_from_embedding(Stack(), OWN)
+    model = shared(Stack())
     with pytest.raises(embshare.errors.DerivedWeightError):
         write(model.layers[1])
 
@@ -287,7 +289,7 @@ def test_a_write_from_outside_is_refused_as_for_any_method(
 def test_freeze_save_and_load_what_is_left(tmp_path: Any) -> None:
     torch.manual_seed(0)
     config = ShareConfig(method="own", tie="cycle:2", gain="channel")
-    model = embshare.share_from_embedding(Stack(), config)
+    model = shared(Stack(), config)
     frozen = embshare.freeze(model, "layers.0.*", "layers.2.*")
     assert frozen == ("layers.0.weight", "layers.2.weight")
     x = torch.randn(2, 5)
@@ -299,7 +301,7 @@ def test_freeze_save_and_load_what_is_left(tmp_path: Any) -> None:
         "embshare_bank.blocks.0",
         "embshare_bank.blocks.1",
     ]
-    twin = embshare.share_from_embedding(Stack(), config)
+    twin = shared(Stack(), config)
     embshare.freeze(twin, "layers.0.*", "layers.2.*")
     assert torch.equal(embshare.load(tmp_path, twin)(x), wanted)
     embshare.unfreeze(model, "layers.0.*")
@@ -313,25 +315,25 @@ def wanted_block(model: Any, number: int) -> Tensor:
 
 @pytest.mark.filterwarnings("ignore::embshare.errors.UnevenCoverageWarning")
 def test_a_frozen_layer_stays_dense_beside_trained_ones() -> None:
-    model = Stack()
+    model: Any = Stack()
     model.layers[1].weight.requires_grad_(False)
     plan = embshare.plan_sharing(model, OWN, trained=False)
     (left,) = plan.left_dense
     assert left.weight == "layers.1.weight" and "frozen" in left.reason
     everything = Stack()
     for layer in everything.layers:
-        layer.weight.requires_grad_(False)  # type: ignore[union-attr, operator]
-    shared = embshare.share_from_embedding(everything, OWN)
-    trained = [n for n, p in shared.named_parameters() if "blocks" in n and p.requires_grad]
+        layer.requires_grad_(False)
+    still = shared(everything)
+    trained = [n for n, p in still.named_parameters() if "blocks" in n and p.requires_grad]
     assert trained == ["embshare_bank.blocks.1"], "the block of the output layer"
     whole = embshare.plan_sharing(Stack(), OWN)
     with pytest.raises(PlanMismatchError, match="trained as others of its slot"):
-        embshare.share_from_embedding(model, whole)
+        shared(model, whole)
 
 
 def test_copies_pickles_and_states_have_blocks_of_their_own() -> None:
     torch.manual_seed(0)
-    model = embshare.share_from_embedding(Stack(), OWN)
+    model = shared(Stack())
     x = torch.randn(2, 5)
     wanted = model(x)
     file = io.BytesIO()
@@ -342,10 +344,10 @@ def test_copies_pickles_and_states_have_blocks_of_their_own() -> None:
             for parameter in twin.parameters():
                 parameter.data.mul_(2)
         assert not torch.equal(twin(x), wanted) and torch.equal(model(x), wanted)
-    other = embshare.share_from_embedding(Stack(), OWN)
+    other = shared(Stack())
     other.load_state_dict(model.state_dict())
     assert torch.equal(other(x), wanted)
-    untied = embshare.share_from_embedding(Stack(), ShareConfig(method="own", tie="none"))
+    untied = shared(Stack(), ShareConfig(method="own", tie="none"))
     with pytest.raises(StateMismatchError):
         untied.load_state_dict(model.state_dict())
 
@@ -353,43 +355,43 @@ def test_copies_pickles_and_states_have_blocks_of_their_own() -> None:
 def test_layers_of_another_dtype_keep_it() -> None:
     model = Stack()
     model.out.double()
-    shared = embshare.share_from_embedding(model, OWN)
-    bank = require_bank(shared)
+    mixed = shared(model)
+    bank = require_bank(mixed)
     assert not bank.mixed
-    assert shared.out.weight.dtype is torch.float64
-    assert shared.layers[0].weight.dtype is torch.float32
-    shared.half()
-    assert {p.dtype for p in shared.parameters()} == {torch.float16}
-    assert shared.out.weight.dtype is torch.float16
+    assert mixed.out.weight.dtype is torch.float64
+    assert mixed.layers[0].weight.dtype is torch.float32
+    mixed.half()
+    assert {p.dtype for p in mixed.parameters()} == {torch.float16}
+    assert mixed.out.weight.dtype is torch.float16
 
 
 def test_a_trained_model_starts_from_the_mean_and_ties_stay_ties() -> None:
     torch.manual_seed(0)
     config = ShareConfig(method="own", init="svd")
-    model = embshare.share_from_embedding(Stack(), config)
+    model = shared(Stack(), config)
     assert require_bank(model).plan.fit_error is not None
-    again = embshare.share_from_embedding(embshare.materialize(model), config)
+    again = shared(embshare.materialize(model), config)
     assert require_bank(again).plan.fit_error == 0.0
     for one, other in zip(model.layers, again.layers, strict=True):
         assert torch.equal(one.weight, other.weight)
     exact = ShareConfig(method="own", residual_rank=2, init="svd")
-    near = embshare.share_from_embedding(Stack(), exact)
+    near = shared(Stack(), exact)
     assert (require_bank(near).plan.fit_error or 0) < (require_bank(model).plan.fit_error or 0)
     whole = ShareConfig(method="own", tie="none", init="svd")
-    assert require_bank(embshare.share_from_embedding(Stack(), whole)).plan.fit_error == 0.0
+    assert require_bank(shared(Stack(), whole)).plan.fit_error == 0.0
 
 
 def test_blocks_are_matrices_of_layers_to_an_optimizer() -> None:
-    model = embshare.share_from_embedding(language_model("conv"), OWN)
+    model = shared(language_model("conv"))
     groups = {g["name"]: g for g in embshare.parameter_groups(model, lr=1.0, hidden_lr=0.1)}
     hidden = set(groups["hidden"]["params"])
-    assert hidden == set(require_bank(model).blocks.parameters())  # type: ignore[union-attr, operator]
+    assert hidden == set(model.embshare_bank.blocks.parameters())
     assert groups["hidden"]["lr"] == pytest.approx(0.1) and groups["hidden"]["weight_decay"] > 0
     assert set(groups["table"]["params"]) == {model.embedding.weight}
 
 
 def test_a_vmapped_ensemble_and_a_functional_call() -> None:
-    models = [embshare.share_from_embedding(Stack(), OWN) for _ in range(3)]
+    models = [shared(Stack(), OWN) for _ in range(3)]
     x = torch.randn(2, 5)
     parameters, buffers = torch.func.stack_module_state(models)
     base = copy.deepcopy(models[0]).to("meta")

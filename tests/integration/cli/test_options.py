@@ -85,7 +85,7 @@ def test_a_command_gets_what_was_given_and_nothing_else() -> None:
 def test_the_help_is_the_docstring_the_choices_and_the_default() -> None:
     assert helps(Fields(Recipe, flags_of(Recipe), defaults=Recipe())) == {
         "dish": "Kind of dish. One of soup, stew. Default: soup.",
-        "portions": "Number of plates; None: one for each guest.",
+        "portions": "Number of plates; default: one for each guest.",
         "salt": "Grams of salt. Default: 0.5.",
         "hot": "Serve at once. Default: yes.",
         "book": "File of the original.",

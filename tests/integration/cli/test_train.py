@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -113,6 +118,17 @@ def test_a_task_is_trained_by_its_own_defaults(
     ("arguments", "says"),
     [
         (["train", "weather"], "No such command 'weather'"),
+        (["train", "glue", "--width", "nope"], "Invalid value for '--width'"),
+        (["train", "glue", "--widht", "3"], "--width"),
+        (["train", "glue", "--eval-limit", "0"], "`eval_limit`"),
+        (["train", "glue", "--data", "nowhere"], "`nowhere` must be a folder or a file (`data`)"),
+        (["train", "glue", "--init-from", "no"], "`no` must be a folder or a file (`init_from`)"),
+        (["train", "captioning", "--images", "no"], "`no` must be a folder or a file (`images`)"),
+        (["train", "captioning", "--arch", "gpt2"], "it takes models of the matched family"),
+        (["train", "glue", "--arch", "embshare:no"], "there is no such model"),
+        (["train", "glue", "--arch", "./no"], "there is no such folder"),
+        (["train", "glue", "--arch", "no.such:model"], "there is no module `no.such`"),
+        (["train", "glue", "--teacher", "no"], "must be a folder that `embshare train` wrote"),
         (["train", "language-modelling", "--steps", "0"], "`training.steps`"),
         (["train", "language-modelling", "--tie", "all"], "`tie`: says how to share, but nothing"),
         (["train", "language-modelling", "--share", "maybe"], "`share.method`"),
@@ -137,7 +153,7 @@ def test_a_mistake_is_one_message(
     monkeypatch.chdir(tmp_path)
     code, _, err = run(*arguments)
     assert code in (1, 2)
-    assert says in err
+    assert says in " ".join(err.split())
     assert "Traceback" not in err
     assert not (tmp_path / "runs").exists()
 
@@ -230,3 +246,165 @@ def test_steps_on_the_command_line_take_the_place_of_epochs_in_a_file() -> None:
     assert found["training"] == {"batch_size": 3, "steps": 5}
     found = settings_fields({"training": {"warmup_steps": 9}}, {}, {"warmup": 0.1})
     assert found["training"] == {"warmup": 0.1}
+
+
+LIGHT: list[list[str]] = [
+    ["--help"],
+    ["--width", "nope"],
+    ["--width", "0"],
+    ["--widht", "3"],
+    ["--data", "nowhere"],
+    ["--steps", "3", "--epochs", "2"],
+    ["--arch", "embshare:no"],
+    ["--share", "veps", "--tie", "nope"],
+    ["--resume", "--overwrite"],
+]
+
+
+@pytest.mark.parametrize("task", ["language_modelling", "captioning"])
+def test_a_mistake_is_found_before_anything_heavy_is_imported(task: str, tmp_path: Path) -> None:
+    """Importing torch and transformers takes seconds, and both are all that takes time here."""
+    code = (
+        "import sys\n"
+        "from embshare.cli import app\n"
+        f"for words in {LIGHT!r}:\n"
+        "    try:\n"
+        f"        app(['train', {task!r}, *words])\n"
+        "    except SystemExit as end:\n"
+        "        assert (end.code == 0) == (words == ['--help']), words\n"
+        "    heavy = {'torch', 'transformers', 'numpy', 'datasets'} & sys.modules.keys()\n"
+        "    assert not heavy, (words, heavy)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_each_group_of_options_fits_a_screen(task: str) -> None:
+    result = CliRunner().invoke(app, ["train", task, "--help"], env={"COLUMNS": "120"})
+    groups = re.split(r"^╭─+ ?", ANSI.sub("", result.stdout), flags=re.MULTILINE)[1:]
+    sizes = {group.split(" ─")[0]: len(group.splitlines()) for group in groups}
+    assert {"The run", "Evaluation", "Data and vocabulary"} < sizes.keys()
+    assert max(sizes.values()) <= 50, sizes
+    assert "None" not in result.stdout.replace("None of", "")
+
+
+def example(tmp_path: Path, **changes: Any) -> Path:
+    """A file of settings of a small run."""
+    data = tmp_path / "data"
+    data.mkdir(exist_ok=True)
+    settings = EXAMPLES["language_modelling"].settings(data)
+    settings["training"] |= changes
+    file = tmp_path / "run.yaml"
+    file.write_text(json.dumps({"settings": settings, "model": "conv"}))
+    return file
+
+
+def test_a_run_is_resumed_and_extended_with_its_own_settings(tmp_path: Path) -> None:
+    out = str(tmp_path / "run")
+    words = ["train", "language_modelling", "--out", out]
+    file = str(example(tmp_path))
+    assert run(*words, "--config", file, "--share", "veps", "--seed", "3")[0] == 0
+    first = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert run(*words, "--resume")[0] == 0
+    again = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert again["metrics"] == first["metrics"]
+    code, _, err = run(*words, "--resume", "--seed", "4")
+    assert code == 1 and "but `seed` changed" in err
+    code, _, err = run(*words, "--resume", "--steps", "5")
+    assert code == 1 and "at least the 8" in err
+    code, printed, _ = run(*words, "--resume", "--steps", "11")
+    assert code == 0 and "11 steps" in printed
+    longer = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert longer["config"]["seed"] == 3 and longer["config"]["share"]["method"] == "veps"
+    assert len({r["metrics"]["perplexity"] for r in (first, longer)}) == 2
+
+
+def test_what_would_be_stored_is_what_is_stored(tmp_path: Path) -> None:
+    words = ["train", "language_modelling", "--config", str(example(tmp_path))]
+    for share in ("none", "veps"):
+        out = tmp_path / share
+        code, counted, _ = run(*words, "--share", share, "--out", str(out), "--count")
+        assert code == 0 and not out.exists()
+        code, printed, _ = run(*words, "--share", share, "--out", str(out))
+        stored, read, size = re.findall(r"([\d,]+) (?:parameters stored|read|bytes)", printed)
+        assert f"{stored} parameters stored" in counted
+        assert f"{read} read, {size} bytes. Nothing was trained or written." in counted
+        assert f"language_modelling, on {tmp_path / 'data'}: conv" in counted
+        assert counted.splitlines()[0] == printed.splitlines()[0]
+
+
+def test_the_task_of_a_task_its_data_and_a_limit_are_printed(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    file = tmp_path / "run.yaml"
+    file.write_text(json.dumps({"settings": EXAMPLES["glue"].settings(data), "model": "conv"}))
+    words = ["train", "glue", "--config", str(file), "--out", str(tmp_path / "run")]
+    code, printed, _ = run(*words, "--eval-limit", "5")
+    assert code == 0
+    assert printed.startswith(f"glue RTE, on {data}: conv, dense")
+    assert "first 5 rows of each split at most (--eval-limit)" in printed
+
+
+FACTORY = """
+import torch
+from torch import nn
+
+class Own(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(size, 8), nn.Linear(8, size)
+
+    def forward(self, input_ids, labels=None):
+        logits = self.head(self.embedding(input_ids))
+        if labels is None:
+            return {"logits": logits}
+        shifted = logits[:, :-1].flatten(0, 1)
+        loss = nn.functional.cross_entropy(shifted, labels[:, 1:].flatten())
+        return {"loss": loss, "logits": logits}
+
+def model(size):
+    return Own(size)
+"""
+
+
+def test_a_model_of_one_s_own_is_trained_scored_and_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    Path("own_model_of_a_test.py").write_text(FACTORY)
+    words = ["train", "language_modelling", "--config", str(example(tmp_path)), "--out", "own"]
+    code, printed, err = run(*words, "--arch", "own_model_of_a_test:model", "--share", "veps")
+    assert (code, err) == (0, "")
+    assert "own_model_of_a_test:model, shared by veps" in printed
+    assert run("predict", "own", "the lazy")[1].startswith("the lazy")
+    assert run("eval", "own")[0] == 0
+
+
+def wait_for(found: Any, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < end, "nothing happens"
+        time.sleep(0.05)
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_resume(tmp_path: Path) -> None:
+    file, out = example(tmp_path, steps=100_000, save_every=50), tmp_path / "a run"
+    words = ["train", "language_modelling", "--config", str(file), "--out", str(out)]
+    command = [sys.executable, "-m", "embshare", *words]
+    started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    try:
+        wait_for(lambda: list(out.glob("checkpoints/checkpoint-*/trainer_state.json")))
+        started.send_signal(signal.SIGINT)
+        _, err = started.communicate(timeout=120)
+    finally:
+        started.kill()
+    assert started.returncode == 130
+    stopped = re.search(r"Stopped at step ([\d,]+)\. Resume with: (.*)$", err, re.MULTILINE)
+    assert stopped is not None, err
+    assert stopped[2] == f"embshare train language_modelling --out '{out}' --resume"
+    assert (out / "checkpoints" / f"checkpoint-{stopped[1].replace(',', '')}").is_dir()
+    assert "Traceback" not in err

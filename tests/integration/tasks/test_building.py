@@ -8,8 +8,13 @@ from pathlib import Path
 
 from embshare.models.convbert import ConvBertConfig
 from embshare.models.elc_bert import ElcBertConfig
+from embshare.models.matched import ARCHITECTURES
 from embshare.models.sharebert import ShareBertConfig
-from embshare.tasks.building import FAMILIES
+from embshare.tasks.building import FAMILIES, MATCHED
+
+
+def test_names_of_the_matched_family_are_its_architectures() -> None:
+    assert MATCHED == ARCHITECTURES
 
 
 def test_each_family_is_listed_by_the_type_in_its_files() -> None:

@@ -128,7 +128,7 @@ def test_a_long_line_without_a_blank_is_cut(tmp_path: Path) -> None:
 @pytest.mark.parametrize("documents", ["title", "blank"])
 def test_a_long_row_of_a_data_set_is_cut(tmp_path: Path, documents: Any) -> None:
     name = hub(tmp_path / "set", train=["some words " * 4_000, "more"], validation=["a"])
-    found = pieces(open_text(PretrainingConfig(dataset=name, documents=documents)))
+    found = pieces(open_text(PretrainingConfig(data=Path(f"hub:{name}"), documents=documents)))
     assert max(len(piece.text) for piece in found) <= 2**14
     assert "".join(piece.text for piece in found).split() == ["some", "words"] * 4_000 + ["more"]
 
@@ -158,7 +158,7 @@ def hub(folder: Path, **sides: Sequence[str | None]) -> str:
 
 def test_a_data_set_is_a_stream(tmp_path: Path) -> None:
     name = hub(tmp_path / "set", train=["one\ntwo", "three"], validation=["four"])
-    found = open_text(PretrainingConfig(dataset=name))
+    found = open_text(PretrainingConfig(data=Path(f"hub:{name}")))
     assert pieces(found) == [Piece("one\ntwo", True), Piece("three", True)]
     assert pieces(found, "valid") == [Piece("four", True)]
     assert pieces(found) == pieces(found)
@@ -166,14 +166,17 @@ def test_a_data_set_is_a_stream(tmp_path: Path) -> None:
 
 def test_a_data_set_without_a_validation_set_is_held_out_from(tmp_path: Path) -> None:
     name = hub(tmp_path / "set", train=[f"row {number}" for number in range(30)])
-    found = open_text(PretrainingConfig(dataset=name, held_out=3))
+    found = open_text(PretrainingConfig(data=Path(f"hub:{name}"), held_out=3))
     assert len(pieces(found)) == 20 and len(pieces(found, "valid")) == 10
 
 
 def test_wikitext_of_the_hub_has_articles(tmp_path: Path) -> None:
     rows = WIKI.splitlines(keepends=True)
     name = hub(tmp_path / "set", train=rows, validation=rows)
-    assert [p.first for p in pieces(open_text(PretrainingConfig(dataset=name)))] == [True, True]
+    assert [p.first for p in pieces(open_text(PretrainingConfig(data=Path(f"hub:{name}"))))] == [
+        True,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -185,7 +188,7 @@ def test_a_data_set_that_cannot_be_read_is_refused(
 ) -> None:
     hub(tmp_path / "set", train=["a"])
     with pytest.raises(MissingDataError, match=message):
-        open_text(PretrainingConfig(dataset=str(tmp_path / name), column=column))
+        open_text(PretrainingConfig(data=Path(f"hub:{tmp_path / name}"), column=column))
 
 
 @pytest.mark.parametrize("documents", ["title", "blank"])
@@ -194,14 +197,14 @@ def test_a_row_without_a_text_is_told(tmp_path: Path, side: str, documents: Any)
     texts = ["a", "b", None, "c"]
     name = hub(tmp_path / "set", train=texts, validation=texts)
     split = "train" if side == "train" else "validation"
-    found = open_text(PretrainingConfig(dataset=name, documents=documents))
+    found = open_text(PretrainingConfig(data=Path(f"hub:{name}"), documents=documents))
     message = rf"`{split}\[2\]`, must have a string in its column `text`, but has None"
     with pytest.raises(DataError, match=message):
         pieces(found, side)
 
 
 def test_the_fingerprint_follows_the_files_of_a_data_set(tmp_path: Path) -> None:
-    config = PretrainingConfig(dataset=hub(tmp_path / "set", train=["one"]))
+    config = PretrainingConfig(data=Path("hub:" + hub(tmp_path / "set", train=["one"])))
     before = open_text(config).fingerprint
     assert open_text(config).fingerprint == before
     hub(tmp_path / "set", train=["other"])
@@ -218,7 +221,7 @@ def test_the_fingerprint_follows_the_revision_of_a_set_of_the_hub(
     def fingerprint(revision: str | None) -> str | None:
         streams = SimpleNamespace(hash=revision, as_streaming_dataset=lambda: {"train": rows})
         monkeypatch.setattr(datasets, "load_dataset_builder", lambda name, config: streams)
-        return open_text(PretrainingConfig(dataset="someone/some-set")).fingerprint
+        return open_text(PretrainingConfig(data=Path("hub:someone/some-set"))).fingerprint
 
     assert fingerprint("1") == fingerprint("1") != fingerprint("2")
     assert fingerprint(None) is None

@@ -218,7 +218,7 @@ def test_a_data_set_that_has_changed_is_not_taken_from_the_cache(
             row = json.dumps({"text": words})
             (tmp_path / "set" / f"{side}.jsonl").write_text(f"{row}\n" * 20)
         fields: dict[str, Any] = {
-            "dataset": str(tmp_path / "set"),
+            "data": f"hub:{tmp_path / 'set'}",
             "tokenizer": str(tmp_path / "words"),
             "cache": tmp_path / "cache",
         }

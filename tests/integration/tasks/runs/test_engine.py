@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from embshare.config import ShareConfig
 from embshare.errors import EmbshareError, InvalidValueError
 from embshare.tasks.averaging import AveragingError, mean_of
 from embshare.tasks.building import ModelNotForTaskError
+from embshare.tasks.catalogue import TASKS
 from embshare.tasks.errors import MissingDataError
 from embshare.tasks.runs.config import ConfigFileError, RunConfig
 from embshare.tasks.runs.engine import run
@@ -53,7 +55,7 @@ def test_a_run_is_resumed_with_its_own_settings_only(tmp_path: Path) -> None:
     ("changes", "kind", "message"),
     [
         ({"model": "convolution"}, ModelNotForTaskError, "transformers cannot build it"),
-        ({"model": "embshare:berta"}, ModelNotForTaskError, "there is no such model.*sharebert-s"),
+        ({"model": "embshare:berta"}, ModelNotForTaskError, "there is no such model.*bert-base"),
         ({"settings": {"data": "nowhere"}}, MissingDataError, "must be a folder with the split"),
         ({"settings": {"tokenizer": "./none", "level": "subword"}}, TokenizerError,
          "must be a tokenizer of transformers"),
@@ -167,3 +169,48 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     two = load_run(settings.out).evaluate({}, folder=tmp_path)["perplexity"]
     one = run(config(tmp_path, share=ShareConfig(), out=tmp_path / "one"))
     assert two == pytest.approx(one.metrics["perplexity"], rel=0.05)  # other dropout, same batches
+
+
+def scored(out: Path, task: str, metrics: dict[str, float]) -> float:
+    """Number of rows that an evaluation has scored, counted in what it wrote."""
+    samples = out / "samples"
+    match task:
+        case "language_modelling":
+            return metrics["tokens"] / 12  # `length` of the example
+        case "pretraining":
+            return metrics["masked_tokens"] / round(0.15 * 10)
+        case "translation":
+            return len((samples / "test.de").read_text().splitlines())
+        case "captioning":
+            return metrics["images"]
+        case "glue":
+            return len(json.loads((samples / "samples.json").read_text()))
+        case _:
+            return len(json.loads((samples / "predictions.json").read_text()))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_an_evaluation_is_limited_to_the_first_rows(task: str, tmp_path: Path) -> None:
+    result = run(config(tmp_path, task, settings={"eval_limit": 2}))
+    assert result.config.settings.eval_limit == 2
+    assert scored(result.config.out, task, result.metrics) == 2
+    found = load_run(result.config.out)
+    again = found.evaluate({"eval_limit": 10**6}, folder=result.config.out / "samples")
+    whole = found.evaluate({"eval_limit": None}, folder=result.config.out / "samples")
+    assert again == whole
+    assert scored(result.config.out, task, whole) > 2
+    if task == "glue":
+        assert result.metrics.keys() == whole.keys()
+
+
+def test_bits_per_byte_of_a_limited_evaluation_are_of_the_bytes_that_were_scored(
+    tmp_path: Path,
+) -> None:
+    settings = {"level": "subword", "vocabulary_size": 300}
+    result = run(config(tmp_path, settings={**settings, "eval_limit": 3}))
+    metrics, text = result.metrics, (tmp_path / "data" / "test.txt").read_text()
+    processor = load_run(result.config.out).processor
+    tokens = processor.tokenizer.encode_text(text)[: int(metrics["tokens"])]  # type: ignore[attr-defined]
+    size = len(processor.tokenizer.decode(tokens.tolist()).encode())  # type: ignore[attr-defined]
+    bits = metrics["nats"] / math.log(2) / size
+    assert metrics["bits_per_byte"] == pytest.approx(bits, rel=1e-12)

@@ -75,7 +75,8 @@ def test_a_model_without_weights_learns_its_vocabulary(
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_name_on_the_hub_is_its_own_tokenizer(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert tokenizer_of(config(task, "owner/name")) is None  # there is none: its building tells
+    with pytest.raises(ModelNotForTaskError, match="transformers cannot build it"):
+        tokenizer_of(config(task, "owner/name"))
     monkeypatch.setattr("transformers.AutoConfig.from_pretrained", lambda name: BertConfig())
     assert tokenizer_of(config(task, "owner/name")) == "owner/name"
 

@@ -15,7 +15,7 @@ from embshare.errors import InvalidValueError
 from embshare.tasks.runs import engine
 from embshare.tasks.runs.config import RunConfig
 from embshare.tasks.runs.engine import run
-from embshare.tasks.runs.folder import OtherRunError
+from embshare.tasks.runs.folder import NoCheckpointError, OtherRunError, TooFewStepsError
 from embshare.tasks.runs.loading import load_run
 from embshare.tasks.runs.result import RunResult
 from tests._support.run_example import config
@@ -104,6 +104,98 @@ def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path, lost: str) -> 
     seconds = [p["seconds"] for p in json.loads((killed.out / "curve.json").read_text())]
     assert seconds == sorted(seconds)  # counted on from the checkpoint, not from nothing
     assert resumed.seconds >= seconds[-1]
+
+
+def points(out: Path, name: str) -> list[float]:
+    return [point[name] for point in json.loads((out / "curve.json").read_text())]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant", "inverse_sqrt"])
+def test_an_extended_run_follows_the_schedule_of_the_longer_one(
+    tmp_path: Path, schedule: str
+) -> None:
+    training = {"schedule": schedule, "log_every": 1, "warmup_steps": 3}
+    longer = training | {"steps": 14}
+    run(config(tmp_path, training=training))
+    first = points(tmp_path / "run", "loss")
+    left: list[int] = []
+    result = run(config(tmp_path, training=longer), resume=True, on_start=left.append)
+    assert (left, result.steps) == ([6], 14)
+    assert points(tmp_path / "run", "loss")[:8] == first
+    assert points(tmp_path / "run", "step") == list(range(1, 15))
+    run(config(tmp_path, out=tmp_path / "whole", training=longer))
+    rates = points(tmp_path / "whole", "learning_rate")
+    assert points(tmp_path / "run", "learning_rate")[8:] == rates[8:]
+
+
+def test_a_constant_rate_extended_is_a_run_that_was_long_from_the_start(tmp_path: Path) -> None:
+    training = {"schedule": "constant", "warmup_steps": 2, "log_every": 1}
+    whole = run(config(tmp_path, out=tmp_path / "whole", training=training | {"steps": 13}))
+    run(config(tmp_path, training=training))
+    extended = config(tmp_path, training=training | {"steps": 13})
+    result = run(extended, resume=True)
+    assert points(extended.out, "loss") == points(tmp_path / "whole", "loss")
+    assert (result.metrics, result.training_loss) == (whole.metrics, whole.training_loss)
+    assert result.config == extended
+    assert run(extended, resume=True).metrics == whole.metrics
+
+
+def test_an_extended_run_that_is_killed_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(config(tmp_path))
+    longer = config(tmp_path, training={"steps": 14})
+    with pytest.raises(KeyboardInterrupt):
+        run(longer, resume=True, stop=lambda: True)
+    assert (longer.out / "checkpoints" / "checkpoint-9").is_dir()
+    stopped = run(longer, resume=True)
+    other = config(tmp_path, out=tmp_path / "other")
+    run(other)
+    whole = run(config(tmp_path, out=other.out, training={"steps": 14}), resume=True)
+    assert stopped.metrics == whole.metrics
+
+
+def test_a_run_is_extended_by_its_length_alone(tmp_path: Path) -> None:
+    run(config(tmp_path))
+    with pytest.raises(TooFewStepsError, match=r"at least the 8 that .* but is 7") as few:
+        run(config(tmp_path, training={"steps": 7}), resume=True)
+    assert (few.value.made, few.value.steps) == (8, 7)
+    with pytest.raises(OtherRunError, match="Only its length may grow"):
+        run(config(tmp_path, training={"steps": 9, "hidden_lr": 1.0}), resume=True)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    for steps in (8, 9):
+        with pytest.raises(NoCheckpointError, match="must have a checkpoint in `checkpoints`"):
+            run(config(tmp_path, training={"steps": steps}), resume=True)
+    assert load_run(tmp_path / "run").config.training.steps == 8
+
+
+def test_epochs_are_extended_too(tmp_path: Path) -> None:
+    begun = config(tmp_path)
+    fields = dict(begun.settings)
+    training = begun.training.model_dump(exclude={"steps", "epochs"})
+
+    def of(count: float) -> RunConfig:
+        made = type(begun.settings)(**{**fields, "training": {**training, "epochs": count}})
+        return begun.model_copy(update={"settings": made})
+
+    first = run(of(0.5))
+    second = run(of(1.0), resume=True)
+    assert (first.steps, second.steps) == (9, 17)  # an epoch has 17, and half of one is rounded up
+    with pytest.raises(TooFewStepsError):
+        run(of(0.5), resume=True)
+
+
+def test_a_run_that_is_asked_to_stop_leaves_a_checkpoint(tmp_path: Path) -> None:
+    whole = run(config(tmp_path, out=tmp_path / "whole", training={"log_every": 1}))
+    asked = config(tmp_path, training={"log_every": 1})
+    steps: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        run(asked, on_step=lambda: steps.append(1), stop=lambda: len(steps) == 3)
+    assert not (asked.out / "model").exists()
+    found = [path.name for path in (asked.out / "checkpoints").iterdir()]
+    assert sorted(found) == ["checkpoint-2", "checkpoint-3"]
+    resumed = run(asked, resume=True)
+    assert (resumed.metrics, resumed.training_loss) == (whole.metrics, whole.training_loss)
 
 
 def test_a_run_is_resumed_with_the_same_data_only(tmp_path: Path) -> None:

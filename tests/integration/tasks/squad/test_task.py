@@ -13,6 +13,7 @@ from embshare.errors import InvalidValueError
 from embshare.models.matched import ARCHITECTURES, Architecture
 from embshare.tasks.building import ModelNotForTaskError
 from embshare.tasks.errors import DataError, MissingDataError
+from embshare.tasks.inputs import HubName
 from embshare.tasks.settings import TrainSettings
 from embshare.tasks.squad.config import SquadConfig
 from embshare.tasks.squad.data import built_in, read_folder, read_hub
@@ -253,12 +254,12 @@ def test_rows_of_the_hub_are_checked_as_those_of_files_are(
 ) -> None:
     hub(*rows)
     with pytest.raises(DataError, match=message):
-        Squad(SquadConfig(hub="x")).prepare()
+        Squad(SquadConfig(data=Path("hub:x"))).prepare()
 
 
 def test_questions_of_the_hub_may_have_no_answer_in_version_2(hub: Callable[..., None]) -> None:
     hub(HUB, UNANSWERED)
-    assert [question.start for question in read_hub("x", "2.0").dev] == [3, None]
+    assert [question.start for question in read_hub(HubName("x", None), "2.0").dev] == [3, None]
 
 
 def test_a_set_of_the_hub_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,10 +272,10 @@ def test_a_set_of_the_hub_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     files = "".join(f"  - split: {s}\n    path: {s}.jsonl\n" for s in ("train", "validation"))
     card = f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n"
     (tmp_path / "README.md").write_text(card)
-    data = read_hub(str(tmp_path), "1.1")
+    data = read_hub(HubName(str(tmp_path), None), "1.1")
     assert data.train == data.dev == read_folder(write(tmp_path, tree()), "1.1").train
     with pytest.raises(MissingDataError, match=r"must be a data set .* cannot be loaded"):
-        read_hub(str(tmp_path / "none"), "1.1")
+        read_hub(HubName(str(tmp_path / "none"), None), "1.1")
 
 
 def test_what_is_asked_must_have_a_passage(tmp_path: Path) -> None:
@@ -286,7 +287,7 @@ def test_what_is_asked_must_have_a_passage(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"data": "x", "hub": "y"}, "`data` and `hub` exclude each other"),
+        ({"data": "x", "hub": "y"}, "`hub`"),
         ({"version": "3"}, "`version`"),
         ({"length": 64, "question_length": 40}, r"at most half of `length` \(64\), but is 40"),
     ],

@@ -49,11 +49,11 @@ def test_what_a_lost_node_did_is_done_by_another(cluster: Any, tmp_path: Path) -
                 node = next(n for n in cluster.worker_nodes)
                 cluster.remove_node(node, allow_graceful=False)
     for number in range(24):
-        result = found[str(number)]
+        ended = found[str(number)]
         if number % 2:
-            assert isinstance(result, EmbshareError) and str(result) == f"{number} must be even"
+            assert isinstance(ended, EmbshareError) and str(ended) == f"{number} must be even"
         else:
-            assert result == number // 2
+            assert ended == number // 2
 
 
 @pytest.mark.slow

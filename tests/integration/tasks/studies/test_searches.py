@@ -1,10 +1,11 @@
 """Budgets that are met, rates that are searched, trials that start from others, and what fails."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]
 import pytest
 from filelock import FileLock
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from embshare.errors import InvalidValueError
 from embshare.tasks.changing import FixedSettingError
+from embshare.tasks.runs.folder import NoFolderError
 from embshare.tasks.runs.loading import load_run
 from embshare.tasks.runs.result import RunResult
 from embshare.tasks.runs.starting import StartRunError
@@ -19,7 +21,7 @@ from embshare.tasks.studies import Study
 from embshare.tasks.studies.budget import BudgetError, _largest
 from embshare.tasks.studies.engine import TrialsFailedError, run_study, run_trials
 from embshare.tasks.studies.folder import StudyBusyError
-from embshare.tasks.studies.record import TrialRecord
+from embshare.tasks.studies.record import OtherVersionError, TrialRecord
 from embshare.tasks.studies.search import best_of, selected_by
 from embshare.tasks.studies.store import read_report
 from embshare.tasks.studies.study_file import TRIALS, StudyFile
@@ -140,7 +142,7 @@ def test_students_and_stages_follow_their_first_trials(small: Small, out: Path) 
 
 def test_a_stage_starts_from_the_trained_weights(small: Small, out: Path) -> None:
     study = small(fixed={"steps": 40})
-    fixed = {"data": study.fixed["data"], "steps": 1, "learning_rate": 1e-9}
+    fixed: dict[str, Any] = {"data": study.fixed["data"], "steps": 1, "learning_rate": 1e-9}
     report = run_study(changed(study, then={"same": {"fixed": fixed}}), out, jobs=0)
     first, same = (trial.result.metrics["perplexity"] for trial in report.trials)
     assert same == pytest.approx(first, rel=1e-4)
@@ -149,7 +151,7 @@ def test_a_stage_starts_from_the_trained_weights(small: Small, out: Path) -> Non
 def test_what_a_run_cannot_start_from_is_named(small: Small, out: Path) -> None:
     run_study(small(), out, jobs=0)
     before = str(out / TRIALS / "conv")
-    wrong = {"arch": "lstm", "start": before}
+    wrong: dict[str, Any] = {"arch": "lstm", "start": before}
     study = changed(small(), axes={}, fixed={**small().fixed, **wrong})
     with pytest.raises(StartRunError, match="must be a run of the same task and model"):
         run_study(study, out.with_name("other"), jobs=0)
@@ -193,3 +195,50 @@ def test_a_study_that_goes_on_can_be_read(small: Small, out: Path) -> None:
 
     run_study(study, out, jobs=0, observer=Reader())
     assert seen == [["0"], ["0", "1"], ["0", "1", "2"]]
+
+
+def test_files_of_a_later_version_are_neither_read_nor_lost(small: Small, out: Path) -> None:
+    report = run_study(small(), out, jobs=0)
+    path = out / TRIALS / f"{report.trials[0].id}.json"
+    later = path.read_text().replace('"format": 1', '"format": 2').replace('"labels"', '"names"', 1)
+    path.write_text(later)
+    with pytest.raises(TrialsFailedError, match="must be of a version that this one reads"):
+        run_study(small(), out, jobs=0, resume=True)
+    assert path.read_text() == later
+    study = (out / "study.yaml").read_text() + "later: 3\n"
+    (out / "study.yaml").write_text(study)
+    with pytest.raises(OtherVersionError, match="`later`: is no field here"):
+        run_study(small(), out, jobs=0, resume=True)
+    assert (out / "study.yaml").read_text() == study
+    run_study(small(), out, jobs=0, overwrite=True)
+
+
+def test_a_disk_that_is_full_is_one_message(
+    small: Small, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = small(seed=(0, 1))
+    real, names = Path.write_text, list[str]()
+
+    def write_text(path: Path, text: str, **how: Any) -> int:
+        names.append(path.name)
+        if sum(".json.part" in name for name in names) > 8:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, text, **how)
+
+    monkeypatch.setattr(Path, "write_text", write_text)
+    with pytest.raises((NoFolderError, TrialsFailedError), match="No space left on device"):
+        run_study(study, out, jobs=0)
+    monkeypatch.undo()
+    kept = {path.name for path in (out / TRIALS).glob("*.json")}
+    report = run_study(study, out, jobs=0, resume=True)
+    assert kept < {f"{trial.id}.json" for trial in report.trials} or len(report.trials) == 2
+
+
+def test_two_processes_do_not_do_one_trial(small: Small, out: Path) -> None:
+    run_study(small(), out, jobs=0)
+    with (
+        FileLock(out / TRIALS / "conv" / ".lock"),
+        pytest.raises(TrialsFailedError, match="another one does this trial"),
+    ):
+        run_study(small(), out, jobs=0, resume=True)
+    assert run_study(small(), out, jobs=0, resume=True).trials

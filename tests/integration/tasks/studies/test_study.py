@@ -260,7 +260,7 @@ def test_rates_are_tried_with_the_first_seed_and_taken_by_the_others() -> None:
     for trial, before in zip(rest, (tried[:4], tried[4:]), strict=True):
         assert trial.tuned == trial.needs == tuple(t.name for t in before)
         best = before[2]
-        settled = trial.settled(lambda names, best=best: best, len)
+        settled = trial.settled({trial.tuned: best}.__getitem__, len)
         assert settled.rates == best.rates == {"learning_rate": 0.2, "hidden_lr": 1}
         assert settled.config.training.learning_rate == 0.2
         assert (settled.config.seed, settled.name) == (4, trial.name)
@@ -276,7 +276,8 @@ def test_a_trial_that_needs_another_takes_its_folder() -> None:
         teacher, student = by[arch, "none"], by[arch, "veps"]
         assert not teacher.needs
         assert student.starts == {"teacher": (teacher.name,)}
-        settled = student.settled(lambda names, teacher=teacher: teacher, len)
+        teachers: dict[tuple[str, ...], Any] = {(teacher.name,): teacher}
+        settled = student.settled(teachers.__getitem__, len)
         assert settled.config.teacher == teacher.config.out
 
 

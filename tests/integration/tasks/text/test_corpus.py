@@ -1,6 +1,8 @@
 """Reading text: published layouts, and errors with file and line."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,3 +103,41 @@ def test_an_evaluation_reads_what_is_scored(tmp_path: Path) -> None:
     (tmp_path / "test.txt").unlink()
     with pytest.raises(MissingDataError, match="with the split `test` as"):
         load_corpus(tmp_path, train=False)
+
+
+def hub(folder: Path, **splits: list[Any]) -> Path:
+    """A data set in the hub's layout, as a folder."""
+    for split, rows in splits.items():
+        lines = [json.dumps({"text": row}) for row in rows]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    return Path(f"hub:{folder}")
+
+
+def test_a_data_set_of_the_hub_is_read(tmp_path: Path) -> None:
+    name = hub(tmp_path, train=[" = A = \n", None, "b c"], validation=["d"], test=["e f\n", "g"])
+    corpus = load_corpus(name)
+    assert corpus.train == " = A = \n\nb c\n"
+    assert (corpus.valid, corpus.test, corpus.name) == ("d\n", "e f\ng\n", str(tmp_path))
+    assert load_corpus(name, train=False).train == ""
+
+
+@pytest.mark.parametrize(
+    ("splits", "says"),
+    [
+        ({"train": ["a"], "test": ["b"]}, "`validation`, must be a split with text, but the set"),
+        ({"train": [""], "validation": ["a"], "test": ["b"]}, "`train`, must be a split with text"),
+        ({"train": [1], "validation": [2], "test": [3]}, "`train\\[0\\]`, must hold text, but"),
+    ],
+)
+def test_a_data_set_of_the_hub_that_is_no_text_is_refused(
+    tmp_path: Path, splits: dict[str, list[Any]], says: str
+) -> None:
+    with pytest.raises(MissingDataError, match=says):
+        load_corpus(hub(tmp_path, **splits))
+
+
+def test_a_column_of_another_name_is_told(tmp_path: Path) -> None:
+    for split in ("train", "validation", "test"):
+        (tmp_path / f"{split}.jsonl").write_text('{"words": "a"}\n')
+    with pytest.raises(MissingDataError, match=r"must have a column `text`, but has .*words"):
+        load_corpus(Path(f"hub:{tmp_path}"))

@@ -10,21 +10,27 @@ import torch
 
 from embshare.models.matched import MatchedConfig, MatchedSeq2Seq
 from embshare.models.matched.embedding import IGNORED
-from embshare.tasks.translation.data import Collate, PairRows
+from embshare.tasks.translation.data import Collate, PairRows, Ragged
 from embshare.tasks.translation.metrics import SmoothedLoss, nats_per_row
 
 
+def pair_rows(
+    source: list[list[int]], target: list[list[int]], *, longest: int | None = None
+) -> PairRows:
+    return PairRows(Ragged.of(source), Ragged.of(target), longest=longest)
+
+
 def test_long_pairs_are_left_out_and_counted() -> None:
-    rows = PairRows([[3], [4, 5], [6, 7, 8], []], [[9, 9], [8], [7], [6]], longest=2)
+    rows = pair_rows([[3], [4, 5], [6, 7, 8], []], [[9, 9], [8], [7], [6]], longest=2)
     assert (len(rows), rows.too_long, rows.lengths) == (3, 1, [2, 2, 1])
     assert rows.tokens == (3, 4)
     assert [rows[i]["source"].tolist() for i in range(3)] == [[3], [4, 5], []]
     assert [rows[i]["target"].tolist() for i in range(3)] == [[9, 9], [8], [6]]
-    assert len(PairRows([[3], [4] * 99], [[9], [8]])) == 2
+    assert len(pair_rows([[3], [4] * 99], [[9], [8]])) == 2
 
 
 def test_padding_is_marked_on_both_sides() -> None:
-    rows = PairRows([[3, 4], [5]], [[6], [7, 8]])
+    rows = pair_rows([[3, 4], [5]], [[6], [7, 8]])
     batch = Collate(pad=0)([rows[0], rows[1]])
     assert {name: tensor.tolist() for name, tensor in batch.items()} == {
         "input_ids": [[3, 4], [5, 0]],
