@@ -225,8 +225,13 @@ def test_a_report_does_not_make_a_studys_points_for_every_row(
     axes = {"share": ["none", "veps"], "width": list(range(16, 816, 16))}
     report = measured(axes, lambda labels: 1.0, baseline={"share": "none"})
     asked, labels = list[str](), StudyFile.labels.fget  # type: ignore[attr-defined]
-    counted = property(lambda study: asked.append(study.name) or labels(study))
-    monkeypatch.setattr(StudyFile, "labels", counted)
+
+    def counted(study: StudyFile) -> dict[str, tuple[str, ...]]:
+        asked.append(study.name)
+        found: dict[str, tuple[str, ...]] = labels(study)
+        return found
+
+    monkeypatch.setattr(StudyFile, "labels", property(counted))
     found = analyse(report, LM)
     rows_sheet(found, 10), trades_sheet(found, 10), list(csv_rows(found)), found.chosen(5)
     assert len(found.rows) == 100 and len(asked) < 20
