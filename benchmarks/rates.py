@@ -37,6 +37,7 @@ if __name__ == "__main__":
     head = (
         "# hidden_lr of the built-in benchmark's models, the best of those that a search tried:\n"
         f"# `embshare bench --search --architecture conv` at commit {origin.commit},\n"
-        f"# {origin.started[:10]}, {len(report.trials) + len(report.search)} trials in {origin.seconds / 60:.0f} minutes.\n"
+        f"# {origin.started[:10]}, {len(report.trials) + len(report.search)} trials in "
+        f"{origin.seconds / 60:.0f} minutes.\n"
     )
     write_text(RATES, head + yaml.safe_dump(found(report), sort_keys=False))
