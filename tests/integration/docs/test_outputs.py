@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -65,7 +66,7 @@ def commands() -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize(("page", "line"), sorted(set(commands())))
 def test_a_command_of_the_documentation_can_be_given(page: str, line: str) -> None:
     """Its command and its options are there; what they would do is another matter."""
-    _, *words = shlex.split(line.partition(" <")[0])
+    _, *words = shlex.split(re.split(" [<>]", line)[0])
     command = typer.main.get_command(app)
     context = None
     while hasattr(command, "resolve_command"):
