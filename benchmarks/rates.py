@@ -1,10 +1,10 @@
 """Record the learning rates that a search of the built-in benchmark has found.
 
-    embshare bench --search --out runs/rates
+    embshare bench --search --architecture conv --out runs/rates
     python benchmarks/rates.py runs/rates
 
-writes ``embshare/tasks/studies/rates.yaml``: for each task, architecture and method the rates of
-the trial that was best on the validation set.
+writes ``embshare/tasks/studies/rates.yaml``: for each task and method the rates of the trial that
+was best on the validation set. They are searched with one architecture, and used for all three.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from embshare.tasks.studies.store import read_report
 
 
 def found(report: StudyReport) -> dict[str, Any]:
-    """Task -> architecture -> method -> rates."""
+    """Task -> method -> rates."""
     rates: dict[str, Any] = {}
     for trial in report.trials:
-        of_task = rates.setdefault(trial.labels["task"], {})
-        of_task.setdefault(trial.labels["model"], {})[trial.labels["method"]] = dict(trial.rates)
+        rates.setdefault(trial.labels["task"], {})[trial.labels["method"]] = dict(trial.rates)
     return rates
 
 
@@ -36,8 +35,9 @@ if __name__ == "__main__":
     report = read_report(parser.parse_args().folder)
     origin = report.provenance
     head = (
-        f"# hidden_lr of the built-in benchmark's models, the best of those that a search tried:\n"
-        f"# `embshare bench --search` at commit {origin.commit}, {origin.started[:10]}, "
-        f"{len(report.trials) + len(report.search)} trials in {origin.seconds / 60:.0f} minutes.\n"
+        "# hidden_lr of the built-in benchmark's models, the best of those that a search tried:\n"
+        f"# `embshare bench --search --architecture conv` at commit {origin.commit},\n"
+        f"# {origin.started[:10]}, {len(report.trials) + len(report.search)} trials in "
+        f"{origin.seconds / 60:.0f} minutes.\n"
     )
     write_text(RATES, head + yaml.safe_dump(found(report), sort_keys=False))

@@ -108,6 +108,12 @@ def check_name(model: str, *, matched_only: bool = False) -> None:
             finding="there is no such folder",
             hint=f"Name a folder or a hub model, embshare:NAME, or {_matched_names()}.",
         )
+    elif not Path(model).is_dir() and (near := get_close_matches(model, MATCHED, n=1)):
+        raise ModelNotForTaskError(  # the hub, which has no such names, would be asked for long
+            model=model,
+            finding="there is no such folder or model of the matched family",
+            hint=f"Did you mean {near[0]}?",
+        )
 
 
 def _is_path(model: str) -> bool:

@@ -60,8 +60,7 @@ COMMANDS: Final[Mapping[str, Entry]] = MappingProxyType(
         ),
         "bench": Entry(
             "embshare.cli.bench:bench",
-            "Compare dense, EPS and VEPS models of three architectures on every task at one "
-            "budget.",
+            "Compare ways of sharing with dense models of as many bytes, on three architectures.",
         ),
         "ablate": Entry(
             "embshare.cli.bench:ablate",
@@ -69,7 +68,8 @@ COMMANDS: Final[Mapping[str, Entry]] = MappingProxyType(
         ),
         "report": Entry(
             "embshare.cli.bench:report",
-            "Show a study again: print its tables, draw its plots, write its page.",
+            "Report a study, or runs: tables, fronts, tests, effects, curves, as a page and as "
+            "figures.",
         ),
         "fairseq-plugin": Entry(
             "embshare.cli.fairseq_plugin:fairseq_plugin",

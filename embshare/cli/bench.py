@@ -87,7 +87,7 @@ def bench(
         bool,
         option(
             "Search each model's learning rate, in place of those recorded for the default. Takes "
-            "four times as long.",
+            "three times as long.",
             "--search",
         ),
     ] = False,

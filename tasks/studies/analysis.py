@@ -219,8 +219,8 @@ def analyse(report: StudyReport, task: str) -> Analysis:
     lower = metric.better == "lower"
     named = {tuple(row.labels.values()): row for row in rows}
     bases: list[Row | None] = []
-    for key, row in named.items():
-        base = named.get(report.baseline_of(key)) if report.study.compare.baseline else None
+    for row in rows:
+        base = named.get(report.baseline_of(row.labels)) if report.study.compare.baseline else None
         bases.append(None if base is row else base)
     comparisons = _compared(rows, bases, metric.name)
     return Analysis(

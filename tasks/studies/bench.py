@@ -33,9 +33,7 @@ PRESET: Final[Mapping[str, Any]] = MappingProxyType({"residual_rank": 4, "gain":
 """What the preset adds to VEPS: a few percent of what layers of their own would store."""
 RATES: Final = Path(__file__).with_name("rates.yaml")
 """Rates that a search has found for the default benchmark, written by ``benchmarks/rates.py``."""
-SEARCHED: Final[Mapping[str, tuple[float, ...]]] = MappingProxyType(
-    {"hidden_lr": (0.15, 0.3, 0.6, 1.2)}
-)
+SEARCHED: Final[Mapping[str, tuple[float, ...]]] = MappingProxyType({"hidden_lr": (0.3, 0.6, 1.2)})
 """What a search tries. Shared and dense models differ most in this rate."""
 
 
@@ -154,20 +152,18 @@ class BenchmarkConfig(Value):
         )
 
     def _recorded(self) -> tuple[Where, ...]:
-        """The rates that were found for each model, as far as none are given."""
+        """The rates that were found for each method and task, as far as none are given."""
         if self.search or not RATES.is_file():
             return ()
         found = yaml.safe_load(RATES.read_text(encoding="utf-8"))
         return tuple(
             Where(
-                labels={"task": task, "model": model, "method": method},
+                labels={"task": task, "method": method},
                 options={f"training.{name}": rate for name, rate in rates.items()},
             )
-            for task, models in found.items()
-            for model, methods in models.items()
+            for task, methods in found.items()
             for method, rates in methods.items()
-            if task in self.tasks and model in self.architectures and method in self.methods
-            if not self._has_rate(task, method)
+            if task in self.tasks and method in self.methods and not self._has_rate(task, method)
         )
 
     def _has_rate(self, task: str, method: str) -> bool:

@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "MARKERS", "Style", "draw_curves", "draw_front", "styles_of", "write_figure"]
+__all__ = [
+    "COLOURS",
+    "MARKERS",
+    "Style",
+    "draw_curves",
+    "draw_front",
+    "method_of",
+    "styles_of",
+    "write_figure",
+]
 
 # Colours of Okabe and Ito, which all kinds of colour vision can tell apart, from dark to light:
 # in grey the first four differ by themselves, and all by their markers.

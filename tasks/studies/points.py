@@ -14,7 +14,18 @@ from pydantic import Field, JsonValue, model_validator
 
 from embshare._value import Value
 
-__all__ = ["NONE", "Axis", "Draws", "Options", "Point", "Range", "crossed", "label_of", "points_of"]
+__all__ = [
+    "NONE",
+    "Axis",
+    "Draws",
+    "Options",
+    "Point",
+    "Range",
+    "axis_points",
+    "crossed",
+    "label_of",
+    "points_of",
+]
 
 Options: TypeAlias = dict[str, JsonValue]
 Axis: TypeAlias = tuple[JsonValue, ...] | dict[str, Options]

@@ -124,26 +124,27 @@ class StudyReport(Record):
         Raises:
             InvalidValueError: they have no metric of the name that the study compares by.
         """
-        metric = self.metric(task)
+        metric, labels = self.metric(task), self.study.labels
+        axes = [axis for axis in labels if axis not in ACROSS]  # asked once: it takes long
         groups: dict[tuple[str, ...], list[TrialRecord]] = {}
         for trial in self.trials:
             if trial.result.task == task:
                 check_metric(self.study, trial)
-                groups.setdefault(tuple(trial.labels[axis] for axis in self.axes), []).append(trial)
-        labels = self.study.labels
-        places = {axis: {label: n for n, label in enumerate(labels[axis])} for axis in self.axes}
+                groups.setdefault(tuple(trial.labels[axis] for axis in axes), []).append(trial)
+        places = [{label: n for n, label in enumerate(labels[axis])} for axis in axes]
         means = {key: _spread(found, metric.name).mean for key, found in groups.items()}
         for key in sorted(
-            groups, key=lambda key: [places[a][v] for a, v in zip(self.axes, key, strict=True)]
+            groups, key=lambda key: [place[v] for place, v in zip(places, key, strict=True)]
         ):
-            base = means.get(self.baseline_of(key))
+            named = dict(zip(axes, key, strict=True))
+            base = means.get(self.baseline_of(named))
             change = means[key] / base - 1 if base and self.study.compare.baseline else None
-            yield _row(dict(zip(self.axes, key, strict=True)), groups[key], metric.name, change)
+            yield _row(named, groups[key], metric.name, change)
 
-    def baseline_of(self, key: tuple[str, ...]) -> tuple[str, ...]:
-        """The labels, on `axes`, of what a row with these labels is compared with."""
+    def baseline_of(self, labels: Mapping[str, str]) -> tuple[str, ...]:
+        """The labels, on the same axes, of what a row with these labels is compared with."""
         baseline = self.study.compare.baseline
-        return tuple(baseline.get(axis, label) for axis, label in zip(self.axes, key, strict=True))
+        return tuple(baseline.get(axis, label) for axis, label in labels.items())
 
 
 def check_metric(study: StudyFile, trial: TrialRecord) -> None:

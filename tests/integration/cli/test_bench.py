@@ -156,7 +156,7 @@ def test_a_survey_of_somebody_else_is_left_alone(tmp_path: Path, command: str) -
 STUDY = """
 name: ties
 task: language_modelling
-fixed: {width: 16, layers: 2, heads: 2, length: 12, steps: 2, vocabulary_size: 300}
+fixed: {width: 16, layers: 2, heads: 2, length: 12, steps: 2, vocabulary_size: 300, eval_limit: 4}
 axes:
   arch: [conv, lstm]
   share: [none, veps]

@@ -127,6 +127,7 @@ def test_a_task_is_trained_by_its_own_defaults(
         (["train", "captioning", "--arch", "gpt2"], "it takes models of the matched family"),
         (["train", "glue", "--arch", "embshare:no"], "there is no such model"),
         (["train", "glue", "--arch", "./no"], "there is no such folder"),
+        (["train", "glue", "--arch", "lsmt"], "Did you mean lstm?"),
         (["train", "glue", "--arch", "no.such:model"], "there is no module `no.such`"),
         (["train", "glue", "--teacher", "no"], "must be a folder that `embshare train` wrote"),
         (["train", "language-modelling", "--steps", "0"], "`training.steps`"),

@@ -217,3 +217,21 @@ def test_the_best_and_the_baseline_are_chosen_where_not_all_can_be(measured: Mea
     assert found.chosen(4) == sorted([*front, best, places["lstm", "dense"]])
     assert found.chosen(3) == sorted([*front, best]), "baselines would take most of the room"
     assert found.chosen(100) == list(range(6))
+
+
+def test_a_report_does_not_make_a_studys_points_for_every_row(
+    measured: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    axes = {"share": ["none", "veps"], "width": list(range(16, 816, 16))}
+    report = measured(axes, lambda labels: 1.0, baseline={"share": "none"})
+    asked, labels = list[str](), StudyFile.labels.fget  # type: ignore[attr-defined]
+
+    def counted(study: StudyFile) -> dict[str, tuple[str, ...]]:
+        asked.append(study.name)
+        found: dict[str, tuple[str, ...]] = labels(study)
+        return found
+
+    monkeypatch.setattr(StudyFile, "labels", property(counted))
+    found = analyse(report, LM)
+    rows_sheet(found, 10), trades_sheet(found, 10), list(csv_rows(found)), found.chosen(5)
+    assert len(found.rows) == 100 and len(asked) < 20

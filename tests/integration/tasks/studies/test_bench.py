@@ -82,7 +82,7 @@ def test_rates_are_recorded_given_or_searched() -> None:
     for trial in BenchmarkConfig(tasks=(LM,), settings=given).study().trials(OUT):
         assert trial.config.training.hidden_lr == 0.77
     searched = BenchmarkConfig(tasks=(LM,), search=True, seeds=(0, 1)).study().trials(OUT)
-    assert len(searched) == 3 * len(METHODS) * (4 + 1)
+    assert len(searched) == 3 * len(METHODS) * (3 + 1)
 
 
 def test_models_that_share_may_have_a_rate_of_their_own() -> None:

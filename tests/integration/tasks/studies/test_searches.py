@@ -151,7 +151,7 @@ def test_a_stage_starts_from_the_trained_weights(small: Small, out: Path) -> Non
 def test_what_a_run_cannot_start_from_is_named(small: Small, out: Path) -> None:
     run_study(small(), out, jobs=0)
     before = str(out / TRIALS / "conv")
-    wrong = {"arch": "lstm", "start": before}
+    wrong: dict[str, Any] = {"arch": "lstm", "start": before}
     study = changed(small(), axes={}, fixed={**small().fixed, **wrong})
     with pytest.raises(StartRunError, match="must be a run of the same task and model"):
         run_study(study, out.with_name("other"), jobs=0)

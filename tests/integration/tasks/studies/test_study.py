@@ -276,7 +276,8 @@ def test_a_trial_that_needs_another_takes_its_folder() -> None:
         teacher, student = by[arch, "none"], by[arch, "veps"]
         assert not teacher.needs
         assert student.starts == {"teacher": (teacher.name,)}
-        settled = student.settled({(teacher.name,): teacher}.__getitem__, len)
+        teachers: dict[tuple[str, ...], Any] = {(teacher.name,): teacher}
+        settled = student.settled(teachers.__getitem__, len)
         assert settled.config.teacher == teacher.config.out
 
 
