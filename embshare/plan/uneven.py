@@ -9,6 +9,7 @@ from typing import NamedTuple
 from embshare._tables import plural
 from embshare._warnings import notify
 from embshare.errors import UnevenCoverageWarning
+from embshare.plan.inventory import LOOKED_UP
 from embshare.plan.slots import LeftDense, Slot
 from embshare.plan.tying import pattern_of
 
@@ -39,6 +40,8 @@ def uneven_roles(slots: Iterable[Slot], left_dense: Iterable[LeftDense]) -> tupl
     shared = Counter((pattern_of(name), slot.numel) for slot in slots for name in slot.weights)
     dense: dict[tuple[str, int], list[LeftDense]] = defaultdict(list)
     for entry in left_dense:
+        if entry.reason == LOOKED_UP:
+            continue  # whatever its name, a table is no repetition of a layer
         dense[pattern_of(entry.weight), entry.numel].append(entry)
     return tuple(
         Uneven(key[0], shared[key], tuple(entries)) for key, entries in dense.items() if shared[key]

@@ -65,3 +65,10 @@ def test_several_roles_make_one_warning() -> None:
         ("blocks.*.up.weight", 1, 2),
         ("blocks.*.down.weight", 1, 2),
     ]
+
+
+def test_a_table_is_no_block_whatever_its_name_and_size() -> None:
+    model = nn.Sequential(nn.Embedding(50, 8), nn.Linear(8, 8), nn.Linear(8, 50))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert embshare.plan_sharing(model, ShareConfig(method="own")).uneven() == ()

@@ -26,6 +26,8 @@ from embshare.errors import CheckpointError, NotSharedError
 from embshare.structure import Structure
 from tests._support.layer_examples import MODELS, VOCABULARY
 
+pytestmark = pytest.mark.filterwarnings("ignore::embshare.errors.GrowthWarning")  # toys
+
 IDS = torch.arange(12).view(2, 6)
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -254,8 +256,6 @@ def test_tensors_of_another_kind_are_refused_and_the_model_left_alone(
 SAVES = """
 import sys, torch, embshare
 from tests.integration.core.test_checkpoint import Model
-
-pytestmark = pytest.mark.filterwarnings("ignore::embshare.errors.GrowthWarning")  # toys
 
 models = []
 for seed in (0, 1):
