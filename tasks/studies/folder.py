@@ -153,7 +153,13 @@ def study_in(out: Path) -> StudyFile | None:
     except ConfigFileError:  # none, or a file that is something else
         return None
     except InvalidValueError as error:
+        if not any(_records(out)):  # somebody's file of that name
+            return None
         raise OtherVersionError(path=out / STUDY, finding=error.faults[0]) from error
+
+
+def _records(out: Path) -> Iterator[Path]:
+    return (path for path in (out / TRIALS).glob("*.json") if ID.fullmatch(path.stem))
 
 
 def _runs(out: Path) -> Iterator[RunFolder]:
@@ -166,7 +172,7 @@ def _parts(out: Path) -> Iterator[Path]:
     for run in _runs(out):
         yield from run.parts()
         yield from (path for path in map(run.root.joinpath, (MARK, FAULT)) if path.is_file())
-    yield from (path for path in (out / TRIALS).glob("*.json") if ID.fullmatch(path.stem))
+    yield from _records(out)
     names = (STUDY, RESULTS, TASKS_FILE, FAILURES, INDEX, *report_files(TASKS))
     yield from (out / name for name in names if (out / name).is_file())
 

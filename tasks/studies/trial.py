@@ -72,6 +72,7 @@ class DivergedError(EmbshareError, RuntimeError):
         self.loss, self.step = loss, step
 
 
+# Why: docs/explanation/decisions/trials-by-content.md
 def identity(
     trial: Trial, data: Mapping[str, JsonValue], code: Sequence[JsonValue], needs: Sequence[str]
 ) -> str:
