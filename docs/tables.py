@@ -164,7 +164,7 @@ def read_report(name: str) -> Any:
 
 
 def _compared(reports: Sequence[Any], task: str) -> str:
-    from embshare.tasks.studies.formatting import show_spread
+    from embshare.tasks.studies.reporting.formatting import show_spread
 
     first = reports[0]
     metric, methods = first.metric(task), first.study.labels["method"]
@@ -206,7 +206,7 @@ def rates(*names: str) -> Callable[[], str]:
     """Files of ``embshare bench`` on one task, dense first, whose shared models differ in rate."""
 
     def draw() -> str:
-        from embshare.tasks.studies.formatting import show_spread
+        from embshare.tasks.studies.reporting.formatting import show_spread
 
         reports = [read_report(name) for name in names]
         task = reports[0].tasks[0].name

@@ -9,9 +9,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Final
 
-from embshare.tasks.studies.analysis import analyse
-from embshare.tasks.studies.plot import draw_front, write_figure
 from embshare.tasks.studies.report import StudyReport
+from embshare.tasks.studies.reporting.analysis import analyse
+from embshare.tasks.studies.reporting.plot import draw_front, write_figure
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 RESULTS: Final = ROOT / "benchmarks" / "results" / "bench" / "wikitext2.json"

@@ -22,7 +22,7 @@ from embshare.tasks.settings import TrainSettings, merged
 if TYPE_CHECKING:
     from embshare.tasks.studies.bench import BenchmarkConfig
     from embshare.tasks.studies.report import StudyReport
-    from embshare.tasks.studies.sheets import Sheet
+    from embshare.tasks.studies.reporting.sheets import Sheet
     from embshare.tasks.studies.study_file import StudyFile
     from embshare.tasks.studies.workers import Pool
 
@@ -370,8 +370,8 @@ def _show(found: StudyReport, out: Path) -> None:
 
 
 def _print_tables(found: StudyReport) -> None:
-    from embshare.tasks.studies.analysis import analyse
-    from embshare.tasks.studies.table import make_table
+    from embshare.tasks.studies.reporting.analysis import analyse
+    from embshare.tasks.studies.reporting.table import make_table
 
     console = Console()
     for task in found.tasks:
@@ -449,7 +449,7 @@ def _report_runs(
     baseline: list[str] | None,
     geometry: bool,
 ) -> None:
-    from embshare.tasks.studies.plain_runs import read_runs, with_absent, write_runs
+    from embshare.tasks.studies.reporting.plain_runs import read_runs, with_absent, write_runs
 
     found, runs = read_runs(folders)
     found = with_absent(_with_baseline(found, baseline))
@@ -480,8 +480,8 @@ def _with_baseline(found: StudyReport, given: list[str] | None) -> StudyReport:
 
 def _measured(found: StudyReport, runs: Mapping[str, Path]) -> dict[str, Sheet]:
     """The geometry of the tables of each task's models."""
-    from embshare.tasks.studies.analysis import analyse
-    from embshare.tasks.studies.embeddings import geometry_sheet
+    from embshare.tasks.studies.reporting.analysis import analyse
+    from embshare.tasks.studies.reporting.embeddings import geometry_sheet
 
     sheets = {task.name: geometry_sheet(analyse(found, task.name), runs) for task in found.tasks}
     return {task: sheet for task, sheet in sheets.items() if sheet is not None}

@@ -21,8 +21,8 @@ from embshare.tasks.runs.folder import (
     write_text,
 )
 from embshare.tasks.studies.frame import INDEX
-from embshare.tasks.studies.output import report_files
 from embshare.tasks.studies.record import OtherVersionError
+from embshare.tasks.studies.reporting.output import report_files
 from embshare.tasks.studies.study_file import FAULT, LOCK, MARK, TRIALS, StudyFile
 
 __all__ = [

@@ -13,7 +13,7 @@ from embshare.errors import InvalidValueError
 from embshare.tasks.measurement.provenance import Provenance
 from embshare.tasks.runs.seeds import mean_and_deviation
 from embshare.tasks.studies.record import TaskRecord, TrialRecord
-from embshare.tasks.studies.significance import half_width
+from embshare.tasks.studies.reporting.significance import half_width
 from embshare.tasks.studies.study_file import StudyFile
 from embshare.tasks.task import Metric
 

@@ -19,11 +19,11 @@ from embshare.tasks.studies.folder import (
     study_in,
 )
 from embshare.tasks.studies.frame import write_index
-from embshare.tasks.studies.output import write_files
 from embshare.tasks.studies.record import TaskRecord, TrialRecord
 from embshare.tasks.studies.report import StudyReport
+from embshare.tasks.studies.reporting.output import write_files
+from embshare.tasks.studies.reporting.sheets import Sheet
 from embshare.tasks.studies.search import chosen
-from embshare.tasks.studies.sheets import Sheet
 from embshare.tasks.studies.study_file import MARK, TRIALS, StudyFile
 
 __all__ = [

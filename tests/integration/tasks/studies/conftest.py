@@ -9,10 +9,10 @@ import pytest
 
 from embshare.tasks.measurement.provenance import read_provenance
 from embshare.tasks.runs.result import RunResult
-from embshare.tasks.studies import output
 from embshare.tasks.studies.bench import BenchmarkConfig
 from embshare.tasks.studies.record import TaskRecord, TrialRecord
 from embshare.tasks.studies.report import StudyReport
+from embshare.tasks.studies.reporting import output
 from embshare.tasks.studies.study_file import Compare, StudyFile, Trial
 from embshare.tasks.task import Metric
 

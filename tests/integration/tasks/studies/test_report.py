@@ -8,19 +8,19 @@ import pytest
 from rich.console import Console
 
 from embshare.errors import InvalidValueError
-from embshare.tasks.studies.analysis import analyse
-from embshare.tasks.studies.formatting import (
+from embshare.tasks.studies.report import Spread, StudyReport
+from embshare.tasks.studies.reporting.analysis import analyse
+from embshare.tasks.studies.reporting.formatting import (
     show_bytes,
     show_difference,
     show_p,
     show_spread,
     shown,
 )
-from embshare.tasks.studies.report import Spread, StudyReport
-from embshare.tasks.studies.significance import Comparison
+from embshare.tasks.studies.reporting.significance import Comparison
+from embshare.tasks.studies.reporting.table import MOST_ROWS, make_table
 from embshare.tasks.studies.store import write_report
 from embshare.tasks.studies.study_file import StudyFile
-from embshare.tasks.studies.table import MOST_ROWS, make_table
 from tests.integration.tasks.studies.conftest import with_first_metric
 
 

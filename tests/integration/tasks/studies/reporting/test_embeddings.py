@@ -9,9 +9,9 @@ import embshare
 from embshare.tasks.runs.folder import RunFolder
 from embshare.tasks.runs.loading import load_run
 from embshare.tasks.studies import run_study
-from embshare.tasks.studies.analysis import analyse
-from embshare.tasks.studies.embeddings import geometry_sheet, read_tables, table_of
 from embshare.tasks.studies.report import StudyReport
+from embshare.tasks.studies.reporting.analysis import analyse
+from embshare.tasks.studies.reporting.embeddings import geometry_sheet, read_tables, table_of
 from embshare.tasks.studies.study_file import TRIALS, StudyFile
 from tests.integration.tasks.studies.conftest import LM, SENTENCE, Small
 

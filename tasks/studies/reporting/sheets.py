@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from embshare.tasks.studies.analysis import MEASURES, Analysis
-from embshare.tasks.studies.formatting import (
+from embshare.tasks.studies.reporting.analysis import MEASURES, Analysis
+from embshare.tasks.studies.reporting.formatting import (
     show_bytes,
     show_change,
     show_difference,
@@ -19,8 +19,8 @@ from embshare.tasks.studies.formatting import (
     show_spread,
     shown,
 )
-from embshare.tasks.studies.significance import Comparison
-from embshare.tasks.studies.trades import Kind
+from embshare.tasks.studies.reporting.significance import Comparison
+from embshare.tasks.studies.reporting.trades import Kind
 
 __all__ = [
     "Cell",

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from embshare.tasks.studies.report import Row, Spread
-from embshare.tasks.studies.significance import Comparison
+from embshare.tasks.studies.reporting.significance import Comparison
 
 __all__ = [
     "show_bytes",

@@ -8,11 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
-from embshare.tasks.studies.analysis import analyse
-from embshare.tasks.studies.output import report_files, write_files
-from embshare.tasks.studies.plot import COLOURS, MARKERS, draw_curves, draw_front, styles_of
 from embshare.tasks.studies.report import StudyReport
-from embshare.tasks.studies.sheets import Cell, Sheet
+from embshare.tasks.studies.reporting.analysis import analyse
+from embshare.tasks.studies.reporting.output import report_files, write_files
+from embshare.tasks.studies.reporting.plot import (
+    COLOURS,
+    MARKERS,
+    draw_curves,
+    draw_front,
+    styles_of,
+)
+from embshare.tasks.studies.reporting.sheets import Cell, Sheet
 from embshare.tasks.studies.study_file import TRIALS
 from tests.integration.tasks.studies.conftest import LM, with_first_metric
 

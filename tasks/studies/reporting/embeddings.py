@@ -20,15 +20,15 @@ from embshare.runtime.bank import bank_of
 from embshare.tasks.runs.config import RunConfig
 from embshare.tasks.runs.folder import RunFolder
 from embshare.tasks.runs.loading import load_run
-from embshare.tasks.studies.analysis import Analysis
-from embshare.tasks.studies.formatting import shown
-from embshare.tasks.studies.geometry import (
+from embshare.tasks.studies.reporting.analysis import Analysis
+from embshare.tasks.studies.reporting.formatting import shown
+from embshare.tasks.studies.reporting.geometry import (
     isotropy,
     mean_cosine,
     neighbours_kept,
     norms_against_frequency,
 )
-from embshare.tasks.studies.sheets import Cell, Sheet
+from embshare.tasks.studies.reporting.sheets import Cell, Sheet
 from embshare.tasks.task import Processor
 
 __all__ = ["Tables", "geometry_sheet", "read_tables", "table_of", "token_counts"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats  # type: ignore[import-untyped]
 
 from embshare.tasks.studies.report import Spread
-from embshare.tasks.studies.significance import Comparison, half_width, holm, paired
+from embshare.tasks.studies.reporting.significance import Comparison, half_width, holm, paired
 
 NUMBERS = st.floats(-1e3, 1e3).map(lambda value: round(value, 3))
 PAIRS = st.lists(st.tuples(NUMBERS, NUMBERS), min_size=2, max_size=8)

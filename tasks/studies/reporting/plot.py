@@ -12,11 +12,11 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from embshare.tasks.studies.analysis import MEASURES, Analysis, Measure
-from embshare.tasks.studies.curves import Curve, mean_curve, read_curve, thinned
-from embshare.tasks.studies.formatting import shown
-from embshare.tasks.studies.fronts import pareto_front
 from embshare.tasks.studies.report import Row
+from embshare.tasks.studies.reporting.analysis import MEASURES, Analysis, Measure
+from embshare.tasks.studies.reporting.curves import Curve, mean_curve, read_curve, thinned
+from embshare.tasks.studies.reporting.formatting import shown
+from embshare.tasks.studies.reporting.fronts import pareto_front
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

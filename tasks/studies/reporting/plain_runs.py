@@ -11,11 +11,11 @@ from typing import Any, Final
 from embshare.errors import EmbshareError, InvalidValueError
 from embshare.tasks.runs.folder import ForeignFolderError, RunExistsError, RunFolder
 from embshare.tasks.runs.result import RunResult
-from embshare.tasks.studies.output import report_files, write_files
 from embshare.tasks.studies.points import NONE
 from embshare.tasks.studies.record import TaskRecord, TrialRecord
 from embshare.tasks.studies.report import StudyReport
-from embshare.tasks.studies.sheets import Sheet
+from embshare.tasks.studies.reporting.output import report_files, write_files
+from embshare.tasks.studies.reporting.sheets import Sheet
 from embshare.tasks.studies.study_file import StudyFile
 from embshare.tasks.task import Metric
 

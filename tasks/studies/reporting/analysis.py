@@ -10,14 +10,14 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final
 
-from embshare.tasks.studies.effects import Effects, Point, effects_of
-from embshare.tasks.studies.formatting import show_bytes, shown
-from embshare.tasks.studies.fronts import pareto_front
 from embshare.tasks.studies.record import TrialRecord
 from embshare.tasks.studies.report import ACROSS, Row, StudyReport
-from embshare.tasks.studies.significance import Comparison, holm, paired
+from embshare.tasks.studies.reporting.effects import Effects, Point, effects_of
+from embshare.tasks.studies.reporting.formatting import show_bytes, shown
+from embshare.tasks.studies.reporting.fronts import pareto_front
+from embshare.tasks.studies.reporting.significance import Comparison, holm, paired
+from embshare.tasks.studies.reporting.trades import Trade, trade
 from embshare.tasks.studies.study_file import StudyFile
-from embshare.tasks.studies.trades import Trade, trade
 from embshare.tasks.task import Metric
 
 __all__ = ["MEASURES", "Analysis", "Measure", "analyse"]

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats  # type: ignore[import-untyped]
 
-from embshare.tasks.studies.effects import Point, balanced, effects_of
+from embshare.tasks.studies.reporting.effects import Point, balanced, effects_of
 
 SIZES = st.lists(st.integers(2, 3), min_size=1, max_size=3)
 VALUE = st.floats(-100, 100).map(lambda value: round(value, 2))

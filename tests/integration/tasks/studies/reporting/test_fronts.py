@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embshare.tasks.studies.fronts import pareto_front
-from embshare.tasks.studies.trades import trade
+from embshare.tasks.studies.reporting.fronts import pareto_front
+from embshare.tasks.studies.reporting.trades import trade
 
 VALUES = st.one_of(st.integers(-3, 3).map(float), st.sampled_from([math.nan, math.inf, -math.inf]))
 POINTS = st.lists(st.tuples(st.integers(0, 4).map(float), VALUES), max_size=12)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embshare.tasks.studies.curves import Curve, mean_curve, read_curve, thinned
+from embshare.tasks.studies.reporting.curves import Curve, mean_curve, read_curve, thinned
 
 CURVES = st.dictionaries(st.integers(0, 500), st.floats(0, 10), max_size=300).map(
     lambda found: sorted(found.items())

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from embshare.tasks.runs.folder import write_text
-from embshare.tasks.studies.analysis import MEASURES, Analysis, analyse
-from embshare.tasks.studies.markdown import make_markdown
-from embshare.tasks.studies.page import SHOWN_ROWS, Section, make_page
-from embshare.tasks.studies.plot import draw_curves, draw_front, write_figure
 from embshare.tasks.studies.report import StudyReport
-from embshare.tasks.studies.sheets import (
+from embshare.tasks.studies.reporting.analysis import MEASURES, Analysis, analyse
+from embshare.tasks.studies.reporting.markdown import make_markdown
+from embshare.tasks.studies.reporting.page import SHOWN_ROWS, Section, make_page
+from embshare.tasks.studies.reporting.plot import draw_curves, draw_front, write_figure
+from embshare.tasks.studies.reporting.sheets import (
     Sheet,
     csv_rows,
     effects_sheet,

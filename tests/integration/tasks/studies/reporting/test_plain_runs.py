@@ -11,14 +11,14 @@ from embshare.cli import app
 from embshare.errors import InvalidValueError
 from embshare.tasks.runs.config import RunConfig
 from embshare.tasks.runs.folder import ForeignFolderError, RunExistsError
-from embshare.tasks.studies.plain_runs import (
+from embshare.tasks.studies.report import StudyReport
+from embshare.tasks.studies.reporting.plain_runs import (
     NoRunsError,
     labels_of,
     read_runs,
     with_absent,
     write_runs,
 )
-from embshare.tasks.studies.report import StudyReport
 from embshare.tasks.studies.study_file import StudyFile
 from tests.integration.tasks.studies.conftest import LM
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from scipy import stats  # type: ignore[import-untyped]
 
-from embshare.tasks.studies.analysis import Analysis, analyse
 from embshare.tasks.studies.report import StudyReport
-from embshare.tasks.studies.sheets import (
+from embshare.tasks.studies.reporting.analysis import Analysis, analyse
+from embshare.tasks.studies.reporting.sheets import (
     csv_rows,
     effects_sheet,
     interactions_sheet,

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats  # type: ignore[import-untyped]
 from torch import Tensor
 
-from embshare.tasks.studies.embeddings import token_counts
-from embshare.tasks.studies.geometry import (
+from embshare.tasks.studies.reporting.embeddings import token_counts
+from embshare.tasks.studies.reporting.geometry import (
     isotropy,
     mean_cosine,
     neighbours_kept,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from embshare.tasks.studies.page import Section
 from embshare.tasks.studies.report import StudyReport
-from embshare.tasks.studies.sheets import Sheet
+from embshare.tasks.studies.reporting.page import Section
+from embshare.tasks.studies.reporting.sheets import Sheet
 
 __all__ = ["make_markdown"]
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from embshare.tasks.studies.analysis import Analysis
-from embshare.tasks.studies.plot import method_of, styles_of
 from embshare.tasks.studies.report import StudyReport
-from embshare.tasks.studies.sheets import Cell, Sheet
+from embshare.tasks.studies.reporting.analysis import Analysis
+from embshare.tasks.studies.reporting.plot import method_of, styles_of
+from embshare.tasks.studies.reporting.sheets import Cell, Sheet
 
 __all__ = ["SHOWN_ROWS", "Sample", "Section", "make_page", "samples_of"]
 

@@ -9,8 +9,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from embshare.tasks.studies.analysis import Analysis
-from embshare.tasks.studies.formatting import show_change, show_interval, show_number
+from embshare.tasks.studies.reporting.analysis import Analysis
+from embshare.tasks.studies.reporting.formatting import show_change, show_interval, show_number
 
 __all__ = ["MOST_ROWS", "make_table"]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from embshare.tasks.studies import output
-from embshare.tasks.studies.analysis import analyse
-from embshare.tasks.studies.page import SHOWN_ROWS, samples_of
 from embshare.tasks.studies.report import StudyReport
+from embshare.tasks.studies.reporting import output
+from embshare.tasks.studies.reporting.analysis import analyse
+from embshare.tasks.studies.reporting.page import SHOWN_ROWS, samples_of
 from embshare.tasks.studies.study_file import TRIALS, StudyFile
 from tests.integration.tasks.studies.conftest import LM, with_first_metric
 
