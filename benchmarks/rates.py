@@ -21,7 +21,7 @@ from embshare.tasks.studies.report import StudyReport
 from embshare.tasks.studies.store import read_report
 
 
-def found(report: StudyReport) -> dict[str, Any]:
+def rates_of(report: StudyReport) -> dict[str, Any]:
     """Task -> method -> rates."""
     rates: dict[str, Any] = {}
     for trial in report.trials:
@@ -31,13 +31,16 @@ def found(report: StudyReport) -> dict[str, Any]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("folder", type=Path, help="what `embshare bench --search` wrote")
-    report = read_report(parser.parse_args().folder)
-    origin = report.provenance
+    parser.add_argument("folders", nargs="+", type=Path, help="what the search wrote")
+    reports = [read_report(folder) for folder in parser.parse_args().folders]
+    origins = [report.provenance for report in reports]
+    trials = sum(len(report.trials) + len(report.search) for report in reports)
     head = (
         "# hidden_lr of the built-in benchmark's models, the best of those that a search tried:\n"
-        f"# `embshare bench --search --architecture conv` at commit {origin.commit},\n"
-        f"# {origin.started[:10]}, {len(report.trials) + len(report.search)} trials in "
-        f"{origin.seconds / 60:.0f} minutes.\n"
+        "# `embshare bench --search --architecture conv` at commit "
+        f"{', '.join(str(origin.commit)[:10] for origin in origins)},\n"
+        f"# {origins[0].started[:10]}, {trials} trials in "
+        f"{sum(origin.seconds for origin in origins) / 60:.0f} minutes.\n"
     )
-    write_text(RATES, head + yaml.safe_dump(found(report), sort_keys=False))
+    rates = {task: found for report in reports for task, found in rates_of(report).items()}
+    write_text(RATES, head + yaml.safe_dump(rates, sort_keys=False))

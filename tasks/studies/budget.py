@@ -26,6 +26,8 @@ from embshare.tasks.runs.config import RunConfig
 from embshare.tasks.saving import save_trained
 from embshare.tasks.studies.points import label_of
 from embshare.tasks.task import PreparedTask
+from embshare.tasks.text.pretrained import SIZES
+from embshare.tasks.text.pretrained import Sizes as SavedSizes
 
 __all__ = ["Budget", "BudgetError", "Models", "sized", "solved"]
 
@@ -206,6 +208,9 @@ class Models:
     def model(self, config: RunConfig) -> nn.Module:
         """Build the model of a run."""
         task = TASKS[config.task].task(config.settings)
+        if (self._processor / SIZES).is_file():  # which a processor would read in place of these
+            fields = {name: getattr(config.settings, name) for name in SavedSizes.model_fields}
+            SavedSizes(**fields).save(self._processor)
         model: nn.Module = task.load_processor(self._processor).build(config.model, config.seed)
         return model
 

@@ -18,7 +18,7 @@ from embshare.tasks.building import has_weights, is_matched
 from embshare.tasks.text.errors import PretrainedRunError
 from embshare.transfer import load_part
 
-__all__ = ["PretrainedRun", "Sizes"]
+__all__ = ["SIZES", "PretrainedRun", "Sizes"]
 
 CONFIG: Final = "config.yaml"
 SIZES: Final = "sizes.json"

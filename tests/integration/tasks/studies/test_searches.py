@@ -12,19 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embshare.errors import InvalidValueError
+from embshare.tasks.catalogue import TASKS
 from embshare.tasks.changing import FixedSettingError
 from embshare.tasks.runs.folder import NoFolderError
 from embshare.tasks.runs.loading import load_run
 from embshare.tasks.runs.result import RunResult
 from embshare.tasks.runs.starting import StartRunError
 from embshare.tasks.studies import Study
-from embshare.tasks.studies.budget import BudgetError, _largest
+from embshare.tasks.studies.budget import BudgetError, Models, _largest, sized
 from embshare.tasks.studies.engine import TrialsFailedError, run_study, run_trials
 from embshare.tasks.studies.folder import StudyBusyError
+from embshare.tasks.studies.options import run_config
 from embshare.tasks.studies.record import OtherVersionError, TrialRecord
 from embshare.tasks.studies.search import best_of, selected_by
 from embshare.tasks.studies.store import read_report
 from embshare.tasks.studies.study_file import TRIALS, StudyFile
+from embshare.tasks.studies.trial import prepared_task
 from embshare.tasks.task import Metric
 from tests.integration.tasks.studies.conftest import LM, Small
 
@@ -242,3 +245,11 @@ def test_two_processes_do_not_do_one_trial(small: Small, out: Path) -> None:
     ):
         run_study(small(), out, jobs=0, resume=True)
     assert run_study(small(), out, jobs=0, resume=True).trials
+
+
+@pytest.mark.parametrize("task", [name for name, entry in TASKS.items() if entry.compared])
+def test_a_model_of_any_task_is_as_wide_as_asked_for(task: str, tmp_path: Path) -> None:
+    config = run_config({"task": task, "model": "conv"}, tmp_path / "run")
+    models = Models(prepared_task(config), tmp_path)
+    whole, half = (models.sizes(sized(config, "width", width)).stored for width in (64, 32))
+    assert 0.3 * whole < half < 0.7 * whole
