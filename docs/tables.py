@@ -74,6 +74,24 @@ def quality(name: str) -> Callable[[], str]:
     return draw
 
 
+def ways() -> str:
+    """Tasks and architectures against methods of ``bench/six.json``: metric, and kB of files."""
+    from embshare.tasks.studies.report import StudyReport
+
+    report = StudyReport.from_json((RESULTS / "bench" / "six.json").read_text())
+    methods = report.study.labels["method"]
+    lines = [f"| | | {' | '.join(methods)} |", f"| --- | --- {'| ---: ' * len(methods)}|"]
+    for task in report.tasks:
+        rows = {(r.labels["model"], r.labels["method"]): r for r in report.rows(task.name)}
+        arrow = "↓" if report.metric(task.name).better == "lower" else "↑"
+        for model in report.study.labels["model"]:
+            found = [rows[model, method] for method in methods]
+            cells = [f"{r.metric.mean:.3g} ({r.bytes_on_disk / 1000:,.0f})" for r in found]
+            name = f"{task.name.replace('_', ' ')} {arrow}"
+            lines.append(f"| {name} | {model} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 ARCHITECTURES: Final = ("lstm", "conv", "attention")
 FULL_WIDTH: Final = 192
 """Width of the models of ``quality`` but for those that are narrower on purpose."""
@@ -393,6 +411,7 @@ def translation_trials() -> str:
 TABLES: Final[dict[str, Callable[[], str]]] = {
     "front": front,
     "default": compared("default"),
+    "ways": ways,
     "kept": kept,
     "multi30k-de-en": compared(*MULTI30K["de-en"]),
     "multi30k-en-de": compared(*MULTI30K["en-de"]),

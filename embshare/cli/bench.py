@@ -112,6 +112,8 @@ def bench(
     fields = {PLURALS.get(name, name): value for name, value in grid.items()}
     fields["tasks"] = tasks
     fields["search"] = search
+    given = [*training, *(entry.partition("=")[0].rpartition(".")[2] for entry in changes)]
+    fields["recorded"] = not {"learning_rate", "hidden_lr"}.intersection(given)
     fields["settings"] = _settings(tasks, data, changes, sizes, training)
     if share:
         default: ShareConfig = BenchmarkConfig.model_fields["share"].default

@@ -68,6 +68,9 @@ class BenchmarkConfig(Value):
     search: bool = False
     """Search each model's best `hidden_lr` on the validation set, with the first seed, in place of
     those that were recorded for the default settings."""
+    recorded: bool = True
+    """Take the recorded rates where a task's settings have their defaults; false where a rate is
+    given that may be the default."""
     shared_hidden_lr: Annotated[float, Field(gt=0)] | None = None
     """``hidden_lr`` of the models that share; ``None`` is that of dense ones. The best learning
     rate of a projection is often several times that of a matrix: one rate for both flatters
@@ -153,7 +156,7 @@ class BenchmarkConfig(Value):
 
     def _recorded(self) -> tuple[Where, ...]:
         """The rates that were found for each method and task, as far as none are given."""
-        if self.search or not RATES.is_file():
+        if self.search or not self.recorded or not RATES.is_file():
             return ()
         found = yaml.safe_load(RATES.read_text(encoding="utf-8"))
         return tuple(

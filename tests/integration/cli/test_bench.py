@@ -44,6 +44,15 @@ def test_without_options_it_is_the_default_of_the_library(asked: list[Any]) -> N
     assert asked == [(BenchmarkConfig().study(), Path("runs/bench"), HOW)]
 
 
+@pytest.mark.parametrize("word", ["--hidden-lr 0.3", "--set translation.training.hidden_lr=0.3"])
+def test_a_rate_that_is_given_is_taken_also_where_it_is_the_default(
+    asked: list[Any], word: str
+) -> None:
+    CliRunner().invoke(app, ["bench", "--task", "translation", *word.split()])
+    ((study, out, _),) = asked
+    assert {trial.config.training.hidden_lr for trial in study.trials(out)} == {0.3}
+
+
 def test_options_reach_the_study(asked: list[Any], tmp_path: Path) -> None:
     words = "--architecture conv --architecture lstm --method veps --seed 3 --seed 4 --tie none "
     words += "--factor 16 --gain learned --width 64 --layers 3 --dropout 0.2 --jobs 1 "
