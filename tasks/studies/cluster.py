@@ -124,7 +124,9 @@ class RayPool:
             else:  # as it was raised on the node, without Ray's traceback around it
                 future.set_exception(getattr(error, "cause", None) or error)
 
-        wanted.remote(str(self._folder), work, arguments).future().add_done_callback(end)
+        # Before a study has begun there is no folder that a node could see.
+        seen = str(self._folder) if self._folder.is_dir() else None
+        wanted.remote(seen, work, arguments).future().add_done_callback(end)
         return future
 
     def was_lost(self, error: BaseException) -> bool:
@@ -136,11 +138,11 @@ class RayPool:
     def learn(self, mib: float) -> None: ...
 
 
-def _done(folder: str, work: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
+def _done(folder: str | None, work: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
     """Do some work on a node of the cluster."""
     from embshare.tasks.worker import begin_worker
 
-    if not Path(folder).is_dir():
+    if folder is not None and not Path(folder).is_dir():
         raise ClusterError(address=os.uname().nodename, finding=f"this node does not see {folder}")
     begin_worker(int(os.environ.get("OMP_NUM_THREADS") or 1))
     return work(*arguments)
