@@ -117,7 +117,8 @@ def _common(report: StudyReport) -> Iterator[tuple[str, Any]]:
 
 def _joined(parts: Sequence[StudyReport], out: Path) -> StudyReport:
     axes = {name: _union([part.study.axes[name] for part in parts]) for name in parts[0].study.axes}
-    study = StudyFile(**{**dict(parts[0].study), "axes": axes})
+    where = {rule.to_json(): rule for part in parts for rule in part.study.where}
+    study = StudyFile(**{**dict(parts[0].study), "axes": axes, "where": tuple(where.values())})
     trials = {trial.name: trial for part in parts for trial in part.trials}
     times = Counter(trial.name for part in parts for trial in part.trials)
     names = [trial.name for trial in study.trials(out)]

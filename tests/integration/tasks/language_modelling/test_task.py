@@ -3,7 +3,6 @@
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -69,7 +68,7 @@ class Echo(Uniform):
     def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> Any:
         logits = torch.zeros(*input_ids.shape, len(self.bias))
         logits[..., self.token] = 1
-        return SimpleNamespace(logits=logits)
+        return {"logits": logits}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

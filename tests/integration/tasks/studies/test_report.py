@@ -194,7 +194,9 @@ def test_long_labels_give_way_to_numbers(report: StudyReport) -> None:
     sharing["veps"] += " [x]"  # no markup of rich
     axes = dict(report.study.axes) | {"method": {new: {} for new in sharing.values()}}
     baseline = {"method": sharing["dense"]}
-    study = StudyFile(**(dict(report.study) | {"axes": axes, "compare": {"baseline": baseline}}))
+    study = StudyFile(
+        **(dict(report.study) | {"axes": axes, "where": (), "compare": {"baseline": baseline}})
+    )
     trials = tuple(
         trial.model_copy(
             update={"labels": trial.labels | {"method": sharing[trial.labels["method"]]}}
