@@ -235,9 +235,9 @@ def _title(model: Trained) -> str:
 
 
 def _table(models: Sequence[Trained]) -> Table:
-    table = Table(title="parameters stored and read, test loss in nats per word")
+    table = Table(title="parameters stored and read, test loss in nats per word, time of training")
     table.add_column("model", no_wrap=True)
-    for name in ("file", "stored", "read", "loss", "perplexity", "training"):
+    for name in ("file", "stored", "read", "loss", "perplexity", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     for model in models:
         table.add_row(
