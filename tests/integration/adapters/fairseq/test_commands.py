@@ -123,7 +123,7 @@ def test_a_checkpoint_of_other_settings_is_refused_by_name(commands: Commands) -
 @pytest.mark.parametrize(
     ("words", "fault"),
     [
-        ("--embshare-factor 16", "--embshare-factor needs --embshare veps or eps"),
+        ("--embshare-factor 16", "--embshare-factor needs --embshare veps"),
         ("--embshare eps --embshare-width 9", "`width` and `column_bias` belong to method='veps'"),
         ("--embshare veps --embshare-tie some", "`tie`: must be 'none', 'all', 'sequence:M'"),
         ("--embshare veps --embshare-factor many", "`factor`: Input should be a valid integer"),
